@@ -1,0 +1,67 @@
+"""Finding llama-cpp-python without importing it, and loading a model with it."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+
+from llama_bridge.capabilities import Capability
+from llama_bridge.engine import Availability, Backend, Engine
+from llama_bridge.errors import BackendUnavailable
+from llama_bridge.models import ModelFile
+from llama_bridge.params import ModelParams
+
+__all__ = ["BACKEND", "NativeBackend"]
+
+_REQUIRED = "0.3.36"
+_HINT = 'pip install "llama-bridge[native]"    (compiles llama.cpp: needs a C and C++ compiler)'
+
+
+class NativeBackend(Backend):
+    """llama.cpp as a native library."""
+
+    name = "native"
+    rank = 100
+    capabilities = (
+        Capability.GENERATE
+        | Capability.STREAM
+        | Capability.CANCEL
+        | Capability.CHAT_TEMPLATE
+        | Capability.KV_CONTINUATION
+        | Capability.SESSION_PERSISTENCE
+        | Capability.THREADS
+        | Capability.GPU_OFFLOAD
+    )
+
+    def probe(self) -> Availability:
+        """Looks for the package and its version; the library itself is loaded with the first model."""
+        try:
+            version = metadata.version("llama-cpp-python")
+        except metadata.PackageNotFoundError:
+            return Availability(self.name, False, "llama-cpp-python is not installed", _HINT)
+        if importlib.util.find_spec("llama_cpp") is None:
+            return Availability(self.name, False, "llama-cpp-python is damaged: no module", _HINT)
+        shown = f"llama-cpp-python {version}"
+        if version != _REQUIRED:
+            # Its ctypes structures mirror one llama.cpp: with another they would corrupt memory.
+            reason = (
+                f"llama-cpp-python {version} is installed, this release is made for {_REQUIRED}"
+            )
+            return Availability(self.name, False, reason, _HINT, shown)
+        return Availability(self.name, True, version=shown)
+
+    def load(self, model: ModelFile, params: ModelParams) -> Engine:
+        """Load a model; the first call loads the library, in about a quarter of a second."""
+        availability = self.probe()
+        if not availability.ok:
+            raise BackendUnavailable(self.name, availability.reason, availability.hint)
+        try:
+            from .engine import NativeEngine
+        except Exception as error:  # a missing or foreign shared library raises anything
+            raise BackendUnavailable(
+                self.name, f"llama-cpp-python cannot be loaded: {error}", _HINT
+            ) from error
+        return NativeEngine.load(model, params)
+
+
+BACKEND = NativeBackend()

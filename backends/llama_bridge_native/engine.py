@@ -1,0 +1,301 @@
+"""The engine over llama.cpp's C interface: one model, one context, one sequence."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from llama_bridge.capabilities import Capability
+from llama_bridge.engine import Engine, EngineInfo, MemoryKind
+from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
+from llama_bridge.models import ModelFile
+from llama_bridge.params import ModelParams, SamplingParams
+
+from .library import abort_callback, errors_logged, lib
+from .sampler import make_sampler
+
+__all__ = ["NativeEngine"]
+
+_KV_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+_SEQ = 0
+_DONE, _ABORTED = 0, 2
+_UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
+
+
+class NativeEngine(Engine):
+    """Owns a llama.cpp model and context."""
+
+    backend = "native"
+
+    def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
+        self._model: Any = model
+        self._context: Any = context
+        self._sampler: Any = None
+        self._vocab: Any = lib.llama_model_get_vocab(model)
+        self._memory: Any = lib.llama_get_memory(context)
+        self._flag = ctypes.create_string_buffer(2)
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._token = (ctypes.c_int32 * 1)()
+        self._single = lib.llama_batch_get_one(self._token, 1)
+        self._n_swa: int = lib.llama_model_n_swa(model)
+        self.info = self._describe(params)
+        self._chunk = min(params.n_batch, self.info.n_ctx)
+        if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
+            lib.llama_set_abort_callback(
+                context, abort_callback, ctypes.cast(self._flag, ctypes.c_void_p)
+            )
+        else:  # an aborted call would leave the running state half advanced
+            self._chunk = min(self._chunk, _UNINTERRUPTED)
+        self.capabilities = (
+            Capability.GENERATE
+            | Capability.STREAM
+            | Capability.CANCEL
+            | Capability.KV_CONTINUATION
+            | Capability.SESSION_PERSISTENCE
+            | Capability.THREADS
+        )
+        if file.chat_template:
+            self.capabilities |= Capability.CHAT_TEMPLATE
+        if lib.llama_supports_gpu_offload():
+            self.capabilities |= Capability.GPU_OFFLOAD
+
+    @classmethod
+    def load(cls, file: ModelFile, params: ModelParams) -> NativeEngine:
+        """Load the weights and make the context.
+
+        Raises:
+            ModelLoadError, OutOfMemory: with llama.cpp's own words.
+        """
+        model_params = lib.llama_model_default_params()
+        model_params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
+        model_params.n_gpu_layers = params.n_gpu_layers
+        with errors_logged() as errors:
+            model = lib.llama_model_load_from_file(os.fsencode(file.path), model_params)
+            if not model:
+                raise _refusal(file, errors)
+            try:
+                return cls(model, _make_context(model, file, params, errors), file, params)
+            except BaseException:
+                lib.llama_model_free(model)
+                raise
+
+    def _describe(self, params: ModelParams) -> EngineInfo:
+        model, vocab = self._model, self._vocab
+        if lib.llama_model_is_hybrid(model):
+            memory = MemoryKind.HYBRID
+        elif lib.llama_model_is_recurrent(model):
+            memory = MemoryKind.RECURRENT
+        else:
+            memory = MemoryKind.SWA if self._n_swa > 0 else MemoryKind.DENSE
+        n_vocab = lib.llama_vocab_n_tokens(vocab)
+        bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
+        return EngineInfo(
+            n_ctx=lib.llama_n_ctx(self._context),
+            n_ctx_train=lib.llama_model_n_ctx_train(model),
+            n_vocab=n_vocab,
+            bos=bos if bos >= 0 else None,
+            eos=eos if eos >= 0 else None,
+            add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
+            end_of_generation=frozenset(
+                token for token in range(n_vocab) if lib.llama_vocab_is_eog(vocab, token)
+            ),
+            memory=memory,
+            n_threads=params.threads(),
+            flash_attention=params.flash_attention,
+            kv_type_k=params.kv_type_k,
+            kv_type_v=params.kv_type_v,
+            version=f"llama-cpp-python {lib.__version__}",
+            state_format=f"ggsq-{lib.LLAMA_STATE_SEQ_VERSION}",
+        )
+
+    # vocabulary
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            buffer = (ctypes.c_int32 * room)()
+            n = lib.llama_tokenize(
+                self._open(self._vocab), data, len(data), buffer, room, add_special, parse_special
+            )
+            if n >= 0:
+                return buffer[:n]
+            room = -n
+
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        piece = self._pieces.get((token, special))
+        if piece is None:
+            piece = self._pieces[token, special] = self._read_piece(token, special)
+        return piece
+
+    def _read_piece(self, token: int, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            n = lib.llama_token_to_piece(self._open(self._vocab), token, buffer, room, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            room = -n
+
+    # the KV cache
+
+    @property
+    def length(self) -> int:
+        return int(lib.llama_memory_seq_pos_max(self._open(self._memory), _SEQ)) + 1
+
+    def decode(self, tokens: Sequence[int]) -> int:
+        before = self.length
+        data = (ctypes.c_int32 * len(tokens))(*tokens)
+        for start in range(0, len(tokens), self._chunk):
+            n = min(self._chunk, len(tokens) - start)
+            part = ctypes.cast(ctypes.byref(data, 4 * start), ctypes.POINTER(ctypes.c_int32))
+            if self.cancelled or not self._decode(lib.llama_batch_get_one(part, n)):
+                break
+        return self.length - before
+
+    def _decode(self, batch: Any) -> bool:
+        """One call of llama_decode; False if it was aborted."""
+        status = lib.llama_decode(self._context, batch)
+        if status == _DONE:
+            return True
+        if status == _ABORTED:
+            return False
+        why = "no room in the KV cache" if status == 1 else "see the log llama_bridge.native"
+        raise EngineError(f"llama_decode failed with status {status}: {why}")
+
+    def truncate(self, length: int) -> bool:
+        held = self.length
+        if length >= held:
+            return length == held
+        if length == 0:
+            self.clear()
+            return True
+        if self.info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
+            return False
+        if self.info.memory is MemoryKind.SWA:
+            # seq_rm says yes even when the window that position `length` looks back on is gone.
+            first = lib.llama_memory_seq_pos_min(self._memory, _SEQ)
+            if first > 0 and first > length - self._n_swa + 1:
+                return False
+        return bool(lib.llama_memory_seq_rm(self._memory, _SEQ, length, -1))
+
+    def clear(self) -> None:
+        lib.llama_memory_clear(self._open(self._memory), True)
+
+    # sampling
+
+    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+        self._open(self._context)
+        sampler = make_sampler(params, seed, recent)
+        self._free_sampler()
+        self._sampler = sampler
+
+    def _free_sampler(self) -> None:
+        if self._sampler is not None:
+            lib.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+    def sample(self) -> int:
+        return int(lib.llama_sampler_sample(self._open(self._sampler), self._context, -1))
+
+    def step(self, token: int) -> int | None:
+        self._token[0] = token
+        if not self._decode(self._single):
+            return None
+        return int(lib.llama_sampler_sample(self._sampler, self._context, -1))
+
+    def logits(self) -> memoryview:
+        values = lib.llama_get_logits_ith(self._open(self._context), -1)
+        if not values:
+            raise EngineError("there are no logits: decode something first")
+        row = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * self.info.n_vocab)).contents
+        return memoryview(row).cast("B").cast("f")
+
+    # cancelling
+
+    def cancel(self) -> None:
+        self._flag[0] = b"\1"
+
+    def clear_cancel(self) -> None:
+        self._flag[0] = b"\0"
+
+    @property
+    def cancelled(self) -> bool:
+        return self._flag[0] != b"\0"
+
+    # state
+
+    def state_save(self, path: str, tokens: Sequence[int]) -> int:
+        data = (ctypes.c_int32 * len(tokens))(*tokens)
+        with errors_logged() as errors:
+            n_bytes = lib.llama_state_seq_save_file(
+                self._open(self._context), os.fsencode(path), _SEQ, data, len(tokens)
+            )
+        if not n_bytes:
+            raise OSError("; ".join(errors) or "llama.cpp could not write its state")
+        return int(n_bytes)
+
+    def state_load(self, path: str, n_tokens: int) -> bool:
+        tokens = (ctypes.c_int32 * n_tokens)()
+        n_out = ctypes.c_size_t()
+        self.clear()
+        n_bytes = lib.llama_state_seq_load_file(
+            self._context, os.fsencode(path), _SEQ, tokens, n_tokens, ctypes.byref(n_out)
+        )
+        if not n_bytes:
+            self.clear()
+        return bool(n_bytes)
+
+    # life
+
+    def close(self) -> None:
+        if self._model is None:
+            return
+        model, context, self._model = self._model, self._context, None
+        self._free_sampler()
+        self._context = self._memory = self._vocab = None
+        lib.llama_free(context)
+        lib.llama_model_free(model)
+
+    def _open(self, handle: Any) -> Any:
+        """A llama.cpp handle, unless it is gone: a null pointer would end the process."""
+        if handle is None:
+            raise ClosedError("this engine is closed")
+        return handle
+
+
+def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any) -> Any:
+    if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
+        raise ModelLoadError(file.path, "an encoder model: it cannot generate text")
+    n_ctx = params.context_length(lib.llama_model_n_ctx_train(model))
+    options = lib.llama_context_default_params()
+    options.n_ctx = n_ctx
+    options.n_batch = min(params.n_batch, n_ctx)
+    options.n_ubatch = min(params.n_batch, 512, n_ctx)
+    options.n_seq_max = 1
+    options.n_threads = options.n_threads_batch = params.threads()
+    options.type_k = _KV_TYPES[params.kv_type_k]
+    options.type_v = _KV_TYPES[params.kv_type_v]
+    options.flash_attn_type = (
+        lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        if params.flash_attention
+        else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    options.swa_full = False
+    context = lib.llama_init_from_model(model, options)
+    if not context:
+        raise _refusal(file, errors)
+    return context
+
+
+def _refusal(file: ModelFile, errors: Sequence[str]) -> ModelLoadError:
+    why = "; ".join(errors) or "llama.cpp gave no reason"
+    kind = OutOfMemory if "alloc" in why else ModelLoadError
+    return kind(file.path, f"llama.cpp could not load it: {why}")

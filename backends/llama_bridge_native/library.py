@@ -1,0 +1,62 @@
+"""The only module that imports ``llama_cpp``. Its log goes to :mod:`logging`, never to the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import llama_cpp
+
+__all__ = ["abort_callback", "errors_logged", "lib"]
+
+lib: Any = llama_cpp
+"""The ctypes layer, ``lib.llama_*``. Untyped here, and nowhere else."""
+
+_log = logging.getLogger("llama_bridge.native")
+# GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page for every load: debug for an application.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+_CONTINUED = 5
+_recent_errors: deque[str] = deque(maxlen=8)
+_last_level = logging.DEBUG
+
+
+@lib.llama_log_callback
+def _on_log(level: int, text: bytes, _: object) -> None:
+    global _last_level
+    if level != _CONTINUED:
+        _last_level = _LEVELS.get(level, logging.DEBUG)
+    line = text.decode("utf-8", "replace").strip()
+    if not line or line == ".":
+        return
+    if _last_level >= logging.ERROR:
+        _recent_errors.append(line)
+    if _log.isEnabledFor(_last_level):
+        _log.log(_last_level, "%s", line)
+
+
+lib.llama_log_set(_on_log, ctypes.c_void_p(0))
+lib.llama_backend_init()
+
+
+@contextlib.contextmanager
+def errors_logged() -> Iterator[deque[str]]:
+    """Collects what llama.cpp logs as errors inside the block: its only way to say why it failed."""
+    _recent_errors.clear()
+    yield _recent_errors
+
+
+def _strlen() -> Any:
+    return (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
+
+
+abort_callback: Any = ctypes.cast(_strlen(), lib.ggml_abort_callback)
+"""Tells llama.cpp to stop once the buffer it is given no longer begins with a zero byte.
+
+ggml asks before every operation of a graph; C's ``strlen`` answers in a nanosecond, a Python function would
+cost a token several per cent.
+"""

@@ -1,0 +1,19 @@
+"""The wasm backend: llama.cpp as WebAssembly, in a sandbox, with no compiler needed to install it.
+
+.. code-block:: text
+
+    backend.py          probe and load; picks the host
+    engine.py           the engine contract over a Guest; knows no host
+    abi.py              llama.wasm's exports, structs and status codes; the Guest protocol
+    host_wasmtime.py    a Guest on wasmtime; the only module that imports it
+    wasi.py             what the guest sees of the world: one read-only file
+    compiled_cache.py   machine code of llama.wasm, kept between runs
+    artifact.py         where llama.wasm is and what it was built from
+"""
+
+from .backend import WasmBackend
+
+__all__ = ["WasmBackend", "backend"]
+
+backend = WasmBackend()
+"""The object behind the entry point ``wasm``."""

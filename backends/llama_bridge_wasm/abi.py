@@ -1,0 +1,109 @@
+"""llama.wasm's C ABI as Python sees it (``wasm/shim/lb.h`` has the words), and what a host must offer."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = [
+    "ABI_VERSION",
+    "KV_TYPES",
+    "LOAD_PARAMS",
+    "MODEL_PATH",
+    "NO_TOKEN",
+    "SAMPLER_PARAMS",
+    "Guest",
+    "Info",
+    "Status",
+]
+
+ABI_VERSION = 1
+MODEL_PATH = "/model.gguf"
+"""The name the guest knows the one file by."""
+NO_TOKEN = -1
+
+LOAD_PARAMS = struct.Struct("<7i")
+"""n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
+SAMPLER_PARAMS = struct.Struct("<Ififfifff")
+"""seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
+KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
+"""enum ggml_type."""
+
+
+class Status(enum.IntEnum):
+    """Negative results of a call."""
+
+    BAD_ARGUMENT = -1
+    NO_MODEL = -2
+    CONTEXT_FULL = -3
+    CANCELLED = -4
+    OUT_OF_MEMORY = -5
+    ENGINE_ERROR = -6
+
+
+class Info(enum.IntEnum):
+    """What ``lb_info`` can be asked."""
+
+    N_CTX = 0
+    N_CTX_TRAIN = 1
+    N_BATCH = 2
+    N_VOCAB = 3
+    N_EMBD = 4
+    N_LAYER = 5
+    BOS = 6
+    EOS = 7
+    EOT = 8
+    ADD_BOS = 9
+    N_SWA = 10
+    IS_RECURRENT = 11
+    IS_HYBRID = 12
+    N_THREADS = 13
+
+
+class Guest(Protocol):
+    """One instance of llama.wasm in a host: its exports, its memory, and nothing of the host's own.
+
+    Pointers and sizes are whole numbers; every access is checked against the size of the guest's memory.
+    """
+
+    @property
+    def version(self) -> str:
+        """Of the host, for people to read."""
+        ...
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of linear memory the guest has now; it never shrinks."""
+        ...
+
+    @property
+    def log_tail(self) -> str:
+        """The last lines that llama.cpp logged."""
+        ...
+
+    def call(self, name: str, *args: int) -> int:
+        """Call an export; signed 32-bit result, 0 for none.
+
+        Raises:
+            EngineError: the guest trapped or left; it is dead from then on, and so says every later call.
+            ClosedError: after :meth:`close`.
+        """
+        ...
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        """A copy of guest memory."""
+        ...
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Copy into guest memory."""
+        ...
+
+    def flag(self, pointer: int) -> Callable[[int], None]:
+        """A function that writes an int32 there: from any thread, also during a call; after close, in vain."""
+        ...
+
+    def close(self) -> None:
+        """Give all memory back. Twice is silent."""
+        ...

@@ -1,0 +1,99 @@
+"""Machine code of llama.wasm, kept between runs: compiling takes seconds, loading it milliseconds.
+
+Loading a file from here runs the code in it, so the folder must be this user's alone (mode 0700), and a
+file's own SHA-256 is a part of its name. Whatever is wrong with folder or file, the answer is only "not
+cached": the caller compiles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+__all__ = ["CompiledCache", "default_folder"]
+
+_KEEP = 4
+_logger = logging.getLogger("llama_bridge.wasm")
+
+
+def default_folder() -> Path:
+    """The per-user cache folder of this system."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return Path(base).expanduser() / "llama-bridge" / "compiled"
+
+
+class CompiledCache:
+    """Files ``<key>-<sha256 of the content>.cwasm`` in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> Path | None:
+        """An intact file for ``key``; damaged ones are removed."""
+        if not self._usable():
+            return None
+        for path in sorted(self._folder.glob(f"{key}-*.cwasm")):
+            try:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                continue
+            if path.stem == f"{key}-{digest}":
+                with contextlib.suppress(OSError):
+                    path.touch()  # the newest ones are kept
+                return path
+            self.discard(path)
+        return None
+
+    def store(self, key: str, code: bytes | bytearray) -> None:
+        """Keep ``code`` under ``key``; silently nothing where the folder cannot be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            _logger.debug("compiled code is not cached: %s", error)
+            return
+        if not self._usable():
+            return
+        target = self._folder / f"{key}-{hashlib.sha256(code).hexdigest()}.cwasm"
+        try:
+            handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(code)
+                os.replace(temporary, target)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            _logger.debug("compiled code is not cached: %s", error)
+            return
+        self._prune()
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that did not prove good."""
+        _logger.debug("removing damaged compiled code: %s", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def _usable(self) -> bool:
+        try:
+            found = self._folder.lstat()
+        except OSError:
+            return False
+        if not stat.S_ISDIR(found.st_mode):
+            return False
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o077):
+            _logger.warning("%s is open to other users: compiled code is not cached", self._folder)
+            return False
+        return True
+
+    def _prune(self) -> None:
+        with contextlib.suppress(OSError):
+            files = sorted(self._folder.glob("*.cwasm"), key=lambda p: p.stat().st_mtime)
+            for path in files[:-_KEEP]:
+                path.unlink()

@@ -1,0 +1,249 @@
+"""What the guest sees of the world: one file to read, a log to write, clocks and random bytes.
+
+These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports. There is no other
+file, no directory listing, no environment, no arguments, no network: not forbidden but absent. Nothing
+here raises into the guest: a failure of the host is kept in :attr:`World.failure` and the guest gets an errno.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["MAX_OPEN_FILES", "World"]
+
+MAX_OPEN_FILES = 16
+_MAX_LOG_WRITE = 1 << 16
+
+_STDOUT, _STDERR, _ROOT = 1, 2, 3
+_OK, _BADF, _FAULT, _INVAL, _IO, _MFILE, _NOENT, _NOSYS = 0, 8, 21, 28, 29, 33, 44, 52
+_NOTCAPABLE = 76
+_CHARACTER_DEVICE, _DIRECTORY, _REGULAR_FILE = 2, 3, 4
+
+_RIGHT_READ, _RIGHT_SEEK, _RIGHT_TELL, _RIGHT_WRITE = 1 << 1, 1 << 2, 1 << 5, 1 << 6
+_RIGHT_OPEN, _RIGHT_PATH_STAT, _RIGHT_STAT = 1 << 13, 1 << 18, 1 << 21
+_FILE_RIGHTS = _RIGHT_READ | _RIGHT_SEEK | _RIGHT_TELL | _RIGHT_STAT
+_ROOT_RIGHTS = _RIGHT_OPEN | _RIGHT_PATH_STAT | _RIGHT_STAT
+
+_FDSTAT = struct.Struct("<BxH4xQQ")
+_FILESTAT = struct.Struct("<QQB7xQQQQQ")
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+
+MemoryView = Callable[[int, int], memoryview]
+
+
+class World:
+    """The imports of one guest.
+
+    Args:
+        file: the one file it may read.
+        name: what the guest calls it, without the leading slash.
+        memory: gives a writable view of guest memory, or raises ``IndexError``; taken anew at each use
+            because memory may have grown.
+        log: takes what the guest writes to standard output and error.
+    """
+
+    def __init__(
+        self, file: Path, name: str, memory: MemoryView, log: Callable[[bytes], None]
+    ) -> None:
+        self._file = file
+        self._name = name.encode()
+        self._memory = memory
+        self._log = log
+        self._open: dict[int, io.FileIO] = {}
+        self.exit_code: int | None = None
+        """What the guest passed to ``proc_exit``; the host must not call it again."""
+        self.failure: BaseException | None = None
+        """The first Python exception inside an import."""
+
+    def imports(self) -> dict[str, Callable[..., int | None]]:
+        """Name to function; a function missing here is answered with :meth:`unknown`."""
+        names = [name for name in dir(self) if name.startswith("_wasi_")]
+        return {name.removeprefix("_wasi_"): self._shielded(getattr(self, name)) for name in names}
+
+    @staticmethod
+    def unknown(*_: int) -> int:
+        """Any other function of WASI: not implemented."""
+        return _NOSYS
+
+    def close(self) -> None:
+        """Close the files the guest left open."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _shielded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
+        def call(*args: int) -> int | None:
+            try:
+                return function(*args)
+            except IndexError:
+                return _FAULT
+            except BaseException as error:  # KeyboardInterrupt too: the host raises it after the call
+                self.failure = self.failure or error
+                return _IO
+
+        return call
+
+    # files
+
+    def _wasi_fd_prestat_get(self, fd: int, out: int) -> int:
+        if fd != _ROOT:
+            return _BADF
+        self._memory(_u32(out), 8)[:] = struct.pack("<II", 0, 1)
+        return _OK
+
+    def _wasi_fd_prestat_dir_name(self, fd: int, out: int, size: int) -> int:
+        if fd != _ROOT or _u32(size) < 1:
+            return _BADF
+        self._memory(_u32(out), 1)[:] = b"/"
+        return _OK
+
+    def _wasi_path_open(
+        self,
+        fd: int,
+        _lookup: int,
+        path: int,
+        path_size: int,
+        creation: int,
+        rights: int,
+        _inheriting: int,
+        flags: int,
+        out: int,
+    ) -> int:
+        if fd != _ROOT:
+            return _BADF
+        if creation or flags or rights & _RIGHT_WRITE:
+            return _NOTCAPABLE
+        if not self._is_the_file(path, path_size):
+            return _NOENT
+        if len(self._open) >= MAX_OPEN_FILES:
+            return _MFILE
+        number = next(n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open)
+        self._open[number] = io.FileIO(self._file, "r")
+        self._memory(_u32(out), 4)[:] = _U32.pack(number)
+        return _OK
+
+    def _wasi_fd_close(self, fd: int) -> int:
+        file = self._open.pop(fd, None)
+        if file is None:
+            return _BADF
+        file.close()
+        return _OK
+
+    def _wasi_fd_read(self, fd: int, vectors: int, count: int, out: int) -> int:
+        file = self._open.get(fd)
+        if file is None:
+            return _BADF
+        total = 0
+        for pointer, size in self._vectors(vectors, count):
+            target = self._memory(pointer, size)
+            done = 0
+            while done < size:  # the system may read less than asked, 2 GB at most
+                n = file.readinto(target[done:])
+                if not n:
+                    break
+                done += n
+            total += done
+            if done < size:
+                break
+        self._memory(_u32(out), 4)[:] = _U32.pack(total)
+        return _OK
+
+    def _wasi_fd_seek(self, fd: int, offset: int, whence: int, out: int) -> int:
+        file = self._open.get(fd)
+        if file is None:
+            return _BADF
+        if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
+            return _INVAL
+        base = (0, file.tell(), os.fstat(file.fileno()).st_size)[whence]
+        if base + offset < 0:
+            return _INVAL
+        self._memory(_u32(out), 8)[:] = _U64.pack(file.seek(base + offset))
+        return _OK
+
+    def _wasi_fd_fdstat_get(self, fd: int, out: int) -> int:
+        if fd in self._open:
+            stat = _FDSTAT.pack(_REGULAR_FILE, 0, _FILE_RIGHTS, 0)
+        elif fd == _ROOT:
+            stat = _FDSTAT.pack(_DIRECTORY, 0, _ROOT_RIGHTS, _FILE_RIGHTS)
+        elif fd in (_STDOUT, _STDERR):
+            stat = _FDSTAT.pack(_CHARACTER_DEVICE, 0, _RIGHT_WRITE, 0)
+        else:
+            return _BADF
+        self._memory(_u32(out), _FDSTAT.size)[:] = stat
+        return _OK
+
+    def _wasi_fd_fdstat_set_flags(self, fd: int, flags: int) -> int:
+        return _NOTCAPABLE
+
+    def _wasi_fd_filestat_get(self, fd: int, out: int) -> int:
+        if fd in self._open:
+            return self._put_file_stat(out)
+        return _BADF
+
+    def _wasi_path_filestat_get(self, fd: int, _flags: int, path: int, size: int, out: int) -> int:
+        if fd != _ROOT:
+            return _BADF
+        return self._put_file_stat(out) if self._is_the_file(path, size) else _NOENT
+
+    def _wasi_fd_readdir(self, fd: int, buffer: int, size: int, cookie: int, out: int) -> int:
+        return _NOTCAPABLE
+
+    def _is_the_file(self, path: int, size: int) -> bool:
+        # Compared as it stands: nothing is resolved, so nothing can lead elsewhere.
+        return size == len(self._name) and bytes(self._memory(_u32(path), size)) == self._name
+
+    def _put_file_stat(self, out: int) -> int:
+        size = self._file.stat().st_size
+        stat = _FILESTAT.pack(0, 0, _REGULAR_FILE, 1, size, 0, 0, 0)
+        self._memory(_u32(out), _FILESTAT.size)[:] = stat
+        return _OK
+
+    # the log
+
+    def _wasi_fd_write(self, fd: int, vectors: int, count: int, out: int) -> int:
+        if fd not in (_STDOUT, _STDERR):
+            return _BADF
+        text = b"".join(
+            bytes(self._memory(pointer, min(size, _MAX_LOG_WRITE)))
+            for pointer, size in self._vectors(vectors, count)
+        )
+        self._log(text)
+        total = sum(size for _, size in self._vectors(vectors, count))
+        self._memory(_u32(out), 4)[:] = _U32.pack(total)
+        return _OK
+
+    def _vectors(self, pointer: int, count: int) -> list[tuple[int, int]]:
+        table = self._memory(_u32(pointer), 8 * _u32(count))
+        return list(struct.iter_unpack("<II", table))
+
+    # the rest
+
+    def _wasi_environ_sizes_get(self, count: int, size: int) -> int:
+        self._memory(_u32(count), 4)[:] = self._memory(_u32(size), 4)[:] = _U32.pack(0)
+        return _OK
+
+    def _wasi_environ_get(self, environ: int, buffer: int) -> int:
+        return _OK
+
+    def _wasi_clock_time_get(self, clock: int, _precision: int, out: int) -> int:
+        now = time.time_ns() if clock == 0 else time.monotonic_ns()
+        self._memory(_u32(out), 8)[:] = _U64.pack(now)
+        return _OK
+
+    def _wasi_random_get(self, out: int, size: int) -> int:
+        self._memory(_u32(out), _u32(size))[:] = os.urandom(_u32(size))
+        return _OK
+
+    def _wasi_proc_exit(self, code: int) -> None:
+        # Returning lets the guest run into the `unreachable` that follows: a trap without an exception
+        # crossing foreign frames.
+        self.exit_code = code
+
+
+def _u32(value: int) -> int:
+    """Hosts pass i32 as signed; a pointer is not."""
+    return value & 0xFFFFFFFF

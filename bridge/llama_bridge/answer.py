@@ -1,0 +1,163 @@
+"""The token loop: one turn evaluated, one answer drawn token by token."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from .engine import MemoryKind
+from .generation import FinishReason, Generation, Mode, StreamClosed, Usage
+from .ledger import KvLedger
+from .params import SamplingParams
+from .templates import Message
+from .text import TextAssembler
+
+__all__ = ["Answer", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A checked and tokenised prompt, ready to be evaluated.
+
+    Attributes:
+        tokens: to append to the KV cache; the whole prompt where ``fresh``.
+        fresh: whether the KV cache is emptied first.
+        messages: the conversation up to and including this prompt; empty for raw text.
+        fallback: why a continuation runs fresh, or None.
+    """
+
+    tokens: list[int]
+    fresh: bool
+    messages: list[Message]
+    fallback: str | None = None
+
+
+class Answer:
+    """One generation on its way. Every token whose text was given out is in the KV cache at the end."""
+
+    def __init__(
+        self, kv: KvLedger, turn: Turn, params: SamplingParams, stop: Sequence[str]
+    ) -> None:
+        self._kv = kv
+        self._engine = kv.engine
+        self._turn = turn
+        self._params = params
+        self._seed = secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
+        self._assembler = TextAssembler(stop)
+        self._pieces: list[bytes] = []
+        self._drawn = 0
+        self._cached = self._evaluated = 0
+        self._prompt_seconds = self._completion_seconds = 0.0
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return self._assembler.text
+
+    @property
+    def said_nothing(self) -> bool:
+        """Whether the answer ended before its first token."""
+        return self._drawn == 0
+
+    def result(self, finish: FinishReason) -> Generation:
+        """The generation as measured."""
+        return Generation(
+            text=self.text,
+            finish_reason=finish,
+            mode=Mode.FRESH if self._turn.fresh else Mode.CONTINUED,
+            usage=Usage(
+                prompt_tokens=self._cached + self._evaluated,
+                cached_tokens=self._cached,
+                evaluated_tokens=self._evaluated,
+                completion_tokens=self._drawn,
+                prompt_seconds=self._prompt_seconds,
+                completion_seconds=self._completion_seconds,
+            ),
+            fallback=self._turn.fallback,
+            seed=self._seed,
+        )
+
+    def run(self) -> Generator[str, None, FinishReason]:
+        """Prefill, then decode; yields text as soon as it is certain."""
+        if not self._prefill():
+            return "cancelled"
+        start = len(self._kv.tokens)
+        clock = time.perf_counter()
+        recent = (
+            self._kv.tokens[-self._params.repeat_last_n :] if self._params.has_penalties else []
+        )
+        self._engine.set_sampler(self._params, self._seed, recent)
+        limit = self._engine.info.n_ctx - start
+        if self._params.max_tokens is not None:
+            limit = min(limit, self._params.max_tokens)
+
+        finish: FinishReason = "cancelled"
+        token = self._engine.sample()
+        while True:
+            self._drawn += 1
+            if token in self._engine.info.end_of_generation:
+                finish, delta = "stop", self._assembler.finish()
+            else:
+                self._pieces.append(self._engine.token_bytes(token))
+                delta = self._assembler.push(self._pieces[-1])
+                if self._assembler.stop is not None:
+                    finish = "stop"
+                elif self._drawn >= limit:
+                    finish = "length"
+                    delta += self._assembler.finish()
+            if delta:
+                self._completion_seconds += time.perf_counter() - clock
+                try:
+                    yield delta
+                except (StreamClosed, GeneratorExit):
+                    break
+                finally:
+                    clock = time.perf_counter()
+            if finish != "cancelled" or self._engine.cancelled:
+                break
+            following = self._kv.step(token)
+            if following is None:
+                break
+            token = following
+
+        self._assembler.finish()
+        self._engine.clear_cancel()
+        self._complete(token, start)
+        self._completion_seconds += time.perf_counter() - clock
+        return finish
+
+    def _prefill(self) -> bool:
+        self._cached = len(self._kv.tokens)
+        clock = time.perf_counter()
+        finished = self._kv.append(self._turn.tokens)
+        self._prompt_seconds = time.perf_counter() - clock
+        self._evaluated = len(self._kv.tokens) - self._cached
+        return finished and not self._engine.cancelled
+
+    def _complete(self, last: int, start: int) -> None:
+        """Bring the KV cache to what was said: the last token in, a stop string out."""
+        if self._assembler.stop is None or not self._cut(self._assembler.stop.encode(), start):
+            self._kv.append([last])
+
+    def _cut(self, stop: bytes, start: int) -> bool:
+        """Take the stop string back out of the KV cache; False where that cannot be done exactly."""
+        if self._engine.info.memory is not MemoryKind.DENSE:
+            return False
+        said = b"".join(self._pieces)
+        said = said[: said.find(stop)]
+        keep = size = 0
+        while size + len(self._pieces[keep]) <= len(said):
+            size += len(self._pieces[keep])
+            keep += 1
+        # A token may hold both the end of the answer and the start of the stop string: spell the rest.
+        rest = self._engine.tokenize(
+            said[size:].decode("utf-8", "replace"), add_special=False, parse_special=False
+        )
+        if b"".join(map(self._engine.token_bytes, rest)) != said[size:]:
+            return False
+        self._kv.rewind(start + keep)
+        if rest:
+            self._kv.append(rest)
+        return True

@@ -1,0 +1,58 @@
+"""What a loaded model on a backend can do, as flags that are read before work starts."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from .errors import InvalidInput
+
+__all__ = ["Capability", "capability_names", "parse_capability"]
+
+
+class Capability(enum.Flag):
+    """One flag for each thing that not every backend, or not every model, can do."""
+
+    GENERATE = enum.auto()
+    """Fresh text generation."""
+    STREAM = enum.auto()
+    """Text arrives while it is generated."""
+    CANCEL = enum.auto()
+    """``cancel()`` ends a running call, in prefill and in decode."""
+    CHAT_TEMPLATE = enum.auto()
+    """The model carries a chat template, so that a prompt is a user turn."""
+    JSON_SCHEMA = enum.auto()
+    """Output constrained by a JSON schema."""
+    EMBEDDINGS = enum.auto()
+    """Embedding vectors."""
+    KV_CONTINUATION = enum.auto()
+    """``generate_continue`` reuses the KV cache; without it, it runs fresh and says so."""
+    SESSION_PERSISTENCE = enum.auto()
+    """``session_save`` and ``session_load``."""
+    THREADS = enum.auto()
+    """More than one thread computes."""
+    SANDBOX = enum.auto()
+    """The engine sees no file but the model, no network, and bounded memory."""
+    GPU_OFFLOAD = enum.auto()
+    """Layers can run on a GPU."""
+
+
+def capability_names(capabilities: Capability) -> list[str]:
+    """The lower-case names of the set flags, in the order of their definition."""
+    return [flag.name.lower() for flag in Capability if flag in capabilities and flag.name]
+
+
+def parse_capability(names: str | Iterable[str]) -> Capability:
+    """The flags of these names, in any case.
+
+    Raises:
+        InvalidInput: for a name that is no capability; lists those that are.
+    """
+    flags = Capability(0)
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            flags |= Capability[name.upper()]
+        except KeyError:
+            known = ", ".join(capability_names(~Capability(0)))
+            raise InvalidInput(f"no capability named {name!r}; there are: {known}") from None
+    return flags

@@ -1,0 +1,221 @@
+"""The contract between the bridge and a backend: a model, one KV-cache sequence, tokens.
+
+Everything above it (turns, chat templates, stop strings, UTF-8, sessions, files) is written once, over
+these calls. An engine is used by one thread at a time, except :meth:`Engine.cancel`.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .capabilities import Capability
+from .errors import UnsupportedCapability
+from .models import ModelFile
+from .params import ModelParams, SamplingParams
+
+__all__ = ["Availability", "Backend", "Engine", "EngineInfo", "MemoryKind"]
+
+
+class MemoryKind(enum.Enum):
+    """How a model remembers, which decides whether its memory can be rewound."""
+
+    DENSE = "dense"
+    """Every token has its own KV cell: any rewind is possible."""
+    SWA = "swa"
+    """Some layers keep only a sliding window: a rewind needs the window still there."""
+    RECURRENT = "recurrent"
+    """One running state: no rewind."""
+    HYBRID = "hybrid"
+    """Attention and recurrent layers: no rewind."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a loaded model is, as its engine knows it.
+
+    Attributes:
+        n_ctx: tokens the context holds.
+        n_ctx_train: tokens the model was trained to hold.
+        n_vocab: size of the vocabulary; token ids are ``0 <= id < n_vocab``.
+        bos, eos: ids of the begin and end tokens, or None.
+        add_bos: whether tokenisation of a whole text begins with ``bos``.
+        end_of_generation: all the ids that end an answer.
+        memory: the kind of memory.
+        n_threads: compute threads in use.
+        flash_attention, kv_type_k, kv_type_v: what the context was made with.
+        version: of the engine, llama.cpp's included.
+        state_format: name and version of the engine's KV state, which a saved session must match.
+    """
+
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    end_of_generation: frozenset[int]
+    memory: MemoryKind
+    n_threads: int
+    flash_attention: bool
+    kv_type_k: str
+    kv_type_v: str
+    version: str
+    state_format: str = ""
+
+
+class Engine(ABC):
+    """A loaded model and its one KV-cache sequence.
+
+    Attributes:
+        backend: name of the backend that made it.
+        capabilities: what this model can do here.
+        info: numbers of the model and context.
+    """
+
+    backend: str
+    capabilities: Capability
+    info: EngineInfo
+
+    # vocabulary
+
+    @abstractmethod
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of ``text``.
+
+        ``add_special`` adds what the model wants around a whole text (BOS, say); ``parse_special`` reads
+        control tokens out of the text instead of spelling them.
+        """
+
+    @abstractmethod
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token, possibly a part of a UTF-8 character.
+
+        Control tokens give ``b""`` unless ``special``.
+        """
+
+    # the KV cache
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Tokens in the KV cache: last position + 1, as the engine itself reports it."""
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int]) -> int:
+        """Append tokens to the KV cache; the logits of the last one are then ready.
+
+        Returns how many were appended: fewer than given only if :meth:`cancel` was called.
+        The caller has checked ids and room.
+        """
+
+    @abstractmethod
+    def truncate(self, length: int) -> bool:
+        """Keep only the first ``length`` tokens; False, and nothing changed, where memory cannot rewind.
+
+        ``length == self.length`` is always True. The logits are gone afterwards.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Empty the KV cache. Never fails on a live engine."""
+
+    # sampling
+
+    @abstractmethod
+    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+        """Start a new sampler; ``recent`` are the tokens that penalties already see."""
+
+    @abstractmethod
+    def sample(self) -> int:
+        """Draw and accept a token from the last logits."""
+
+    @abstractmethod
+    def step(self, token: int) -> int | None:
+        """Append ``token``, then draw and accept the next one: one crossing per generated token.
+
+        None if :meth:`cancel` came in between; ``token`` is then not in the KV cache.
+        """
+
+    @abstractmethod
+    def logits(self) -> memoryview:
+        """The last logits as ``n_vocab`` float32 (format ``"f"``); valid until the next call."""
+
+    # cancelling
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Make a running :meth:`decode` or :meth:`step` end soon. From any thread, takes no lock."""
+
+    @abstractmethod
+    def clear_cancel(self) -> None:
+        """Forget a cancel; called before work starts."""
+
+    @property
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called since :meth:`clear_cancel`."""
+
+    # state; only with Capability.SESSION_PERSISTENCE
+
+    def state_save(self, path: str, tokens: Sequence[int]) -> int:
+        """Write tokens and memory to a new file in llama.cpp's sequence format; returns its bytes."""
+        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
+
+    def state_load(self, path: str, n_tokens: int) -> bool:
+        """Replace the memory by that of a file holding ``n_tokens``; False if the engine refused it.
+
+        The memory is empty after a refusal.
+        """
+        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything. Twice is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can be used here.
+
+    Attributes:
+        name: of the backend.
+        ok: whether it can.
+        reason: why not, or a note.
+        hint: the command or step that would make it available.
+        version: of its engine, where it can be told cheaply.
+    """
+
+    name: str
+    ok: bool
+    reason: str = ""
+    hint: str = ""
+    version: str = ""
+
+
+class Backend(ABC):
+    """A way to run llama.cpp. Published through the entry-point group ``llama_bridge.backends``.
+
+    Attributes:
+        name: what users say.
+        rank: the highest available one is chosen.
+        capabilities: what it can do at best; a loaded model may do less.
+    """
+
+    name: str
+    rank: int
+    capabilities: Capability
+
+    @abstractmethod
+    def probe(self) -> Availability:
+        """Whether it can be used here. Quick, never raises, imports as little as it can."""
+
+    @abstractmethod
+    def load(self, model: ModelFile, params: ModelParams) -> Engine:
+        """Load a model.
+
+        Raises:
+            BackendUnavailable, ModelLoadError, OutOfMemory, EngineError.
+        """

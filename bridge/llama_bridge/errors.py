@@ -1,0 +1,223 @@
+"""Every error the library raises on purpose.
+
+.. code-block:: text
+
+    BridgeError
+    ├── InvalidInput (ValueError)             an argument cannot be used; names it and the way out
+    │   └── ContextOverflow                   prompt and history do not fit n_ctx
+    ├── BackendUnavailable                    no such backend here; says how to get it
+    ├── UnsupportedCapability                 this backend cannot do that; says which can
+    ├── ModelError
+    │   ├── ModelNotFound (FileNotFoundError) no file there
+    │   ├── InvalidModel                      not a GGUF, truncated, or inconsistent
+    │   └── ModelLoadError                    the engine refused a well-formed file
+    │       └── OutOfMemory                   it does not fit the memory it may use
+    ├── TemplateError                         the model's chat template failed
+    ├── SessionError
+    │   ├── NoSession                         nothing to save yet
+    │   ├── SessionNotFound (FileNotFoundError)
+    │   ├── SessionCorrupt                    not a session file, truncated or altered
+    │   ├── SessionMismatch                   saved with something else: names the field
+    │   └── SessionWriteError (OSError)       the file could not be written; the old one is intact
+    ├── NoModel                               no model is loaded yet
+    ├── ClosedError                           used after close()
+    └── EngineError                           the engine failed in the middle of work
+
+Errors of an engine (ctypes, wasmtime) never leak: each backend maps them in one place and keeps the
+original as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .capabilities import Capability
+
+__all__ = [
+    "BackendUnavailable",
+    "BridgeError",
+    "ClosedError",
+    "ContextOverflow",
+    "EngineError",
+    "FallbackWarning",
+    "InvalidInput",
+    "InvalidModel",
+    "ModelError",
+    "ModelLoadError",
+    "ModelNotFound",
+    "NoModel",
+    "NoSession",
+    "OutOfMemory",
+    "SessionCorrupt",
+    "SessionError",
+    "SessionMismatch",
+    "SessionNotFound",
+    "SessionWriteError",
+    "TemplateError",
+    "UnsupportedCapability",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+class FallbackWarning(UserWarning):
+    """A backend answered in a poorer way than asked; issued once per bridge."""
+
+
+class BridgeError(Exception):
+    """Base of everything this library raises on purpose."""
+
+
+class InvalidInput(BridgeError, ValueError):
+    """An argument cannot be used. The message names it and the way out."""
+
+
+class ContextOverflow(InvalidInput):
+    """The tokens do not fit the context. Raised before anything is evaluated.
+
+    Attributes:
+        needed: tokens the context would have to hold, one generated token included.
+        n_ctx: tokens it can hold.
+    """
+
+    def __init__(self, needed: int, n_ctx: int) -> None:
+        super().__init__(
+            f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
+            f"session_reset(), or load the model with ModelParams(n_ctx={needed} or more)"
+        )
+        self.needed = needed
+        self.n_ctx = n_ctx
+
+
+class BackendUnavailable(BridgeError):
+    """A backend that was asked for cannot be used here.
+
+    Attributes:
+        backend: its name.
+        reason: why, in words.
+        hint: a command or step that would change it, possibly empty.
+    """
+
+    def __init__(self, backend: str, reason: str, hint: str = "") -> None:
+        super().__init__(
+            f"backend {backend!r} is not available: {reason}" + (f"\n{hint}" * bool(hint))
+        )
+        self.backend = backend
+        self.reason = reason
+        self.hint = hint
+
+
+class UnsupportedCapability(BridgeError):
+    """Asked for something that this model on this backend cannot do. Nothing was started.
+
+    Attributes:
+        capability: the missing flag.
+        backend: name of the backend in use.
+        available_in: backends known to have it, possibly none.
+    """
+
+    def __init__(
+        self, capability: Capability, backend: str, available_in: Sequence[str] = (), why: str = ""
+    ) -> None:
+        name = (capability.name or str(capability)).lower()
+        where = f"; available in: {', '.join(available_in)}" if available_in else ""
+        because = f" ({why})" if why else ""
+        super().__init__(f"{name} is not supported by the {backend} backend{because}{where}")
+        self.capability = capability
+        self.backend = backend
+        self.available_in = tuple(available_in)
+
+
+class ModelError(BridgeError):
+    """Something is wrong with the model file.
+
+    Attributes:
+        path: the file, as it was given.
+    """
+
+    def __init__(self, path: PathLike, reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path = os.fspath(path)
+        self.reason = reason
+
+
+class ModelNotFound(ModelError, FileNotFoundError):
+    """No model file at that path."""
+
+
+class InvalidModel(ModelError):
+    """The file is not a usable GGUF: other format, empty, truncated or inconsistent."""
+
+
+class ModelLoadError(ModelError):
+    """The engine refused a file that looked well-formed; the reason holds its own words."""
+
+
+class OutOfMemory(ModelLoadError):
+    """Weights and KV cache do not fit the memory that the engine may use."""
+
+
+class TemplateError(BridgeError):
+    """The model's chat template could not be parsed or refused these messages."""
+
+
+class SessionError(BridgeError):
+    """Something is wrong with a session or its file."""
+
+
+class NoSession(SessionError):
+    """There is no conversation to save: generate something first."""
+
+
+class _SessionFileError(SessionError):
+    def __init__(self, path: PathLike, reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path = os.fspath(path)
+        self.reason = reason
+
+
+class SessionNotFound(_SessionFileError, FileNotFoundError):
+    """No session file at that path."""
+
+
+class SessionCorrupt(_SessionFileError):
+    """Not a session file, or truncated, or altered. The live session is untouched."""
+
+
+class SessionWriteError(_SessionFileError, OSError):
+    """The session could not be written. A file that was there before is intact."""
+
+
+class SessionMismatch(_SessionFileError):
+    """The file is whole but was saved with something else. The live session is untouched.
+
+    Attributes:
+        field: manifest field that differs.
+        saved: its value in the file.
+        current: its value now.
+    """
+
+    def __init__(self, path: PathLike, field: str, saved: object, current: object) -> None:
+        super().__init__(path, f"{field} differs: saved with {saved!r}, now {current!r}")
+        self.field = field
+        self.saved = saved
+        self.current = current
+
+
+class NoModel(BridgeError):
+    """The bridge has no model yet: give one to LlamaBridge() or init_generate_model()."""
+
+
+class ClosedError(BridgeError):
+    """Used after close()."""
+
+
+class EngineError(BridgeError):
+    """The engine failed in the middle of work.
+
+    The session is then what its ledger says; where the engine is lost altogether the message says
+    that the model must be loaded again.
+    """

@@ -1,0 +1,107 @@
+"""Model files: found by path or name, checked, and told apart by what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from .errors import InvalidInput, InvalidModel, ModelNotFound
+from .gguf import GgufHeader, read_gguf
+
+__all__ = ["DEMO", "ModelFile", "open_model"]
+
+DEMO = "demo"
+"""The name of the small chat model that comes with the package."""
+
+_SAMPLE = 512
+_SAMPLES_PER_TENSOR = 3
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checked GGUF file.
+
+    Attributes:
+        path: where it is.
+        header: its metadata and tensor table.
+    """
+
+    path: Path
+    header: GgufHeader = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """``general.name``, or the file's name without its ending."""
+        return self.header.text("general.name") or self.path.stem
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own Jinja chat template, or None."""
+        return self.header.text("tokenizer.chat_template") or None
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens the model was trained to hold; 0 if the file does not say."""
+        return self.header.number(f"{self.header.architecture}.context_length")
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies this model in a session file, field by field, as hex SHA-256.
+
+        Content, never path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
+        quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
+        """
+        template = (self.chat_template or "").encode()
+        return {
+            "architecture": self.header.architecture,
+            "vocabulary": self.header.vocabulary_sha256,
+            "chat_template": hashlib.sha256(template).hexdigest(),
+            "tensors": self.header.tensors_sha256,
+            "weights": self._weights_sha256(),
+            "metadata": self.header.metadata_sha256,
+        }
+
+    def _weights_sha256(self) -> str:
+        digest = hashlib.sha256()
+        base = self.header.data_offset
+        with self.path.open("rb") as file:
+            for tensor in self.header.tensors:
+                room = max(0, (tensor.n_bytes or _SAMPLE) - _SAMPLE)
+                for i in range(_SAMPLES_PER_TENSOR):
+                    file.seek(base + tensor.offset + room * i // max(1, _SAMPLES_PER_TENSOR - 1))
+                    digest.update(file.read(_SAMPLE))
+        return digest.hexdigest()
+
+
+def open_model(model: str | os.PathLike[str]) -> ModelFile:
+    """Find and check a model: a path, or ``"demo"`` for the one in the package.
+
+    Raises:
+        InvalidInput: not a path.
+        ModelNotFound: no file there, or a directory.
+        InvalidModel: not a usable GGUF, or not readable.
+    """
+    if not isinstance(model, str | os.PathLike):
+        raise InvalidInput(f"model={model!r}: give the path of a GGUF file, or {DEMO!r}")
+    path = _demo_path() if model == DEMO else Path(os.path.expanduser(os.fspath(model)))
+    if not str(model) or not path.exists():
+        near = f" Did you mean the packaged model, {DEMO!r}?" if path.stem.lower() == DEMO else ""
+        raise ModelNotFound(model, f"no such file; give the path of a GGUF file.{near}")
+    if path.is_dir():
+        found = sorted(p.name for p in path.glob("*.gguf"))[:3]
+        hint = f"; it holds {', '.join(found)}" if found else ""
+        raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
+    try:
+        with path.open("rb") as file:
+            header = read_gguf(file, os.fspath(model))
+    except OSError as error:
+        raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
+    return ModelFile(path, header)
+
+
+def _demo_path() -> Path:
+    return Path(str(resources.files("llama_bridge") / "data" / "demo.gguf"))

@@ -1,0 +1,161 @@
+"""Settings as frozen data: how a model is loaded, and how the next token is drawn."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .errors import InvalidInput
+
+__all__ = ["KvType", "ModelParams", "SamplingParams"]
+
+KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+
+_UINT32 = 2**32
+
+
+def _check(ok: bool, name: str, value: object, rule: str) -> None:
+    if not ok:
+        raise InvalidInput(f"{name}={value!r}: {name} must be {rule}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParams:
+    """Load-time settings. All of them shape the KV cache, so they are fixed until the next load.
+
+    Attributes:
+        n_ctx: tokens the context can hold; 0 takes the length the model was trained with, but at
+            most 4,096, because the KV cache is allocated whole.
+        n_batch: most tokens handed to the engine at once during prefill.
+        n_threads: compute threads; 0 takes the physical cores this process may use.
+        kv_type_k, kv_type_v: storage type of the K and V cache.
+        flash_attention: fused attention; quantised V needs it. Set, never guessed, because a saved
+            session fits only a context with the same choice.
+        n_gpu_layers: layers to run on a GPU, where the backend has ``GPU_OFFLOAD``; -1 takes all.
+        memory_limit: bytes of linear memory the wasm guest may use (at most 4 GiB, the default).
+            The native backend has no such bound and ignores it.
+    """
+
+    n_ctx: int = 0
+    n_batch: int = 512
+    n_threads: int = 0
+    kv_type_k: KvType = "f16"
+    kv_type_v: KvType = "f16"
+    flash_attention: bool = True
+    n_gpu_layers: int = 0
+    memory_limit: int = 4 << 30
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("n_ctx", 0, 1 << 24),
+            ("n_batch", 1, 1 << 16),
+            ("n_threads", 0, 512),
+            ("n_gpu_layers", -1, 1 << 16),
+            ("memory_limit", 1 << 20, 4 << 30),
+        ):
+            value = getattr(self, name)
+            rule = f"a whole number from {low} to {high}"
+            _check(_is_int(value) and low <= value <= high, name, value, rule)
+        types = get_args(KvType)
+        for name in ("kv_type_k", "kv_type_v"):
+            _check(getattr(self, name) in types, name, getattr(self, name), f"one of {types}")
+        _check(
+            isinstance(self.flash_attention, bool),
+            "flash_attention",
+            self.flash_attention,
+            "a bool",
+        )
+        if self.kv_type_v.startswith("q") and not self.flash_attention:
+            raise InvalidInput(
+                f"kv_type_v={self.kv_type_v!r} needs flash_attention=True: llama.cpp cannot read a "
+                "quantised V cache without it"
+            )
+
+    def context_length(self, n_ctx_train: int) -> int:
+        """The context to ask the engine for, given what the model was trained with."""
+        return self.n_ctx or min(n_ctx_train, 4096) or 4096
+
+    def threads(self) -> int:
+        """The thread count to use: ``n_threads``, or the cores this process may run on."""
+        if self.n_threads:
+            return self.n_threads
+        if hasattr(os, "sched_getaffinity"):
+            return max(1, len(os.sched_getaffinity(0)))
+        return max(1, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn, in llama.cpp's terms and order.
+
+    Attributes:
+        max_tokens: most tokens to generate; None means up to the end of the context.
+        temperature: 0 is greedy: the most probable token, always.
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: keep the smallest set whose probabilities sum to this; 1 keeps all.
+        min_p: drop tokens less probable than this share of the best; 0 keeps all.
+        repeat_penalty: divide the logits of recent tokens; 1 is off.
+        frequency_penalty, presence_penalty: subtract from the logits of recent tokens; 0 is off.
+        repeat_last_n: how many recent tokens the penalties see.
+        seed: the same seed, model, backend and history give the same text; None draws a new one.
+    """
+
+    max_tokens: int | None = 512
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        limit = self.max_tokens
+        _check(
+            limit is None or (_is_int(limit) and limit >= 1),
+            "max_tokens",
+            limit,
+            "a whole number of at least 1, or None",
+        )
+        for name, low, high in (
+            ("temperature", 0.0, 100.0),
+            ("top_p", 0.0, 1.0),
+            ("min_p", 0.0, 1.0),
+            ("repeat_penalty", 0.01, 100.0),
+            ("frequency_penalty", -100.0, 100.0),
+            ("presence_penalty", -100.0, 100.0),
+        ):
+            value = getattr(self, name)
+            rule = f"a number from {low:g} to {high:g}"
+            _check(_is_number(value) and low <= value <= high, name, value, rule)
+        for name, high in (("top_k", 1 << 30), ("repeat_last_n", 1 << 20)):
+            value = getattr(self, name)
+            rule = "a whole number of at least 0"
+            _check(_is_int(value) and 0 <= value <= high, name, value, rule)
+        _check(
+            self.seed is None or (_is_int(self.seed) and 0 <= self.seed < _UINT32 - 1),
+            "seed",
+            self.seed,
+            f"None or a whole number from 0 to {_UINT32 - 2}",
+        )
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether recent tokens change the logits, so that the sampler must know them."""
+        return self.repeat_last_n > 0 and (
+            self.repeat_penalty != 1.0
+            or self.frequency_penalty != 0.0
+            or self.presence_penalty != 0.0
+        )

@@ -1,0 +1,125 @@
+"""Which backends there are, which can be used here, and which one is taken."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+
+from .capabilities import Capability
+from .engine import Availability, Backend, Engine
+from .errors import BackendUnavailable, InvalidInput
+from .models import ModelFile
+from .params import ModelParams
+
+__all__ = ["AUTO", "ENVIRONMENT", "GROUP", "available_in", "backends", "candidates", "probe_all"]
+
+AUTO = "auto"
+GROUP = "llama_bridge.backends"
+"""Entry-point group: each entry names a :class:`Backend` object, or a class that makes one."""
+ENVIRONMENT = "LLAMA_BRIDGE_BACKEND"
+
+_log = logging.getLogger(__name__)
+
+
+class _Broken(Backend):
+    """Stands for an entry point that could not be loaded, so that its reason can be told."""
+
+    rank = -1
+    capabilities = Capability(0)
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self._reason = reason
+
+    def probe(self) -> Availability:
+        return Availability(self.name, False, self._reason, "repair or uninstall what provides it")
+
+    def load(self, model: ModelFile, params: ModelParams) -> Engine:
+        raise BackendUnavailable(self.name, self._reason)
+
+
+@functools.cache
+def backends() -> tuple[Backend, ...]:
+    """All installed backends, highest rank first; broken ones are there and say so."""
+    from importlib.metadata import entry_points  # costs 20 ms: only when a backend is looked for
+
+    found: dict[str, Backend] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in found:
+            _log.warning("a second backend named %r is ignored: %s", entry.name, entry.value)
+            continue
+        found[entry.name] = _checked(entry.name, entry.value, entry.load)
+    return tuple(sorted(found.values(), key=lambda backend: -backend.rank))
+
+
+def _checked(name: str, origin: str, load: functools.partial[object] | object) -> Backend:
+    try:
+        made = load() if callable(load) else load
+        backend = made() if isinstance(made, type) else made
+        if not isinstance(backend, Backend):
+            raise TypeError(f"{origin} is not a llama_bridge.engine.Backend")
+        if not isinstance(backend.rank, int) or not isinstance(backend.capabilities, Capability):
+            raise TypeError(f"{origin} needs an int rank and Capability capabilities")
+        backend.name = name
+        return backend
+    except Exception as error:  # third-party code: whatever it raises, the others must still work
+        _log.warning("backend %r (%s) cannot be used: %s", name, origin, error)
+        return _Broken(name, f"{type(error).__name__}: {error}")
+
+
+def probe_all() -> list[Availability]:
+    """What each backend says of itself, highest rank first."""
+    return [_probe(backend) for backend in backends()]
+
+
+def _probe(backend: Backend) -> Availability:
+    try:
+        return backend.probe()
+    except Exception as error:  # third-party code again
+        return Availability(
+            backend.name, False, f"its probe failed: {type(error).__name__}: {error}"
+        )
+
+
+def available_in(capability: Capability) -> list[str]:
+    """Names of the installed backends that can have a capability."""
+    return [backend.name for backend in backends() if capability in backend.capabilities]
+
+
+def candidates(choice: str | Backend = AUTO) -> list[Backend]:
+    """The backends to try, best first.
+
+    An explicit object or name, else the environment's name, is the only one; otherwise all available.
+
+    Raises:
+        BackendUnavailable: none; says why and what to do.
+        InvalidInput: the choice is neither a name nor a Backend.
+    """
+    if isinstance(choice, Backend):
+        return [choice]
+    if not isinstance(choice, str):
+        raise InvalidInput(f"backend={choice!r}: give a name, a Backend object, or {AUTO!r}")
+    if choice == AUTO:
+        choice = os.environ.get(ENVIRONMENT, "") or AUTO
+    if choice == AUTO:
+        usable = [backend for backend in backends() if _probe(backend).ok]
+        if not usable:
+            found = [_probe(backend) for backend in backends()]
+            reasons = "; ".join(f"{a.name}: {a.reason}" for a in found) or "none is installed"
+            hint = (
+                "\n".join(a.hint for a in found if a.hint)
+                or "pip install --force-reinstall llama-bridge"
+            )
+            raise BackendUnavailable(AUTO, reasons, hint)
+        return usable
+    named = [backend for backend in backends() if backend.name == choice]
+    others = [a.name for a in probe_all() if a.ok and a.name != choice]
+    way_out = f"or use one that is available here: {', '.join(others)}" if others else ""
+    if not named:
+        raise BackendUnavailable(choice, "no backend of that name is installed", way_out)
+    availability = _probe(named[0])
+    if not availability.ok:
+        hint = "\n".join(line for line in (availability.hint, way_out) if line)
+        raise BackendUnavailable(choice, availability.reason, hint)
+    return named

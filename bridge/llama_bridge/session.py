@@ -1,0 +1,179 @@
+"""A conversation over the KV cache: turns in, tokens through the ledger, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import cached_property
+
+from .answer import Answer, Turn
+from .engine import Engine
+from .errors import ContextOverflow, InvalidInput, TemplateError
+from .generation import Generation, StreamClosed
+from .ledger import KvLedger
+from .params import SamplingParams
+from .templates import ChatTemplate, Message
+
+__all__ = ["Session"]
+
+
+class Session:
+    """The active conversation of an engine.
+
+    Attributes:
+        kv: ledger and cache.
+        messages: what was said, where the prompts were chat turns.
+    """
+
+    def __init__(self, engine: Engine, template: str | None) -> None:
+        self.engine = engine
+        self.kv = KvLedger(engine)
+        self.messages: list[Message] = []
+        self._template_source = template
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to continue or save."""
+        return bool(self.kv.tokens or self.kv.owed)
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token ledger: exactly what the KV cache holds."""
+        return tuple(self.kv.tokens)
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, or None."""
+        if self._template_source is None:
+            return None
+        info = self.engine.info
+        bos, eos = (
+            "" if t is None else self.engine.token_bytes(t, special=True).decode("utf-8", "replace")
+            for t in (info.bos, info.eos)
+        )
+        return ChatTemplate(self._template_source, bos=bos, eos=eos)
+
+    # planning: nothing here changes the session
+
+    def plan_fresh(
+        self, prompt: str, *, chat: bool, system: str | None = None, fallback: str | None = None
+    ) -> Turn:
+        """A turn that starts a new conversation.
+
+        Raises:
+            InvalidInput, TemplateError, ContextOverflow.
+        """
+        messages: list[Message] = []
+        if chat:
+            if system is not None:
+                messages.append({"role": "system", "content": system})
+            messages.append({"role": "user", "content": prompt})
+            tokens = self._render(messages)
+        else:
+            tokens = self.engine.tokenize(prompt, add_special=True, parse_special=True)
+        self._check(tokens, held=0)
+        return Turn(tokens, True, messages, fallback)
+
+    def plan_continue(self, prompt: str, *, chat: bool) -> Turn:
+        """A turn that comes after all that the session holds.
+
+        Raises:
+            InvalidInput, TemplateError, ContextOverflow.
+        """
+        messages: list[Message] = []
+        if not chat:
+            tokens = self.engine.tokenize(prompt, add_special=False, parse_special=True)
+        elif self.messages and self.messages[-1]["role"] == "assistant":
+            messages = [*self.messages, {"role": "user", "content": prompt}]
+            tokens = self._next_turn(messages)
+        else:  # raw text so far: the first chat turn follows it as the template writes one
+            messages = [{"role": "user", "content": prompt}]
+            tokens = self._render(messages, first=False)
+        self._check(tokens, held=len(self.kv.conversation))
+        return Turn(tokens, False, messages)
+
+    def _check(self, tokens: list[int], held: int) -> None:
+        if not tokens:
+            raise InvalidInput("the prompt has no tokens: give some text")
+        needed = held + len(tokens) + 1
+        if needed > self.engine.info.n_ctx:
+            raise ContextOverflow(needed, self.engine.info.n_ctx)
+
+    def _require_template(self) -> ChatTemplate:
+        if self.template is None:
+            raise TemplateError("this model has no chat template: pass chat=False for raw text")
+        return self.template
+
+    def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
+        template, info = self._require_template(), self.engine.info
+        if any(self._spells_control_tokens(m["content"]) for m in messages):
+            pieces = template.segments(messages)
+        else:
+            pieces = [(template.render(messages), True)]
+        if info.bos is not None and (info.add_bos or not first):
+            bos = self.engine.token_bytes(info.bos, special=True).decode("utf-8", "replace")
+            head, own = pieces[0]
+            pieces[0] = (head.removeprefix(bos), own)  # tokenize() adds the one that belongs there
+        return self._tokenize(pieces, add_special=first)
+
+    def _next_turn(self, messages: Sequence[Message]) -> list[int]:
+        between, pieces = self._require_template().next_turn(messages)
+        if not self._spells_control_tokens(messages[-1]["content"]):
+            pieces = [("".join(text for text, _ in pieces), True)]
+        tokens = self._tokenize(pieces, add_special=False)
+        ends = self.engine.info.end_of_generation
+        conversation = self.kv.conversation
+        if conversation and conversation[-1] in ends:
+            # The model ended its turn itself: of the template's tokens only those after the end are new.
+            closing = self.engine.tokenize(between, add_special=False, parse_special=True)
+            end = next((i for i, token in enumerate(closing) if token in ends), None)
+            if end is not None:
+                return tokens[end + 1 :]
+        return tokens
+
+    def _tokenize(self, pieces: list[tuple[str, bool]], *, add_special: bool) -> list[int]:
+        tokens: list[int] = []
+        for i, (text, own) in enumerate(pieces):
+            tokens += self.engine.tokenize(
+                text, add_special=add_special and i == 0, parse_special=own
+            )
+        return tokens
+
+    def _spells_control_tokens(self, content: str) -> bool:
+        """Whether a message would smuggle control tokens in; it is then tokenised apart, as plain text."""
+        plain = self.engine.tokenize(content, add_special=False, parse_special=False)
+        return plain != self.engine.tokenize(content, add_special=False, parse_special=True)
+
+    # doing
+
+    def reset(self) -> None:
+        """Forget the conversation and empty the KV cache."""
+        self.messages = []
+        self.kv.clear()
+
+    def run(
+        self, turn: Turn, params: SamplingParams, stop: Sequence[str]
+    ) -> Generator[str, None, Generation]:
+        """Evaluate a turn and generate; yields ``""`` before work starts, then text deltas.
+
+        After a cancel, what was said stays in the session. Cancelled before anything was said, or failed,
+        the session is as it was before the turn (empty, where the turn was fresh).
+        """
+        answer = Answer(self.kv, turn, params, stop)
+        try:
+            yield ""
+        except StreamClosed:
+            return answer.result("cancelled")
+        self.kv.check()
+        if turn.fresh:
+            self.reset()
+        before = len(self.kv.conversation)
+        try:
+            finish = yield from answer.run()
+        except BaseException:
+            self.kv.rewind(before)
+            raise
+        if answer.said_nothing and finish == "cancelled":
+            self.kv.rewind(before)
+        elif turn.messages:
+            self.messages = [*turn.messages, {"role": "assistant", "content": answer.text}]
+        return answer.result(finish)
