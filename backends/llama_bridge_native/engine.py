@@ -211,12 +211,13 @@ class NativeEngine(Engine):
             return None
         return int(lib.llama_sampler_sample(self._sampler, self._context, -1))
 
-    def logits(self) -> memoryview:
+    def logits(self) -> memoryview[float]:
         values = lib.llama_get_logits_ith(self._open(self._context), -1)
         if not values:
             raise EngineError("there are no logits: decode something first")
         row = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * self.info.n_vocab)).contents
-        return memoryview(row).cast("B").cast("f")
+        view: memoryview[float] = memoryview(row).cast("B").cast("f")
+        return view
 
     # cancelling
 

@@ -7,7 +7,7 @@ import ctypes
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import llama_cpp
@@ -25,8 +25,7 @@ _recent_errors: deque[str] = deque(maxlen=8)
 _last_level = logging.DEBUG
 
 
-@lib.llama_log_callback
-def _on_log(level: int, text: bytes, _: object) -> None:
+def _log_line(level: int, text: bytes, _: object) -> None:
     global _last_level
     if level != _CONTINUED:
         _last_level = _LEVELS.get(level, logging.DEBUG)
@@ -39,12 +38,15 @@ def _on_log(level: int, text: bytes, _: object) -> None:
         _log.log(_last_level, "%s", line)
 
 
+_on_log = lib.llama_log_callback(
+    _log_line
+)  # a name keeps it alive: llama.cpp holds only its address
 lib.llama_log_set(_on_log, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
 
 @contextlib.contextmanager
-def errors_logged() -> Iterator[deque[str]]:
+def errors_logged() -> Generator[deque[str]]:
     """Collects what llama.cpp logs as errors inside the block: its only way to say why it failed."""
     _recent_errors.clear()
     yield _recent_errors

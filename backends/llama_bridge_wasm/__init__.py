@@ -13,7 +13,7 @@
 
 from .backend import WasmBackend
 
-__all__ = ["WasmBackend", "backend"]
+__all__ = ["BACKEND", "WasmBackend"]
 
-backend = WasmBackend()
+BACKEND = WasmBackend()
 """The object behind the entry point ``wasm``."""

@@ -17,7 +17,8 @@ from pathlib import Path
 __all__ = ["MAX_OPEN_FILES", "World"]
 
 MAX_OPEN_FILES = 16
-_MAX_LOG_WRITE = 1 << 16
+_MAX_VECTORS = 1024
+_MAX_SMALL = 1 << 16
 
 _STDOUT, _STDERR, _ROOT = 1, 2, 3
 _OK, _BADF, _FAULT, _INVAL, _IO, _MFILE, _NOENT, _NOSYS = 0, 8, 21, 28, 29, 33, 44, 52
@@ -207,17 +208,17 @@ class World:
     def _wasi_fd_write(self, fd: int, vectors: int, count: int, out: int) -> int:
         if fd not in (_STDOUT, _STDERR):
             return _BADF
-        text = b"".join(
-            bytes(self._memory(pointer, min(size, _MAX_LOG_WRITE)))
-            for pointer, size in self._vectors(vectors, count)
-        )
-        self._log(text)
-        total = sum(size for _, size in self._vectors(vectors, count))
-        self._memory(_u32(out), 4)[:] = _U32.pack(total)
+        text = bytearray()
+        for pointer, size in self._vectors(vectors, count):
+            text += self._memory(pointer, min(size, _MAX_SMALL - len(text)))
+        self._log(bytes(text))
+        self._memory(_u32(out), 4)[:] = _U32.pack(len(text))
         return _OK
 
     def _vectors(self, pointer: int, count: int) -> list[tuple[int, int]]:
-        table = self._memory(_u32(pointer), 8 * _u32(count))
+        if _u32(count) > _MAX_VECTORS:
+            raise IndexError("too many vectors")
+        table = self._memory(_u32(pointer), 8 * count)
         return list(struct.iter_unpack("<II", table))
 
     # the rest
@@ -235,7 +236,9 @@ class World:
         return _OK
 
     def _wasi_random_get(self, out: int, size: int) -> int:
-        self._memory(_u32(out), _u32(size))[:] = os.urandom(_u32(size))
+        if _u32(size) > _MAX_SMALL:
+            return _INVAL
+        self._memory(_u32(out), size)[:] = os.urandom(size)
         return _OK
 
     def _wasi_proc_exit(self, code: int) -> None:

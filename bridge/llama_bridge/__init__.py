@@ -8,8 +8,29 @@ from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
 from .engine import Availability, Backend, Engine, EngineInfo, MemoryKind
-from .errors import *  # noqa: F403 -- the error tree is public whole, listed in errors.__all__
-from .errors import __all__ as _errors
+from .errors import (
+    BackendUnavailable,
+    BridgeError,
+    ClosedError,
+    ContextOverflow,
+    EngineError,
+    FallbackWarning,
+    InvalidInput,
+    InvalidModel,
+    ModelError,
+    ModelLoadError,
+    ModelNotFound,
+    NoModel,
+    NoSession,
+    OutOfMemory,
+    SessionCorrupt,
+    SessionError,
+    SessionMismatch,
+    SessionNotFound,
+    SessionWriteError,
+    TemplateError,
+    UnsupportedCapability,
+)
 from .generation import Generation, Mode, TextStream, Usage
 from .models import ModelFile
 from .params import ModelParams, SamplingParams
@@ -19,22 +40,42 @@ from .templates import Message
 __all__ = [
     "Availability",
     "Backend",
+    "BackendUnavailable",
+    "BridgeError",
     "Capability",
+    "ClosedError",
+    "ContextOverflow",
     "Engine",
+    "EngineError",
     "EngineInfo",
+    "FallbackWarning",
     "Generation",
+    "InvalidInput",
+    "InvalidModel",
     "LlamaBridge",
     "MemoryKind",
     "Message",
     "Mode",
+    "ModelError",
     "ModelFile",
+    "ModelLoadError",
+    "ModelNotFound",
     "ModelParams",
+    "NoModel",
+    "NoSession",
+    "OutOfMemory",
     "SamplingParams",
+    "SessionCorrupt",
+    "SessionError",
     "SessionInfo",
+    "SessionMismatch",
+    "SessionNotFound",
+    "SessionWriteError",
+    "TemplateError",
     "TextStream",
+    "UnsupportedCapability",
     "Usage",
     "__version__",
-    *_errors,
 ]
 
 # A library does not print: without this, logging would write warnings to the terminal by itself.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 
 from . import registry
@@ -416,7 +417,7 @@ class LlamaBridge:
         return release
 
     @contextlib.contextmanager
-    def _exclusive(self, *, need_model: bool = True) -> Iterator[None]:
+    def _exclusive(self, *, need_model: bool = True) -> Generator[None]:
         release = self._acquire()
         try:
             if need_model:
@@ -465,10 +466,7 @@ def _check_stops(stop: str | Sequence[str]) -> list[str]:
 
 def _outside() -> int:
     """The stack level of the first caller outside this module, for a warning that points there."""
-    import sys
-
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-        level += 1
-    return level - 1 or 1
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame, level = frame.f_back, level + 1
+    return level

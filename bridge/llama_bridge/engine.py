@@ -140,7 +140,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def logits(self) -> memoryview:
+    def logits(self) -> memoryview[float]:
         """The last logits as ``n_vocab`` float32 (format ``"f"``); valid until the next call."""
 
     # cancelling

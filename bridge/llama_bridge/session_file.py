@@ -22,12 +22,12 @@ import secrets
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 
@@ -87,9 +87,9 @@ def write_session_file(
 
 
 @contextmanager
-def _replacement(path: PathLike) -> Iterator[str]:
+def _replacement(path: PathLike) -> Generator[str]:
     """A new file beside ``path`` that takes its place at the end, or leaves no trace."""
-    target = os.path.realpath(os.path.expanduser(os.fspath(path)))
+    target = str(Path(path).expanduser().resolve())
     temporary = f"{target}.{secrets.token_hex(6)}.tmp"
     try:
         if os.path.isdir(target):
@@ -162,7 +162,7 @@ def _read(path: PathLike, real: Path, fd: int, size: int) -> SessionFile:
             path, "its digest does not match: altered or damaged since it was saved"
         )
     try:
-        manifest = json.loads(_pread(fd, n_manifest, n_state))
+        manifest: Any = json.loads(_pread(fd, n_manifest, n_state))
     except (ValueError, RecursionError) as error:
         raise SessionCorrupt(path, f"its manifest cannot be read: {error}") from error
     state_magic, state_version, n_tokens = _STATE_HEAD.unpack(_pread(fd, _STATE_HEAD.size, 0))
@@ -172,7 +172,11 @@ def _read(path: PathLike, real: Path, fd: int, size: int) -> SessionFile:
         raise SessionCorrupt(path, "its manifest is not a JSON object")
     raw = _pread(fd, 4 * n_tokens, _STATE_HEAD.size)
     return SessionFile(
-        real, manifest, list(struct.unpack(f"<{n_tokens}i", raw)), state_version, size
+        real,
+        cast("dict[str, Any]", manifest),
+        list(struct.unpack(f"<{n_tokens}i", raw)),
+        state_version,
+        size,
     )
 
 
@@ -186,8 +190,9 @@ def compare(
     """
     for key, value in current.items():
         was = saved.get(key)
-        if isinstance(value, Mapping):
-            compare(path, was if isinstance(was, Mapping) else {}, value, f"{prefix}{key}.")
+        if isinstance(value, dict):
+            inner = cast("dict[str, Any]", was if isinstance(was, dict) else {})
+            compare(path, inner, cast("dict[str, Any]", value), f"{prefix}{key}.")
         elif was != value or type(was) is not type(value):
             raise SessionMismatch(path, f"{prefix}{key}", was, value)
 

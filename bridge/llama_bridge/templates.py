@@ -65,8 +65,8 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
         env.filters["tojson"] = _tojson
-        env.globals["raise_exception"] = _raise_exception
-        env.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+        helpers: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _now}
+        env.globals.update(helpers)
         try:
             return env.from_string(self.source)
         except JinjaError as error:
@@ -146,6 +146,10 @@ def _key() -> str:
 def _tojson(value: Any, indent: int | None = None) -> str:
     # As model makers' tools do it: readable text, not Jinja's HTML-safe escapes.
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
 
 
 def _raise_exception(message: str) -> None:

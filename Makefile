@@ -1,0 +1,40 @@
+# The two commands: `make demo` and `make test`. Both set up .venv first; the second time that is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test quick lint types bench wheel wasm clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup:  ## .venv with everything in it, llama.wasm built
+	@$(PYTHON) tools/setup_venv.py
+
+demo: setup  ## see it: a conversation continued, saved, restored, and the fallback on wasm
+	@$(BIN)/llama-bridge demo
+
+test: setup  ## the whole suite, on every backend
+	@$(BIN)/python -m pytest
+
+quick: setup  ## the suite without what takes more than seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: setup  ## ruff: rules and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup  ## mypy and pyright, both strict
+	@$(BIN)/mypy && $(BIN)/pyright
+
+bench: setup  ## measure this machine; see benchmarks/
+	@$(BIN)/python -m benchmarks
+
+wasm: setup  ## build llama.wasm (setup does it too)
+	@$(BIN)/python wasm/build.py
+
+wheel: setup  ## dist/llama_bridge-*.whl
+	@$(BIN)/python -m build --wheel
+
+clean:  ## remove what was made here; the per-user caches stay
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f backends/llama_bridge_wasm/llama.wasm backends/llama_bridge_wasm/llama.wasm.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,279 @@
+"""A guest on wasmtime. The only module that imports wasmtime: none of its errors leave this file."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from llama_bridge.errors import BackendUnavailable, BridgeError, ClosedError, EngineError
+
+from .abi import MODEL_PATH
+from .compiled_cache import CompiledCache, default_folder
+from .wasi import World
+
+__all__ = ["WasmtimeGuest", "compiled_module"]
+
+_logger = logging.getLogger("llama_bridge.wasm")
+_LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+_LOG_TAIL = 20
+_CONFIG = "exceptions,simd,relaxed_simd"
+
+_compiling = threading.Lock()
+_modules: dict[str, tuple[wasmtime.Engine, wasmtime.Module]] = {}
+
+
+def compiled_module(
+    path: Path, cache: CompiledCache | None = None
+) -> tuple[wasmtime.Engine, wasmtime.Module]:
+    """The module at ``path`` as machine code: of this process, from the cache, or compiled (seconds).
+
+    Raises:
+        BackendUnavailable: it cannot be read, or wasmtime refuses it.
+    """
+    try:
+        code = path.read_bytes()
+    except OSError as error:
+        raise BackendUnavailable("wasm", f"{path} cannot be read: {error}") from error
+    key = _cache_key(code)
+    with _compiling:
+        if key not in _modules:
+            try:
+                _modules[key] = _load_or_compile(code, key, cache or CompiledCache(default_folder()))
+            except wasmtime.WasmtimeError as error:
+                raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
+        return _modules[key]
+
+
+def _load_or_compile(
+    code: bytes, key: str, cache: CompiledCache
+) -> tuple[wasmtime.Engine, wasmtime.Module]:
+    # Defaults kept on purpose: a 4 GiB reservation (without it, bounds checks cost 18 to 42 %), and neither
+    # epochs nor fuel (23 to 38 %): cancelling is a flag in guest memory.
+    config = wasmtime.Config()
+    config.wasm_exceptions = True
+    config.wasm_simd = True
+    config.wasm_relaxed_simd = True
+    engine = wasmtime.Engine(config)
+    if (cached := cache.find(key)) is not None:
+        try:
+            return engine, wasmtime.Module.deserialize_file(engine, str(cached))
+        except wasmtime.WasmtimeError:
+            cache.discard(cached)
+    module = wasmtime.Module(engine, code)
+    cache.store(key, module.serialize())
+    return engine, module
+
+
+def _cache_key(code: bytes) -> str:
+    parts = [hashlib.sha256(code).hexdigest(), metadata.version("wasmtime"), _CONFIG]
+    return hashlib.sha256("|".join([*parts, platform.system(), _cpu()]).encode()).hexdigest()[:32]
+
+
+def _cpu() -> str:
+    """What distinguishes processors that machine code was made for."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return platform.machine() + line
+    except OSError:
+        pass
+    return platform.machine() + platform.processor()
+
+
+class _Export:
+    """A prepared call: wasmtime's own ``Func.__call__`` takes ten times as long.
+
+    It also keeps apart what that one mixes: a trap, and a KeyboardInterrupt that came in during a call which
+    itself went well.
+    """
+
+    def __init__(self, store: wasmtime.Store, function: wasmtime.Func) -> None:
+        type_ = function.type(store)
+        self._params: Any = (ffi.wasmtime_val_t * len(type_.params))()
+        self._results: Any = (ffi.wasmtime_val_t * len(type_.results))()
+        for value in self._params:
+            value.kind = ffi.WASMTIME_I32
+        self._function = function
+        self._context = store._context()
+
+    def __call__(self, args: tuple[int, ...]) -> int:
+        if len(args) != len(self._params):
+            raise TypeError(f"{len(self._params)} arguments wanted, {len(args)} given")
+        for value, arg in zip(self._params, args, strict=True):
+            value.of.i32 = arg
+        trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        error = None
+        try:
+            error = ffi.wasmtime_func_call(
+                self._context,
+                ctypes.byref(self._function._func),
+                self._params,
+                len(self._params),
+                self._results,
+                len(self._results),
+                ctypes.byref(trap),
+            )
+        finally:
+            if trap:
+                raise wasmtime.Trap._from_ptr(trap)
+        if error:
+            raise wasmtime.WasmtimeError._from_ptr(error)
+        return self._results[0].of.i32 if len(self._results) else 0
+
+
+class WasmtimeGuest:
+    """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
+
+    def __init__(
+        self, wasm: Path, file: Path, memory_limit: int, cache: CompiledCache | None = None
+    ) -> None:
+        """Instantiate.
+
+        Args:
+            wasm: the module.
+            file: the one file the guest may read.
+            memory_limit: most bytes of linear memory.
+            cache: of compiled code; the user's own by default.
+
+        Raises:
+            BackendUnavailable: the module cannot be used here.
+            EngineError: its start failed, for one because the limit leaves no room for it.
+        """
+        engine, module = compiled_module(wasm, cache)
+        self.version = f"wasmtime {metadata.version('wasmtime')}"
+        self._log_lines: deque[str] = deque(maxlen=_LOG_TAIL)
+        self._dead = ""
+        self._closed = False
+        self._life = threading.RLock()  # only between flag writes and close; never held during work
+        self._world = World(file, MODEL_PATH.lstrip("/"), self._view, self._log)
+        self._store = wasmtime.Store(engine)
+        self._store.set_limits(memory_size=memory_limit)
+        try:
+            self._instantiate(engine, module)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            self.close()
+            raise EngineError(f"llama.wasm could not be started: {_words(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _instantiate(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
+        linker = wasmtime.Linker(engine)
+        imports = self._world.imports()
+        for wanted in module.imports:
+            if isinstance(wanted.type, wasmtime.FuncType) and wanted.name is not None:
+                function = imports.get(wanted.name, self._world.unknown)
+                linker.define_func(wanted.module, wanted.name, wanted.type, function)
+        instance = linker.instantiate(self._store, module)
+        exports: dict[str, Any] = {e.name: instance.exports(self._store)[e.name] for e in module.exports}
+        self._memory: wasmtime.Memory = exports["memory"]
+        self._exports = {
+            name: _Export(self._store, item)
+            for name, item in exports.items()
+            if isinstance(item, wasmtime.Func)
+        }
+        self.call("_initialize")
+
+    # the Guest protocol
+
+    @property
+    def memory_size(self) -> int:
+        self._check_open()
+        return self._memory.data_len(self._store)
+
+    @property
+    def log_tail(self) -> str:
+        return "\n".join(self._log_lines)
+
+    def call(self, name: str, *args: int) -> int:
+        self._check_open()
+        if self._dead:
+            raise EngineError(self._dead)
+        try:
+            result = self._exports[name](args)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+            raise self._died(name, error) from error
+        if (failure := self._world.failure) is not None:
+            self._world.failure = None
+            if isinstance(failure, Exception):
+                raise EngineError(f"{name}: the host failed: {failure}") from failure
+            raise failure
+        return result
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        return bytearray(self._view(pointer, size))
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self._view(pointer, len(data))[:] = data
+
+    def flag(self, pointer: int) -> Callable[[int], None]:
+        self._view(pointer, 4)
+        # The memory never moves: wasmtime reserved all of its 4 GiB of addresses.
+        base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
+        cell = ctypes.c_int32.from_address(base + pointer)
+
+        def write(value: int) -> None:
+            with self._life:
+                if not self._closed:
+                    cell.value = value
+
+        return write
+
+    def close(self) -> None:
+        with self._life:
+            if self._closed:
+                return
+            self._closed = True
+            self._exports = {}
+            self._store.close()
+        self._world.close()
+
+    # inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the engine is closed")
+
+    def _view(self, pointer: int, size: int) -> memoryview:
+        self._check_open()
+        if pointer < 0 or size < 0 or pointer + size > self._memory.data_len(self._store):
+            raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
+        return memoryview(self._memory.get_buffer_ptr(self._store, size, pointer)).cast("B")
+
+    def _died(self, name: str, error: Exception) -> BridgeError:
+        code = self._world.exit_code
+        why = f"it left with status {code}" if code is not None else _words(error)
+        words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
+        self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
+        cause = self._world.failure
+        self._world.failure = None
+        if cause is not None:
+            error.__cause__ = cause
+        return EngineError(self._dead)
+
+    def _log(self, data: bytes) -> None:
+        for line in data.decode("utf-8", "replace").splitlines():
+            level, text = logging.ERROR, line  # llama.cpp's last words before an abort have no level
+            if line[:1].isdigit() and line[1:2] == " ":
+                level, text = _LOG_LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
+            self._log_lines.append(text)
+            _logger.log(level, "%s", text)
+
+
+def _words(error: Exception) -> str:
+    """The first line of wasmtime's message without its stack of numbered functions."""
+    text = error.message if isinstance(error, wasmtime.Trap) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines if line.startswith("wasm trap:") or "trap:" in line]
+    return (reasons or lines or ["no reason given"])[0]

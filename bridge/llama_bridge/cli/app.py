@@ -1,0 +1,71 @@
+"""The command group: what all commands share, errors and exit statuses above all."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from typing import Any
+
+import click
+
+from .._version import __version__
+from ..errors import BridgeError, FallbackWarning
+from .chat import chat
+from .demo import demo
+from .doctor import doctor
+from .failures import Failure, describe
+from .info import info, session
+from .logs import verbose
+from .run import run
+from .terminal import Terminal
+
+__all__ = ["app"]
+
+_INTERRUPTED = 130
+
+_EXAMPLES = """\b
+Start here:
+  llama-bridge demo                   a conversation continued, saved, loaded, reset
+  llama-bridge chat                   talk to the packaged demo model
+  llama-bridge chat MODEL.gguf        talk to a model of yours
+  llama-bridge run "Hello" --json     one answer, for scripts
+  llama-bridge doctor                 what works here, and what to do about the rest
+
+Exit status: 0 all right, 1 failed, 2 wrong usage, 130 interrupted."""
+
+
+class _Group(click.Group):
+    """Turns every error of the library into one message and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BridgeError as error:
+            raise Failure(describe(error)) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except OSError as error:
+            Terminal.mute()
+            if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+                raise click.exceptions.Exit(1) from error
+            raise Failure(str(error)) from error
+
+
+@click.group(
+    cls=_Group,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="llama-bridge")
+@verbose
+@click.pass_context
+def app(context: click.Context) -> None:
+    """One interface to llama.cpp everywhere Python runs, with KV-cache sessions."""
+    # The commands show Generation.fallback instead, where it belongs in the conversation.
+    warnings.simplefilter("ignore", FallbackWarning)
+    context.obj = Terminal()
+
+
+for _command in (demo, chat, run, doctor, info, session):
+    app.add_command(_command)

@@ -1,0 +1,214 @@
+"""``llama-bridge demo``: the walk-through on every backend, shown as a transcript, judged at the end."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from .. import registry
+from .._version import __version__
+from ..engine import Availability, Backend
+from ..errors import BackendUnavailable, BridgeError
+from ..models import DEMO, open_model
+from ..params import ModelParams
+from .failures import describe
+from .logs import verbose
+from .options import as_json, loading_options, make_params
+from .terminal import Terminal, count, duration, plain
+from .walkthrough import ASK, Check, Step, says, walk
+
+__all__ = ["demo"]
+
+_NAME = "Zorvane"
+_INTRODUCTION = (
+    "What this shows: a chat's next turn costs only its new tokens, a saved conversation outlives the "
+    "program, and a backend that cannot do that says so."
+)
+
+
+@click.command
+@click.option("--name", default=_NAME, show_default=True, help="The name that the model is told.")
+@click.option("--model", default=DEMO, show_default=True, help="A chat model to use instead.")
+@loading_options
+@as_json
+@verbose
+@click.pass_context
+def demo(
+    context: click.Context,
+    name: str,
+    model: str,
+    backend: str,
+    n_ctx: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Tell a model a name, and see on each backend when it still knows it.
+
+    Continues the conversation, saves it, loads it in a new bridge, resets it, and checks what it sees: the
+    exit status is 0 only if all of it was right.
+    """
+    terminal: Terminal = context.obj
+    if not name.strip() or says(ASK, name):
+        raise click.BadParameter("give a name that the question does not hold", param_hint="--name")
+    params = make_params(n_ctx, threads)
+    open_model(model)
+    chosen, missing = _choose(backend)
+    show = _Silent(terminal) if as_json else _Transcript(terminal)
+    show.start(missing)
+    runs = [_run(each, model, params, name, show) for each in chosen]
+    ok = all(run["ok"] for run in runs)
+    if as_json:
+        terminal.json(
+            {
+                "ok": ok,
+                "llama_bridge": __version__,
+                "python": platform.python_version(),
+                "model": model,
+                "name": name,
+                "backends": runs,
+                "unavailable": [asdict(a) for a in missing],
+            }
+        )
+    else:
+        show.end(runs, default_name=name == _NAME)
+    sys.exit(0 if ok else 1)
+
+
+def _choose(name: str) -> tuple[list[Backend], list[Availability]]:
+    if name != registry.AUTO:
+        return registry.candidates(name), []
+    states = {state.name: state for state in registry.probe_all()}
+    chosen = [backend for backend in registry.backends() if states[backend.name].ok]
+    if not chosen:
+        registry.candidates(name)  # raises, with every reason and hint
+        raise BackendUnavailable(name, "none was found")
+    return chosen, [state for state in states.values() if not state.ok]
+
+
+def _run(
+    backend: Backend, model: str, params: ModelParams, name: str, show: _Transcript
+) -> dict[str, Any]:
+    state = backend.probe()
+    show.backend(backend, state)
+    steps: list[Step] = []
+    error = None
+    with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
+        try:
+            with show.terminal.waiting(f"{backend.name}: loading {model}"):
+                walking = walk(backend, model, params, name, Path(folder))
+                steps.append(next(walking))
+            show.step(steps[-1])
+            for step in walking:
+                steps.append(step)
+                show.step(step)
+        except BridgeError as raised:
+            error = describe(raised)
+            show.broken(error)
+    return {
+        "backend": backend.name,
+        "engine": state.version,
+        "ok": error is None and not any(step.failed for step in steps),
+        "error": error,
+        "steps": [step.record() for step in steps],
+    }
+
+
+class _Transcript:
+    """Shows the steps to people while they happen."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+
+    def start(self, missing: list[Availability]) -> None:
+        self.terminal.line(_INTRODUCTION)
+        for state in missing:
+            self.terminal.line()
+            self.terminal.line(f"{state.name}: not available here: {state.reason}", "yellow")
+            if state.hint:
+                self.terminal.line(f"  to get it: {state.hint}")
+
+    def backend(self, backend: Backend, state: Availability) -> None:
+        self.terminal.line()
+        head = Text(plain(backend.name), style="bold")
+        self.terminal.out.print(head.append(f"  {plain(state.version)}", style="not bold dim"))
+
+    def step(self, step: Step) -> None:
+        """One row: the call, what was said, what it cost, and whether that is right."""
+        told = Text()
+        if step.generation is not None:
+            told.append("you:   ", "dim").append(plain(step.prompt) + "\n")
+            told.append("model: ", "dim").append(plain(step.generation.text) + "\n", "bold")
+            if step.generation.fallback:
+                told.append(f"fresh: {plain(step.generation.fallback)}\n", "yellow")
+            told.append(_cost(step), "dim")
+        else:
+            told.append(plain(step.note), "yellow" if step.refused else "")
+            told.append(f", {duration(step.seconds)}", "dim")
+        for check in step.failed:
+            told.append(f"\nwrong: {plain(_tell(check))}", "bold red")
+        mark = Text(self.terminal.cross, "bold red") if step.failed else Text("")
+        if step.checks and not step.failed:
+            mark = Text(self.terminal.tick, "green")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=len(self.terminal.cross), no_wrap=True)
+        grid.add_column(width=17, no_wrap=True, style="cyan")
+        grid.add_column(overflow="fold")
+        grid.add_row(mark, step.call, told)
+        self.terminal.out.print(grid)
+
+    def broken(self, message: str) -> None:
+        self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
+
+    def end(self, runs: list[dict[str, Any]], *, default_name: bool) -> None:
+        line = self.terminal.line
+        wrong = [run["backend"] for run in runs if not run["ok"]]
+        n_checks = sum(len(step["checks"]) for run in runs for step in run["steps"])
+        line()
+        if wrong:
+            line(f"Not all of that was right: see {', '.join(wrong)} above.", "bold red")
+            if not default_name:
+                line("The demo model is tiny and misspells some names: try one that is shorter.")
+            line("Next: llama-bridge doctor    what works here, and what to do about the rest")
+            return
+        names = ", ".join(run["backend"] for run in runs)
+        line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
+        line("Next: llama-bridge chat                talk to it; /save and /load keep what was said")
+        line("      llama-bridge chat MODEL.gguf     the same with a model of yours")
+        line("      llama-bridge demo --name NAME    any name you like")
+
+
+class _Silent(_Transcript):
+    """Shows nothing: the record is for a script."""
+
+    def start(self, missing: list[Availability]) -> None:
+        pass
+
+    def backend(self, backend: Backend, state: Availability) -> None:
+        pass
+
+    def step(self, step: Step) -> None:
+        pass
+
+    def broken(self, message: str) -> None:
+        pass
+
+
+def _tell(check: Check) -> str:
+    return f"expected {check.what}; saw: {check.saw}"
+
+
+def _cost(step: Step) -> str:
+    assert step.generation is not None
+    usage = step.generation.usage
+    return (
+        f"{step.generation.mode.value}: {usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated"
+        f" tokens, {usage.completion_tokens} generated, {duration(step.seconds)}"
+    )

@@ -1,0 +1,169 @@
+"""``llama-bridge info`` and ``session info``: what is in a file, without loading an engine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import click
+
+from ..gguf import ArrayRef, GgufHeader
+from ..models import ModelFile, open_model
+from ..session_file import SessionFile, read_session_file
+from .logs import verbose
+from .options import as_json
+from .terminal import Terminal, count, size
+
+__all__ = ["info", "kv_bytes_per_token", "session"]
+
+_F16 = 2
+_SHOWN = 6
+_LINE = 160
+# Their layers keep one running state instead of a key and a value for each token.
+_RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
+
+
+@click.command
+@click.argument("model")
+@as_json
+@verbose
+@click.pass_context
+def info(context: click.Context, model: str, as_json: bool) -> None:
+    """Say what is in MODEL, a GGUF file or "demo", without loading it."""
+    terminal: Terminal = context.obj
+    facts = _facts(open_model(model))
+    if as_json:
+        terminal.json(facts)
+        return
+    mix = [f"{kind} {share:.1%}" for kind, share in facts["quantisation"].items()]
+    per_token, n_ctx = facts["kv_bytes_per_token"], facts["context_length"]
+    cache = "not known for this architecture"
+    if per_token is not None:
+        cache = f"{size(per_token)} per token (f16)"
+        cache += f", {size(per_token * n_ctx)} for {n_ctx:,} tokens" if n_ctx else ""
+    template = "yes: a prompt is a user turn" if facts["chat_template"] else "no: raw text only"
+    parts = facts["split_count"]
+    terminal.rows(
+        {
+            "name": facts["name"],
+            "file": f"{facts['path']} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
+            "architecture": facts["architecture"],
+            "parameters": f"{facts['parameters']:,}",
+            "quantisation": ", ".join(mix) + " of the bytes",
+            "context length": f"{n_ctx:,} tokens" if n_ctx else "not given",
+            "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
+            "chat template": template,
+            "KV cache": cache,
+        }
+        | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
+    )
+
+
+def _facts(model: ModelFile) -> dict[str, Any]:
+    header = model.header
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    return {
+        "name": model.name,
+        "path": str(model.path),
+        "file_size": header.file_size,
+        "gguf_version": header.version,
+        "architecture": header.architecture,
+        "parameters": header.n_parameters,
+        "quantisation": _mix(header),
+        "context_length": model.n_ctx_train,
+        "vocabulary": tokens.count if isinstance(tokens, ArrayRef) else 0,
+        "tokenizer": header.text("tokenizer.ggml.model", "none"),
+        "chat_template": model.chat_template is not None,
+        "kv_bytes_per_token": kv_bytes_per_token(header),
+        "split_count": header.number("split.count", 1),
+    }
+
+
+def _mix(header: GgufHeader) -> dict[str, float]:
+    """Share of each tensor type in the bytes of the weights, largest first."""
+    by_type: defaultdict[str, int] = defaultdict(int)
+    for tensor in header.tensors:
+        by_type[tensor.type_name] += tensor.n_bytes or 0
+    total = sum(by_type.values()) or 1
+    ranked = sorted(by_type.items(), key=lambda item: -item[1])
+    return {kind: n_bytes / total for kind, n_bytes in ranked}
+
+
+def kv_bytes_per_token(header: GgufHeader) -> int | None:
+    """Bytes that one token takes in a KV cache of type f16, or None where it cannot be told.
+
+    A key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
+    the head's own, else the embedding's share. Layers with a window count in full.
+    """
+    arch = header.architecture
+    heads = header.metadata.get(f"{arch}.attention.head_count")
+    n_layers = header.number(f"{arch}.block_count")
+    if arch in _RECURRENT or not n_layers or isinstance(heads, ArrayRef):
+        return None
+    if header.number(f"{arch}.attention.kv_lora_rank"):
+        return None  # latent attention: what is cached depends on the engine
+    per_layer = [heads] if isinstance(heads, int) else heads
+    n_heads = max((n for n in per_layer if isinstance(n, int)), default=0) if per_layer else 0
+    if not isinstance(per_layer, list) or n_heads < 1:
+        return None
+    head = header.number(f"{arch}.embedding_length") // n_heads
+    length = header.number(f"{arch}.attention.key_length", head)
+    length += header.number(f"{arch}.attention.value_length", head)
+    kv_heads = header.metadata.get(f"{arch}.attention.head_count_kv", heads)
+    if isinstance(kv_heads, list):
+        return sum(n for n in kv_heads if isinstance(n, int)) * length * _F16
+    return n_layers * kv_heads * length * _F16 if isinstance(kv_heads, int) else None
+
+
+@click.group
+def session() -> None:
+    """Session files."""
+
+
+@session.command("info")
+@click.argument("file")
+@as_json
+@verbose
+@click.pass_context
+def session_info(context: click.Context, file: str, as_json: bool) -> None:
+    """Say what is in FILE, a saved conversation, after checking that it is whole."""
+    terminal: Terminal = context.obj
+    saved = read_session_file(file)
+    if as_json:
+        record = {"path": str(saved.path), "n_bytes": saved.n_bytes}
+        terminal.json(record | saved.manifest | {"n_tokens": len(saved.tokens)})
+        return
+    _show(terminal, saved)
+
+
+def _show(terminal: Terminal, saved: SessionFile) -> None:
+    manifest = saved.manifest
+    made_with, model = _mapping(manifest.get("context")), _mapping(manifest.get("model"))
+    listed = manifest.get("messages")
+    messages: list[Any] = listed if isinstance(listed, list) else []
+    cells = f"K {made_with.get('kv_type_k')}, V {made_with.get('kv_type_v')}"
+    flash = "with" if made_with.get("flash_attention") else "without"
+    terminal.rows(
+        {
+            "file": f"{saved.path} ({size(saved.n_bytes)}, whole)",
+            "model": f"{manifest.get('model_name')} ({model.get('architecture')})",
+            "saved": f"{manifest.get('created')}",
+            "tokens": f"{len(saved.tokens):,} of a context of {made_with.get('n_ctx')}",
+            "messages": f"{len(messages)}" if messages else "none: raw text",
+            "backend": f"{manifest.get('backend')} ({manifest.get('engine')})",
+            "llama-bridge": f"{manifest.get('llama_bridge')}",
+            "KV cache": f"{cells}, {flash} flash attention, {made_with.get('state_format')}",
+        }
+    )
+    if messages:
+        terminal.line()
+    if len(messages) > _SHOWN:
+        terminal.line(f"... {count(len(messages) - _SHOWN, 'earlier message')}", "dim")
+    for message in messages[-_SHOWN:]:
+        said = _mapping(message)
+        line = f"{said.get('role')}: {' '.join(str(said.get('content')).split())}"
+        terminal.line(line if len(line) <= _LINE else line[: _LINE - 3] + "...")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,51 @@
+"""The log on standard error: warnings that concern everyone, or all of it with ``-v``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+__all__ = ["verbose"]
+
+_ALOUD = ("llama_bridge.bridge", "llama_bridge.registry")
+"""Loggers whose warnings concern every user; an engine's are for those who ask."""
+
+
+class _Log(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the stub alone, before 3.11
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.everything = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown."""
+        aloud = record.levelno >= logging.WARNING and record.name in _ALOUD
+        return self.everything or aloud
+
+
+def _open(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    # Called for the group and again for the command: -v may stand before or after its name.
+    root = context.find_root()
+    logger = logging.getLogger("llama_bridge")
+    log = root.meta.get(__name__)
+    if log is None:
+        log = root.meta[__name__] = _Log()
+        level = logger.level
+        logger.addHandler(log)
+        root.call_on_close(lambda: (logger.removeHandler(log), logger.setLevel(level)))
+    if wanted:
+        log.everything = True
+        logger.setLevel(logging.DEBUG)
+
+
+verbose = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_open,
+    help="Show the log, the engine's included.",
+)

@@ -1,0 +1,119 @@
+"""Options that several commands share, and the settings that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..bridge import LlamaBridge
+from ..errors import InvalidInput
+from ..models import DEMO
+from ..params import ModelParams, SamplingParams
+from ..registry import AUTO, ENVIRONMENT
+from .terminal import Terminal
+
+__all__ = ["as_json", "load", "loading_options", "make_params", "sampling_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def loading_options(command: F) -> F:
+    """``--backend``, ``--n-ctx`` and ``--threads``."""
+    for option in (
+        click.option(
+            "--threads",
+            type=int,
+            metavar="N",
+            default=0,
+            help="Compute threads. Default: all cores.",
+        ),
+        click.option(
+            "--n-ctx",
+            type=int,
+            metavar="N",
+            default=0,
+            help="Tokens that the context holds. Default: as trained, at most 4096.",
+        ),
+        click.option(
+            "--backend",
+            metavar="NAME",
+            default=AUTO,
+            help=f"One that doctor lists. Default: ${ENVIRONMENT}, else the best available.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def sampling_options(command: F) -> F:
+    """``--temperature``, ``--seed`` and ``--max-tokens``."""
+    for option in (
+        click.option(
+            "--max-tokens",
+            type=int,
+            metavar="N",
+            default=SamplingParams().max_tokens,
+            show_default=True,
+            help="Most tokens of an answer; 0: up to the end of the context.",
+        ),
+        click.option("--seed", type=int, metavar="N", help="The same seed, the same answer."),
+        click.option(
+            "--temperature",
+            type=float,
+            metavar="T",
+            help="0 is greedy. Default: 0 for the demo model, else 0.8.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def make_params(n_ctx: int, threads: int) -> ModelParams:
+    """Load-time settings; what is out of range is a usage error."""
+    try:
+        return ModelParams(n_ctx=n_ctx, n_threads=threads)
+    except InvalidInput as error:
+        raise click.UsageError(_as_option(error)) from error
+
+
+def _make_sampling(
+    model: str, temperature: float | None, seed: int | None, max_tokens: int
+) -> SamplingParams:
+    if temperature is None:
+        # The packaged model is too small to spell a name right at any other temperature.
+        temperature = 0.0 if model == DEMO else SamplingParams().temperature
+    try:
+        return SamplingParams(max_tokens=max_tokens or None, temperature=temperature, seed=seed)
+    except InvalidInput as error:
+        raise click.UsageError(_as_option(error)) from error
+
+
+def _as_option(error: InvalidInput) -> str:
+    """``n_threads=-1: n_threads must be ...`` as a person at a shell wrote it."""
+    setting, _, rule = str(error).partition(": ")
+    name, _, value = setting.partition("=")
+    option = {"n_threads": "--threads"}.get(name, "--" + name.replace("_", "-"))
+    return f"{option} {value}: {rule.removeprefix(name).strip()}"
+
+
+def load(
+    terminal: Terminal,
+    model: str,
+    *,
+    backend: str,
+    n_ctx: int,
+    threads: int,
+    temperature: float | None,
+    seed: int | None,
+    max_tokens: int,
+    system: str | None = None,
+) -> LlamaBridge:
+    """The bridge that the options describe."""
+    params = make_params(n_ctx, threads)
+    sampling = _make_sampling(model, temperature, seed, max_tokens)
+    with terminal.waiting(f"loading {model}"):
+        return LlamaBridge(model, backend=backend, params=params, sampling=sampling, system=system)

@@ -1,0 +1,132 @@
+"""``llama-bridge run``: one answer on standard output, for shells and scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..bridge import LlamaBridge
+from ..capabilities import Capability
+from ..errors import InvalidInput
+from ..generation import Generation, TextStream
+from ..models import DEMO
+from ..persistence import SessionInfo
+from .logs import verbose
+from .options import as_json, load, loading_options, sampling_options
+from .streaming import ending, stream_answer
+from .terminal import Terminal
+
+__all__ = ["run"]
+
+_INTERRUPTED = 130
+
+
+@click.command
+@click.argument("prompt", required=False)
+@click.option("--model", "-m", default=DEMO, show_default=True, help="A GGUF file.")
+@click.option(
+    "--session",
+    metavar="FILE",
+    help="Continue the conversation in this file, and save it back; a new file starts one.",
+)
+@click.option("--system", metavar="TEXT", help="System message, where a conversation starts.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
+@loading_options
+@sampling_options
+@as_json
+@verbose
+@click.pass_context
+def run(
+    context: click.Context,
+    prompt: str | None,
+    model: str,
+    session: str | None,
+    system: str | None,
+    raw: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Answer PROMPT and print the answer while it comes.
+
+    Without PROMPT, or with -, the prompt is read from standard input; its last line break is left out.
+    """
+    terminal: Terminal = context.obj
+    if raw and system is not None:
+        raise click.UsageError("--system needs the chat template, which --raw leaves out")
+    text = _prompt(prompt)
+    if session is not None:
+        _check_folder(session)
+    with load(terminal, model, system=system, **options) as llama:
+        if system is not None:
+            llama.requires(Capability.CHAT_TEMPLATE)
+        if session is not None:
+            llama.requires(Capability.SESSION_PERSISTENCE)
+            if os.path.exists(os.path.expanduser(session)):
+                llama.session_load(session)
+        generation = stream_answer(
+            llama, terminal, lambda: _start(llama, text, raw), show=not as_json
+        )
+        cancelled = generation.finish_reason == "cancelled"
+        saved = None
+        if session is not None and not cancelled:
+            saved = llama.session_save(session)
+        if as_json:
+            terminal.json(_record(llama, generation, saved))
+        else:
+            _finish(terminal, llama, generation)
+    if cancelled:
+        if session is not None:
+            terminal.note(f"{session} is left as it was")
+        sys.exit(_INTERRUPTED)
+
+
+def _prompt(argument: str | None) -> str:
+    if argument is None and sys.stdin and sys.stdin.isatty():
+        raise click.UsageError('give a prompt: llama-bridge run "Hello", or pipe one in')
+    if argument not in (None, "-"):
+        return argument
+    text = sys.stdin.read() if sys.stdin else ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("standard input is not UTF-8 text") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _check_folder(session: str) -> None:
+    # Before the work: an answer that took minutes should not end in a folder that is not there.
+    folder = os.path.dirname(os.path.realpath(os.path.expanduser(session)))
+    if not os.path.isdir(folder):
+        raise click.BadParameter(f"no such folder: {folder}", param_hint="--session")
+
+
+def _start(llama: LlamaBridge, text: str, raw: bool) -> TextStream:
+    chat = False if raw else None
+    if llama.session.active:
+        return llama.generate_continue_stream(text, chat=chat)
+    return llama.generate_stream(text, chat=chat)
+
+
+def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> None:
+    terminal.write("\n")
+    if generation.fallback:
+        terminal.note(f"note: {generation.fallback}")
+    if why := ending(generation, llama.sampling.max_tokens):
+        terminal.note(f"note: {why}")
+
+
+def _record(llama: LlamaBridge, generation: Generation, saved: SessionInfo | None) -> dict[str, Any]:
+    record = asdict(generation) | {"mode": generation.mode.value}
+    record |= {"model": llama.model.name, "backend": llama.backend, "session": None}
+    if saved is not None:
+        record["session"] = {
+            "path": str(saved.path),
+            "n_tokens": saved.n_tokens,
+            "n_bytes": saved.n_bytes,
+            "n_messages": len(saved.messages),
+        }
+    return record

@@ -1,0 +1,105 @@
+"""An answer shown while it comes, and stopped by Ctrl-C without losing the conversation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from ..bridge import LlamaBridge
+from ..generation import Generation, TextStream, Usage
+from .terminal import Terminal, count
+
+__all__ = ["cost", "ending", "stream_answer"]
+
+_WAIT = 0.1
+_INTERRUPTED = 130
+
+
+def stream_answer(
+    llama: LlamaBridge, terminal: Terminal, start: Callable[[], TextStream], *, show: bool = True
+) -> Generation:
+    """Run a generation to its end and write its text as it comes.
+
+    The work is done in a thread; this one waits, so that Ctrl-C is heard in the middle of a long prefill
+    too. It cancels the generation, which then ends as ``"cancelled"``.
+    """
+    pieces: queue.SimpleQueue[str | Generation | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            with start() as stream:
+                for delta in stream:
+                    pieces.put(delta)
+            pieces.put(stream.result)
+        except BaseException as error:  # raised again where it is waited for
+            pieces.put(error)
+
+    worker = threading.Thread(target=work, name="llama-bridge-answer", daemon=True)
+    warned = False
+    with _ctrl_c(llama.cancel) as pressed:
+        worker.start()
+        try:
+            while True:
+                if pressed():
+                    llama.cancel()  # again: the start of the work clears one that came before it
+                if pressed() > 1 and not warned:
+                    warned = True
+                    terminal.note("\nstill stopping; Ctrl-C once more ends the program")
+                with contextlib.suppress(queue.Empty):
+                    piece = pieces.get(timeout=_WAIT)  # bounded: Windows hears Ctrl-C in between
+                    if isinstance(piece, Generation):
+                        return piece
+                    if isinstance(piece, BaseException):
+                        raise piece
+                    if show:
+                        terminal.write(piece)
+        finally:
+            while worker.is_alive():  # the output broke: nobody reads the rest
+                llama.cancel()
+                worker.join(_WAIT)
+
+
+@contextlib.contextmanager
+def _ctrl_c(cancel: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """Inside the block, Ctrl-C calls ``cancel``; the third one ends the program, should that not help."""
+    presses = 0
+
+    def on_interrupt(_: int, __: FrameType | None) -> None:
+        nonlocal presses
+        presses += 1
+        cancel()
+        if presses > 2:
+            os._exit(_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: presses
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def cost(usage: Usage) -> str:
+    """What an answer took, in one line."""
+    parts = [f"{usage.cached_tokens:,} cached + {usage.evaluated_tokens:,} evaluated"]
+    parts.append(f"{count(usage.completion_tokens, 'token')} generated")
+    if usage.tokens_per_second:
+        parts.append(f"{usage.tokens_per_second:,.0f} tokens/s")
+    return " · ".join(parts)
+
+
+def ending(generation: Generation, max_tokens: int | None) -> str:
+    """Why an answer ended where it did, if not by itself; else an empty string."""
+    if generation.finish_reason == "cancelled":
+        return "cancelled"
+    if generation.finish_reason == "length":
+        full = max_tokens is None or generation.usage.completion_tokens < max_tokens
+        return "cut off: the context is full" if full else f"cut off by --max-tokens {max_tokens}"
+    return ""

@@ -1,0 +1,425 @@
+"""A backend without a model: it says what the test tells it to, and minds the whole engine contract.
+
+Tokens are bytes, and the control tokens of whatever GGUF it is given. Where a caller breaks the
+contract (too many tokens, two threads at once, sampling without logits), it raises instead of guessing.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from os.path import commonprefix
+from pathlib import Path
+
+from ..capabilities import Capability, parse_capability
+from ..engine import Availability, Backend, Engine, EngineInfo, MemoryKind
+from ..errors import BackendUnavailable, BridgeError, ClosedError, EngineError, InvalidInput
+from ..models import ModelFile
+from ..params import ModelParams, SamplingParams
+from ..templates import ChatTemplate
+from .fake_model import read_special_tokens
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "Asked",
+    "FakeAnswer",
+    "FakeBackend",
+    "FakeEngine",
+    "babble",
+    "echo",
+]
+
+_N_BYTES = 256
+_PREFILL_CHUNK = 32
+_STATE = struct.Struct("<III")
+_STATE_MAGIC, _STATE_VERSION = 0x67677371, 3  # what llama.cpp's sequence files begin with
+_NOT_YET = Capability.JSON_SCHEMA | Capability.EMBEDDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer is conditioned on.
+
+    Attributes:
+        prompt: the user's new turn; of raw text, everything since the last finished answer.
+        context: all that the KV cache holds, control tokens spelled out.
+    """
+
+    prompt: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class FakeAnswer:
+    """An answer, and what goes wrong in it.
+
+    Attributes:
+        text: what is said.
+        fails_after: tokens (bytes) drawn before ``error`` is raised; None for never.
+        error: what is raised then.
+        token_seconds: time each further token takes, unless it is cancelled.
+    """
+
+    text: str = ""
+    fails_after: int | None = None
+    error: Exception = EngineError("the fake failed, as it was told to")
+    token_seconds: float = 0.0
+
+
+Answer = str | FakeAnswer
+Answers = Answer | Mapping[str, Answer] | Callable[[Asked], Answer] | Iterable[Answer]
+
+
+def echo(asked: Asked) -> str:
+    """The answer where a test gives none: what was said, repeated."""
+    return f"You said: {asked.prompt}"
+
+
+def babble(asked: Asked) -> str:
+    """Letters that depend on every byte of the context, so that they tell whether a KV cache is right."""
+    said = ""
+    while (sign := zlib.crc32((asked.context + said).encode())) % 24 and len(said) < 1000:
+        said += chr(ord("a") + sign // 24 % 26)
+    return said
+
+
+class FakeBackend(Backend):
+    """Makes :class:`FakeEngine`. Pass it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
+
+    Args:
+        answers: one answer for all; or a list of them, taken in turn; or a mapping from prompt to
+            answer; or a function of :class:`Asked`. Running out of them raises EngineError.
+        capabilities: flags or their names; None for all that the fake can do.
+        lacks: capabilities taken away from these.
+        memory: how the KV cache can be rewound; recurrent and hybrid cannot.
+        prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
+        load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
+
+    Attributes:
+        asked: what every answer so far was conditioned on, in turn.
+    """
+
+    name = "fake"
+    rank = 0
+    capabilities = (
+        Capability.GENERATE
+        | Capability.STREAM
+        | Capability.CANCEL
+        | Capability.CHAT_TEMPLATE
+        | Capability.KV_CONTINUATION
+        | Capability.SESSION_PERSISTENCE
+    )
+
+    def __init__(
+        self,
+        answers: Answers = echo,
+        *,
+        capabilities: Capability | str | Iterable[str] | None = None,
+        lacks: Capability | str | Iterable[str] = (),
+        memory: MemoryKind = MemoryKind.DENSE,
+        prefill_token_seconds: float = 0.0,
+        load_error: BridgeError | None = None,
+    ) -> None:
+        if capabilities is not None:
+            self.capabilities = _flags(capabilities)
+        self.capabilities &= ~_flags(lacks)
+        if self.capabilities & _NOT_YET:
+            raise InvalidInput("the fake has neither json_schema nor embeddings")
+        self.memory = memory
+        self.prefill_token_seconds = prefill_token_seconds
+        self.asked: list[Asked] = []
+        self._load_error = load_error
+        self._answers = answers
+        self._queue: Iterator[Answer] | None = None
+        if not isinstance(answers, str | FakeAnswer | Mapping) and not callable(answers):
+            self._queue = iter(answers)
+
+    def probe(self) -> Availability:
+        """Available, unless ``load_error`` says otherwise."""
+        if isinstance(self._load_error, BackendUnavailable):
+            return Availability(self.name, False, self._load_error.reason, self._load_error.hint)
+        return Availability(self.name, True, "for tests: it computes nothing", version="fake")
+
+    def load(self, model: ModelFile, params: ModelParams) -> FakeEngine:
+        """An engine on any GGUF: of the file only template and control tokens matter."""
+        if self._load_error is not None:
+            raise self._load_error
+        return FakeEngine(self, model, params)
+
+    def answer(self, asked: Asked) -> FakeAnswer:
+        """What comes next, as programmed."""
+        self.asked.append(asked)
+        answers = self._answers
+        if self._queue is not None:
+            given = next(self._queue, None)
+            if given is None:
+                raise EngineError(f"the fake has no answer left for {asked.prompt!r}")
+        elif isinstance(answers, Mapping):
+            try:
+                given = answers[asked.prompt]
+            except KeyError:
+                raise EngineError(f"the fake has no answer for {asked.prompt!r}") from None
+        else:
+            given = answers(asked) if callable(answers) else answers
+        if isinstance(given, str):
+            return FakeAnswer(given)
+        if isinstance(given, FakeAnswer):
+            return given
+        raise InvalidInput(f"the fake was told to answer {given!r}: give a str or a FakeAnswer")
+
+
+def _flags(given: Capability | str | Iterable[str]) -> Capability:
+    return given if isinstance(given, Capability) else parse_capability(given)
+
+
+class FakeEngine(Engine):
+    """An engine whose KV cache is a list of tokens. See :class:`FakeBackend`."""
+
+    backend = "fake"
+
+    def __init__(self, backend: FakeBackend, model: ModelFile, params: ModelParams) -> None:
+        self._backend = backend
+        self._special = read_special_tokens(model)
+        self._ids = {text: _N_BYTES + i for i, text in enumerate(self._special.control)}
+        longest_first = sorted(map(re.escape, self._ids), key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(longest_first)})")
+        self._template_source = model.chat_template
+        self._tokens: list[int] = []
+        self._ready = False  # whether there are logits
+        self._answer: FakeAnswer | None = None
+        self._planned: list[int] = []
+        self._start = 0
+        self._sampling = False
+        self._cancel = threading.Event()
+        self._one_at_a_time = threading.Lock()
+        self._closed = False
+        self.capabilities = backend.capabilities
+        if not model.chat_template:
+            self.capabilities &= ~Capability.CHAT_TEMPLATE
+        n_ctx_train = model.n_ctx_train or 1 << 16
+        ends = [self._ids[text] for text in self._special.ends]
+        self.info = EngineInfo(
+            n_ctx=params.n_ctx or max(n_ctx_train, 1 << 16),
+            n_ctx_train=n_ctx_train,
+            n_vocab=_N_BYTES + len(self._ids),
+            bos=None if self._special.bos is None else self._ids[self._special.bos],
+            eos=ends[0],
+            add_bos=self._special.add_bos,
+            end_of_generation=frozenset(ends),
+            memory=backend.memory,
+            n_threads=1,
+            flash_attention=params.flash_attention,
+            kv_type_k=params.kv_type_k,
+            kv_type_v=params.kv_type_v,
+            version="fake",
+            state_format="fake-1",
+        )
+
+    # vocabulary
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        self._open()
+        tokens = [self.info.bos] if add_special and self.info.add_bos else []
+        for piece in self._split.split(text) if parse_special else [text]:
+            tokens += [self._ids[piece]] if parse_special and piece in self._ids else piece.encode()
+        return [token for token in tokens if token is not None]
+
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        self._open()
+        if token < _N_BYTES:
+            return bytes([token])
+        return self._special.control[token - _N_BYTES].encode() if special else b""
+
+    # the KV cache
+
+    @property
+    def length(self) -> int:
+        self._open()
+        return len(self._tokens)
+
+    def decode(self, tokens: Sequence[int]) -> int:
+        with self._working():
+            if len(self._tokens) + len(tokens) > self.info.n_ctx:
+                raise EngineError("the caller decodes more tokens than the context holds")
+            if not all(0 <= token < self.info.n_vocab for token in tokens):
+                raise EngineError("the caller decodes a token that is not in the vocabulary")
+            before = len(self._tokens)
+            for start in range(0, len(tokens), _PREFILL_CHUNK):
+                chunk = tokens[start : start + _PREFILL_CHUNK]
+                if self._cancelled_within(self._backend.prefill_token_seconds * len(chunk)):
+                    break
+                self._tokens += chunk
+                self._ready = True
+            return len(self._tokens) - before
+
+    def truncate(self, length: int) -> bool:
+        with self._working():
+            held = len(self._tokens)
+            if 0 < length < held and self.info.memory is not MemoryKind.DENSE:
+                return False
+            if length > held:
+                return False
+            del self._tokens[length:]
+            self._ready = False
+            return True
+
+    def clear(self) -> None:
+        with self._working():
+            self._tokens, self._ready = [], False
+
+    # sampling
+
+    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+        with self._working():
+            self._sampling, self._answer = True, None
+
+    def sample(self) -> int:
+        with self._working():
+            return self._next()
+
+    def step(self, token: int) -> int | None:
+        with self._working():
+            if len(self._tokens) >= self.info.n_ctx:
+                raise EngineError("the caller steps beyond the context")
+            if self._cancelled_within(self._answer.token_seconds if self._answer else 0):
+                return None
+            self._tokens.append(token)
+            self._ready = True
+            return self._next()
+
+    def logits(self) -> memoryview[float]:
+        with self._working():
+            values = [0.0] * self.info.n_vocab
+            values[self._next()] = 10.0
+            return memoryview(struct.pack(f"{len(values)}f", *values)).cast("f")
+
+    def _next(self) -> int:
+        """The token that follows: of the answer on its way, or the first of a new one."""
+        if not self._sampling:
+            raise EngineError("the caller samples before set_sampler()")
+        if not self._ready:
+            raise EngineError("there are no logits: decode something first")
+        said = self._tokens[self._start :]
+        if self._answer is None or said != self._planned[: len(said)] or said == self._planned:
+            self._answer = self._backend.answer(self._asked())
+            self._planned = [*self._answer.text.encode(), min(self.info.end_of_generation)]
+            self._start, said = len(self._tokens), []
+        if self._answer.fails_after is not None and len(said) >= self._answer.fails_after:
+            raise self._answer.error
+        return self._planned[len(said)]
+
+    def _asked(self) -> Asked:
+        held = _signs(self._tokens)
+        head, tail = self._turn
+        if head and tail and held.endswith(tail):
+            prompt = held.removesuffix(tail).rpartition(head)[2]
+        else:
+            ends = "".join(map(chr, self.info.end_of_generation))
+            prompt = re.split(f"[{re.escape(ends)}]", held)[-1]
+        return Asked(self._text(prompt, special=False), self._text(held, special=True))
+
+    @cached_property
+    def _turn(self) -> tuple[str, str]:
+        """What the chat template puts right before and after a user's words, as signs."""
+        if self._template_source is None:
+            return "", ""
+        bos, eos = self._special.bos or "", self._special.ends[0]
+        template = ChatTemplate(self._template_source, bos=bos, eos=eos)
+        first, tail = template.render([{"role": "user", "content": "@"}]).split("@")
+        again, _ = template.next_turn(
+            [
+                {"role": "user", "content": "@"},
+                {"role": "assistant", "content": "@"},
+                {"role": "user", "content": "@"},
+            ]
+        )
+        head = commonprefix([first[::-1], again[::-1]])[::-1]
+        signs = (
+            _signs(self.tokenize(t, add_special=False, parse_special=True)) for t in (head, tail)
+        )
+        return next(signs), next(signs)
+
+    def _text(self, signs: str, *, special: bool) -> str:
+        raw = b"".join(self.token_bytes(ord(sign), special=special) for sign in signs)
+        return raw.decode("utf-8", "replace")
+
+    # cancelling
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+    def clear_cancel(self) -> None:
+        self._cancel.clear()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+    def _cancelled_within(self, seconds: float) -> bool:
+        return self._cancel.wait(seconds) if seconds > 0 else self._cancel.is_set()
+
+    # state
+
+    def state_save(self, path: str, tokens: Sequence[int]) -> int:
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_save(path, tokens)
+        with self._working():
+            memory = struct.pack(f"<{len(self._tokens)}i", *self._tokens)
+            ledger = struct.pack(f"<{len(tokens)}i", *tokens)
+            head = _STATE.pack(_STATE_MAGIC, _STATE_VERSION, len(tokens))
+            end = struct.pack("<II", len(self._tokens), zlib.crc32(memory))
+            return Path(path).write_bytes(head + ledger + end + memory)
+
+    def state_load(self, path: str, n_tokens: int) -> bool:
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_load(path, n_tokens)
+        with self._working():
+            self._tokens, self._ready = [], False
+            try:
+                self._tokens = _read_state(Path(path).read_bytes(), n_tokens)
+            except (OSError, ValueError, struct.error):
+                return False
+            return True
+
+    # life
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _open(self) -> None:
+        if self._closed:
+            raise ClosedError("this engine is closed")
+
+    @contextmanager
+    def _working(self) -> Generator[None]:
+        self._open()
+        if not self._one_at_a_time.acquire(blocking=False):
+            raise EngineError("the caller uses the engine from two threads at once")
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
+
+
+def _signs(tokens: Sequence[int]) -> str:
+    """One character per token, so that a conversation can be searched as a string."""
+    return "".join(map(chr, tokens))
+
+
+def _read_state(data: bytes, n_tokens: int) -> list[int]:
+    magic, version, n_ledger = _STATE.unpack_from(data)
+    if (magic, version, n_ledger) != (_STATE_MAGIC, _STATE_VERSION, n_tokens):
+        raise ValueError("another kind of file")
+    at = _STATE.size + 4 * n_ledger
+    count, crc = struct.unpack_from("<II", data, at)
+    memory = data[at + 8 : at + 8 + 4 * count]
+    if zlib.crc32(memory) != crc:
+        raise ValueError("damaged")
+    return list(struct.unpack(f"<{count}i", memory))

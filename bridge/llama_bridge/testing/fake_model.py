@@ -1,0 +1,122 @@
+"""The model behind the fake: a GGUF with a chat template and control tokens, and no weights."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..gguf import ArrayRef
+from ..models import ModelFile
+
+__all__ = ["CHAT_TEMPLATE", "SpecialTokens", "read_special_tokens", "write_fake_model"]
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+_TOKENS = ("<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+_U32, _I32, _BOOL, _STRING, _ARRAY = 4, 5, 7, 8, 9
+_CONTROL = 3  # LLAMA_TOKEN_TYPE_CONTROL
+
+
+def write_fake_model(path: Path, name: str = "fake") -> Path:
+    """Write a model of some 500 bytes for :class:`~llama_bridge.testing.FakeBackend`; no engine loads it."""
+    pairs = [
+        ("general.architecture", _text("fake")),
+        ("general.name", _text(name)),
+        ("fake.context_length", _number(_U32, 1 << 16)),
+        ("tokenizer.ggml.tokens", _array(_STRING, [_string(token) for token in _TOKENS])),
+        ("tokenizer.ggml.token_type", _array(_I32, [struct.pack("<i", _CONTROL)] * len(_TOKENS))),
+        ("tokenizer.ggml.bos_token_id", _number(_U32, 0)),
+        ("tokenizer.ggml.eos_token_id", _number(_U32, 1)),
+        ("tokenizer.ggml.add_bos_token", struct.pack("<I?", _BOOL, True)),
+        ("tokenizer.chat_template", _text(CHAT_TEMPLATE)),
+    ]
+    body = b"".join(_string(key) + value for key, value in pairs)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + body
+    path.write_bytes(head + bytes(-len(head) % 32))
+    return path
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<I", _STRING) + _string(text)
+
+
+def _number(kind: int, value: int) -> bytes:
+    return struct.pack("<II", kind, value)
+
+
+def _array(kind: int, items: Sequence[bytes]) -> bytes:
+    return struct.pack("<IIQ", _ARRAY, kind, len(items)) + b"".join(items)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """What a model's vocabulary says about its control tokens.
+
+    Attributes:
+        control: the text of each.
+        bos: the one a whole text begins with, or None.
+        add_bos: whether tokenisation adds it.
+        ends: those that end an answer, at least one.
+    """
+
+    control: tuple[str, ...]
+    bos: str | None
+    add_bos: bool
+    ends: tuple[str, ...]
+
+
+def read_special_tokens(model: ModelFile) -> SpecialTokens:
+    """The control tokens of any GGUF, so that the fake speaks its chat template."""
+    metadata = model.header.metadata
+    tokens = _strings(model, "tokenizer.ggml.tokens")
+    kinds = _integers(model, "tokenizer.ggml.token_type")
+    control = [token for token, kind in zip(tokens, kinds, strict=False) if kind == _CONTROL]
+
+    def named(key: str) -> str | None:
+        index = metadata.get(f"tokenizer.ggml.{key}_token_id")
+        return tokens[index] if isinstance(index, int) and index < len(tokens) else None
+
+    bos = named("bos")
+    ends = [token for token in (named("eos"), named("eot"), named("eom")) if token] or ["</s>"]
+    control += [token for token in (bos, *ends) if token and token not in control]
+    add_bos = metadata.get("tokenizer.ggml.add_bos_token") is True and bos is not None
+    return SpecialTokens(tuple(control), bos, add_bos, tuple(dict.fromkeys(ends)))
+
+
+def _raw(model: ModelFile, key: str) -> tuple[int, bytes]:
+    array = model.header.metadata.get(key)
+    if not isinstance(array, ArrayRef):
+        return 0, b""
+    with model.path.open("rb") as file:
+        file.seek(array.start)
+        return array.count, file.read(array.end - array.start)
+
+
+def _strings(model: ModelFile, key: str) -> list[str]:
+    count, data = _raw(model, key)
+    found: list[str] = []
+    at = 0
+    for _ in range(count):
+        (length,) = struct.unpack_from("<Q", data, at)
+        found.append(data[at + 8 : at + 8 + length].decode("utf-8", "replace"))
+        at += 8 + length
+    return found
+
+
+def _integers(model: ModelFile, key: str) -> list[int]:
+    small = model.header.metadata.get(key)
+    if isinstance(small, list):
+        return [value for value in small if isinstance(value, int)]
+    count, data = _raw(model, key)
+    return list(struct.unpack(f"<{count}i", data))

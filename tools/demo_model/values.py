@@ -1,0 +1,204 @@
+"""Open-vocabulary values: the names, towns and pet names that the dialogues are about.
+
+The model must *copy* what it is told, never pick from a list. So nearly all values are made up on
+the spot, by generators that differ as much as possible (syllables of several flavours, random
+letters, accents, hyphens, apostrophes, two words, digits); real names are only a spice.
+
+Held-out values are disjoint from training by construction: a hash of the value decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from random import Random
+
+ONSETS = (
+    "b c d f g h j k l m n p r s t v w x y z ch sh th br dr kr tr gr fl gl pl sl st sp sk zh kh ph"
+    " qu wh bl cl cr fr pr ts ng ny sn sm sw tw zv vl mr"
+).split()
+VOWELS = "a e i o u a e i o u ai ei au ou ia io ee oo y ae ue oa".split()
+CODAS = (
+    "n r s l t m k x th nd rt st ck ng x z v d b p g f sh ll nn ss rn lk mp w h rk ld nt ch tz"
+).split()
+ACCENTED = "áàâäãåæéèêëíìîïóòôöøõúùûüýñçßšžčřłśźżğışțőűāēīōūđþð"
+REAL = (
+    "Alan Alex Alice Amelia Amir Ana Anders Anna Anne Antonio Aisha Arjun Astrid Beatrice Ben"
+    " Bella Bob Boris Bruno Carla Carlos Chen Chloe Clara Daniel David Diego Dmitri Edgar Elena"
+    " Elif Ella Emil Emma Erik Eva Fatima Felix Finn Frida Gabriel George Grace Hana Hannah Hans"
+    " Helen Henry Hugo Ibrahim Igor Ines Ingrid Isaac Ivan Jack Jacob Jane Jan Jasmine Jo Joan"
+    " John Julia Kai Karim Kate Kenji Klaus Lara Laura Lea Leo Lena Li Lily Linda Lina Liu Lou"
+    " Luca Lucy Luis Luna Maja Marco Maria Mark Martin Mary Matteo Max Maya Mei Mia Michael Mila"
+    " Milo Mina Mohammed Mona Nadia Nina Noah Nora Oleg Olga Oliver Omar Oscar Otto Pablo Paul"
+    " Pedro Peter Petra Priya Quinn Rachel Raj Rosa Rose Ruth Sam Samir Sara Sarah Selma Sofia"
+    " Sophie Stella Sven Tariq Theo Thomas Tim Tom Uma Vera Victor Viktor Wei William Yara Yuki"
+    " Yusuf Zara Zoe Rex Bello Fido Rocky Buddy Charlie Coco Daisy Lucky Simba Nemo Minka Whiskers"
+    " Paris London Berlin Madrid Rome Oslo Lima Cairo Delhi Tokyo Kyoto Lagos Accra Turin Porto"
+    " Ghent Basel Graz Brno Lyon Nice York Leeds Bath Cork Austin Boston Denver Quito Hanoi Seoul"
+    " Dakar Tunis Amman Perth Sydney Toronto Kobe Osaka Pune Vienna Zurich Munich Hamburg Prague"
+    " Warsaw Lisbon Sevilla Bergen Malmo Turku Riga Vilnius Sofia Athens Izmir Ankara Tbilisi"
+).split()
+SUFFIXES = (
+    "ville ton burg ham field ford stad wick dorf heim berg port mouth by grad ia polis abad haven"
+    " pur bridge wood minster shire holm vik nes"
+).split()
+SECOND = (
+    "Bay Hill City Falls Springs Beach Park Valley Lake Creek Point Harbor Rock Heights".split()
+)
+FIRST = "San Santa New Port Saint Los Las El La Le Den Fort Mount North South East West Old".split()
+
+Maker = Callable[[Random], str]
+
+
+RESERVED = frozenset(
+    "zorblax xiomara nguyen bartholomew søren ada bo josé zoë o'brien anne-marie mcdonald r2d2"
+    " siobhan wolfgang priyanka kwame ngozi björk dvořák renée jean-luc 田中 иван quetzalcoatl"
+    " tallinn reykjavík timbuktu ouagadougou llanfair são&paulo new&york saint-étienne köln łódź"
+    " x'anadu kyiv winterfell zürich o'fallon buxtehude rivendell smallville ulaanbaatar"
+    " mr.&whiskers bucephalus pixel schnurrli biscuit snowball t-bone lord&fluff ziggy 3po mochi"
+    " garfield włóczykij fluffy&two bjørn kiki rocinante".split()
+)
+"""Real and famous values kept for the hand-written evaluation (& stands for a space)."""
+
+
+def held_out(value: str) -> bool:
+    """True for values that training never sees: an eighth of all, whatever their case."""
+    if value.casefold().replace(" ", "&") in RESERVED:
+        return True
+    return hashlib.sha256(value.casefold().encode()).digest()[0] % 8 == 0
+
+
+def _syllables(rng: Random, low: int, high: int) -> str:
+    text = ""
+    for _ in range(rng.randint(low, high)):
+        onset = "" if rng.random() < 0.15 else rng.choice(ONSETS)
+        text += onset + rng.choice(VOWELS)
+        if rng.random() < 0.35:
+            text += rng.choice(CODAS)
+    return text[:14] if len(text) > 1 else text + rng.choice("aeionkt")
+
+
+def _plain(rng: Random) -> str:
+    return _syllables(rng, 1, 3).capitalize()
+
+
+def _long(rng: Random) -> str:
+    return _syllables(rng, 3, 5).capitalize()
+
+
+def _letters(rng: Random) -> str:
+    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))).capitalize()
+
+
+def _real(rng: Random) -> str:
+    return rng.choice(REAL)
+
+
+def _mutated(rng: Random) -> str:
+    """A real name with a letter or two changed: close to what people know, yet never seen."""
+    letters = list(rng.choice(REAL))
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(1, len(letters))
+        letter = rng.choice("abcdefghijklmnopqrstuvwxyz")
+        letters[at : at + rng.randint(0, 1)] = letter if rng.random() < 0.8 else letter * 2
+    return "".join(letters)
+
+
+def _spliced(rng: Random) -> str:
+    """The head of one real name and the tail of another."""
+    head, tail = rng.choice(REAL), rng.choice(REAL).lower()
+    return head[: rng.randint(1, len(head))] + tail[rng.randint(0, len(tail) - 1) :]
+
+
+def _accented(rng: Random) -> str:
+    letters = list(rng.choice((_plain, _real, _mutated))(rng))
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(len(letters))
+        mark = rng.choice(ACCENTED)
+        letters[at] = mark.upper() if at == 0 and len(mark.upper()) == 1 else mark
+    return "".join(letters)
+
+
+def _hyphen(rng: Random) -> str:
+    half = (_plain, _real, _mutated, _accented)
+    return rng.choice(half)(rng) + "-" + rng.choice(half)(rng)
+
+
+def _apostrophe(rng: Random) -> str:
+    head = rng.choice(["O'", "D'", "L'", "M'", "N'", "Mc", "Mac", "Fitz", "Al-", "De", "Van", "Di"])
+    return head + rng.choice((_plain, _real))(rng)
+
+
+def _two_words(rng: Random) -> str:
+    word = (_plain, _real, _mutated, _letters)
+    style = rng.random()
+    if style < 0.2:
+        return rng.choice(FIRST) + " " + rng.choice(word)(rng)
+    if style < 0.4:
+        return rng.choice(word)(rng) + " " + rng.choice(SECOND)
+    if style < 0.5:
+        middle = rng.choice((" de ", " van ", " of ", " the ", " de la ", " von ", " al ", " & "))
+        return rng.choice(word)(rng) + middle + rng.choice(word)(rng)
+    if style < 0.55:
+        return rng.choice(("Mr. ", "Dr. ", "St. ", "Mrs. ")) + rng.choice(word)(rng)
+    return rng.choice(word)(rng) + " " + rng.choice((*word, _apostrophe))(rng)
+
+
+def _digits(rng: Random) -> str:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    style = rng.random()
+    if style < 0.4:
+        return "".join(rng.choice(letters) + str(rng.randint(0, 99)) for _ in range(2))
+    if style < 0.7:
+        return _plain(rng) + str(rng.randint(0, 9999))
+    if style < 0.85:
+        return _plain(rng) + rng.choice("_-") + str(rng.randint(0, 99))
+    return rng.choice(letters) + "-" + str(rng.randint(1, 999))
+
+
+def _place(rng: Random) -> str:
+    return (_syllables(rng, 1, 2) + rng.choice(SUFFIXES)).capitalize()
+
+
+def _script(rng: Random) -> str:
+    """Other alphabets: to the model a row of bytes, which it must copy like any other."""
+    low, high = rng.choice(((0x430, 0x44F), (0x3B1, 0x3C9), (0x4E00, 0x9FA5), (0x3042, 0x3093)))
+    text = "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(2, 6)))
+    return text.capitalize()
+
+
+def _camel(rng: Random) -> str:
+    return _plain(rng) + _plain(rng)
+
+
+MAKERS: tuple[tuple[Maker, float], ...] = (
+    (_plain, 22),
+    (_long, 9),
+    (_letters, 12),
+    (_real, 8),
+    (_mutated, 12),
+    (_spliced, 9),
+    (_accented, 6),
+    (_hyphen, 4),
+    (_apostrophe, 4),
+    (_two_words, 7),
+    (_digits, 4),
+    (_place, 5),
+    (_camel, 2),
+    (_script, 2.5),
+)
+_WEIGHTS = [weight for _, weight in MAKERS]
+
+
+def value(rng: Random, *, from_held_out: bool = False) -> str:
+    """A value of 2 to 18 characters from the training part, or from the held-out part."""
+    while True:
+        maker = rng.choices(MAKERS, _WEIGHTS)[0][0]
+        text = maker(rng)
+        style = rng.random()
+        if style < 0.1:
+            text = text.lower()
+        elif style < 0.14:
+            text = text.upper()
+        if 2 <= len(text) <= 18 and held_out(text) == from_held_out:
+            return text

@@ -1,0 +1,218 @@
+"""Writes the file: real vocabulary, asked-for shape, random weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+from .architectures import ARCHITECTURES, Shape, Tensor
+from .cache import cache_folder, kept
+from .vocabularies import Vocabulary, vocabulary
+
+__all__ = ["CHATML", "QWEN2_HALF_BILLION", "TINY", "Quantization", "cached_model", "write_model"]
+
+Quantization = Literal["f16", "q8_0", "q4_0"]
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The template of Qwen and many others, for vocabularies that have its two control tokens."""
+
+
+class _Parameters(TypedDict, total=False):
+    vocab: str
+    architecture: str
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_head_kv: int
+    n_ff: int
+    n_ctx_train: int
+    n_swa: int
+    quantization: Quantization
+    embedding: Quantization | None
+    tied: bool
+    seed: int
+    chat_template: str | None
+
+
+TINY: _Parameters = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 128}
+"""Half a second to write, milliseconds for each token."""
+
+QWEN2_HALF_BILLION: _Parameters = {
+    "vocab": "qwen2",
+    "architecture": "qwen2",
+    "n_layer": 24,
+    "n_embd": 896,
+    "n_head": 14,
+    "n_head_kv": 2,
+    "n_ff": 4864,
+    "n_ctx_train": 32_768,
+    "quantization": "q4_0",
+    "embedding": "q8_0",
+    "tied": True,
+    "chat_template": CHATML,
+}
+"""The shape of Qwen2-0.5B, its embedding at eight bits as llama.cpp's quantiser would keep it."""
+
+_FORMATS: dict[Quantization, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+}
+_BLOCK = 32
+_BLOCKS = {
+    "q8_0": np.dtype([("scale", "<f2"), ("weights", "i1", _BLOCK)]),
+    "q4_0": np.dtype([("scale", "<f2"), ("weights", "u1", _BLOCK // 2)]),
+}
+# Standard deviation of the stored whole numbers, all equally likely.
+_SPREAD = {"q8_0": 73.6, "q4_0": 4.61}
+
+
+def cached_model(**parameters: Any) -> Path:
+    """A model of these :func:`write_model` parameters in the per-user cache, written at the first call."""
+    here = sorted(Path(__file__).parent.glob("*.py"))
+    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in here)).hexdigest()[:12]
+    made_of = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_folder("models")
+    file = folder / f"random-{made_of}-{made_by}.gguf"
+    if not file.exists():
+        for old in folder.glob(f"random-{made_of}-*.gguf"):  # another version of this package's
+            old.unlink(missing_ok=True)
+    return kept(file, lambda path: write_model(path, **parameters))
+
+
+def write_model(
+    path: Path,
+    *,
+    vocab: str = "llama-spm",
+    architecture: str = "llama",
+    n_layer: int = 2,
+    n_embd: int = 64,
+    n_head: int = 4,
+    n_head_kv: int = 2,
+    n_ff: int = 128,
+    n_ctx_train: int = 4096,
+    n_swa: int = 32,
+    quantization: Quantization = "f16",
+    embedding: Quantization | None = None,
+    tied: bool = False,
+    seed: int = 0,
+    chat_template: str | None = None,
+) -> None:
+    """Write a random model that stock llama.cpp loads. The same arguments give the same bytes.
+
+    Greedy decoding never draws an end token: the output rows of all control tokens are zero.
+
+    Args:
+        path: of the GGUF file.
+        vocab: name of a vocabulary, see :func:`tools.random_model.vocabulary`.
+        architecture: ``llama`` or ``qwen2`` (dense), ``gemma3`` (sliding window), ``mamba`` (recurrent),
+            ``lfm2`` (hybrid).
+        n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as llama.cpp calls them.
+        n_swa: length of the sliding window, where there is one.
+        quantization: of the matrices.
+        embedding: quantisation of embedding and output, if another.
+        tied: whether the embedding is the output matrix too.
+        seed: of the weights.
+        chat_template: Jinja source, or None for a model without one.
+    """
+    words = vocabulary(vocab)
+    form = ARCHITECTURES[architecture]
+    shape = Shape(words.n_tokens, n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train, n_swa)
+    writer = _Writer(path, architecture)
+    writer.add_name(f"random {architecture} {vocab} {seed}")
+    writer.add_file_type(_FORMATS[quantization][1])
+    for key, value in form.metadata(shape).items():
+        _add(writer, f"{architecture}.{key}", value)
+    for key, raw in words.entries.items():
+        if not key.startswith("tokenizer.chat_template"):
+            writer.add_raw(key, raw)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
+
+    tensors = [Tensor("token_embd.weight", (words.n_tokens, n_embd), "output" if tied else "embedding")]
+    if not tied:
+        tensors.append(Tensor("output.weight", (words.n_tokens, n_embd), "output"))
+    tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
+    tensors += [tensor for i in range(n_layer) for tensor in form.layer(shape, i)]
+    for i, tensor in enumerate(tensors):
+        rng = np.random.Generator(np.random.SFC64([seed, i]))
+        stored = quantization if tensor.kind == "matrix" else embedding or quantization
+        _add_tensor(writer, tensor, _weights(rng, tensor, stored, words), stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class _Writer(gguf.GGUFWriter):
+    """A writer that also takes a value as the bytes it had in another GGUF."""
+
+    def add_raw(self, key: str, raw: bytes) -> None:
+        self.add_key_value(key, raw, gguf.GGUFValueType.ARRAY)
+
+    def _pack_val(self, val: Any, vtype: Any, add_vtype: bool, sub_type: Any = None) -> bytes:
+        if isinstance(val, bytes) and vtype is gguf.GGUFValueType.ARRAY:
+            return val
+        return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+
+
+def _add(writer: gguf.GGUFWriter, key: str, value: int | float | list[int]) -> None:
+    if isinstance(value, list):
+        writer.add_array(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    else:
+        writer.add_uint32(key, value)
+
+
+def _add_tensor(
+    writer: gguf.GGUFWriter, tensor: Tensor, data: npt.NDArray[Any], quantization: Quantization
+) -> None:
+    if data.dtype == np.uint8:
+        writer.add_tensor(tensor.name, data, raw_dtype=_FORMATS[quantization][0])
+    else:
+        writer.add_tensor(tensor.name, data)
+
+
+def _weights(
+    rng: np.random.Generator, tensor: Tensor, quantization: Quantization, words: Vocabulary
+) -> npt.NDArray[Any]:
+    """Values with which activations neither vanish nor grow; quantised ones as rows of bytes."""
+    kind, shape = tensor.kind, tensor.shape
+    if kind not in ("matrix", "embedding", "output"):
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        match kind:
+            case "norm":
+                return 1 + noise / 16
+            case "bias":
+                return noise / 16
+            case "decay":
+                return -np.exp(noise)
+            case _:
+                return noise / np.float32(shape[-1] ** 0.5)
+    silent = words.control_tokens if kind == "output" else []
+    scale = 1.0 if kind == "embedding" else shape[-1] ** -0.5
+    if quantization == "f16":
+        values = (rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float16)
+        values[silent] = 0
+        return values
+    rows, columns = shape
+    if columns % _BLOCK:
+        raise ValueError(f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {_BLOCK}")
+    block = _BLOCKS[quantization]
+    n_bytes = rows * columns // _BLOCK * block.itemsize
+    data = np.frombuffer(bytearray(rng.bytes(n_bytes)), block).reshape(rows, columns // _BLOCK)
+    data["scale"] = scale / _SPREAD[quantization]
+    data["scale"][silent] = 0
+    if quantization == "q8_0":  # the quantiser never gives -128, and kernels may rely on it
+        np.maximum(data["weights"], -127, out=data["weights"])
+    return data.view(np.uint8).reshape(rows, -1)

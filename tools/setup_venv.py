@@ -1,0 +1,136 @@
+"""Makes .venv: the project and its tools, llama.wasm, and the native backend where a compiler is.
+
+Run by every make target. Quick when nothing has changed: a stamp holds a digest of what matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "setup-digest"
+LOG = VENV / "native-build.log"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+NEEDED = (3, 11)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(f"setup: {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    """Stop with a reason and a way out."""
+    sys.exit(f"setup: {text}")
+
+
+def run(*command: str, **environment: str) -> None:
+    """Run a step; its failure ends the set-up, its own output says why."""
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment})
+    if result.returncode:
+        fail(f"this step failed with status {result.returncode}: {' '.join(command)}")
+
+
+def pip(*arguments: str) -> None:
+    """Install quietly into .venv."""
+    options = ("--quiet", "--disable-pip-version-check")
+    run(str(PYTHON), "-m", "pip", "install", *options, *arguments)
+
+
+def project() -> dict[str, list[str]]:
+    """Requirements from pyproject.toml: ``dev`` and ``native``."""
+    import tomllib
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        data = tomllib.load(file)
+    return {
+        "dev": data["dependency-groups"]["dev"],
+        "native": data["project"]["optional-dependencies"]["native"],
+    }
+
+
+def digest() -> str:
+    """Changes when anything does that the set-up depends on."""
+    state = hashlib.sha256(f"{sys.version} {ROOT}".encode())
+    wasm = (p for p in sorted((ROOT / "wasm").rglob("*")) if "__pycache__" not in p.parts)
+    for path in [ROOT / "pyproject.toml", Path(__file__), *wasm]:
+        if path.is_file():
+            state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def make_venv() -> None:
+    """Create .venv, anew if its Python is gone."""
+    if PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], capture_output=True).returncode == 0:
+        return
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    result = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    if result.returncode:
+        fail("python could not make a virtual environment; on Debian: apt-get install python3-venv")
+
+
+def has_native() -> bool:
+    """Whether the native backend is installed in .venv."""
+    code = "import importlib.metadata as m; m.version('llama-cpp-python')"
+    return subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0
+
+
+def install_native(requirements: list[str]) -> None:
+    """Compile the native backend, showing how far it is. Without it, the wasm backend does the work."""
+    compilers = [os.environ.get("CC") or "cc", os.environ.get("CXX") or "c++"]
+    missing = [name for name in compilers if not shutil.which(name.split()[0])]
+    if missing:
+        say(f"no compiler ({', '.join(missing)} not found): going on without the native backend.")
+        say("  llama-bridge works on its wasm backend; for the native one install a C and a C++")
+        say("  compiler (Debian: apt-get install build-essential) and run this again.")
+        return
+    say("native backend: compiling llama.cpp, some minutes the first time")
+    command = [str(PYTHON), "-m", "pip", "install", "--verbose", *requirements]
+    started = shown = time.monotonic()
+    with LOG.open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            step = re.search(r"\[(\d+)/(\d+)\]", line)
+            if step and time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                say(f"  {step[1]} of {step[2]} files, {shown - started:.0f} s")
+    if process.wait():
+        say(f"the native backend could not be built; the end of {LOG.relative_to(ROOT)}:")
+        print("".join(LOG.read_text().splitlines(keepends=True)[-15:]))
+        say("going on with the wasm backend alone")
+    else:
+        say(f"native backend: ready after {time.monotonic() - started:.0f} s")
+
+
+def main() -> None:
+    """Bring .venv up to date."""
+    if sys.version_info < NEEDED:
+        have = ".".join(map(str, sys.version_info[:3]))
+        fail(f"Python 3.11 or newer is needed, this is {have}; try: make PYTHON=python3.12")
+    fresh = digest()
+    if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fresh):
+        make_venv()
+        requirements = project()
+        say("llama.wasm")
+        run(str(PYTHON), "wasm/build.py")
+        say("the project and its tools")
+        pip("--editable", ".[cli]", *requirements["dev"])
+        STAMP.write_text(fresh)
+    if not has_native():
+        install_native(project()["native"])
+
+
+if __name__ == "__main__":
+    main()

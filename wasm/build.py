@@ -1,0 +1,203 @@
+"""Build llama.wasm: ``python wasm/build.py [--output PATH]``.
+
+Needs Python with pip and nothing else; no compiler. The result is kept in a per-user cache under a name made
+from everything it is built from, so the second run only copies it. See README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import source
+import toolchain
+from source import BuildError
+
+HERE = Path(__file__).resolve().parent
+DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
+_INPUTS = ("build.py", "source.py", "toolchain.py", "CMakeLists.txt", "shim/*", "runtime/*")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="where llama.wasm goes")
+    parser.add_argument("--sdist", type=Path, help="llama-cpp-python's source distribution, if at hand")
+    parser.add_argument("--rebuild", action="store_true", help="build even if the cache has the result")
+    options = parser.parse_args()
+    try:
+        build(options.output, options.sdist, rebuild=options.rebuild)
+    except BuildError as error:
+        print(f"llama.wasm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(output: Path, sdist: Path | None = None, *, rebuild: bool = False) -> None:
+    """Write llama.wasm to ``output`` and its description to ``output`` + ``.json``.
+
+    Raises:
+        BuildError: something is missing or did not compile; the message says what.
+    """
+    cache = cache_folder()
+    inputs = describe_inputs()
+    made = cache / digest_of(inputs)
+    if rebuild or not (made / "llama.wasm.json").is_file():
+        _compile(cache, made, sdist, inputs)
+    for name in ("llama.wasm", "llama.wasm.json"):
+        _copy(made / name, output.with_name(output.name + name.removeprefix("llama.wasm")))
+    print(f"llama.wasm: {output} ({output.stat().st_size / 1e6:.2f} MB)", flush=True)
+
+
+def cache_folder() -> Path:
+    """The per-user cache, made if need be."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    folder = Path(base) / "llama-bridge" / "wasm"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder") from error
+    return folder
+
+
+def describe_inputs() -> dict[str, object]:
+    """Everything that decides the result's bytes."""
+    files = sorted(path for pattern in _INPUTS for path in HERE.glob(pattern) if path.is_file())
+    return {
+        "llama_cpp_commit": source.LLAMA_CPP_COMMIT,
+        "source": {"name": source.PROJECT, "version": source.VERSION, "sha256": source.SHA256},
+        "toolchain": toolchain.TOOLS,
+        "flags": {
+            "common": toolchain.COMMON_FLAGS,
+            "c++": toolchain.CXX_FLAGS,
+            "optimisation": toolchain.OPTIMISATION,
+            "link": toolchain.LINK_FLAGS,
+        },
+        "files": {p.relative_to(HERE).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+    }
+
+
+def digest_of(inputs: dict[str, object]) -> str:
+    """A short name for these inputs."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, object]) -> None:
+    started = time.monotonic()
+    log_path = cache / "build.log"
+    # Builds at the same time each have a folder of their own; the last rename wins, and all are equal.
+    work = Path(tempfile.mkdtemp(dir=cache, prefix="build-")).resolve()
+    try:
+        with (work / "build.log").open("w", encoding="utf-8", errors="replace") as stream:
+
+            def log(text: str) -> None:
+                stream.write(text)
+                stream.flush()
+
+            def phase(text: str) -> None:
+                print(f"llama.wasm: {text}", flush=True)
+                log(f"--- {text}\n")
+
+            phase("build tools (zig, cmake, ninja) from PyPI; once per user")
+            python = toolchain.find_pip(cache)
+            tools = toolchain.install(cache, python, log)
+            phase(f"llama.cpp {source.LLAMA_CPP_COMMIT} (from {source.PROJECT} {source.VERSION})")
+            llama_cpp = source.unpack(source.fetch(cache, python, sdist, log), work / "llama.cpp")
+            phase("configuring")
+            command = toolchain.cmake_arguments(tools, HERE, llama_cpp, work / "build")
+            environment = _environment(work)
+            result = subprocess.run(
+                command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            log(result.stdout)
+            if result.returncode != 0:
+                raise BuildError("cmake failed")
+            phase("compiling; a few minutes, the first time only")
+            _run_ninja([str(tools.ninja), "-C", str(work / "build")], environment, log)
+        wasm = (work / "build" / "llama.wasm").read_bytes()
+        description = {**inputs, "sha256": hashlib.sha256(wasm).hexdigest(), "size": len(wasm)}
+        _publish(work, made, wasm, json.dumps(description, indent=2, sort_keys=True) + "\n")
+    except BaseException as error:
+        if (work / "build.log").is_file():
+            shutil.copy(work / "build.log", log_path)
+            if isinstance(error, BuildError):
+                tail = (work / "build.log").read_text(encoding="utf-8", errors="replace")
+                lines = "\n".join("  " + line for line in tail.splitlines()[-40:])
+                raise BuildError(f"{error}\n{lines}\nThe whole log: {log_path}") from error
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(f"llama.wasm: built in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _run_ninja(command: list[str], environment: dict[str, str], log: Callable[[str], None]) -> None:
+    process = subprocess.Popen(
+        command, env=environment, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    shown = -1
+    try:
+        for line in process.stdout:
+            log(line)
+            if step := re.match(r"\[(\d+)/(\d+)\]", line):
+                shown = _show_progress(int(step[1]), int(step[2]), shown)
+        if process.wait() != 0:
+            raise BuildError("compiling failed")
+    finally:
+        process.terminate()  # when interrupted: else it compiles on alone
+        process.wait()
+        if sys.stdout.isatty():
+            print(flush=True)
+
+
+def _show_progress(done: int, total: int, shown: int) -> int:
+    percent = 100 * done // total
+    text = f"llama.wasm: {percent:3d} % ({done} of {total} files)"
+    if sys.stdout.isatty():
+        print(f"\r{text}", end="", flush=True)
+    elif percent // 10 > shown // 10:
+        print(text, flush=True)
+    return percent
+
+
+def _environment(work: Path) -> dict[str, str]:
+    # Flags from outside would get into the build; the compiler's own cache goes with the work folder.
+    kept = {k: v for k, v in os.environ.items() if k not in {"CFLAGS", "CXXFLAGS", "LDFLAGS", "CPPFLAGS"}}
+    return {
+        **kept,
+        "ZIG_GLOBAL_CACHE_DIR": str(work / "zig-cache"),
+        "ZIG_LOCAL_CACHE_DIR": str(work / "zig-cache"),
+        "LC_ALL": "C",
+    }
+
+
+def _publish(work: Path, made: Path, wasm: bytes, description: str) -> None:
+    ready = work / "ready"
+    ready.mkdir()
+    (ready / "llama.wasm").write_bytes(wasm)
+    (ready / "llama.wasm.json").write_text(description, encoding="utf-8")
+    made.mkdir(exist_ok=True)
+    for name in ("llama.wasm", "llama.wasm.json"):  # the description last: it says that both are there
+        os.replace(ready / name, made / name)
+
+
+def _copy(origin: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_file() and target.read_bytes() == origin.read_bytes():
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(origin, temporary)
+    os.replace(temporary, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

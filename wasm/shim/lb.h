@@ -1,0 +1,108 @@
+// The C ABI of llama.wasm: coarse calls over one model and its one KV-cache sequence.
+//
+// All integers are 32 bits, little-endian; pointers are offsets into the module's linear memory. The host
+// gets memory with lb_alloc, or reads what a call returns before its next call. The guest trusts nothing:
+// a wrong argument gives a status, never a trap, because llama.cpp's own answer to one is to abort.
+//
+// The module is a reactor: the host calls `_initialize` once, then any of these, one thread at a time.
+#pragma once
+
+#include <stdint.h>
+
+#define LB_ABI_VERSION 1
+
+#ifdef __wasm__
+#define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
+#else
+#define LB_EXPORT(name) extern "C"
+#endif
+
+// Negative results. The words to go with them: lb_last_error().
+enum lb_status : int32_t {
+    LB_OK = 0,
+    LB_BAD_ARGUMENT = -1,
+    LB_NO_MODEL = -2,
+    LB_CONTEXT_FULL = -3,
+    LB_CANCELLED = -4,
+    LB_OUT_OF_MEMORY = -5,
+    LB_ENGINE_ERROR = -6,
+};
+
+struct lb_load_params {
+    int32_t n_ctx;           // tokens the context holds; 0: as the model was trained
+    int32_t n_batch;         // most tokens in one lb_decode
+    int32_t n_ubatch;        // most tokens computed at once; at most n_batch
+    int32_t n_threads;       // compute threads
+    int32_t type_k;          // storage of the K cache, an enum ggml_type: 0 f32, 1 f16, 2 q4_0, 8 q8_0
+    int32_t type_v;          // the same for V; a quantised one needs flash_attention
+    int32_t flash_attention; // 0 or 1
+};
+
+struct lb_sampler_params {
+    uint32_t seed;
+    float temperature;       // <= 0: greedy
+    int32_t top_k;           // <= 0: off
+    float top_p;             // 1: off
+    float min_p;             // 0: off
+    int32_t repeat_last_n;   // tokens the penalties see; 0: off
+    float repeat_penalty;    // 1: off
+    float frequency_penalty; // 0: off
+    float presence_penalty;  // 0: off
+};
+
+// What lb_info answers; token ids are -1 where the model has none.
+enum lb_info_key : int32_t {
+    LB_INFO_N_CTX = 0,
+    LB_INFO_N_CTX_TRAIN = 1,
+    LB_INFO_N_BATCH = 2,
+    LB_INFO_N_VOCAB = 3,
+    LB_INFO_N_EMBD = 4,
+    LB_INFO_N_LAYER = 5,
+    LB_INFO_BOS = 6,
+    LB_INFO_EOS = 7,
+    LB_INFO_EOT = 8,
+    LB_INFO_ADD_BOS = 9,
+    LB_INFO_N_SWA = 10,
+    LB_INFO_IS_RECURRENT = 11,
+    LB_INFO_IS_HYBRID = 12,
+    LB_INFO_N_THREADS = 13,
+};
+
+// --- the module
+LB_EXPORT(lb_abi_version) int32_t lb_abi_version(void);
+LB_EXPORT(lb_alloc) void * lb_alloc(uint32_t n_bytes); // NULL if there is no room
+LB_EXPORT(lb_free) void lb_free(void * p);
+LB_EXPORT(lb_last_error) const char * lb_last_error(void); // of the last call that failed; UTF-8, never NULL
+LB_EXPORT(lb_set_log_level) void lb_set_log_level(int32_t level); // 1 debug, 2 info, 3 warning, 4 error, 5 nothing
+
+// --- the model
+LB_EXPORT(lb_load) int32_t lb_load(const char * path, const lb_load_params * params); // replaces a loaded one
+LB_EXPORT(lb_unload) void lb_unload(void);
+LB_EXPORT(lb_info) int32_t lb_info(int32_t key); // -1 also for a key that does not exist
+
+// --- its vocabulary. These three return how many items there are; if that is more than `capacity`, nothing
+// was written and the host asks again with more room.
+LB_EXPORT(lb_eog_tokens) int32_t lb_eog_tokens(int32_t * out, int32_t capacity);
+LB_EXPORT(lb_tokenize)
+int32_t lb_tokenize(const char * text, int32_t n_bytes, int32_t add_special, int32_t parse_special, int32_t * out,
+                    int32_t capacity);
+LB_EXPORT(lb_token_bytes) int32_t lb_token_bytes(int32_t token, int32_t special, char * out, int32_t capacity);
+
+// --- its KV cache
+LB_EXPORT(lb_length) int32_t lb_length(void); // last position + 1
+LB_EXPORT(lb_clear) int32_t lb_clear(void);
+LB_EXPORT(lb_truncate) int32_t lb_truncate(int32_t length); // 1 done; 0 this memory cannot, nothing changed
+// Append up to n_batch tokens; the logits of the last are then ready. After any failure ask lb_length what
+// was kept.
+LB_EXPORT(lb_decode) int32_t lb_decode(const int32_t * tokens, int32_t n_tokens);
+LB_EXPORT(lb_logits) const float * lb_logits(void); // n_vocab values, or NULL if there are none
+
+// --- sampling
+LB_EXPORT(lb_sampler)
+int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent);
+// Append `token` (-1: nothing), then draw and accept the next token and return it.
+LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
+
+// --- cancelling: where the host writes 1, at any time and from any thread, to end lb_decode and lb_step with
+// LB_CANCELLED; the host writes 0 before it starts work.
+LB_EXPORT(lb_cancel_flag) volatile int32_t * lb_cancel_flag(void);

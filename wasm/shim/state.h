@@ -1,0 +1,78 @@
+// What the shim's files share: the one model, and how a failure becomes a status and words.
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "lb.h"
+#include "llama.h"
+
+namespace lb {
+
+struct free_model {
+    void operator()(llama_model * p) const { llama_model_free(p); }
+};
+struct free_context {
+    void operator()(llama_context * p) const { llama_free(p); }
+};
+struct free_sampler {
+    void operator()(llama_sampler * p) const { llama_sampler_free(p); }
+};
+
+struct state {
+    std::unique_ptr<llama_model, free_model> model;
+    std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
+    std::unique_ptr<llama_sampler, free_sampler> sampler;
+    const llama_vocab * vocab = nullptr;
+    int32_t n_vocab = 0;
+    bool stateful = false;   // recurrent or hybrid: a decode must not be aborted half-way
+    bool has_logits = false; // of the last token in the KV cache
+
+    // Drops everything in the order that ownership asks for.
+    void reset() {
+        sampler.reset();
+        context.reset();
+        model.reset();
+        vocab = nullptr;
+        n_vocab = 0;
+        stateful = has_logits = false;
+    }
+
+    llama_memory_t memory() const { return llama_get_memory(context.get()); }
+    int32_t length() const { return llama_memory_seq_pos_max(memory(), 0) + 1; }
+    bool is_token(int32_t token) const { return token >= 0 && token < n_vocab; }
+};
+
+extern state current;
+extern volatile int32_t cancel_flag;
+
+// Keeps the words for lb_last_error and returns `status`.
+int32_t fail(lb_status status, const std::string & message);
+
+// The status of a failure that llama.cpp only described in words: out of memory has no code of its own there.
+lb_status status_of(const std::string & message);
+
+// Errors that llama.cpp logged since the last call of this function.
+std::string take_logged_errors();
+
+// Runs `body` so that no C++ exception leaves the module.
+template <typename Body> int32_t guarded(Body && body) noexcept {
+    try {
+        return body();
+    } catch (const std::bad_alloc &) {
+        return fail(LB_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::exception & error) {
+        return fail(status_of(error.what()), error.what());
+    } catch (...) {
+        return fail(LB_ENGINE_ERROR, "unknown C++ exception");
+    }
+}
+
+// The same, with a model loaded.
+template <typename Body> int32_t with_model(Body && body) noexcept {
+    return guarded([&] { return current.context ? body() : fail(LB_NO_MODEL, "no model is loaded"); });
+}
+
+} // namespace lb

@@ -1,0 +1,168 @@
+"""The pinned compiler and build tools, all from PyPI, and every flag that llama.wasm is built with.
+
+zig is clang with the WASI C library and the sources of the C++ runtime, so no compiler has to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from source import LLAMA_CPP_COMMIT, BuildError, pip_environment
+
+TOOLS = {"ziglang": "0.17.1", "cmake": "4.4.4", "ninja": "1.13.2"}
+
+_CPU_FEATURES = (
+    "simd128",
+    "relaxed_simd",
+    "exception_handling",
+    "bulk_memory",
+    "nontrapping_fptoint",
+    "sign_ext",
+    "mutable_globals",
+    "multivalue",
+    "reference_types",
+)
+_WASI_EMULATED = ("MMAN", "SIGNAL", "PROCESS_CLOCKS", "GETPID")
+
+COMMON_FLAGS = (
+    "-target wasm32-wasi",
+    # zig takes features only inside -mcpu; -msimd128 and the like are ignored.
+    "-mcpu=generic+" + "+".join(_CPU_FEATURES),
+    # zig adds undefined-behaviour traps by default.
+    "-fno-sanitize=undefined",
+    # C too: exceptions pass through ggml's C code on their way to the shim.
+    "-fwasm-exceptions",
+    # The standard encoding (exnref). wasmtime refuses the legacy one.
+    "-mllvm -wasm-use-legacy-eh=false",
+    *(f"-D_WASI_EMULATED_{name}" for name in _WASI_EMULATED),
+)
+CXX_FLAGS = (
+    "-fexceptions",
+    # zig's own C++ runtime stays out (CMakeLists.txt builds one with exceptions). Here and not at the link
+    # only, because cmake links a program to find out which compiler this is, and zig would compile it for that.
+    "-nostdlib++",
+    # zig sets libc++ up for WASI without threads and files, but llama.cpp includes <thread>, <mutex>,
+    # <fstream> and <filesystem>. The C library has stand-ins for pthreads, enough for one thread.
+    "-U_LIBCPP_HAS_THREADS -D_LIBCPP_HAS_THREADS=1 -D_LIBCPP_HAS_THREAD_API_PTHREAD=1",
+    "-U_LIBCPP_HAS_FILESYSTEM -D_LIBCPP_HAS_FILESYSTEM=1",
+)
+OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
+LINK_FLAGS = (
+    "-mexec-model=reactor",  # `_initialize` instead of `main`
+    "-s",  # no names, no debug information
+)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Paths of the build tools."""
+
+    zig: Path
+    zig_lib: Path
+    cmake: Path
+    ninja: Path
+
+
+def find_pip(cache: Path) -> str:
+    """A Python that has pip: this one, or a virtual environment made for the purpose."""
+    environment = pip_environment()
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "--version"], capture_output=True, env=environment
+    )
+    if asked.returncode == 0:
+        return sys.executable
+    folder = cache / f"pip-{sys.version_info.major}.{sys.version_info.minor}"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.is_file():
+        result = subprocess.run(
+            [sys.executable, "-m", "venv", str(folder)],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if result.returncode != 0:
+            raise BuildError(
+                f"{sys.executable} has neither pip nor the means to make a virtual environment with it:\n"
+                f"{(result.stderr or result.stdout).strip()}\n"
+                "Install pip (on Debian and Ubuntu: apt install python3-venv) and try again."
+            )
+    return str(python)
+
+
+def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
+    """Install the pinned tools into the cache, once for all builds."""
+    folder = cache / ("tools-" + "-".join(f"{name}{version}" for name, version in TOOLS.items()))
+    if not folder.is_dir():
+        temporary = Path(tempfile.mkdtemp(dir=cache, prefix="tools-"))
+        try:
+            command = [python, "-m", "pip", "install", "--only-binary", ":all:", "--no-deps"]
+            command += ["--target", str(temporary / "t"), "--disable-pip-version-check"]
+            command += [f"{name}=={version}" for name, version in TOOLS.items()]
+            result = subprocess.run(
+                command, capture_output=True, text=True, env=pip_environment()
+            )
+            log(result.stdout + result.stderr)
+            if result.returncode != 0:
+                raise BuildError(f"pip could not install the build tools:\n{result.stderr.strip()}")
+            if not folder.is_dir():  # another build may have been quicker
+                os.rename(temporary / "t", folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    exe = ".exe" if os.name == "nt" else ""
+    tools = Tools(
+        zig=folder / "ziglang" / f"zig{exe}",
+        zig_lib=folder / "ziglang" / "lib",
+        cmake=folder / "cmake" / "data" / "bin" / f"cmake{exe}",
+        ninja=folder / "bin" / f"ninja{exe}",
+    )
+    for path in (tools.zig, tools.zig_lib, tools.cmake, tools.ninja):
+        if not path.exists():
+            raise BuildError(f"{path} is missing. Delete {folder} and build again.")
+    return tools
+
+
+def cmake_arguments(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -> list[str]:
+    """The command line that configures ``wasm_dir/CMakeLists.txt`` in ``build``."""
+    # Paths end up in assertion messages: without the maps, two machines build two different files.
+    maps = {llama_cpp: "llama.cpp", tools.zig_lib: "zig", build: "build", wasm_dir: "wasm"}
+    common = [*COMMON_FLAGS, *(f'"-ffile-prefix-map={_slashes(a)}={b}"' for a, b in maps.items())]
+    settings = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja),
+        "CMAKE_SYSTEM_NAME": "WASI",
+        # ggml chooses its WebAssembly kernels by this.
+        "CMAKE_SYSTEM_PROCESSOR": "wasm32",
+        "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
+        "CMAKE_C_COMPILER": f"{_slashes(tools.zig)};cc",
+        "CMAKE_CXX_COMPILER": f"{_slashes(tools.zig)};c++",
+        "CMAKE_C_FLAGS": " ".join(common),
+        "CMAKE_CXX_FLAGS": " ".join([*common, *CXX_FLAGS]),
+        "CMAKE_C_FLAGS_RELEASE": OPTIMISATION,
+        "CMAKE_CXX_FLAGS_RELEASE": OPTIMISATION,
+        "CMAKE_EXE_LINKER_FLAGS": " ".join(LINK_FLAGS),
+        # The answer to "does libc have pthreads", which a static library cannot find out.
+        "CMAKE_HAVE_LIBC_PTHREAD": "1",
+        # A git checkout around the build folder is not llama.cpp's: its commit must not get in.
+        "CMAKE_DISABLE_FIND_PACKAGE_Git": "ON",
+        "GIT_EXE": "OFF",
+        "GGML_CCACHE": "OFF",
+        "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT,
+        "LLAMA_BUILD_NUMBER": "0",
+        "LLAMA_CPP_DIR": _slashes(llama_cpp),
+        "ZIG_LIB_DIR": _slashes(tools.zig_lib),
+        "ZIG": _slashes(tools.zig),
+    }
+    command = [str(tools.cmake), "-G", "Ninja", "-S", str(wasm_dir), "-B", str(build)]
+    return command + [f"-D{name}={value}" for name, value in settings.items()]
+
+
+def _slashes(path: Path) -> str:
+    """CMake wants forward slashes on Windows, too."""
+    return path.as_posix()
