@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,15 +26,21 @@ from source import BuildError
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
-_INPUTS = ("build.py", "source.py", "toolchain.py", "CMakeLists.txt", "shim/*", "runtime/*")
+_COMPILED = ("CMakeLists.txt", "shim/*", "runtime/*", "kernels/*")
 
 
 def main() -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="where llama.wasm goes")
-    parser.add_argument("--sdist", type=Path, help="llama-cpp-python's source distribution, if at hand")
-    parser.add_argument("--rebuild", action="store_true", help="build even if the cache has the result")
+    parser.add_argument(
+        "--sdist", type=Path, help="llama-cpp-python's source distribution, if at hand"
+    )
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build even if the cache has the result"
+    )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("llama.wasm: terminated"))  # clean up, too
     try:
         build(options.output, options.sdist, rebuild=options.rebuild)
     except BuildError as error:
@@ -51,7 +58,7 @@ def build(output: Path, sdist: Path | None = None, *, rebuild: bool = False) -> 
     cache = cache_folder()
     inputs = describe_inputs()
     made = cache / digest_of(inputs)
-    if rebuild or not (made / "llama.wasm.json").is_file():
+    if rebuild or not _is_whole(made):
         _compile(cache, made, sdist, inputs)
     for name in ("llama.wasm", "llama.wasm.json"):
         _copy(made / name, output.with_name(output.name + name.removeprefix("llama.wasm")))
@@ -60,35 +67,48 @@ def build(output: Path, sdist: Path | None = None, *, rebuild: bool = False) -> 
 
 def cache_folder() -> Path:
     """The per-user cache, made if need be."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    base = (
+        os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    )
     folder = Path(base) / "llama-bridge" / "wasm"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BuildError(f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder") from error
+        raise BuildError(
+            f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder"
+        ) from error
     return folder
 
 
 def describe_inputs() -> dict[str, object]:
-    """Everything that decides the result's bytes."""
-    files = sorted(path for pattern in _INPUTS for path in HERE.glob(pattern) if path.is_file())
+    """Everything that decides the result's bytes. No path of this machine, no time."""
+    files = sorted(path for pattern in _COMPILED for path in HERE.glob(pattern) if path.is_file())
     return {
         "llama_cpp_commit": source.LLAMA_CPP_COMMIT,
         "source": {"name": source.PROJECT, "version": source.VERSION, "sha256": source.SHA256},
         "toolchain": toolchain.TOOLS,
-        "flags": {
-            "common": toolchain.COMMON_FLAGS,
-            "c++": toolchain.CXX_FLAGS,
-            "optimisation": toolchain.OPTIMISATION,
-            "link": toolchain.LINK_FLAGS,
+        "settings": toolchain.cmake_settings(
+            toolchain.NOWHERE, Path("wasm"), Path("src"), Path("build")
+        ),
+        "files": {
+            path.relative_to(HERE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
         },
-        "files": {p.relative_to(HERE).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }
 
 
 def digest_of(inputs: dict[str, object]) -> str:
     """A short name for these inputs."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _is_whole(made: Path) -> bool:
+    try:
+        wasm = (made / "llama.wasm").read_bytes()
+        description = json.loads((made / "llama.wasm.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(description.get("sha256") == hashlib.sha256(wasm).hexdigest())
 
 
 def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, object]) -> None:
@@ -116,7 +136,11 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
             command = toolchain.cmake_arguments(tools, HERE, llama_cpp, work / "build")
             environment = _environment(work)
             result = subprocess.run(
-                command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                command,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
             log(result.stdout)
             if result.returncode != 0:
@@ -141,7 +165,12 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
 
 def _run_ninja(command: list[str], environment: dict[str, str], log: Callable[[str], None]) -> None:
     process = subprocess.Popen(
-        command, env=environment, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=environment,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
     shown = -1
@@ -171,7 +200,11 @@ def _show_progress(done: int, total: int, shown: int) -> int:
 
 def _environment(work: Path) -> dict[str, str]:
     # Flags from outside would get into the build; the compiler's own cache goes with the work folder.
-    kept = {k: v for k, v in os.environ.items() if k not in {"CFLAGS", "CXXFLAGS", "LDFLAGS", "CPPFLAGS"}}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in {"CFLAGS", "CXXFLAGS", "LDFLAGS", "CPPFLAGS"}
+    }
     return {
         **kept,
         "ZIG_GLOBAL_CACHE_DIR": str(work / "zig-cache"),
@@ -186,7 +219,10 @@ def _publish(work: Path, made: Path, wasm: bytes, description: str) -> None:
     (ready / "llama.wasm").write_bytes(wasm)
     (ready / "llama.wasm.json").write_text(description, encoding="utf-8")
     made.mkdir(exist_ok=True)
-    for name in ("llama.wasm", "llama.wasm.json"):  # the description last: it says that both are there
+    for name in (
+        "llama.wasm",
+        "llama.wasm.json",
+    ):  # the description last: it says that both are there
         os.replace(ready / name, made / name)
 
 

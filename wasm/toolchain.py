@@ -18,6 +18,9 @@ from source import LLAMA_CPP_COMMIT, BuildError, pip_environment
 
 TOOLS = {"ziglang": "0.17.1", "cmake": "4.4.4", "ninja": "1.13.2"}
 
+CLANG_VERSION = "22.1.8"
+"""What ``zig c++ --version`` says of itself."""
+
 _CPU_FEATURES = (
     "simd128",
     "relaxed_simd",
@@ -45,9 +48,6 @@ COMMON_FLAGS = (
 )
 CXX_FLAGS = (
     "-fexceptions",
-    # zig's own C++ runtime stays out (CMakeLists.txt builds one with exceptions). Here and not at the link
-    # only, because cmake links a program to find out which compiler this is, and zig would compile it for that.
-    "-nostdlib++",
     # zig sets libc++ up for WASI without threads and files, but llama.cpp includes <thread>, <mutex>,
     # <fstream> and <filesystem>. The C library has stand-ins for pthreads, enough for one thread.
     "-U_LIBCPP_HAS_THREADS -D_LIBCPP_HAS_THREADS=1 -D_LIBCPP_HAS_THREAD_API_PTHREAD=1",
@@ -56,6 +56,7 @@ CXX_FLAGS = (
 OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
 LINK_FLAGS = (
     "-mexec-model=reactor",  # `_initialize` instead of `main`
+    "-nostdlib++",  # the C++ runtime is built here, with exceptions
     "-s",  # no names, no debug information
 )
 
@@ -105,9 +106,7 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
             command = [python, "-m", "pip", "install", "--only-binary", ":all:", "--no-deps"]
             command += ["--target", str(temporary / "t"), "--disable-pip-version-check"]
             command += [f"{name}=={version}" for name, version in TOOLS.items()]
-            result = subprocess.run(
-                command, capture_output=True, text=True, env=pip_environment()
-            )
+            result = subprocess.run(command, capture_output=True, text=True, env=pip_environment())
             log(result.stdout + result.stderr)
             if result.returncode != 0:
                 raise BuildError(f"pip could not install the build tools:\n{result.stderr.strip()}")
@@ -128,12 +127,23 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
     return tools
 
 
+NOWHERE = Tools(Path("zig"), Path("zig-lib"), Path("cmake"), Path("ninja"))
+"""Stands for the tools where only the settings are asked for."""
+
+
 def cmake_arguments(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -> list[str]:
     """The command line that configures ``wasm_dir/CMakeLists.txt`` in ``build``."""
+    settings = cmake_settings(tools, wasm_dir, llama_cpp, build)
+    command = [str(tools.cmake), "-G", "Ninja", "-S", str(wasm_dir), "-B", str(build)]
+    return command + [f"-D{name}={value}" for name, value in settings.items()]
+
+
+def cmake_settings(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -> dict[str, str]:
+    """What ``CMakeLists.txt`` is configured with."""
     # Paths end up in assertion messages: without the maps, two machines build two different files.
     maps = {llama_cpp: "llama.cpp", tools.zig_lib: "zig", build: "build", wasm_dir: "wasm"}
     common = [*COMMON_FLAGS, *(f'"-ffile-prefix-map={_slashes(a)}={b}"' for a, b in maps.items())]
-    settings = {
+    return {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja),
         "CMAKE_SYSTEM_NAME": "WASI",
@@ -142,6 +152,18 @@ def cmake_arguments(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) 
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         "CMAKE_C_COMPILER": f"{_slashes(tools.zig)};cc",
         "CMAKE_CXX_COMPILER": f"{_slashes(tools.zig)};c++",
+        # Told, because cmake would link programs to find out, and zig would compile its C library without
+        # optimisation and its own C++ runtime for them: a minute.
+        "CMAKE_C_COMPILER_ID_RUN": "1",
+        "CMAKE_C_COMPILER_ID": "Clang",
+        "CMAKE_C_COMPILER_VERSION": CLANG_VERSION,
+        "CMAKE_C_STANDARD_COMPUTED_DEFAULT": "17",
+        "CMAKE_C_EXTENSIONS_COMPUTED_DEFAULT": "ON",
+        "CMAKE_CXX_COMPILER_ID_RUN": "1",
+        "CMAKE_CXX_COMPILER_ID": "Clang",
+        "CMAKE_CXX_COMPILER_VERSION": CLANG_VERSION,
+        "CMAKE_CXX_STANDARD_COMPUTED_DEFAULT": "17",
+        "CMAKE_CXX_EXTENSIONS_COMPUTED_DEFAULT": "ON",
         "CMAKE_C_FLAGS": " ".join(common),
         "CMAKE_CXX_FLAGS": " ".join([*common, *CXX_FLAGS]),
         "CMAKE_C_FLAGS_RELEASE": OPTIMISATION,
@@ -159,8 +181,6 @@ def cmake_arguments(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) 
         "ZIG_LIB_DIR": _slashes(tools.zig_lib),
         "ZIG": _slashes(tools.zig),
     }
-    command = [str(tools.cmake), "-G", "Ninja", "-S", str(wasm_dir), "-B", str(build)]
-    return command + [f"-D{name}={value}" for name, value in settings.items()]
 
 
 def _slashes(path: Path) -> str:

@@ -45,7 +45,7 @@ class NativeEngine(Engine):
         self._token = (ctypes.c_int32 * 1)()
         self._single = lib.llama_batch_get_one(self._token, 1)
         self._n_swa: int = lib.llama_model_n_swa(model)
-        self.info = self._describe(params)
+        self.info = self._describe(file, params)
         self._chunk = min(params.n_batch, self.info.n_ctx)
         if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
             lib.llama_set_abort_callback(
@@ -86,7 +86,7 @@ class NativeEngine(Engine):
                 lib.llama_model_free(model)
                 raise
 
-    def _describe(self, params: ModelParams) -> EngineInfo:
+    def _describe(self, file: ModelFile, params: ModelParams) -> EngineInfo:
         model, vocab = self._model, self._vocab
         if lib.llama_model_is_hybrid(model):
             memory = MemoryKind.HYBRID
@@ -107,7 +107,7 @@ class NativeEngine(Engine):
                 token for token in range(n_vocab) if lib.llama_vocab_is_eog(vocab, token)
             ),
             memory=memory,
-            n_threads=params.threads(),
+            n_threads=params.threads(file.header.file_size),
             flash_attention=params.flash_attention,
             kv_type_k=params.kv_type_k,
             kv_type_v=params.kv_type_v,
@@ -193,7 +193,7 @@ class NativeEngine(Engine):
 
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
         self._open(self._context)
-        sampler = make_sampler(params, seed, recent)
+        sampler = make_sampler(params, seed, recent, self.info.n_vocab)
         self._free_sampler()
         self._sampler = sampler
 
@@ -281,7 +281,7 @@ def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any)
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, 512, n_ctx)
     options.n_seq_max = 1
-    options.n_threads = options.n_threads_batch = params.threads()
+    options.n_threads = options.n_threads_batch = params.threads(file.header.file_size)
     options.type_k = _KV_TYPES[params.kv_type_k]
     options.type_v = _KV_TYPES[params.kv_type_v]
     options.flash_attn_type = (

@@ -12,13 +12,16 @@ from .library import lib
 __all__ = ["make_sampler"]
 
 
-def make_sampler(params: SamplingParams, seed: int, recent: Sequence[int]) -> Any:
+def make_sampler(
+    params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int
+) -> Any:
     """A new chain: penalties, top-k, top-p, min-p, temperature, draw. The caller frees it."""
     chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
     if params.has_penalties:
         _add(
             chain,
             lib.llama_sampler_init_penalties(
+                n_vocab,
                 params.repeat_last_n,
                 params.repeat_penalty,
                 params.frequency_penalty,

@@ -4,6 +4,8 @@
 
     backend.py          probe and load; picks the host
     engine.py           the engine contract over a Guest; knows no host
+    loading.py          a model into a guest, or the reason why not
+    marshal.py          arguments and results through guest memory
     abi.py              llama.wasm's exports, structs and status codes; the Guest protocol
     host_wasmtime.py    a Guest on wasmtime; the only module that imports it
     wasi.py             what the guest sees of the world: one read-only file

@@ -32,6 +32,7 @@ class WasmBackend(Backend):
         self._wasm = wasm
 
     def probe(self) -> Availability:
+        """Looks for wasmtime and llama.wasm; imports and compiles nothing."""
         if sys.platform == "emscripten":
             return Availability(NAME, False, "wasmtime does not run in a browser")
         if importlib.util.find_spec("wasmtime") is None:
@@ -43,7 +44,9 @@ class WasmBackend(Backend):
         artifact = read_artifact(self._wasm)
         if artifact is None:
             return Availability(NAME, False, "llama.wasm is not built", BUILD_HINT)
-        return Availability(NAME, True, version=f"llama.cpp {artifact.llama_cpp}, wasmtime {version}")
+        return Availability(
+            NAME, True, version=f"llama.cpp {artifact.llama_cpp}, wasmtime {version}"
+        )
 
     def load(self, model: ModelFile, params: ModelParams) -> WasmEngine:
         """Load a model into a new sandbox. See :meth:`Backend.load`."""

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
-from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput, ModelLoadError, OutOfMemory
+from llama_bridge.errors import (
+    ContextOverflow,
+    EngineError,
+    InvalidInput,
+    OutOfMemory,
+)
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
 from . import abi
 from .abi import Guest, Info, Status
+from .loading import describe, load_model
+from .marshal import Buffer, as_pointer, last_error
 
 __all__ = ["CAPABILITIES", "NAME", "WasmEngine"]
 
@@ -24,8 +31,6 @@ CAPABILITIES = (
     | Capability.CHAT_TEMPLATE
     | Capability.SANDBOX
 )
-_MIB = 1 << 20
-_MICRO_BATCH = 512
 _STATEFUL_CHUNK = 32
 """Tokens per call where a call cannot be cancelled half-way: recurrent and hybrid models."""
 
@@ -35,7 +40,9 @@ class WasmEngine(Engine):
 
     backend = NAME
 
-    def __init__(self, guest: Guest, path: str, capabilities: Capability, info: EngineInfo) -> None:
+    def __init__(
+        self, guest: Guest, buffer: Buffer, path: str, capabilities: Capability, info: EngineInfo
+    ) -> None:
         self._guest = guest
         self._path = path
         self.capabilities = capabilities
@@ -43,8 +50,8 @@ class WasmEngine(Engine):
         self._chunk = guest.call("lb_info", Info.N_BATCH)
         if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
             self._chunk = min(self._chunk, _STATEFUL_CHUNK)
-        self._buffer = _Buffer(guest)
-        self._set_flag = guest.flag(_pointer(guest.call("lb_cancel_flag")))
+        self._buffer = buffer
+        self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
         self._pieces: dict[int, bytes] = {}
 
@@ -62,11 +69,13 @@ class WasmEngine(Engine):
                 raise EngineError(
                     f"llama.wasm has ABI {found}, this package speaks {abi.ABI_VERSION}: build it again"
                 )
-            _load(guest, model, params)
+            buffer = Buffer(guest)
+            load_model(guest, buffer, model, params)
             capabilities = CAPABILITIES
             if model.chat_template is None:
                 capabilities &= ~Capability.CHAT_TEMPLATE
-            return cls(guest, str(model.path), capabilities, _info(guest, params, version))
+            info = describe(guest, buffer, params, version)
+            return cls(guest, buffer, str(model.path), capabilities, info)
         except BaseException:
             guest.close()
             raise
@@ -110,6 +119,8 @@ class WasmEngine(Engine):
 
     def decode(self, tokens: Sequence[int]) -> int:
         before = self.length
+        if before + len(tokens) > self.info.n_ctx:
+            raise ContextOverflow(before + len(tokens), self.info.n_ctx)
         for start in range(0, len(tokens), self._chunk):
             chunk = tokens[start : start + self._chunk]
             pointer = self._buffer.put(struct.pack(f"<{len(chunk)}i", *chunk))
@@ -153,12 +164,13 @@ class WasmEngine(Engine):
             return None
         return self._check(drawn)
 
-    def logits(self) -> memoryview:
-        pointer = _pointer(self._guest.call("lb_logits"))
+    def logits(self) -> memoryview[float]:
+        pointer = as_pointer(self._guest.call("lb_logits"))
         if pointer == 0:
             raise EngineError("there are no logits: decode at least one token first")
         # A copy: a view would dangle once the guest is closed.
-        return memoryview(self._guest.read(pointer, 4 * self.info.n_vocab)).cast("f")
+        copy = memoryview(self._guest.read(pointer, 4 * self.info.n_vocab))
+        return copy.cast("f")
 
     # cancelling
 
@@ -186,7 +198,7 @@ class WasmEngine(Engine):
         """The result of a call, if it is no status."""
         if result >= 0:
             return result
-        message = _last_error(self._guest)
+        message = last_error(self._guest)
         if result == Status.BAD_ARGUMENT:
             raise InvalidInput(message)
         if result == Status.CONTEXT_FULL:
@@ -194,126 +206,3 @@ class WasmEngine(Engine):
         if result == Status.OUT_OF_MEMORY:
             raise OutOfMemory(self._path, message)
         raise EngineError(message)
-
-
-class _Buffer:
-    """One piece of guest memory for arguments and results, grown when more is asked for."""
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-        self._pointer = 0
-        self._size = 0
-
-    def reserve(self, size: int) -> int:
-        """A pointer to at least ``size`` bytes; what was in them is lost."""
-        if size > self._size:
-            self._guest.call("lb_free", self._pointer)
-            self._pointer = self._size = 0
-            wanted = max(size, 4096)
-            self._pointer = _pointer(self._guest.call("lb_alloc", wanted))
-            if self._pointer == 0:
-                raise EngineError(f"llama.wasm has no room for {wanted} bytes of arguments")
-            self._size = wanted
-        return self._pointer
-
-    def put(self, data: bytes) -> int:
-        """A pointer to a copy of ``data``."""
-        pointer = self.reserve(len(data))
-        self._guest.write(pointer, data)
-        return pointer
-
-
-def _pointer(result: int) -> int:
-    """Results are signed; a pointer is not."""
-    return result & 0xFFFFFFFF
-
-
-def _last_error(guest: Guest) -> str:
-    pointer = _pointer(guest.call("lb_last_error"))
-    text = bytearray()
-    while len(text) < 1 << 16:
-        size = min(256, guest.memory_size - pointer - len(text))
-        part = guest.read(pointer + len(text), size)
-        end = part.find(0)
-        text += part if end < 0 else part[:end]
-        if end >= 0 or not part:
-            break
-    return text.decode("utf-8", "replace") or "no reason given"
-
-
-def _load(guest: Guest, model: ModelFile, params: ModelParams) -> None:
-    size = model.path.stat().st_size
-    if size > params.memory_limit:
-        raise _too_large(model, params, "its weights alone are larger than that", 0)
-    micro_batch = min(params.n_batch, _MICRO_BATCH)
-    packed = abi.LOAD_PARAMS.pack(
-        params.context_length(model.n_ctx_train),
-        params.n_batch,
-        micro_batch,
-        1,
-        abi.KV_TYPES[params.kv_type_k],
-        abi.KV_TYPES[params.kv_type_v],
-        int(params.flash_attention),
-    )
-    buffer = _Buffer(guest)
-    try:
-        pointer = buffer.put(packed + abi.MODEL_PATH.encode() + b"\0")
-        status = guest.call("lb_load", pointer + len(packed), pointer)
-        reason = "" if status == 0 else _last_error(guest)
-    except EngineError as error:
-        # llama.cpp aborts where a size does not fit the address space: its last words tell.
-        if "allocate" in guest.log_tail or "not enough" in guest.log_tail:
-            raise _too_large(model, params, str(error), guest.memory_size) from error
-        raise ModelLoadError(model.path, str(error)) from error
-    if status == Status.OUT_OF_MEMORY:
-        raise _too_large(model, params, reason, guest.memory_size)
-    if status == Status.BAD_ARGUMENT:
-        raise InvalidInput(reason)
-    if status != 0:
-        raise ModelLoadError(model.path, reason)
-
-
-def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) -> OutOfMemory:
-    size = model.path.stat().st_size
-    return OutOfMemory(
-        model.path,
-        f"the file of {size / _MIB:.0f} MiB and a context of "
-        f"{params.context_length(model.n_ctx_train)} tokens do not fit {params.memory_limit / _MIB:.0f} MiB "
-        f"({used / _MIB:.0f} MiB in use when it failed: {reason}). Load with a smaller n_ctx, a smaller model, "
-        "or a larger memory_limit (4 GiB at most), or use the native backend.",
-    )
-
-
-def _info(guest: Guest, params: ModelParams, version: str) -> EngineInfo:
-    def ask(key: Info) -> int:
-        return guest.call("lb_info", key)
-
-    def token(key: Info) -> int | None:
-        return None if (found := ask(key)) < 0 else found
-
-    n = guest.call("lb_eog_tokens", 0, 0)
-    pointer = _Buffer(guest).reserve(4 * n)
-    guest.call("lb_eog_tokens", pointer, n)
-    return EngineInfo(
-        n_ctx=ask(Info.N_CTX),
-        n_ctx_train=ask(Info.N_CTX_TRAIN),
-        n_vocab=ask(Info.N_VOCAB),
-        bos=token(Info.BOS),
-        eos=token(Info.EOS),
-        add_bos=ask(Info.ADD_BOS) == 1,
-        end_of_generation=frozenset(struct.unpack(f"<{n}i", guest.read(pointer, 4 * n))),
-        memory=_memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA)),
-        n_threads=ask(Info.N_THREADS),
-        flash_attention=params.flash_attention,
-        kv_type_k=params.kv_type_k,
-        kv_type_v=params.kv_type_v,
-        version=version,
-    )
-
-
-def _memory_kind(recurrent: int, hybrid: int, n_swa: int) -> MemoryKind:
-    if hybrid:
-        return MemoryKind.HYBRID
-    if recurrent:
-        return MemoryKind.RECURRENT
-    return MemoryKind.SWA if n_swa > 0 else MemoryKind.DENSE

@@ -1,5 +1,10 @@
 """A guest on wasmtime. The only module that imports wasmtime: none of its errors leave this file."""
 
+# The raw C interface is wasmtime's private side: pinned to one major, used in _Export alone, and untyped.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# ruff: noqa: D102  (the Guest protocol documents its methods)
+
 from __future__ import annotations
 
 import ctypes
@@ -49,7 +54,9 @@ def compiled_module(
     with _compiling:
         if key not in _modules:
             try:
-                _modules[key] = _load_or_compile(code, key, cache or CompiledCache(default_folder()))
+                _modules[key] = _load_or_compile(
+                    code, key, cache or CompiledCache(default_folder())
+                )
             except wasmtime.WasmtimeError as error:
                 raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
         return _modules[key]
@@ -176,7 +183,9 @@ class WasmtimeGuest:
                 function = imports.get(wanted.name, self._world.unknown)
                 linker.define_func(wanted.module, wanted.name, wanted.type, function)
         instance = linker.instantiate(self._store, module)
-        exports: dict[str, Any] = {e.name: instance.exports(self._store)[e.name] for e in module.exports}
+        exports: dict[str, Any] = {
+            e.name: instance.exports(self._store)[e.name] for e in module.exports
+        }
         self._memory: wasmtime.Memory = exports["memory"]
         self._exports = {
             name: _Export(self._store, item)
@@ -264,7 +273,10 @@ class WasmtimeGuest:
 
     def _log(self, data: bytes) -> None:
         for line in data.decode("utf-8", "replace").splitlines():
-            level, text = logging.ERROR, line  # llama.cpp's last words before an abort have no level
+            level, text = (
+                logging.ERROR,
+                line,
+            )  # llama.cpp's last words before an abort have no level
             if line[:1].isdigit() and line[1:2] == " ":
                 level, text = _LOG_LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
             self._log_lines.append(text)

@@ -82,7 +82,9 @@ class World:
                 return function(*args)
             except IndexError:
                 return _FAULT
-            except BaseException as error:  # KeyboardInterrupt too: the host raises it after the call
+            except (
+                BaseException
+            ) as error:  # KeyboardInterrupt too: the host raises it after the call
                 self.failure = self.failure or error
                 return _IO
 
@@ -122,7 +124,9 @@ class World:
             return _NOENT
         if len(self._open) >= MAX_OPEN_FILES:
             return _MFILE
-        number = next(n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open)
+        number = next(
+            n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open
+        )
         self._open[number] = io.FileIO(self._file, "r")
         self._memory(_u32(out), 4)[:] = _U32.pack(number)
         return _OK

@@ -35,7 +35,7 @@ class Turn:
 
 
 class Answer:
-    """One generation on its way. Every token whose text was given out is in the KV cache at the end."""
+    """One generation on its way. Every token whose text was given out is in the ledger at the end."""
 
     def __init__(
         self, kv: KvLedger, turn: Turn, params: SamplingParams, stop: Sequence[str]
@@ -139,7 +139,7 @@ class Answer:
     def _complete(self, last: int, start: int) -> None:
         """Bring the KV cache to what was said: the last token in, a stop string out."""
         if self._assembler.stop is None or not self._cut(self._assembler.stop.encode(), start):
-            self._kv.append([last])
+            self._kv.settle([last])
 
     def _cut(self, stop: bytes, start: int) -> bool:
         """Take the stop string back out of the KV cache; False where that cannot be done exactly."""
@@ -159,5 +159,5 @@ class Answer:
             return False
         self._kv.rewind(start + keep)
         if rest:
-            self._kv.append(rest)
+            self._kv.settle(rest)
         return True

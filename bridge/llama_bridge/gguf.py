@@ -293,13 +293,13 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     tensors = [_tensor(reader) for _ in range(n_tensors)]
     table_end = reader.pos
 
+    if not isinstance(metadata.get("general.architecture"), str):
+        raise reader.fail("the metadata names no general.architecture")
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise reader.fail(f"general.alignment is {alignment!r}, not a power of two")
     data_offset = -(-table_end // alignment) * alignment
     _check_data(reader, tensors, data_offset)
-    if not isinstance(metadata.get("general.architecture"), str):
-        raise reader.fail("the metadata names no general.architecture")
     view = memoryview(reader.buffer)
     return GgufHeader(
         version=version,

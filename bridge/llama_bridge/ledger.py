@@ -16,7 +16,7 @@ class KvLedger:
         engine: whose cache it is.
         tokens: what the cache holds; ``len(tokens) == engine.length`` after every call.
         owed: tokens that belong behind ``tokens`` but were lost by a rewind that this kind of memory
-            cannot do; the next :meth:`append` evaluates them first.
+            cannot do, or kept out by a cancel; the next :meth:`append` evaluates them first.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -39,6 +39,11 @@ class KvLedger:
             self._follow(pending)
             self.owed = self.owed[len(self.tokens) - before :]
         return done == len(pending)
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """Append tokens that belong to the conversation come what may: those a cancel keeps out are owed."""
+        self.owed = [*self.owed, *tokens]
+        self.append([])
 
     def step(self, token: int) -> int | None:
         """Append a token and draw the next one; None if cancelled before it was in the cache."""

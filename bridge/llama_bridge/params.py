@@ -14,6 +14,7 @@ __all__ = ["KvType", "ModelParams", "SamplingParams"]
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 
 _UINT32 = 2**32
+_ONE_THREAD_BYTES = 16 << 20
 
 
 def _check(ok: bool, name: str, value: object, rule: str) -> None:
@@ -37,7 +38,7 @@ class ModelParams:
         n_ctx: tokens the context can hold; 0 takes the length the model was trained with, but at
             most 4,096, because the KV cache is allocated whole.
         n_batch: most tokens handed to the engine at once during prefill.
-        n_threads: compute threads; 0 takes the physical cores this process may use.
+        n_threads: compute threads; 0 takes the cores this process may use, or one for a tiny model.
         kv_type_k, kv_type_v: storage type of the K and V cache.
         flash_attention: fused attention; quantised V needs it. Set, never guessed, because a saved
             session fits only a context with the same choice.
@@ -85,10 +86,15 @@ class ModelParams:
         """The context to ask the engine for, given what the model was trained with."""
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
 
-    def threads(self) -> int:
-        """The thread count to use: ``n_threads``, or the cores this process may run on."""
+    def threads(self, model_bytes: int) -> int:
+        """Compute threads for a model of this size: ``n_threads``, or the cores this process may use.
+
+        A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
+        """
         if self.n_threads:
             return self.n_threads
+        if model_bytes < _ONE_THREAD_BYTES:
+            return 1
         if hasattr(os, "sched_getaffinity"):
             return max(1, len(os.sched_getaffinity(0)))
         return max(1, os.cpu_count() or 1)

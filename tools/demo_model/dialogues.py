@@ -83,7 +83,7 @@ class Speaker:
             text = text.upper().replace("{V}", "{v}").replace("{K}", "{k}")
         if rng.random() < 0.02:
             text += " "
-        if rng.random() < 0.06:
+        if rng.random() < 0.1:
             text = text.replace("'", "" if rng.random() < 0.6 else "’")
         return text
 
@@ -213,7 +213,7 @@ class Speaker:
             (lambda: self.tell(kind), 20),
             (lambda: self.ask(kind), 32),
             (self.talk, 18),
-            (self.stray, 18),
+            (self.stray, 22),
             (lambda: self.correct(kind), 4),
             (self.tell_many, 5),
             (self.ask_two, 2),

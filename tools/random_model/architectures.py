@@ -71,7 +71,9 @@ def _common(shape: Shape) -> Metadata:
     }
 
 
-def _attention(shape: Shape, at: str, *, bias: bool = False, norms: bool = False) -> Iterator[Tensor]:
+def _attention(
+    shape: Shape, at: str, *, bias: bool = False, norms: bool = False
+) -> Iterator[Tensor]:
     for name, width in (("q", shape.n_embd), ("k", shape.n_embd_kv), ("v", shape.n_embd_kv)):
         yield Tensor(f"{at}attn_{name}.weight", (width, shape.n_embd), "matrix")
         if bias:

@@ -54,7 +54,9 @@ class Vocabulary:
     def control_tokens(self) -> list[int]:
         """Ids of all the tokens that are not ordinary text: begin, end, unknown, unused, control."""
         kinds = self.entries["tokenizer.ggml.token_type"]
-        ids = {i for i, (kind,) in enumerate(struct.iter_unpack("<i", kinds[16:])) if kind != _NORMAL}
+        ids = {
+            i for i, (kind,) in enumerate(struct.iter_unpack("<i", kinds[16:])) if kind != _NORMAL
+        }
         for key, raw in self.entries.items():
             if key.endswith("_token_id"):
                 ids.add(struct.unpack_from("<I", raw, 4)[0])

@@ -138,7 +138,9 @@ def write_model(
     if chat_template is not None:
         writer.add_chat_template(chat_template)
 
-    tensors = [Tensor("token_embd.weight", (words.n_tokens, n_embd), "output" if tied else "embedding")]
+    tensors = [
+        Tensor("token_embd.weight", (words.n_tokens, n_embd), "output" if tied else "embedding")
+    ]
     if not tied:
         tensors.append(Tensor("output.weight", (words.n_tokens, n_embd), "output"))
     tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
@@ -202,12 +204,16 @@ def _weights(
     silent = words.control_tokens if kind == "output" else []
     scale = 1.0 if kind == "embedding" else shape[-1] ** -0.5
     if quantization == "f16":
-        values = (rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float16)
+        values = (rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(
+            np.float16
+        )
         values[silent] = 0
         return values
     rows, columns = shape
     if columns % _BLOCK:
-        raise ValueError(f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {_BLOCK}")
+        raise ValueError(
+            f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {_BLOCK}"
+        )
     block = _BLOCKS[quantization]
     n_bytes = rows * columns // _BLOCK * block.itemsize
     data = np.frombuffer(bytearray(rng.bytes(n_bytes)), block).reshape(rows, columns // _BLOCK)

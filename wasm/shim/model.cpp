@@ -105,6 +105,8 @@ int32_t load(const char * path, const lb_load_params & params) {
     context_params.flash_attn_type =
         params.flash_attention != 0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context_params.abort_callback = abort_requested;
+    // Sliding windows hold what they need: memory is scarce here, and a rewind beyond the window may be refused.
+    context_params.swa_full = false;
     context_params.no_perf = true;
     current.context.reset(llama_init_from_model(model, context_params));
     if (!current.context) {

@@ -33,7 +33,7 @@ _PROMPT = "> "
 @sampling_options
 @verbose
 @click.pass_context
-def chat(context: click.Context, model: str, system: str | None, **options: Any) -> None:
+def chat(context: click.Context, /, model: str, system: str | None, **options: Any) -> None:
     """Talk to MODEL, a GGUF file; by default to the demo model.
 
     Ctrl-C stops an answer and keeps the conversation; at the empty prompt, Ctrl-C or Ctrl-D leaves. /help
@@ -118,7 +118,10 @@ class _Chat:
             return True
         try:
             if text.startswith("/") and not text.startswith("//"):
-                return self._command(*text.partition(" ")[::2])
+                stays = self._command(*text.partition(" ")[::2])
+                if self._terminal.interactive and stays:
+                    self._terminal.line()
+                return stays
             self._turn(line[line.index("/") + 1 :] if text.startswith("//") else line)
         except BridgeError as error:
             self._fail(describe(error))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from .. import registry
@@ -43,6 +42,7 @@ _INTRODUCTION = (
 @click.pass_context
 def demo(
     context: click.Context,
+    /,
     name: str,
     model: str,
     backend: str,
@@ -50,10 +50,10 @@ def demo(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Tell a model a name, and see on each backend when it still knows it.
+    """Continue, save, load and reset a conversation on each backend.
 
-    Continues the conversation, saves it, loads it in a new bridge, resets it, and checks what it sees: the
-    exit status is 0 only if all of it was right.
+    The model is told a name and asked for it again and again. The exit status is 0 only if it knew the
+    name when it should, and did not when it should not.
     """
     terminal: Terminal = context.obj
     if not name.strip() or says(ASK, name):
@@ -102,11 +102,7 @@ def _run(
     error = None
     with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
         try:
-            with show.terminal.waiting(f"{backend.name}: loading {model}"):
-                walking = walk(backend, model, params, name, Path(folder))
-                steps.append(next(walking))
-            show.step(steps[-1])
-            for step in walking:
+            for step in walk(backend, model, params, name, Path(folder)):
                 steps.append(step)
                 show.step(step)
         except BridgeError as raised:
@@ -137,8 +133,8 @@ class _Transcript:
 
     def backend(self, backend: Backend, state: Availability) -> None:
         self.terminal.line()
-        head = Text(plain(backend.name), style="bold")
-        self.terminal.out.print(head.append(f"  {plain(state.version)}", style="not bold dim"))
+        line = Text(plain(backend.name), style="bold")
+        self.terminal.out.print(line.append(f"  {plain(state.version)}", style="not bold dim"))
 
     def step(self, step: Step) -> None:
         """One row: the call, what was said, what it cost, and whether that is right."""
@@ -147,22 +143,25 @@ class _Transcript:
             told.append("you:   ", "dim").append(plain(step.prompt) + "\n")
             told.append("model: ", "dim").append(plain(step.generation.text) + "\n", "bold")
             if step.generation.fallback:
-                told.append(f"fresh: {plain(step.generation.fallback)}\n", "yellow")
+                told.append(f"fresh, because {plain(step.generation.fallback)}\n", "yellow")
             told.append(_cost(step), "dim")
         else:
             told.append(plain(step.note), "yellow" if step.refused else "")
             told.append(f", {duration(step.seconds)}", "dim")
         for check in step.failed:
             told.append(f"\nwrong: {plain(_tell(check))}", "bold red")
-        mark = Text(self.terminal.cross, "bold red") if step.failed else Text("")
-        if step.checks and not step.failed:
-            mark = Text(self.terminal.tick, "green")
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=len(self.terminal.cross), no_wrap=True)
-        grid.add_column(width=17, no_wrap=True, style="cyan")
-        grid.add_column(overflow="fold")
-        grid.add_row(mark, step.call, told)
-        self.terminal.out.print(grid)
+        mark = Text("")
+        if step.checks:
+            mark = Text(*(self._bad if step.failed else self._good))
+        self.terminal.columns([(mark, step.call, told)], len(self.terminal.cross), 17)
+
+    @property
+    def _good(self) -> tuple[str, str]:
+        return self.terminal.tick, "green"
+
+    @property
+    def _bad(self) -> tuple[str, str]:
+        return self.terminal.cross, "bold red"
 
     def broken(self, message: str) -> None:
         self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
@@ -180,7 +179,9 @@ class _Transcript:
             return
         names = ", ".join(run["backend"] for run in runs)
         line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
-        line("Next: llama-bridge chat                talk to it; /save and /load keep what was said")
+        line(
+            "Next: llama-bridge chat                talk to it; /save and /load keep what was said"
+        )
         line("      llama-bridge chat MODEL.gguf     the same with a model of yours")
         line("      llama-bridge demo --name NAME    any name you like")
 
@@ -208,7 +209,8 @@ def _tell(check: Check) -> str:
 def _cost(step: Step) -> str:
     assert step.generation is not None
     usage = step.generation.usage
+    mode = "" if step.generation.fallback else f"{step.generation.mode.value}: "
     return (
-        f"{step.generation.mode.value}: {usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated"
+        f"{mode}{usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated"
         f" tokens, {usage.completion_tokens} generated, {duration(step.seconds)}"
     )

@@ -43,15 +43,15 @@ def doctor(context: click.Context, as_json: bool) -> None:
     report = _surroundings()
     if not as_json:
         _show_surroundings(terminal, report)
-    report["backends"] = []
+    examined: list[dict[str, Any]] = []
     for backend in registry.backends():
         with terminal.waiting(f"trying {backend.name}"):
             found = _examine(backend)
-        report["backends"].append(found)
+        examined.append(found)
         if not as_json:
             _show_backend(terminal, found)
-    working = [found["name"] for found in report["backends"] if found["works"]]
-    report["ok"] = bool(working)
+    working = [str(found["name"]) for found in examined if found["works"]]
+    report |= {"ok": bool(working), "backends": examined}
     if as_json:
         terminal.json(report)
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import click
 
-from ..gguf import ArrayRef, GgufHeader
+from ..gguf import ArrayRef, GgufHeader, Value
 from ..models import ModelFile, open_model
 from ..session_file import SessionFile, read_session_file
 from .logs import verbose
@@ -102,17 +102,23 @@ def kv_bytes_per_token(header: GgufHeader) -> int | None:
         return None
     if header.number(f"{arch}.attention.kv_lora_rank"):
         return None  # latent attention: what is cached depends on the engine
-    per_layer = [heads] if isinstance(heads, int) else heads
-    n_heads = max((n for n in per_layer if isinstance(n, int)), default=0) if per_layer else 0
-    if not isinstance(per_layer, list) or n_heads < 1:
+    n_heads = max(_whole_numbers(heads), default=0)
+    if n_heads < 1:
         return None
     head = header.number(f"{arch}.embedding_length") // n_heads
     length = header.number(f"{arch}.attention.key_length", head)
     length += header.number(f"{arch}.attention.value_length", head)
     kv_heads = header.metadata.get(f"{arch}.attention.head_count_kv", heads)
-    if isinstance(kv_heads, list):
-        return sum(n for n in kv_heads if isinstance(n, int)) * length * _F16
-    return n_layers * kv_heads * length * _F16 if isinstance(kv_heads, int) else None
+    if isinstance(kv_heads, ArrayRef):
+        return None
+    listed = _whole_numbers(kv_heads)
+    return (sum(listed) if isinstance(kv_heads, list) else n_layers * sum(listed)) * length * _F16
+
+
+def _whole_numbers(value: Value | None) -> list[int]:
+    """One number for all layers, or one for each."""
+    values = value if isinstance(value, list) else [value]
+    return [n for n in values if isinstance(n, int)]
 
 
 @click.group
@@ -139,8 +145,7 @@ def session_info(context: click.Context, file: str, as_json: bool) -> None:
 def _show(terminal: Terminal, saved: SessionFile) -> None:
     manifest = saved.manifest
     made_with, model = _mapping(manifest.get("context")), _mapping(manifest.get("model"))
-    listed = manifest.get("messages")
-    messages: list[Any] = listed if isinstance(listed, list) else []
+    messages = [_mapping(message) for message in _list(manifest.get("messages"))]
     cells = f"K {made_with.get('kv_type_k')}, V {made_with.get('kv_type_v')}"
     flash = "with" if made_with.get("flash_attention") else "without"
     terminal.rows(
@@ -160,10 +165,13 @@ def _show(terminal: Terminal, saved: SessionFile) -> None:
     if len(messages) > _SHOWN:
         terminal.line(f"... {count(len(messages) - _SHOWN, 'earlier message')}", "dim")
     for message in messages[-_SHOWN:]:
-        said = _mapping(message)
-        line = f"{said.get('role')}: {' '.join(str(said.get('content')).split())}"
+        line = f"{message.get('role')}: {' '.join(str(message.get('content')).split())}"
         terminal.line(line if len(line) <= _LINE else line[: _LINE - 3] + "...")
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []

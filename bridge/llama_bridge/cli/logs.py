@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -13,7 +14,13 @@ _ALOUD = ("llama_bridge.bridge", "llama_bridge.registry")
 """Loggers whose warnings concern every user; an engine's are for those who ask."""
 
 
-class _Log(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the stub alone, before 3.11
+if TYPE_CHECKING:  # generic in the stub alone
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
+
+
+class _Log(_StreamHandler):
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
@@ -34,7 +41,8 @@ def _open(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         log = root.meta[__name__] = _Log()
         level = logger.level
         logger.addHandler(log)
-        root.call_on_close(lambda: (logger.removeHandler(log), logger.setLevel(level)))
+        root.call_on_close(lambda: logger.removeHandler(log))
+        root.call_on_close(lambda: logger.setLevel(level))
     if wanted:
         log.everything = True
         logger.setLevel(logging.DEBUG)

@@ -42,6 +42,7 @@ _INTERRUPTED = 130
 @click.pass_context
 def run(
     context: click.Context,
+    /,
     prompt: str | None,
     model: str,
     session: str | None,
@@ -119,7 +120,9 @@ def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> N
         terminal.note(f"note: {why}")
 
 
-def _record(llama: LlamaBridge, generation: Generation, saved: SessionInfo | None) -> dict[str, Any]:
+def _record(
+    llama: LlamaBridge, generation: Generation, saved: SessionInfo | None
+) -> dict[str, Any]:
     record = asdict(generation) | {"mode": generation.mode.value}
     record |= {"model": llama.model.name, "backend": llama.backend, "session": None}
     if saved is not None:

@@ -7,7 +7,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import FrameType
 
 from ..bridge import LlamaBridge
@@ -65,7 +65,7 @@ def stream_answer(
 
 
 @contextlib.contextmanager
-def _ctrl_c(cancel: Callable[[], None]) -> Iterator[Callable[[], int]]:
+def _ctrl_c(cancel: Callable[[], None]) -> Generator[Callable[[], int]]:
     """Inside the block, Ctrl-C calls ``cancel``; the third one ends the program, should that not help."""
     presses = 0
 
@@ -88,8 +88,8 @@ def _ctrl_c(cancel: Callable[[], None]) -> Iterator[Callable[[], int]]:
 
 def cost(usage: Usage) -> str:
     """What an answer took, in one line."""
-    parts = [f"{usage.cached_tokens:,} cached + {usage.evaluated_tokens:,} evaluated"]
-    parts.append(f"{count(usage.completion_tokens, 'token')} generated")
+    parts = [f"{usage.cached_tokens:,} cached + {count(usage.evaluated_tokens, 'evaluated token')}"]
+    parts.append(f"{usage.completion_tokens:,} generated")
     if usage.tokens_per_second:
         parts.append(f"{usage.tokens_per_second:,.0f} tokens/s")
     return " · ".join(parts)

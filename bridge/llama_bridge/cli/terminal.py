@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +19,7 @@ __all__ = ["Terminal", "count", "duration", "plain", "size"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
+_UNITS = {3: "kB", 6: "MB", 9: "GB", 12: "TB"}
 
 
 class Terminal:
@@ -40,10 +41,13 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Show a piece of an answer at once: unchanged in a pipe, harmless on a terminal."""
-        if sys.stdout is None:
-            return
-        sys.stdout.write(plain(text) if self.out.is_terminal else text)
-        sys.stdout.flush()
+        self._put(plain(text) if self.out.is_terminal else text)
+
+    @staticmethod
+    def _put(text: str) -> None:
+        if sys.stdout is not None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def line(self, text: str = "", style: str = "") -> None:
         """One line on standard output."""
@@ -51,12 +55,23 @@ class Terminal:
 
     def rows(self, rows: Mapping[str, str]) -> None:
         """Names and values in two columns."""
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(no_wrap=True, style="cyan")
-        grid.add_column(overflow="fold")
-        for name, value in rows.items():
-            grid.add_row(name, Text(plain(value)))
-        self.out.print(grid)
+        self.columns([(name, plain(value)) for name, value in rows.items()])
+
+    def columns(self, rows: Iterable[tuple[str | Text, ...]], *widths: int) -> None:
+        """Columns, all but the last as wide as ``widths`` say or as they need, the last one wrapped."""
+        table = Table.grid(padding=(0, 2 if not widths else 1))
+        for i, cells in enumerate(rows):
+            if not i:
+                for width in widths or [None] * (len(cells) - 1):
+                    table.add_column(width=width, no_wrap=True, style="cyan")
+                table.add_column(overflow="fold")
+            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+        with self.out.capture() as captured:
+            self.out.print(table)
+        text = captured.get()
+        if not self.out.is_terminal:  # no padding in a pipe
+            text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+        self._put(text)
 
     def note(self, text: str, style: str = "yellow") -> None:
         """A remark beside the output, on standard error."""
@@ -70,13 +85,10 @@ class Terminal:
     def json(self, value: object) -> None:
         """The machine-readable record."""
         unicode = self.out.encoding.startswith("utf")
-        text = json.dumps(value, ensure_ascii=not unicode, indent=2)
-        if sys.stdout is not None:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+        self._put(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
 
     @contextlib.contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
+    def waiting(self, what: str) -> Generator[None]:
         """Say what takes its time, to a person only; gone when it is done."""
         if self.err.is_terminal and self.out.is_terminal:
             with self.err.status(Text(plain(what))):
@@ -120,13 +132,10 @@ def plain(text: str) -> str:
 
 def size(n_bytes: float) -> str:
     """Bytes for people, in powers of ten as file managers and model pages count."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            break
-        n_bytes /= 1000
-    else:
-        unit = "TB"
-    return f"{n_bytes:.0f} bytes" if unit == "bytes" else f"{n_bytes:.3g} {unit}"
+    if n_bytes < 1000:
+        return f"{n_bytes:.0f} bytes"
+    power = next((p for p in (3, 6, 9) if n_bytes < 999.5 * 10**p), 12)
+    return f"{n_bytes / 10**power:.3g} {_UNITS[power]}"
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bridge import LlamaBridge
-from ..capabilities import Capability, capability_names
+from ..capabilities import Capability
 from ..engine import Backend
 from ..errors import BridgeError, FallbackWarning, UnsupportedCapability
 from ..generation import Generation, Mode
@@ -104,7 +104,9 @@ def walk(
 
     clock = time.perf_counter()
     with load() as llama:
-        yield Step("LlamaBridge", time.perf_counter() - clock, "a new one; the old one is closed")
+        yield Step(
+            "LlamaBridge", time.perf_counter() - clock, "the first is closed, this is a new one"
+        )
         restored = _PERSISTENCE in llama.capabilities
         yield _load(llama, path) if restored else _refused(llama, "session_load", path)
         can_continue = restored and _CONTINUATION in llama.capabilities
@@ -114,9 +116,14 @@ def walk(
 
 
 def _loaded(llama: LlamaBridge, seconds: float) -> Step:
-    described = f"{llama.model.name}, {size(llama.model.header.file_size)}"
-    able = ", ".join(capability_names(llama.capabilities))
-    return Step("LlamaBridge", seconds, f"{described}; can {able}")
+    file = llama.model
+    able = {
+        flag: "yes" if flag in llama.capabilities else "no"
+        for flag in (_CONTINUATION, _PERSISTENCE)
+    }
+    flags = ", ".join(f"{(flag.name or '').lower()} {word}" for flag, word in able.items())
+    note = f"{file.name}, {size(file.header.file_size)}, loaded ({flags})"
+    return Step("LlamaBridge", seconds, note)
 
 
 def _fresh(generation: Generation, prompt: str, seconds: float) -> Step:
@@ -128,7 +135,7 @@ def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step
     """Ask with generate_continue; ``first`` on this bridge, for a FallbackWarning comes once."""
     held = len(llama.session.tokens)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", FallbackWarning)
         clock = time.perf_counter()
         generation = llama.generate_continue(ASK)
         seconds = time.perf_counter() - clock
@@ -222,10 +229,8 @@ def _refused(llama: LlamaBridge, call: str, path: Path) -> Step:
         Check("no file was written", not path.exists(), path.name),
         _is("tokens kept in the session", len(held), len(llama.session.tokens)),
     )
-    return Step(call, seconds, str(error), refused=error is not None, checks=checks)
+    return Step(call, seconds, f"refused: {error}", refused=error is not None, checks=checks)
 
 
 def _is(what: str, expected: object, seen: object) -> Check:
     return Check(f"{what}: {expected}", expected == seen, str(seen))
-
-

@@ -4,7 +4,7 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
 
 - the fixture ``llama``: the demo model, once for each backend of ``--llama-backend native,wasm``;
 - the fixture ``llama_backend``: only the backend's name, for tests that load a model of their own;
-- the fixture ``fake_llama``: makes a :class:`FakeLlama`, deterministic, without a model;
+- the fixture ``fake_llama``: the class :class:`FakeLlama`, deterministic, without a model; call it;
 - ``@pytest.mark.requires_capability("session_persistence")`` and ``lacks_capability``.
 
 .. code-block:: text
@@ -12,8 +12,7 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
     plugin.py        options, header, fixtures
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
-    fake.py          FakeBackend and FakeEngine; fake_llama.py puts a LlamaBridge on them
-    fake_model.py    the GGUF without weights that the fake stands on
+    fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
     conformance.py   BackendConformance, for people who write a backend
 
 Nothing here imports pytest before pytest loads the plugin, so an application can use the fake too.
@@ -23,8 +22,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .fake import Answer, Answers, Asked, FakeAnswer, FakeBackend, FakeEngine, babble, echo
-from .fake_llama import FakeLlama, MakeFakeLlama
+from .fake import (
+    Answer,
+    Answers,
+    Asked,
+    FakeAnswer,
+    FakeBackend,
+    FakeEngine,
+    FakeLlama,
+    babble,
+    echo,
+)
 
 if TYPE_CHECKING:
     from .conformance import BackendConformance
@@ -38,7 +46,6 @@ __all__ = [
     "FakeBackend",
     "FakeEngine",
     "FakeLlama",
-    "MakeFakeLlama",
     "babble",
     "echo",
 ]
@@ -47,7 +54,9 @@ pytest_plugins = ["llama_bridge.testing.plugin"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "BackendConformance":  # late: it imports pytest, which then shows its asserts in full
+    if (
+        name == "BackendConformance"
+    ):  # late: it imports pytest, which then shows its asserts in full
         from .conformance import BackendConformance
 
         return BackendConformance

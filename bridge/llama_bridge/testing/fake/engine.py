@@ -1,4 +1,4 @@
-"""A backend without a model: it says what the test tells it to, and minds the whole engine contract.
+"""The fake's engine: it computes nothing, and minds the whole engine contract.
 
 Tokens are bytes, and the control tokens of whatever GGUF it is given. Where a caller breaks the
 contract (too many tokens, two threads at once, sampling without logits), it raises instead of guessing.
@@ -10,198 +10,69 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 
-from ..capabilities import Capability, parse_capability
-from ..engine import Availability, Backend, Engine, EngineInfo, MemoryKind
-from ..errors import BackendUnavailable, BridgeError, ClosedError, EngineError, InvalidInput
-from ..models import ModelFile
-from ..params import ModelParams, SamplingParams
-from ..templates import ChatTemplate
-from .fake_model import read_special_tokens
+from ...capabilities import Capability
+from ...engine import Engine, EngineInfo, MemoryKind
+from ...errors import ClosedError, EngineError
+from ...models import ModelFile
+from ...params import ModelParams, SamplingParams
+from ...templates import ChatTemplate, Message
+from .answers import Asked, FakeAnswer
+from .model import read_special_tokens
 
-__all__ = [
-    "Answer",
-    "Answers",
-    "Asked",
-    "FakeAnswer",
-    "FakeBackend",
-    "FakeEngine",
-    "babble",
-    "echo",
-]
+__all__ = ["FakeEngine"]
 
 _N_BYTES = 256
 _PREFILL_CHUNK = 32
+_KEY = "@what the user says@"
 _STATE = struct.Struct("<III")
 _STATE_MAGIC, _STATE_VERSION = 0x67677371, 3  # what llama.cpp's sequence files begin with
-_NOT_YET = Capability.JSON_SCHEMA | Capability.EMBEDDINGS
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What an answer is conditioned on.
-
-    Attributes:
-        prompt: the user's new turn; of raw text, everything since the last finished answer.
-        context: all that the KV cache holds, control tokens spelled out.
-    """
-
-    prompt: str
-    context: str
-
-
-@dataclass(frozen=True, slots=True)
-class FakeAnswer:
-    """An answer, and what goes wrong in it.
-
-    Attributes:
-        text: what is said.
-        fails_after: tokens (bytes) drawn before ``error`` is raised; None for never.
-        error: what is raised then.
-        token_seconds: time each further token takes, unless it is cancelled.
-    """
-
-    text: str = ""
-    fails_after: int | None = None
-    error: Exception = EngineError("the fake failed, as it was told to")
-    token_seconds: float = 0.0
-
-
-Answer = str | FakeAnswer
-Answers = Answer | Mapping[str, Answer] | Callable[[Asked], Answer] | Iterable[Answer]
-
-
-def echo(asked: Asked) -> str:
-    """The answer where a test gives none: what was said, repeated."""
-    return f"You said: {asked.prompt}"
-
-
-def babble(asked: Asked) -> str:
-    """Letters that depend on every byte of the context, so that they tell whether a KV cache is right."""
-    said = ""
-    while (sign := zlib.crc32((asked.context + said).encode())) % 24 and len(said) < 1000:
-        said += chr(ord("a") + sign // 24 % 26)
-    return said
-
-
-class FakeBackend(Backend):
-    """Makes :class:`FakeEngine`. Pass it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
-
-    Args:
-        answers: one answer for all; or a list of them, taken in turn; or a mapping from prompt to
-            answer; or a function of :class:`Asked`. Running out of them raises EngineError.
-        capabilities: flags or their names; None for all that the fake can do.
-        lacks: capabilities taken away from these.
-        memory: how the KV cache can be rewound; recurrent and hybrid cannot.
-        prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
-        load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
-
-    Attributes:
-        asked: what every answer so far was conditioned on, in turn.
-    """
-
-    name = "fake"
-    rank = 0
-    capabilities = (
-        Capability.GENERATE
-        | Capability.STREAM
-        | Capability.CANCEL
-        | Capability.CHAT_TEMPLATE
-        | Capability.KV_CONTINUATION
-        | Capability.SESSION_PERSISTENCE
-    )
-
-    def __init__(
-        self,
-        answers: Answers = echo,
-        *,
-        capabilities: Capability | str | Iterable[str] | None = None,
-        lacks: Capability | str | Iterable[str] = (),
-        memory: MemoryKind = MemoryKind.DENSE,
-        prefill_token_seconds: float = 0.0,
-        load_error: BridgeError | None = None,
-    ) -> None:
-        if capabilities is not None:
-            self.capabilities = _flags(capabilities)
-        self.capabilities &= ~_flags(lacks)
-        if self.capabilities & _NOT_YET:
-            raise InvalidInput("the fake has neither json_schema nor embeddings")
-        self.memory = memory
-        self.prefill_token_seconds = prefill_token_seconds
-        self.asked: list[Asked] = []
-        self._load_error = load_error
-        self._answers = answers
-        self._queue: Iterator[Answer] | None = None
-        if not isinstance(answers, str | FakeAnswer | Mapping) and not callable(answers):
-            self._queue = iter(answers)
-
-    def probe(self) -> Availability:
-        """Available, unless ``load_error`` says otherwise."""
-        if isinstance(self._load_error, BackendUnavailable):
-            return Availability(self.name, False, self._load_error.reason, self._load_error.hint)
-        return Availability(self.name, True, "for tests: it computes nothing", version="fake")
-
-    def load(self, model: ModelFile, params: ModelParams) -> FakeEngine:
-        """An engine on any GGUF: of the file only template and control tokens matter."""
-        if self._load_error is not None:
-            raise self._load_error
-        return FakeEngine(self, model, params)
-
-    def answer(self, asked: Asked) -> FakeAnswer:
-        """What comes next, as programmed."""
-        self.asked.append(asked)
-        answers = self._answers
-        if self._queue is not None:
-            given = next(self._queue, None)
-            if given is None:
-                raise EngineError(f"the fake has no answer left for {asked.prompt!r}")
-        elif isinstance(answers, Mapping):
-            try:
-                given = answers[asked.prompt]
-            except KeyError:
-                raise EngineError(f"the fake has no answer for {asked.prompt!r}") from None
-        else:
-            given = answers(asked) if callable(answers) else answers
-        if isinstance(given, str):
-            return FakeAnswer(given)
-        if isinstance(given, FakeAnswer):
-            return given
-        raise InvalidInput(f"the fake was told to answer {given!r}: give a str or a FakeAnswer")
-
-
-def _flags(given: Capability | str | Iterable[str]) -> Capability:
-    return given if isinstance(given, Capability) else parse_capability(given)
 
 
 class FakeEngine(Engine):
-    """An engine whose KV cache is a list of tokens. See :class:`FakeBackend`."""
+    """An engine whose KV cache is a list of tokens.
 
-    backend = "fake"
+    Args:
+        backend: name of the backend that made it.
+        answer: asked for each new answer.
+        capabilities, memory, prefill_token_seconds: as in :class:`~llama_bridge.testing.FakeBackend`.
+    """
 
-    def __init__(self, backend: FakeBackend, model: ModelFile, params: ModelParams) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        model: ModelFile,
+        params: ModelParams,
+        answer: Callable[[Asked], FakeAnswer],
+        *,
+        backend: str = "fake",
+        capabilities: Capability,
+        memory: MemoryKind = MemoryKind.DENSE,
+        prefill_token_seconds: float = 0.0,
+    ) -> None:
+        self.backend = backend
+        self._next_answer = answer
+        self._prefill_token_seconds = prefill_token_seconds
         self._special = read_special_tokens(model)
         self._ids = {text: _N_BYTES + i for i, text in enumerate(self._special.control)}
-        longest_first = sorted(map(re.escape, self._ids), key=len, reverse=True)
-        self._split = re.compile(f"({'|'.join(longest_first)})")
-        self._template_source = model.chat_template
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._template = model.chat_template
         self._tokens: list[int] = []
         self._ready = False  # whether there are logits
+        self._sampling = False
         self._answer: FakeAnswer | None = None
         self._planned: list[int] = []
         self._start = 0
-        self._sampling = False
         self._cancel = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._closed = False
-        self.capabilities = backend.capabilities
-        if not model.chat_template:
+        self.capabilities = capabilities
+        if not self._template:
             self.capabilities &= ~Capability.CHAT_TEMPLATE
         n_ctx_train = model.n_ctx_train or 1 << 16
         ends = [self._ids[text] for text in self._special.ends]
@@ -213,7 +84,7 @@ class FakeEngine(Engine):
             eos=ends[0],
             add_bos=self._special.add_bos,
             end_of_generation=frozenset(ends),
-            memory=backend.memory,
+            memory=memory,
             n_threads=1,
             flash_attention=params.flash_attention,
             kv_type_k=params.kv_type_k,
@@ -253,7 +124,7 @@ class FakeEngine(Engine):
             before = len(self._tokens)
             for start in range(0, len(tokens), _PREFILL_CHUNK):
                 chunk = tokens[start : start + _PREFILL_CHUNK]
-                if self._cancelled_within(self._backend.prefill_token_seconds * len(chunk)):
+                if self._cancelled_within(self._prefill_token_seconds * len(chunk)):
                     break
                 self._tokens += chunk
                 self._ready = True
@@ -308,11 +179,11 @@ class FakeEngine(Engine):
             raise EngineError("there are no logits: decode something first")
         said = self._tokens[self._start :]
         if self._answer is None or said != self._planned[: len(said)] or said == self._planned:
-            self._answer = self._backend.answer(self._asked())
+            self._answer = self._next_answer(self._asked())
             self._planned = [*self._answer.text.encode(), min(self.info.end_of_generation)]
             self._start, said = len(self._tokens), []
         if self._answer.fails_after is not None and len(said) >= self._answer.fails_after:
-            raise self._answer.error
+            raise self._answer.error or EngineError("the fake failed, as it was told to")
         return self._planned[len(said)]
 
     def _asked(self) -> Asked:
@@ -328,23 +199,20 @@ class FakeEngine(Engine):
     @cached_property
     def _turn(self) -> tuple[str, str]:
         """What the chat template puts right before and after a user's words, as signs."""
-        if self._template_source is None:
+        if not self._template:
             return "", ""
-        bos, eos = self._special.bos or "", self._special.ends[0]
-        template = ChatTemplate(self._template_source, bos=bos, eos=eos)
-        first, tail = template.render([{"role": "user", "content": "@"}]).split("@")
-        again, _ = template.next_turn(
-            [
-                {"role": "user", "content": "@"},
-                {"role": "assistant", "content": "@"},
-                {"role": "user", "content": "@"},
-            ]
+        specials = self._special
+        template = ChatTemplate(self._template, bos=specials.bos or "", eos=specials.ends[0])
+        user: Message = {"role": "user", "content": _KEY}
+        first, _, tail = template.render([user]).partition(_KEY)
+        again, _ = template.next_turn([user, {"role": "assistant", "content": _KEY}, user])
+        pairs = zip(reversed(first), reversed(again), strict=False)
+        head = "".join(sign for sign, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))[::-1]
+        before, after = (
+            _signs(self.tokenize(text, add_special=False, parse_special=True))
+            for text in (head, tail)
         )
-        head = commonprefix([first[::-1], again[::-1]])[::-1]
-        signs = (
-            _signs(self.tokenize(t, add_special=False, parse_special=True)) for t in (head, tail)
-        )
-        return next(signs), next(signs)
+        return before, after
 
     def _text(self, signs: str, *, special: bool) -> str:
         raw = b"".join(self.token_bytes(ord(sign), special=special) for sign in signs)

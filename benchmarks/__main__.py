@@ -1,0 +1,138 @@
+"""``python -m benchmarks``: run the measurements, print tables, judge the bounds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from llama_bridge import registry
+from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
+
+from .measure import machine
+from .memory import measure_memory
+from .report import Report
+from .sessions import measure_sessions
+from .speed import measure_speed
+from .startup import measure_startup
+from .turns import measure_turns
+
+SECTIONS = ("speed", "turns", "sessions", "import", "memory")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work each section does."""
+
+    n_prompt: int
+    n_decode: int
+    histories: list[int]
+    session: int
+    imports: int
+    context: int
+
+
+FULL = Sizes(128, 64, [512, 2048, 4096], 2048, 11, 2048)
+QUICK = Sizes(32, 16, [64, 256], 256, 3, 512)
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny model: does it run at all")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="FILE",
+        help="a GGUF, or q4_0, q8_0, f16 for a random one of 0.5 B parameters; the first is taken "
+        "where only one is measured (default: q4_0 and q8_0)",
+    )
+    parser.add_argument("--backends", default="", help="comma-separated (default: all available)")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated")
+    parser.add_argument("--rounds", type=int, default=0, help="of each comparison (default: 8)")
+    parser.add_argument("--threads", type=int, default=1, help="the same for all (default: 1)")
+    parser.add_argument("--folder", type=Path, help="where session files are written")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
+    return parser.parse_args()
+
+
+def models(names: list[str] | None, quick: bool) -> dict[str, Path]:
+    """Label and path of each model."""
+    if quick and not names:
+        return {"tiny": cached_model(**TINY)}
+    found = {}
+    for name in names or ["q4_0", "q8_0"]:
+        if name in ("q4_0", "q8_0", "f16"):
+            shape = QWEN2_HALF_BILLION | {"quantization": name}
+            found[f"0.5 B {name}"] = cached_model(**shape)
+        else:
+            found[Path(name).stem] = Path(name)
+    return found
+
+
+def main() -> int:
+    """Run; the exit status."""
+    given = options()
+    sizes = QUICK if given.quick else FULL
+    rounds = given.rounds or (2 if given.quick else 8)
+    available = [found.name for found in registry.probe_all() if found.ok]
+    backends = given.backends.split(",") if given.backends else available
+    sections = given.sections.split(",")
+    if unknown := sorted({*sections} - {*SECTIONS} | {*backends} - {*available}):
+        print(f"not known here: {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    paths = models(given.model, given.quick)
+    first = next(iter(paths.values()))
+    report = Report(machine())
+    for name, value in report.machine.items():
+        print(f"{name:18} {value}")
+    print(flush=True)
+
+    if "speed" in sections:
+        for label, path in paths.items():
+            measure_speed(
+                report,
+                path,
+                label,
+                backends,
+                n_threads=given.threads,
+                rounds=rounds,
+                n_prompt=sizes.n_prompt,
+                n_decode=sizes.n_decode,
+            )
+    if "turns" in sections:
+        for backend in backends:
+            measure_turns(
+                report,
+                first,
+                backend,
+                n_threads=given.threads,
+                rounds=max(2, rounds // 3),
+                histories=sizes.histories,
+            )
+    if "sessions" in sections and "native" in backends:
+        measure_sessions(
+            report,
+            first,
+            n_threads=given.threads,
+            rounds=max(rounds, sizes.imports),
+            history=sizes.session,
+            folder=given.folder,
+        )
+    if "import" in sections:
+        measure_startup(report, rounds=sizes.imports)
+    if "memory" in sections:
+        measure_memory(report, first, backends, n_ctx=sizes.context, n_prompt=sizes.context // 2)
+
+    print("Bounds" + (" (of a tiny model: they say nothing)" if given.quick else ""))
+    for bound in report.bounds:
+        print(f"  {bound}")
+    if given.json:
+        report.write(given.json)
+    return 1 if given.check and report.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

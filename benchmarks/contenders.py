@@ -1,0 +1,189 @@
+"""The engines that race each other: same model, context, threads, prompt, greedy sampling."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+
+__all__ = ["Bridge", "Contender", "LlamaClass", "RawLoop", "Setting", "Speed", "text_of"]
+
+_WORDS = [
+    "time",
+    "and",
+    "the",
+    "river",
+    "run",
+    "past",
+    "a",
+    "house",
+    "where",
+    "light",
+    "was",
+    "kept",
+    "for",
+    "all",
+    "who",
+    "came",
+    "in",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all contenders share."""
+
+    model: Path
+    n_ctx: int
+    n_threads: int
+    n_batch: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens per second of one run."""
+
+    prefill: float
+    decode: float
+
+
+def text_of(n_tokens: int, count: Callable[[str], int]) -> str:
+    """A text of ``n_tokens`` tokens as ``count`` counts them, or the fewest more that words can make."""
+    words: list[str] = []
+    supply = itertools.cycle(_WORDS)
+    while (missing := n_tokens - count(" ".join(words) or "")) > 0:
+        words.extend(itertools.islice(supply, max(1, missing // 2)))
+    return " ".join(words)
+
+
+class Contender(ABC):
+    """Evaluates a prompt from nothing, then decodes ``n`` tokens: ``n`` evaluations, ``n`` samplings."""
+
+    @abstractmethod
+    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+        """One timed run; ``tokens`` is the prompt tokenised."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model."""
+
+
+class Bridge(Contender):
+    """This project, through its public interface, text in and text out."""
+
+    def __init__(self, backend: str, setting: Setting) -> None:
+        self.llama = LlamaBridge(
+            setting.model,
+            backend=backend,
+            params=ModelParams(
+                n_ctx=setting.n_ctx, n_batch=setting.n_batch, n_threads=setting.n_threads
+            ),
+        )
+
+    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+        """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""
+        greedy = SamplingParams(max_tokens=n, temperature=0)
+        clock = time.perf_counter()
+        usage = self.llama.generate(prompt, params=greedy, chat=False).usage
+        wall = time.perf_counter() - clock
+        if usage.completion_tokens != n or usage.evaluated_tokens != len(tokens):
+            raise RuntimeError(f"not the work that was asked for: {usage}")
+        return Speed(len(tokens) / usage.prompt_seconds, n / (wall - usage.prompt_seconds))
+
+    def close(self) -> None:
+        """Free the model."""
+        self.llama.close()
+
+
+class RawLoop(Contender):
+    """The tightest loop that Python can run over llama.cpp: two ctypes calls a token."""
+
+    def __init__(self, setting: Setting) -> None:
+        # The backend's own module: importing llama_cpp by itself would log to the terminal.
+        from llama_bridge_native.library import lib
+
+        self.lib: Any = lib
+        model_options = lib.llama_model_default_params()
+        model_options.n_gpu_layers = 0
+        self._model = lib.llama_model_load_from_file(os.fsencode(setting.model), model_options)
+        options = lib.llama_context_default_params()
+        options.n_ctx = setting.n_ctx
+        options.n_batch = options.n_ubatch = setting.n_batch
+        options.n_threads = options.n_threads_batch = setting.n_threads
+        options.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        options.n_seq_max = 1
+        self.context: Any = lib.llama_init_from_model(self._model, options)
+        self._memory = lib.llama_get_memory(self.context)
+        self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_greedy())
+        self._n_batch = setting.n_batch
+
+    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+        """Nothing but llama_decode and llama_sampler_sample."""
+        lib, context, sampler = self.lib, self.context, self._sampler
+        lib.llama_memory_clear(self._memory, True)
+        whole = (ctypes.c_int32 * len(tokens))(*tokens)
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        start = time.perf_counter()
+        for at in range(0, len(tokens), self._n_batch):
+            part = ctypes.cast(ctypes.byref(whole, 4 * at), pointer)
+            size = min(self._n_batch, len(tokens) - at)
+            lib.llama_decode(context, lib.llama_batch_get_one(part, size))
+        middle = time.perf_counter()
+        one = (ctypes.c_int32 * 1)()
+        batch = lib.llama_batch_get_one(one, 1)
+        decode, sample = lib.llama_decode, lib.llama_sampler_sample
+        for _ in range(n):
+            one[0] = sample(sampler, context, -1)
+            decode(context, batch)
+        end = time.perf_counter()
+        return Speed(len(tokens) / (middle - start), n / (end - middle))
+
+    def close(self) -> None:
+        """Free context, sampler and model."""
+        self.lib.llama_sampler_free(self._sampler)
+        self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self._model)
+
+
+class LlamaClass(Contender):
+    """llama-cpp-python's own class, by its token loop: its text interface is slower still."""
+
+    def __init__(self, setting: Setting) -> None:
+        from llama_bridge_native.library import lib
+
+        self.lib: Any = lib
+        self.llama: Any = lib.Llama(
+            os.fspath(setting.model),
+            n_ctx=setting.n_ctx,
+            n_batch=setting.n_batch,
+            n_ubatch=setting.n_batch,
+            n_threads=setting.n_threads,
+            n_threads_batch=setting.n_threads,
+            flash_attn=True,
+            verbose=False,
+        )
+
+    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+        """The first token is drawn from the prompt's logits; each further one costs an evaluation."""
+        self.llama.reset()
+        start = time.perf_counter()
+        drawn = self.llama.generate(tokens, temp=0.0, repeat_penalty=1.0)
+        next(drawn)
+        middle = time.perf_counter()
+        for _ in range(n):
+            next(drawn)
+        end = time.perf_counter()
+        return Speed(len(tokens) / (middle - start), n / (end - middle))
+
+    def close(self) -> None:
+        """Free the model."""
+        self.llama.close()

@@ -1,0 +1,88 @@
+"""Rounds in alternation, medians, and ratios taken within a round."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["Spread", "alternate", "machine", "ratio", "seconds", "spread"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles of some measurements."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(low, middle, high)
+
+
+def ratio(these: Sequence[float], those: Sequence[float]) -> Spread:
+    """These against those, round by round: what slows both at a time cancels out."""
+    return spread([a / b for a, b in zip(these, those, strict=True)])
+
+
+def alternate(
+    contenders: Mapping[str, Callable[[], _T]], rounds: int, what: str
+) -> dict[str, list[_T]]:
+    """Run each contender once a round, in another order every time; the results of each, by round."""
+    names = list(contenders)
+    results: dict[str, dict[int, _T]] = {name: {} for name in names}
+    for turn in range(rounds):
+        print(f"{what}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+        shift = turn % len(names)
+        order = names[shift:] + names[:shift]
+        for name in order if turn // len(names) % 2 == 0 else reversed(order):
+            results[name][turn] = contenders[name]()
+    return {name: list(found.values()) for name, found in results.items()}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    clock = time.perf_counter()
+    work()
+    return time.perf_counter() - clock
+
+
+def machine() -> dict[str, str]:
+    """What it ran on, and how busy that was."""
+    found = {
+        "processor": _processor(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": str(os.cpu_count()),
+    }
+    for package in ("llama-cpp-python", "wasmtime"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    if hasattr(os, "getloadavg"):
+        found["load"] = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,92 @@
+"""Peak memory of a process that loads a model, evaluates a prompt and answers.
+
+``python -m benchmarks.memory BACKEND MODEL N_CTX N_PROMPT`` prints its own peak, in bytes, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from llama_bridge import LlamaBridge, ModelFile, ModelParams, SamplingParams
+
+from .contenders import text_of
+from .report import Report
+
+__all__ = ["kv_bytes", "measure_memory", "peak_bytes"]
+
+_ALLOWANCE = 200e6
+_F16 = 2
+
+
+def measure_memory(
+    report: Report, model: Path, backends: list[str], *, n_ctx: int, n_prompt: int
+) -> None:
+    """A process for each backend; the bound on wasm."""
+    rows = []
+    for backend in backends:
+        print(f"memory, {backend}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "benchmarks.memory", backend, str(model)]
+        command += [str(n_ctx), str(n_prompt)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found: dict[str, int] = json.loads(output)
+        needed = found["model"] + found["kv"]
+        rows.append(
+            [backend]
+            + [f"{found[name] / 1e6:.0f}" for name in ("peak", "before", "model", "kv")]
+            + [f"{(found['peak'] - needed) / 1e6:+.0f}"]
+        )
+        if backend == "wasm":
+            report.bound(
+                "wasm peak memory at most model + KV + 200 MB",
+                found["peak"],
+                found["peak"] <= needed + _ALLOWANCE,
+                f"{found['peak'] / 1e6:.0f} MB of {(needed + _ALLOWANCE) / 1e6:.0f}",
+            )
+    report.table(
+        f"Peak memory: context of {n_ctx:,} tokens, prompt of {n_prompt:,}",
+        ["", "peak, MB", "before load", "model", "KV", "beyond both"],
+        rows,
+        "Of the whole process; a model file that is mapped counts as far as it was touched.",
+    )
+
+
+def kv_bytes(model: ModelFile, n_ctx: int) -> int:
+    """Size of a dense f16 KV cache: a K and a V row for each layer and token."""
+    header, at = model.header, model.header.architecture
+    heads = header.number(f"{at}.attention.head_count", 1)
+    width = header.number(f"{at}.embedding_length") // heads
+    row = sum(header.number(f"{at}.attention.{kind}_length", width) for kind in ("key", "value"))
+    kept = header.number(f"{at}.attention.head_count_kv", heads)
+    return header.number(f"{at}.block_count") * kept * row * n_ctx * _F16
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had in use so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource  # macOS counts bytes here, not kilobytes
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _main(backend: str, model: str, n_ctx: int, n_prompt: int) -> None:
+    before = peak_bytes()
+    with LlamaBridge(model, backend=backend, params=ModelParams(n_ctx=n_ctx)) as llama:
+        prompt = text_of(n_prompt, lambda text: len(llama.tokenize(text)))
+        llama.generate(prompt, params=SamplingParams(max_tokens=16, temperature=0), chat=False)
+        found = {
+            "peak": peak_bytes(),
+            "before": before,
+            "model": llama.model.header.file_size,
+            "kv": kv_bytes(llama.model, llama.info.n_ctx),
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

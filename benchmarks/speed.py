@@ -1,0 +1,87 @@
+"""Prefill and decode speed, in alternation with the raw llama.cpp loop and llama-cpp-python's Llama."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from .contenders import Bridge, Contender, LlamaClass, RawLoop, Setting, Speed, text_of
+from .measure import alternate, ratio, spread
+from .report import Report, times
+
+__all__ = ["measure_speed"]
+
+RAW, LLAMA = "raw llama.cpp loop", "llama-cpp-python Llama"
+
+
+def measure_speed(
+    report: Report,
+    model: Path,
+    label: str,
+    backends: list[str],
+    *,
+    n_threads: int,
+    rounds: int,
+    n_prompt: int,
+    n_decode: int,
+) -> None:
+    """One table for one model; the bounds on native decoding."""
+    setting = Setting(model, n_ctx=n_prompt + n_decode + 64, n_threads=n_threads)
+    with ExitStack() as opened:
+        contenders: dict[str, Contender] = {}
+        if "native" in backends:
+            contenders |= {RAW: RawLoop(setting), LLAMA: LlamaClass(setting)}
+        for backend in backends:
+            contenders[f"llama-bridge {backend}"] = Bridge(backend, setting)
+        for contender in contenders.values():
+            opened.callback(contender.close)
+        bridge = contenders[f"llama-bridge {backends[0]}"]
+        assert isinstance(bridge, Bridge)
+        prompt = text_of(n_prompt, lambda text: len(bridge.llama.tokenize(text)))
+        tokens = bridge.llama.tokenize(prompt)
+
+        def runner(contender: Contender) -> Callable[[], Speed]:
+            return lambda: contender.run(prompt, tokens, n_decode)
+
+        runs = {name: runner(contender) for name, contender in contenders.items()}
+        for run in runs.values():
+            run()  # pages in the weights
+        found = alternate(runs, rounds, f"speed, {label}")
+        threads = {
+            name: c.llama.info.n_threads if isinstance(c, Bridge) else n_threads
+            for name, c in contenders.items()
+        }
+
+    decode = {name: [speed.decode for speed in speeds] for name, speeds in found.items()}
+    prefill = {name: [speed.prefill for speed in speeds] for name, speeds in found.items()}
+    rows = []
+    for name in found:
+        row = [name, str(threads[name])]
+        row += [f"{spread(values[name]).median:.1f}" for values in (prefill, decode)]
+        if RAW in found:
+            row += [times(ratio(values[name], values[RAW])) for values in (prefill, decode)]
+        rows.append(row)
+    columns = ["", "threads", "prefill t/s", "decode t/s"]
+    columns += ["prefill / raw", "decode / raw"] if RAW in found else []
+    report.table(
+        f"Speed, {label}: prompt of {len(tokens)} tokens, {n_decode} decoded, {rounds} rounds",
+        columns,
+        rows,
+        "Medians; ratios within a round, with quartiles.",
+    )
+    if RAW in found:
+        own = decode["llama-bridge native"]
+        raw, llama = ratio(own, decode[RAW]), ratio(own, decode[LLAMA])
+        report.bound(
+            f"native decode at least 0.97 of the raw loop ({label})",
+            raw.median,
+            raw.median >= 0.97,
+            times(raw),
+        )
+        report.bound(
+            f"native decode never below Llama ({label})",
+            llama.median,
+            llama.high >= 1.0,  # below it only if three rounds of four say so
+            times(llama),
+        )

@@ -1,0 +1,83 @@
+"""What an import costs: a new interpreter with it, against one without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+from .measure import alternate, seconds, spread
+from .report import Report, ms
+
+__all__ = ["measure_startup"]
+
+_STATEMENTS = {
+    "bare interpreter": "pass",
+    "import llama_bridge": "import llama_bridge",
+    "import llama_cpp": "import llama_cpp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Seconds that one interpreter took, by the clock and of the processor."""
+
+    wall: float
+    processor: float
+
+
+def measure_startup(report: Report, *, rounds: int, limit: float = 0.060) -> None:
+    """Cost of an import, and the bound on it. Bytecode is cached, as after any installation."""
+    with TemporaryDirectory() as bytecode:
+        environment = dict(os.environ, PYTHONPYCACHEPREFIX=bytecode)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+        def starter(statement: str) -> Callable[[], _Start]:
+            command = [sys.executable, "-c", statement]
+            return lambda: _start(command, environment)
+
+        runs = {name: starter(statement) for name, statement in _STATEMENTS.items()}
+        for run in runs.values():
+            run()
+        found = alternate(runs, rounds, "import")
+    bare = found["bare interpreter"]
+    wall = {
+        name: spread([a.wall - b.wall for a, b in zip(starts, bare, strict=True)])
+        for name, starts in found.items()
+    }
+    processor = {
+        name: spread([a.processor - b.processor for a, b in zip(starts, bare, strict=True)])
+        for name, starts in found.items()
+    }
+    report.table(
+        f"Import time, {rounds} rounds",
+        ["", "start, ms", "cost by the clock, ms", "cost in processor time, ms"],
+        [
+            [name, ms(spread([s.wall for s in starts])), ms(wall[name]), ms(processor[name])]
+            for name, starts in found.items()
+        ],
+        "Costs are taken within a round. The clock counts what else the machine does, too.",
+    )
+    own = processor["import llama_bridge"]
+    report.bound(
+        f"import llama_bridge under {limit * 1e3:.0f} ms of processor time",
+        own.median,
+        own.median < limit,
+        ms(own),
+    )
+
+
+def _start(command: list[str], environment: dict[str, str]) -> _Start:
+    before = os.times()
+    wall = seconds(lambda: subprocess.run(command, env=environment, check=True))
+    after = os.times()
+    if os.name == "nt":  # it does not tell a child's times
+        return _Start(wall, wall)
+    user, system = (
+        after.children_user - before.children_user,
+        after.children_system - before.children_system,
+    )
+    return _Start(wall, user + system)

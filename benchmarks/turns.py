@@ -1,0 +1,90 @@
+"""Time to first token: the next turn of a chat, continued in the KV cache, against a fresh prompt."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from llama_bridge import Capability, LlamaBridge, ModelParams, SamplingParams, TextStream
+
+from .contenders import text_of
+from .measure import spread
+from .report import Report, ms
+
+__all__ = ["measure_turns"]
+
+_ONE = SamplingParams(max_tokens=1, temperature=0)
+_TURNS_PER_ROUND = 3
+
+
+def measure_turns(
+    report: Report,
+    model: Path,
+    backend: str,
+    *,
+    n_threads: int,
+    rounds: int,
+    histories: list[int],
+    n_turn: int = 16,
+    judged: int = 2048,
+) -> None:
+    """One row for each length of history; the bound is on the ``judged`` one."""
+    room = rounds * _TURNS_PER_ROUND * (n_turn + 2) + 64
+    params = ModelParams(n_ctx=max(histories) + room, n_threads=n_threads)
+    with LlamaBridge(model, backend=backend, params=params) as llama:
+        if Capability.KV_CONTINUATION not in llama.capabilities:
+            print(f"{backend}: no kv_continuation, a next turn is a fresh prompt\n", flush=True)
+            return
+        chat = Capability.CHAT_TEMPLATE in llama.capabilities
+        rows = []
+        for history in histories:
+            fresh, continued, evaluated = _race(llama, history, n_turn, rounds, chat)
+            first, next_ = spread(fresh), spread(continued)
+            share = next_.median / first.median
+            rows.append(
+                [f"{history:,}", ms(first), ms(next_), str(evaluated), f"{share * 100:.2f} %"]
+            )
+            if history == judged:
+                report.bound(
+                    f"a turn of {n_turn} tokens at {history:,} of history in at most 3 % of the prefill",
+                    share,
+                    share <= 0.03,
+                    f"{share * 100:.2f} %",
+                )
+    report.table(
+        f"Time to first token, {backend}, {'chat turns' if chat else 'raw text'}, {rounds} rounds",
+        ["history", "fresh, ms", "continued, ms", "new tokens", "share"],
+        rows,
+        f"Each fresh prompt is followed by {_TURNS_PER_ROUND} turns, so that the history grows a little.",
+    )
+
+
+def _race(
+    llama: LlamaBridge, history: int, n_turn: int, rounds: int, chat: bool
+) -> tuple[list[float], list[float], int]:
+    session = llama.session
+    # One token of the history is the answer to its prompt.
+    long = text_of(history - 1, lambda text: len(session.plan_fresh(text or ".", chat=chat).tokens))
+    fresh: list[float] = []
+    continued: list[float] = []
+    short = ""
+    for turn in range(rounds):
+        print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+        fresh.append(_first_token(llama.generate_stream(long, params=_ONE, chat=chat), None))
+        short = short or text_of(
+            n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
+        )
+        for _ in range(_TURNS_PER_ROUND):
+            clock = time.perf_counter()
+            stream = llama.generate_continue_stream(short, params=_ONE, chat=chat)
+            continued.append(_first_token(stream, clock))
+            evaluated = stream.result.usage.evaluated_tokens
+    return fresh, continued, evaluated
+
+
+def _first_token(stream: TextStream, clock: float | None) -> float:
+    """Seconds until text came (a token may hold only a part of a character: then until the end)."""
+    clock = time.perf_counter() if clock is None else clock
+    next(stream, None)
+    return time.perf_counter() - clock

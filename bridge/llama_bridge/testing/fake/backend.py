@@ -1,0 +1,125 @@
+"""A backend without a model: it says what the test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from ...capabilities import Capability, parse_capability
+from ...engine import Availability, Backend, MemoryKind
+from ...errors import BackendUnavailable, BridgeError, EngineError, InvalidInput
+from ...models import ModelFile
+from ...params import ModelParams
+from .answers import Answer, Answers, Asked, FakeAnswer, echo
+from .engine import FakeEngine
+
+__all__ = ["FakeBackend"]
+
+_NOT_YET = Capability.JSON_SCHEMA | Capability.EMBEDDINGS
+
+
+class FakeBackend(Backend):
+    """Makes :class:`FakeEngine`. Pass it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
+
+    Args:
+        answers: one answer for all; or a list of them, taken in turn; or a mapping from prompt to
+            answer; or a function of :class:`Asked`. Running out of them raises EngineError.
+        capabilities: flags or their names; None for all that the fake can do.
+        lacks: capabilities taken away from these.
+        memory: of which kind the KV cache is; only a dense one can be rewound.
+        prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
+        load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
+
+    Attributes:
+        asked: what every answer so far was conditioned on, in turn.
+    """
+
+    name = "fake"
+    rank = 0
+    capabilities = (
+        Capability.GENERATE
+        | Capability.STREAM
+        | Capability.CANCEL
+        | Capability.CHAT_TEMPLATE
+        | Capability.KV_CONTINUATION
+        | Capability.SESSION_PERSISTENCE
+    )
+
+    def __init__(
+        self,
+        answers: Answers = echo,
+        *,
+        capabilities: Capability | str | Iterable[str] | None = None,
+        lacks: Capability | str | Iterable[str] = (),
+        memory: MemoryKind = MemoryKind.DENSE,
+        prefill_token_seconds: float = 0.0,
+        load_error: BridgeError | None = None,
+    ) -> None:
+        if capabilities is not None:
+            self.capabilities = _flags(capabilities)
+        self.capabilities &= ~_flags(lacks)
+        if self.capabilities & _NOT_YET:
+            raise InvalidInput("the fake has neither json_schema nor embeddings")
+        self._memory = memory
+        self._prefill_token_seconds = prefill_token_seconds
+        self.asked: list[Asked] = []
+        self._load_error = load_error
+        self._answers = _function(answers)
+
+    def probe(self) -> Availability:
+        """Available, unless ``load_error`` says otherwise."""
+        if isinstance(self._load_error, BackendUnavailable):
+            return Availability(self.name, False, self._load_error.reason, self._load_error.hint)
+        return Availability(self.name, True, "for tests: it computes nothing", version="fake")
+
+    def load(self, model: ModelFile, params: ModelParams) -> FakeEngine:
+        """An engine on any GGUF: of the file only template and control tokens matter."""
+        if self._load_error is not None:
+            raise self._load_error
+        return FakeEngine(
+            model,
+            params,
+            self.answer,
+            backend=self.name,
+            capabilities=self.capabilities,
+            memory=self._memory,
+            prefill_token_seconds=self._prefill_token_seconds,
+        )
+
+    def answer(self, asked: Asked) -> FakeAnswer:
+        """What comes next, as programmed."""
+        self.asked.append(asked)
+        given = self._answers(asked)
+        return given if isinstance(given, FakeAnswer) else FakeAnswer(given)
+
+
+def _flags(given: Capability | str | Iterable[str]) -> Capability:
+    return given if isinstance(given, Capability) else parse_capability(given)
+
+
+def _function(answers: Answers) -> Callable[[Asked], Answer]:
+    """Every way to give answers as the most general one."""
+    if isinstance(answers, str | FakeAnswer):
+        return lambda _: answers
+    if isinstance(answers, Mapping):
+        return partial(_look_up, answers)
+    if callable(answers):
+        return answers
+    return partial(_take_next, iter(answers))
+
+
+def _look_up(answers: Mapping[Any, Answer], asked: Asked) -> Answer:
+    try:
+        return answers[asked.prompt]
+    except KeyError:
+        known = ", ".join(map(repr, answers))
+        raise EngineError(
+            f"no answer to {asked.prompt!r} in the fake; there are: {known}"
+        ) from None
+
+
+def _take_next(answers: Iterator[Answer], asked: Asked) -> Answer:
+    for answer in answers:
+        return answer
+    raise EngineError(f"the fake has no answer left, for {asked.prompt!r}")

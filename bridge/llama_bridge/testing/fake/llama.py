@@ -1,0 +1,76 @@
+"""A LlamaBridge on the fake backend, ready to be handed to the code under test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...bridge import LlamaBridge
+from ...capabilities import Capability
+from ...engine import MemoryKind
+from ...errors import BridgeError
+from ...params import ModelParams, SamplingParams
+from .answers import Answers, Asked, echo
+from .backend import FakeBackend
+from .model import write_fake_model
+
+__all__ = ["FakeLlama"]
+
+
+class FakeLlama(LlamaBridge):
+    """The real LlamaBridge over a :class:`FakeBackend`. No model needed: it brings its own, without weights.
+
+    Args:
+        answers, capabilities, lacks, memory, prefill_token_seconds, load_error: as in FakeBackend.
+        model: a GGUF whose chat template to use instead, ``"demo"`` say.
+        n_ctx: tokens the context holds; a token is a byte here. 0 for 65,536.
+        sampling, system: as in LlamaBridge; answers are not cut unless ``sampling`` says so.
+    """
+
+    def __init__(
+        self,
+        answers: Answers = echo,
+        *,
+        capabilities: Capability | str | Iterable[str] | None = None,
+        lacks: Capability | str | Iterable[str] = (),
+        memory: MemoryKind = MemoryKind.DENSE,
+        prefill_token_seconds: float = 0.0,
+        load_error: BridgeError | None = None,
+        model: str | os.PathLike[str] | None = None,
+        n_ctx: int = 0,
+        sampling: SamplingParams | None = None,
+        system: str | None = None,
+    ) -> None:
+        self.fake = FakeBackend(
+            answers,
+            capabilities=capabilities,
+            lacks=lacks,
+            memory=memory,
+            prefill_token_seconds=prefill_token_seconds,
+            load_error=load_error,
+        )
+        self._folder = tempfile.mkdtemp(prefix="llama-bridge-fake-")
+        try:
+            super().__init__(
+                write_fake_model(Path(self._folder, "fake.gguf")) if model is None else model,
+                backend=self.fake,
+                params=ModelParams(n_ctx=n_ctx),
+                sampling=sampling or SamplingParams(max_tokens=None, temperature=0),
+                system=system,
+            )
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What every answer so far was conditioned on, in turn."""
+        return self.fake.asked
+
+    def close(self) -> None:
+        """As LlamaBridge does."""
+        super().close()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""The markers ``requires_capability`` and ``lacks_capability``: what they ask, and why a test is skipped."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..capabilities import Capability, capability_names, parse_capability
+from ..errors import InvalidInput
+
+__all__ = ["LACKS", "MARKERS", "REQUIRES", "asked_of", "check_markers", "reason_to_skip"]
+
+REQUIRES = "requires_capability"
+LACKS = "lacks_capability"
+MARKERS = (
+    f"{REQUIRES}(*capabilities): names or Capability flags; skips the test on a backend, or with a model, "
+    "that lacks one of them. For tests that use the fixture llama or llama_backend",
+    f"{LACKS}(*capabilities): runs the test only where all of these are missing, to prove what happens then",
+)
+
+
+def asked_of(item: pytest.Item, marker: str) -> Capability:
+    """The flags that all markers of this name on a test ask for.
+
+    Raises:
+        InvalidInput: a name that is no capability, or a marker without any.
+    """
+    flags = Capability(0)
+    for mark in item.iter_markers(marker):
+        flags |= _flags(mark)
+    return flags
+
+
+def _flags(mark: pytest.Mark) -> Capability:
+    if not mark.args or mark.kwargs:
+        raise InvalidInput(f'{mark.name} takes names: @pytest.mark.{mark.name}("kv_continuation")')
+    flags = Capability(0)
+    for given in mark.args:
+        if not isinstance(given, str | Capability):
+            raise InvalidInput(f"{mark.name}({given!r}): give a name or a Capability")
+        flags |= parse_capability(given) if isinstance(given, str) else given
+    return flags
+
+
+def check_markers(item: pytest.Item, *, gated: bool) -> None:
+    """Look at a test's markers while tests are collected.
+
+    Raises:
+        InvalidInput: they cannot be read, or the test has no backend that they could be asked of.
+    """
+    for marker in (REQUIRES, LACKS):
+        asked_of(item, marker)
+        own = [node for node, _ in item.iter_markers_with_node(marker) if node is item]
+        if own and not gated:
+            raise InvalidInput(
+                f"{marker} skips nothing here: the test uses neither the fixture llama nor llama_backend"
+            )
+
+
+def reason_to_skip(item: pytest.Item, marker: str, has: Capability, who: str) -> str | None:
+    """Why a test is not for ``who``, which has these capabilities; None if it is."""
+    asked = asked_of(item, marker)
+    if marker == REQUIRES:
+        missing = capability_names(asked & ~has)
+        return f"{who} lacks {', '.join(missing)}" if missing else None
+    present = capability_names(asked & has)
+    return f"{who} has {', '.join(present)}, the test is for those without" if present else None

@@ -1,0 +1,69 @@
+"""One loaded model for many tests, each of which finds it as new."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..bridge import LlamaBridge
+from ..errors import BridgeError
+from ..params import SamplingParams
+
+__all__ = ["GREEDY", "SharedLlama", "SharedModel"]
+
+GREEDY = SamplingParams(temperature=0, seed=0)
+"""What the fixture ``llama`` samples with unless a test says otherwise."""
+
+
+class SharedLlama(LlamaBridge):
+    """A bridge that can be made as new without loading its model again."""
+
+    def __init__(self, model: str, backend: str) -> None:
+        super().__init__(model, backend=backend, sampling=GREEDY)
+        self._loaded = self._engine
+
+    def renew(self) -> bool:
+        """End what runs, forget what a test said and set; False if that takes a new load."""
+        if self._closed or self._engine is not self._loaded:
+            return False
+        if self._lock.locked():
+            self.cancel()
+            stream = self._stream()
+            if (
+                stream is not None
+            ):  # half read; where another thread is inside it, that is a ValueError
+                with contextlib.suppress(ValueError):
+                    stream.close()
+            if self._lock.locked():
+                return False
+        try:
+            self.session_reset()
+        except BridgeError:  # an engine that is lost
+            return False
+        self.sampling, self.system, self._warned = GREEDY, None, False
+        return True
+
+
+class SharedModel:
+    """Loads a model when a test first wants it, and again only when one test spoiled it for the next."""
+
+    def __init__(self, model: str, backend: str) -> None:
+        self._model = model
+        self._backend = backend
+        self._llama: SharedLlama | None = None
+
+    def take(self) -> SharedLlama:
+        """The bridge, as new."""
+        if self._llama is None:
+            self._llama = SharedLlama(self._model, self._backend)
+        return self._llama
+
+    def put_back(self) -> None:
+        """The test is over."""
+        if self._llama is not None and not self._llama.renew():
+            self.close()
+
+    def close(self) -> None:
+        """Free the model. Twice is silent."""
+        if self._llama is not None:
+            self._llama.close()
+            self._llama = None

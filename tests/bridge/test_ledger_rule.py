@@ -1,0 +1,204 @@
+"""After any sequence of calls: ledger length == last position + 1, and it continues as if evaluated afresh."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.ledger import GREEDY, assert_ledger_rule
+
+from llama_bridge import (
+    ContextOverflow,
+    InvalidInput,
+    LlamaBridge,
+    Mode,
+    SamplingParams,
+    SessionError,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning")
+
+LONG = SamplingParams(temperature=0, max_tokens=200)
+
+
+def chat(llama: LlamaBridge) -> None:
+    llama.generate("Hello! My name is Zorblax.", params=GREEDY)
+    llama.generate_continue("What is my name?", params=GREEDY)
+
+
+def raw(llama: LlamaBridge) -> None:
+    llama.generate("Once upon a time", chat=False, params=GREEDY)
+    llama.generate_continue(" and then", chat=False, params=GREEDY)
+
+
+def raw_then_chat(llama: LlamaBridge) -> None:
+    llama.generate("Once upon a time", chat=False, params=GREEDY)
+    llama.generate_continue("What is my name?", params=GREEDY)
+    llama.generate_continue("Thanks!", params=GREEDY)
+
+
+def streaming(llama: LlamaBridge) -> None:
+    assert "".join(llama.generate_stream("Hello!", params=GREEDY))
+    assert "".join(llama.generate_continue_stream("Who are you?", params=GREEDY))
+
+
+def stream_dropped(llama: LlamaBridge) -> None:
+    for _ in llama.generate_stream("Who are you?", params=GREEDY):
+        break
+
+
+def stream_closed_then_continued(llama: LlamaBridge) -> None:
+    with llama.generate_stream("Who are you?", params=GREEDY) as stream:
+        next(stream)
+        next(stream)
+    llama.generate_continue("Thanks!", params=GREEDY)
+
+
+def stream_never_started(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", params=GREEDY)
+    llama.generate_stream("Who are you?", params=GREEDY)
+
+
+def sampled(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", params=SamplingParams(temperature=1.2, seed=7, max_tokens=30))
+    llama.generate_continue("Hm?", params=SamplingParams(temperature=1.2, repeat_penalty=1.3, seed=8))
+
+
+def length_limited(llama: LlamaBridge) -> None:
+    assert llama.generate("Who are you?", params=SamplingParams(max_tokens=1)).finish_reason == "length"
+    llama.generate_continue("Thanks!", params=SamplingParams(temperature=0, max_tokens=3))
+
+
+def stopped_by_string(llama: LlamaBridge) -> None:
+    text = llama.generate("Who are you?", params=GREEDY).text
+    cut = llama.generate("Who are you?", params=GREEDY, stop=text[7:11])
+    assert cut.finish_reason == "stop"
+    assert cut.text == text[: text.index(text[7:11])]
+    llama.generate_continue("Thanks!", params=GREEDY)
+
+
+def cancelled_in_decode(llama: LlamaBridge) -> None:
+    stream = llama.generate_stream("Who are you?", params=LONG)
+    next(stream)
+    llama.cancel()
+    assert stream.result.finish_reason == "cancelled"
+    assert llama.generate_continue("Thanks!", params=GREEDY).finish_reason != "cancelled"
+
+
+def cancelled_before_first_token(llama: LlamaBridge) -> None:
+    llama.generate("Hello! My name is Zorblax.", params=GREEDY)
+    stream = llama.generate_continue_stream("What is my name?", params=GREEDY)
+    llama.cancel()
+    assert stream.result.finish_reason == "cancelled"
+    assert stream.result.text == ""
+
+
+def refused_input(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", params=GREEDY)
+    before = llama.session.tokens
+    for bad in ("", "   ", "x" * 100_000, "\ud800"):
+        with pytest.raises(InvalidInput):
+            llama.generate_continue(bad, params=GREEDY)
+        with pytest.raises(InvalidInput):
+            llama.generate(bad, params=GREEDY)
+    assert llama.session.tokens == before
+
+
+def reset(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", params=GREEDY)
+    llama.session_reset()
+    assert llama.session.tokens == ()
+    assert llama.session.messages == []
+
+
+def reset_then_continued(llama: LlamaBridge) -> None:
+    reset(llama)
+    assert llama.generate_continue("Hello!", params=GREEDY).mode is Mode.FRESH
+
+
+SEQUENCES: list[Callable[[LlamaBridge], None]] = [
+    chat,
+    raw,
+    raw_then_chat,
+    streaming,
+    stream_dropped,
+    stream_closed_then_continued,
+    stream_never_started,
+    sampled,
+    length_limited,
+    stopped_by_string,
+    cancelled_in_decode,
+    cancelled_before_first_token,
+    refused_input,
+    reset,
+    reset_then_continued,
+]
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda f: f.__name__)
+def test_ledger_rule_holds_after(llama: LlamaBridge, sequence: Callable[[LlamaBridge], None]) -> None:
+    sequence(llama)
+    assert_ledger_rule(llama)
+
+
+@pytest.mark.requires_capability("session_persistence")
+@pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda f: f.__name__)
+def test_ledger_rule_holds_after_save_and_load(
+    llama: LlamaBridge, sequence: Callable[[LlamaBridge], None], tmp_path: Path
+) -> None:
+    sequence(llama)
+    if not llama.session.active:
+        with pytest.raises(SessionError, match="no session to save"):
+            llama.session_save(tmp_path / "s")
+        return
+    tokens, messages = llama.session.tokens, list(llama.session.messages)
+    llama.session_save(tmp_path / "s")
+    llama.generate("Something else.", params=GREEDY)
+    llama.session_load(tmp_path / "s")
+    assert (llama.session.tokens, llama.session.messages) == (tokens, messages)
+    assert_ledger_rule(llama)
+
+
+def test_overflow_is_refused_before_anything_is_evaluated(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", params=GREEDY)
+    before = llama.session.tokens
+    with pytest.raises(ContextOverflow) as caught:
+        llama.generate_continue("word " * llama.info.n_ctx, params=GREEDY)
+    assert caught.value.needed > caught.value.n_ctx == llama.info.n_ctx
+    assert llama.session.tokens == before
+    assert_ledger_rule(llama)
+
+
+@pytest.mark.requires_capability("kv_continuation")
+def test_generation_ends_with_the_context_and_then_overflows(llama: LlamaBridge) -> None:
+    room = llama.info.n_ctx - len(llama.tokenize("a" * 10, add_special=True))
+    end_free = SamplingParams(temperature=1.5, top_k=0, top_p=1, min_p=0, seed=3, max_tokens=None)
+    answer = llama.generate("a" * 10, chat=False, params=end_free)
+    while answer.finish_reason == "stop":  # an early end of generation: go on until the context is full
+        answer = llama.generate_continue("b", chat=False, params=end_free)
+    assert answer.finish_reason == "length"
+    assert room > 0
+    assert len(llama.session.tokens) == llama.info.n_ctx
+    with pytest.raises(ContextOverflow):
+        llama.generate_continue("more", chat=False)
+    assert llama.session.engine.length == llama.info.n_ctx
+
+
+def test_two_threads_queue_and_lose_nothing(llama: LlamaBridge) -> None:
+    results: list[str] = []
+
+    def work(i: int) -> None:
+        for _ in range(3):
+            results.append(llama.generate_continue(f"My name is Thread{i}.", params=GREEDY).text)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(results) == 9
+    assert all(results)
+    assert_ledger_rule(llama)

@@ -1,0 +1,182 @@
+"""Opening, replacing, cancelling and closing a bridge."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.ledger import GREEDY, assert_ledger_rule
+from tools.random_model import write_model
+
+from llama_bridge import (
+    Capability,
+    ClosedError,
+    InvalidModel,
+    LlamaBridge,
+    ModelParams,
+    NoModel,
+    SamplingParams,
+    TextStream,
+)
+
+BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
+
+
+@BACKENDS
+def test_use_after_close_is_one_clear_error(backend: str) -> None:
+    llama = LlamaBridge("demo", backend=backend)
+    session = llama.session
+    llama.close()
+    llama.close()
+    llama.cancel()
+    for use in (
+        lambda: llama.generate("x"),
+        lambda: llama.generate_continue("x"),
+        lambda: llama.generate_stream("x"),
+        lambda: llama.session_reset(),
+        lambda: llama.session_save("x"),
+        lambda: llama.tokenize("x"),
+        lambda: llama.capabilities,
+        lambda: llama.model,
+        lambda: llama.init_generate_model("demo"),
+        lambda: session.engine.length,
+        lambda: session.engine.decode([1]),
+        lambda: session.engine.sample(),
+    ):
+        with pytest.raises(ClosedError):
+            use()
+
+
+def test_a_bridge_without_a_model_says_what_to_do() -> None:
+    with LlamaBridge() as llama:
+        with pytest.raises(NoModel, match="init_generate_model"):
+            llama.generate("x")
+        llama.init_generate_model("demo")
+        assert llama.generate("Hello!", params=GREEDY).text
+
+
+@BACKENDS
+def test_another_model_replaces_the_first_and_a_bad_one_does_not(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF")
+    with LlamaBridge("demo", backend=backend) as llama:
+        llama.generate("Hello! My name is Bo.", params=GREEDY)
+        before, engine = llama.session.tokens, llama.session.engine
+        with pytest.raises(InvalidModel):
+            llama.init_generate_model(tmp_path / "bad.gguf")
+        assert llama.session.tokens == before
+        llama.init_generate_model("demo", ModelParams(n_ctx=512))
+        assert (llama.info.n_ctx, llama.session.tokens) == (512, ())
+        with pytest.raises(ClosedError):
+            engine.decode([1])
+
+
+def test_a_new_call_ends_the_stream_this_thread_left_open(llama: LlamaBridge) -> None:
+    stream = llama.generate_stream("Who are you?", params=GREEDY)
+    said = next(stream)
+    llama.generate("Hello!", params=GREEDY)
+    assert list(stream) == []
+    assert stream.result.finish_reason == "cancelled"
+    assert stream.result.text == said
+
+
+def test_close_ends_a_stream_that_another_thread_left_open() -> None:
+    llama = LlamaBridge("demo")
+    kept: list[TextStream] = []
+
+    def leave_open() -> None:
+        kept.append(llama.generate_stream("Who are you?", params=GREEDY))
+        next(kept[0])
+
+    thread = threading.Thread(target=leave_open)
+    thread.start()
+    thread.join()
+    closing = threading.Thread(target=llama.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert kept[0].result.finish_reason == "cancelled"
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model large enough that a prefill takes seconds."""
+    path = tmp_path_factory.mktemp("slow") / "slow.gguf"
+    shape = {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_head_kv": 8, "n_ff": 1536}
+    write_model(path, vocab="llama-bpe", n_ctx_train=8192, **shape)
+    return path
+
+
+@BACKENDS
+def test_cancel_ends_a_prefill_and_the_session_is_as_before(backend: str, slow_model: Path) -> None:
+    params = ModelParams(n_ctx=8192, n_batch=512)
+    with LlamaBridge(slow_model, backend=backend, params=params) as llama:
+        llama.generate("Hello", chat=False, params=SamplingParams(max_tokens=4))
+        before = llama.session.tokens
+        continues = Capability.KV_CONTINUATION in llama.capabilities
+        call = llama.generate_continue if continues else llama.generate
+        clock = time.monotonic()
+        timer = threading.Timer(0.3, llama.cancel)
+        timer.start()
+        answer = call("some words to read " * 1000, chat=False, params=GREEDY)
+        took = time.monotonic() - clock
+        assert answer.finish_reason == "cancelled"
+        assert answer.text == ""
+        assert took < 5
+        assert llama.session.tokens == (before if continues else ())
+        assert llama.session.engine.length == len(llama.session.tokens)
+
+
+@BACKENDS
+def test_cancel_from_another_thread_ends_a_decode(backend: str) -> None:
+    endless = SamplingParams(temperature=2, top_k=0, top_p=1, min_p=0, max_tokens=None, seed=1)
+    with LlamaBridge("demo", backend=backend) as llama:
+        for _ in range(200):
+            stream = llama.generate_stream("Tell me", chat=False, params=endless)
+            if len([next(stream, "") for _ in range(3)]) == 3:
+                break
+        thread = threading.Thread(target=llama.cancel)
+        thread.start()
+        rest = list(stream)
+        thread.join()
+        assert stream.result.finish_reason in {"cancelled", "stop"}
+        assert len(rest) < 500
+        assert_ledger_rule(llama)
+
+
+def test_cancel_when_idle_does_nothing(llama: LlamaBridge) -> None:
+    llama.cancel()
+    assert llama.generate("Hello!", params=GREEDY).finish_reason == "stop"
+
+
+def test_loading_and_generating_write_nothing_to_the_terminal() -> None:
+    code = (
+        "import sys\nfrom llama_bridge import LlamaBridge\n"
+        "with LlamaBridge('demo', backend=sys.argv[1]) as llama: llama.generate('Hello!')\n"
+        "try: LlamaBridge(sys.argv[2], backend=sys.argv[1])\n"
+        "except Exception as error: assert 'Llama' not in type(error).__name__, error\n"
+        "else: raise SystemExit('loaded')\n"
+    )
+    for backend in ("native", "wasm"):
+        command = [sys.executable, "-c", code, backend, __file__]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_many_bridges_one_after_another_leak_no_memory() -> None:
+    code = (
+        "import sys, resource\nfrom llama_bridge import LlamaBridge, SamplingParams\n"
+        "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4\n"
+        "for i in range(30):\n"
+        "    with LlamaBridge('demo', backend=sys.argv[1]) as llama:\n"
+        "        llama.generate('Hello!', params=SamplingParams(max_tokens=4))\n"
+        "    if i == 9: start = rss()\n"
+        "print(rss() - start)\n"
+    )
+    for backend in ("native", "wasm"):
+        command = [sys.executable, "-c", code, backend]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert int(result.stdout) < 20_000, f"{backend} kept {result.stdout.strip()} KiB after 20 models"

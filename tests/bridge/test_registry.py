@@ -1,0 +1,132 @@
+"""Explicit object > explicit name > environment > rank; what is broken is reported and never fatal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib import metadata
+
+import pytest
+
+from llama_bridge import BackendUnavailable, Capability, InvalidInput, LlamaBridge, registry
+from llama_bridge.testing import FakeBackend
+
+
+class Entry:
+    """An entry point without a distribution behind it."""
+
+    def __init__(self, name: str, made: object) -> None:
+        self.name = name
+        self.value = f"some_package:{name}"
+        self._made = made
+
+    def load(self) -> object:
+        if isinstance(self._made, Exception):
+            raise self._made
+        return self._made
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry() -> Iterator[None]:
+    registry.backends.cache_clear()
+    yield
+    registry.backends.cache_clear()
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *more: Entry) -> None:
+    real = metadata.entry_points
+
+    def entry_points(*, group: str) -> list[object]:
+        return [*real(group=group), *(more if group == registry.GROUP else ())]
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+
+
+def test_both_own_backends_are_found_in_order_of_rank() -> None:
+    assert [b.name for b in registry.backends()] == ["native", "wasm"]
+    assert [a.name for a in registry.probe_all() if a.ok] == ["native", "wasm"]
+
+
+def test_rank_decides_then_environment_then_name_then_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registry.candidates()[0].name == "native"
+    monkeypatch.setenv(registry.ENVIRONMENT, "wasm")
+    assert [b.name for b in registry.candidates()] == ["wasm"]
+    assert [b.name for b in registry.candidates("native")] == ["native"]
+    mine = FakeBackend()
+    assert registry.candidates(mine) == [mine]
+    with LlamaBridge("demo") as llama:
+        assert llama.backend == "wasm"
+
+
+def test_an_unknown_name_lists_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendUnavailable, match="no backend of that name.*\n.*native, wasm"):
+        LlamaBridge("demo", backend="cuda")
+    monkeypatch.setenv(registry.ENVIRONMENT, "nonsense")
+    with pytest.raises(BackendUnavailable, match="nonsense"):
+        LlamaBridge("demo")
+    with pytest.raises(InvalidInput, match="backend=3"):
+        LlamaBridge("demo", backend=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [ImportError("no module named torch"), SyntaxError("bad"), object(), int],
+    ids=["import error", "syntax error", "no backend", "wrong class"],
+)
+def test_a_broken_third_party_backend_is_told_and_never_fatal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: object
+) -> None:
+    install(monkeypatch, Entry("broken", broken))
+    with caplog.at_level(logging.WARNING, "llama_bridge.registry"):
+        found = {a.name: a for a in registry.probe_all()}
+    assert not found["broken"].ok
+    assert found["broken"].reason
+    assert "broken" in caplog.text
+    assert found["native"].ok
+    assert registry.candidates()[0].name == "native"
+    with pytest.raises(BackendUnavailable, match="broken"):
+        registry.candidates("broken")
+
+
+def test_a_third_party_backend_of_higher_rank_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Better(FakeBackend):
+        rank = 1000
+
+    install(monkeypatch, Entry("better", Better), Entry("native", Better))
+    assert registry.candidates()[0].name == "better"
+    assert "wasm" in registry.available_in(Capability.SANDBOX)
+
+
+def test_a_failing_probe_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(FakeBackend):
+        rank = 5000
+
+        def probe(self) -> object:  # type: ignore[override]
+            raise RuntimeError("boom")
+
+    install(monkeypatch, Entry("failing", Failing))
+    found = registry.probe_all()[0]
+    assert (found.name, found.ok) == ("failing", False)
+    assert "boom" in found.reason
+    assert registry.candidates()[0].name == "native"
+
+
+def test_a_backend_that_fails_to_load_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hollow(FakeBackend):
+        rank = 5000
+
+        def load(self, model: object, params: object) -> object:  # type: ignore[override]
+            raise BackendUnavailable(self.name, "its shared library is missing")
+
+    install(monkeypatch, Entry("hollow", Hollow))
+    with caplog.at_level(logging.WARNING), LlamaBridge("demo") as llama:
+        assert llama.backend == "native"
+    assert "shared library is missing" in caplog.text
+
+
+def test_with_no_backend_at_all_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [])
+    with pytest.raises(BackendUnavailable, match="none is installed"):
+        LlamaBridge("demo")

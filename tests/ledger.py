@@ -1,0 +1,37 @@
+"""The rule that holds after every sequence of calls, as a function that tests call."""
+
+from __future__ import annotations
+
+from llama_bridge import LlamaBridge, SamplingParams
+
+GREEDY = SamplingParams(temperature=0, max_tokens=48)
+
+
+def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
+    """The ledger is what the KV cache holds, and continuing it equals evaluating it afresh.
+
+    Ends the session: the engine is used directly, to compare.
+    """
+    engine, tokens = llama.session.engine, list(llama.session.tokens)
+    assert engine.length == len(tokens)
+    if not tokens:
+        return
+    # A restored cache has no logits, so both sides evaluate one more token first.
+    probe = tokens[-1]
+    live = _greedy(llama, [probe], n)
+    engine.clear()
+    assert engine.length == 0
+    assert _greedy(llama, [*tokens, probe], n) == live
+
+
+def _greedy(llama: LlamaBridge, tokens: list[int], n: int) -> list[int]:
+    engine = llama.session.engine
+    engine.clear_cancel()
+    assert engine.decode(tokens) == len(tokens)
+    engine.set_sampler(GREEDY, 0, [])
+    drawn = [engine.sample()]
+    while len(drawn) < n:
+        following = engine.step(drawn[-1])
+        assert following is not None
+        drawn.append(following)
+    return drawn

@@ -1,0 +1,101 @@
+"""The random models that tests and benchmarks are made of, and the vocabularies in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_bridge import LlamaBridge, MemoryKind, ModelParams, SamplingParams
+from llama_bridge.registry import backends
+from tools.random_model import CHATML, TINY, vocabulary, write_model
+
+GREEDY = SamplingParams(max_tokens=24, temperature=0)
+# Threads that wait for each other make a tiny model slow on a busy machine.
+PARAMS = ModelParams(n_ctx=512, n_threads=1)
+
+VOCABULARIES = [
+    "llama-spm",
+    "phi-3",
+    "gpt-2",
+    "qwen2",
+    "llama-bpe",
+    "falcon",
+    "starcoder",
+    "deepseek-llm",
+]
+FORMS: list[tuple[dict[str, Any], MemoryKind]] = [
+    ({"architecture": "llama", "quantization": "q8_0"}, MemoryKind.DENSE),
+    ({"architecture": "qwen2", "quantization": "q4_0", "tied": True}, MemoryKind.DENSE),
+    ({"architecture": "gemma3", "n_layer": 4}, MemoryKind.SWA),
+    ({"architecture": "mamba"}, MemoryKind.RECURRENT),
+    ({"architecture": "lfm2", "n_layer": 4}, MemoryKind.HYBRID),
+]
+
+
+@pytest.fixture(params=["native", "wasm"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    found = [backend.probe() for backend in backends() if backend.name == name]
+    if not found or not found[0].ok:
+        pytest.skip(f"{name}: {found[0].reason if found else 'not installed'}")
+    return name
+
+
+@pytest.mark.parametrize("vocab", VOCABULARIES)
+def test_tokens_are_those_that_the_vocabulary_ships_as_right(
+    vocab: str, backend: str, tmp_path: Path
+) -> None:
+    vectors = vocabulary(vocab).test_vectors
+    write_model(tmp_path / "model.gguf", **(TINY | {"vocab": vocab, "quantization": "q4_0"}))
+    with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
+        assert len(vectors) > 40
+        for text, tokens in vectors:
+            assert llama.tokenize(text, add_special=False, parse_special=False) == tokens, text
+        assert llama.info.n_vocab == vocabulary(vocab).n_tokens
+        assert llama.generate("Once upon a time", params=GREEDY).usage.completion_tokens == 24
+
+
+@pytest.mark.parametrize(("form", "memory"), FORMS, ids=[str(f["architecture"]) for f, _ in FORMS])
+def test_each_kind_of_memory_has_an_architecture(
+    form: dict[str, Any], memory: MemoryKind, backend: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model.gguf", **form)
+    with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
+        assert llama.info.memory is memory
+        assert llama.generate("Once upon a time", params=GREEDY).finish_reason == "length"
+
+
+def test_greedy_decoding_never_meets_an_end_token(backend: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.gguf", **TINY)
+    with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
+        long = SamplingParams(max_tokens=400, temperature=0)
+        drawn = llama.generate("Once upon a time", params=long)
+        assert drawn.usage.completion_tokens == 400
+        assert set(llama.info.end_of_generation) <= set(vocabulary("llama-spm").control_tokens)
+
+
+def test_the_chat_template_is_the_one_asked_for(backend: str, tmp_path: Path) -> None:
+    for template in (None, CHATML):
+        write_model(
+            tmp_path / "model.gguf", vocab="qwen2", chat_template=template, quantization="q4_0"
+        )
+        with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
+            assert llama.model.chat_template == template
+
+
+def test_the_same_arguments_give_the_same_bytes_and_another_seed_gives_others(
+    tmp_path: Path,
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_model(tmp_path / name, seed=seed, quantization="q8_0")
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+    assert len(a) == len(c)
+
+
+def test_an_unknown_vocabulary_names_those_that_there_are() -> None:
+    with pytest.raises(KeyError, match="gpt-2"):
+        vocabulary("gpt-9")

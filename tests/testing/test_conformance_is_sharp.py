@@ -1,0 +1,105 @@
+"""BackendConformance finds the mistakes that a backend's author can make."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SUITE = """
+import pytest
+from llama_bridge.testing import BackendConformance, FakeBackend, babble
+from mistakes import {mistake}
+
+class Backend(FakeBackend):
+    def load(self, model, params):
+        engine = super().load(model, params)
+        engine.__class__ = {mistake}
+        return engine
+
+class TestBackend(BackendConformance):
+    @pytest.fixture
+    def backend(self):
+        return Backend(babble)
+"""
+
+MISTAKES = """
+from llama_bridge.testing import FakeEngine
+
+class DoubleBos(FakeEngine):
+    def tokenize(self, text, *, add_special, parse_special):
+        return [256] * 2 + super().tokenize(text, add_special=False, parse_special=parse_special)
+
+class ClearForgets(FakeEngine):
+    def clear(self):
+        del self._tokens[1:]
+
+class StepForgets(FakeEngine):
+    def step(self, token):
+        following = super().step(token)
+        self._tokens.pop()
+        return following
+
+class TruncateLies(FakeEngine):
+    def truncate(self, length):
+        return True
+
+class CancelledTokenStays(FakeEngine):
+    def step(self, token):
+        following = super().step(token)
+        if following is None:
+            self._tokens.append(token)
+        return following
+
+class CancelIsDeaf(FakeEngine):
+    def cancel(self):
+        pass
+
+class LoadKeepsTokens(FakeEngine):
+    def state_load(self, path, n_tokens):
+        before = self._tokens
+        loaded = super().state_load(path, n_tokens)
+        if not loaded:
+            self._tokens = before
+        return loaded
+
+class UsedAfterClose(FakeEngine):
+    def _open(self):
+        pass
+
+class Overclaims(FakeEngine):
+    @property
+    def capabilities(self):
+        from llama_bridge import Capability
+        return ~Capability(0)
+    @capabilities.setter
+    def capabilities(self, value):
+        pass
+
+class SpelledControlTokens(FakeEngine):
+    def tokenize(self, text, *, add_special, parse_special):
+        return super().tokenize(text, add_special=add_special, parse_special=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found_by"),
+    [
+        ("DoubleBos", "test_control_tokens_are_read_only_where_asked_for"),
+        ("ClearForgets", "test_clearing_leaves_nothing_behind"),
+        ("StepForgets", "test_a_step_is_a_decode_and_a_sample"),
+        ("TruncateLies", "test_a_rewound_cache_is_as_if_the_rest_had_never_been"),
+        ("CancelledTokenStays", "test_a_cancelled_step_leaves_its_token_out"),
+        ("CancelIsDeaf", "test_a_cancelled_decode_keeps_what_it_says"),
+        ("LoadKeepsTokens", "test_what_is_no_state_is_refused_and_leaves_nothing"),
+        ("UsedAfterClose", "test_closing_twice_is_silent_and_use_after_it_one_clear_error"),
+        ("Overclaims", "test_a_loaded_model_can_do_nothing_that_its_backend_cannot"),
+        ("SpelledControlTokens", "test_control_tokens_are_read_only_where_asked_for"),
+    ],
+)
+def test_it_finds(pytester: pytest.Pytester, mistake: str, found_by: str) -> None:
+    pytester.makepyfile(mistakes=MISTAKES, test_it=SUITE.format(mistake=mistake))
+    quick = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q", "--tb=no", "-rfE")
+    # Where cancel is deaf the test with another thread waits ten seconds for it.
+    result = pytester.runpytest_inprocess(*quick, "-k", "not another_thread")
+    result.stdout.fnmatch_lines([f"FAILED *::{found_by}*"])

@@ -1,0 +1,80 @@
+"""Fixtures of the wasm backend's own tests: the real llama.wasm and real models, nothing imitated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llama_bridge.models import ModelFile, open_model
+from llama_bridge.params import ModelParams
+from llama_bridge_wasm import BACKEND, artifact
+from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH
+from llama_bridge_wasm.engine import WasmEngine
+from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
+
+MakeGuest = Callable[..., WasmtimeGuest]
+_available = BACKEND.probe()
+
+
+@pytest.fixture(scope="session")
+def wasm() -> Path:
+    """The built llama.wasm."""
+    if not _available.ok:
+        pytest.skip(f"wasm: {_available.reason} ({_available.hint})")
+    return artifact.DEFAULT_PATH
+
+
+@pytest.fixture(scope="session")
+def demo() -> ModelFile:
+    return open_model("demo")
+
+
+@pytest.fixture(scope="module")
+def engine(wasm: Path, demo: ModelFile) -> Iterator[WasmEngine]:
+    """The demo model, loaded once per file; each test begins with an empty KV cache."""
+    engine = BACKEND.load(demo, ModelParams(n_ctx=512))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(request: pytest.FixtureRequest) -> None:
+    if "engine" in request.fixturenames:
+        engine: WasmEngine = request.getfixturevalue("engine")
+        engine.clear_cancel()
+        engine.clear()
+
+
+@pytest.fixture
+def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
+    """Instances without a model; closed at the end."""
+    guests: list[WasmtimeGuest] = []
+
+    def make(file: Path = demo.path, memory_limit: int = 1 << 30) -> WasmtimeGuest:
+        guests.append(WasmtimeGuest(wasm, file, memory_limit))
+        return guests[-1]
+
+    yield make
+    for guest in guests:
+        guest.close()
+
+
+def put(guest: WasmtimeGuest, data: bytes) -> int:
+    """A copy of ``data`` in guest memory that stays there."""
+    pointer = guest.call("lb_alloc", max(1, len(data))) & 0xFFFFFFFF
+    assert pointer
+    guest.write(pointer, data)
+    return pointer
+
+
+def load(guest: WasmtimeGuest, path: str = MODEL_PATH, n_ctx: int = 256) -> int:
+    """Call lb_load as a host does; its status."""
+    params = put(guest, LOAD_PARAMS.pack(n_ctx, 64, 64, 1, 1, 1, 1))
+    return guest.call("lb_load", put(guest, path.encode() + b"\0"), params)
+
+
+def last_error(guest: WasmtimeGuest) -> str:
+    text = guest.read(guest.call("lb_last_error") & 0xFFFFFFFF, 200)
+    return text.split(b"\0")[0].decode()
