@@ -7,14 +7,23 @@ import itertools
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
 
-__all__ = ["Bridge", "Contender", "LlamaClass", "RawLoop", "Setting", "Speed", "text_of"]
+__all__ = [
+    "Bridge",
+    "Contender",
+    "LlamaClass",
+    "RawLoop",
+    "Run",
+    "Setting",
+    "Speed",
+    "text_of",
+]
 
 _WORDS = [
     "time",
@@ -64,11 +73,17 @@ def text_of(n_tokens: int, count: Callable[[str], int]) -> str:
     return " ".join(words)
 
 
+Run = Generator[None, None, Speed]
+"""A run in slices of a few tokens. Between them others may run: that time is not counted."""
+
+_SLICE = 8
+
+
 class Contender(ABC):
     """Evaluates a prompt from nothing, then decodes ``n`` tokens: ``n`` evaluations, ``n`` samplings."""
 
     @abstractmethod
-    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+    def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """One timed run; ``tokens`` is the prompt tokenised."""
 
     @abstractmethod
@@ -88,15 +103,22 @@ class Bridge(Contender):
             ),
         )
 
-    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+    def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""
         greedy = SamplingParams(max_tokens=n, temperature=0)
         clock = time.perf_counter()
-        usage = self.llama.generate(prompt, params=greedy, chat=False).usage
-        wall = time.perf_counter() - clock
+        stream = self.llama.generate_stream(prompt, params=greedy, chat=False)
+        spent = 0.0
+        for i, _ in enumerate(stream, start=1):
+            if i % _SLICE == 0:
+                spent += time.perf_counter() - clock
+                yield
+                clock = time.perf_counter()
+        spent += time.perf_counter() - clock
+        usage = stream.result.usage
         if usage.completion_tokens != n or usage.evaluated_tokens != len(tokens):
             raise RuntimeError(f"not the work that was asked for: {usage}")
-        return Speed(len(tokens) / usage.prompt_seconds, n / (wall - usage.prompt_seconds))
+        return Speed(len(tokens) / usage.prompt_seconds, n / (spent - usage.prompt_seconds))
 
     def close(self) -> None:
         """Free the model."""
@@ -126,26 +148,30 @@ class RawLoop(Contender):
         lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_greedy())
         self._n_batch = setting.n_batch
 
-    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+    def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """Nothing but llama_decode and llama_sampler_sample."""
         lib, context, sampler = self.lib, self.context, self._sampler
         lib.llama_memory_clear(self._memory, True)
         whole = (ctypes.c_int32 * len(tokens))(*tokens)
         pointer = ctypes.POINTER(ctypes.c_int32)
-        start = time.perf_counter()
+        clock = time.perf_counter()
         for at in range(0, len(tokens), self._n_batch):
             part = ctypes.cast(ctypes.byref(whole, 4 * at), pointer)
             size = min(self._n_batch, len(tokens) - at)
             lib.llama_decode(context, lib.llama_batch_get_one(part, size))
-        middle = time.perf_counter()
+        prefill = time.perf_counter() - clock
         one = (ctypes.c_int32 * 1)()
         batch = lib.llama_batch_get_one(one, 1)
         decode, sample = lib.llama_decode, lib.llama_sampler_sample
-        for _ in range(n):
-            one[0] = sample(sampler, context, -1)
-            decode(context, batch)
-        end = time.perf_counter()
-        return Speed(len(tokens) / (middle - start), n / (end - middle))
+        spent = 0.0
+        for size in _slices(n):
+            yield
+            clock = time.perf_counter()
+            for _ in range(size):
+                one[0] = sample(sampler, context, -1)
+                decode(context, batch)
+            spent += time.perf_counter() - clock
+        return Speed(len(tokens) / prefill, n / spent)
 
     def close(self) -> None:
         """Free context, sampler and model."""
@@ -172,18 +198,27 @@ class LlamaClass(Contender):
             verbose=False,
         )
 
-    def run(self, prompt: str, tokens: list[int], n: int) -> Speed:
+    def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """The first token is drawn from the prompt's logits; each further one costs an evaluation."""
         self.llama.reset()
-        start = time.perf_counter()
+        clock = time.perf_counter()
         drawn = self.llama.generate(tokens, temp=0.0, repeat_penalty=1.0)
         next(drawn)
-        middle = time.perf_counter()
-        for _ in range(n):
-            next(drawn)
-        end = time.perf_counter()
-        return Speed(len(tokens) / (middle - start), n / (end - middle))
+        prefill = time.perf_counter() - clock
+        spent = 0.0
+        for size in _slices(n):
+            yield
+            clock = time.perf_counter()
+            for _ in range(size):
+                next(drawn)
+            spent += time.perf_counter() - clock
+        return Speed(len(tokens) / prefill, n / spent)
 
     def close(self) -> None:
         """Free the model."""
         self.llama.close()
+
+
+def _slices(n: int) -> Iterator[int]:
+    for at in range(0, n, _SLICE):
+        yield min(_SLICE, n - at)

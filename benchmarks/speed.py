@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from .contenders import Bridge, Contender, LlamaClass, RawLoop, Setting, Speed, text_of
-from .measure import alternate, ratio, spread
+from .contenders import Bridge, Contender, LlamaClass, RawLoop, Run, Setting, text_of
+from .measure import interleave, ratio, spread
 from .report import Report, times
 
 __all__ = ["measure_speed"]
@@ -41,13 +41,12 @@ def measure_speed(
         prompt = text_of(n_prompt, lambda text: len(bridge.llama.tokenize(text)))
         tokens = bridge.llama.tokenize(prompt)
 
-        def runner(contender: Contender) -> Callable[[], Speed]:
+        def runner(contender: Contender) -> Callable[[], Run]:
             return lambda: contender.run(prompt, tokens, n_decode)
 
         runs = {name: runner(contender) for name, contender in contenders.items()}
-        for run in runs.values():
-            run()  # pages in the weights
-        found = alternate(runs, rounds, f"speed, {label}")
+        interleave(runs, 1, f"speed, {label}, warming up")
+        found = interleave(runs, rounds, f"speed, {label}")
         threads = {
             name: c.llama.info.n_threads if isinstance(c, Bridge) else n_threads
             for name, c in contenders.items()

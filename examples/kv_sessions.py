@@ -10,14 +10,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from llama_bridge import (
-    BridgeError,
-    Capability,
-    FallbackWarning,
-    Generation,
-    LlamaBridge,
-    SamplingParams,
-)
+from llama_bridge import BridgeError, Capability, Generation, LlamaBridge, SamplingParams
 
 
 def show(step: str, answer: Generation) -> None:
@@ -43,7 +36,7 @@ def main() -> None:
 def converse(llama: LlamaBridge) -> None:
     if Capability.KV_CONTINUATION not in llama.capabilities:
         print("it lacks kv_continuation: every turn runs fresh, without the turns before it")
-        warnings.simplefilter("ignore", FallbackWarning)  # that was just said
+        warnings.simplefilter("ignore", UserWarning)  # FallbackWarning: that was just said
     show("fresh", llama.generate("Hello! My name is Zanora."))
     show("continue", llama.generate_continue("What is a KV cache?"))
     show("continue", llama.generate_continue("What is my name?"))

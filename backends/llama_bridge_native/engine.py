@@ -46,7 +46,7 @@ class NativeEngine(Engine):
         self._single = lib.llama_batch_get_one(self._token, 1)
         self._n_swa: int = lib.llama_model_n_swa(model)
         self.info = self._describe(file, params)
-        self._chunk = min(params.n_batch, self.info.n_ctx)
+        self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
         if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
             lib.llama_set_abort_callback(
                 context, abort_callback, ctypes.cast(self._flag, ctypes.c_void_p)

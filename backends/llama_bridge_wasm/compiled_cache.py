@@ -11,11 +11,12 @@ import contextlib
 import hashlib
 import logging
 import os
+import platform
 import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["CompiledCache", "default_folder"]
+__all__ = ["CompiledCache", "cache_key", "default_folder"]
 
 _KEEP = 4
 _logger = logging.getLogger("llama_bridge.wasm")
@@ -25,6 +26,23 @@ def default_folder() -> Path:
     """The per-user cache folder of this system."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
     return Path(base).expanduser() / "llama-bridge" / "compiled"
+
+
+def cache_key(code: bytes, *made_with: str) -> str:
+    """A name for what ``code`` compiles to with these versions and settings on this processor."""
+    parts = [hashlib.sha256(code).hexdigest(), *made_with, platform.system(), _processor()]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(("flags", "Features")):
+                    return platform.machine() + line
+    except OSError:
+        pass
+    return platform.machine() + platform.processor()
 
 
 class CompiledCache:

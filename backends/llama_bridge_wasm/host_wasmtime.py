@@ -8,9 +8,7 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
-import platform
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,10 +19,15 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from llama_bridge.errors import BackendUnavailable, BridgeError, ClosedError, EngineError
+from llama_bridge.errors import (
+    BackendUnavailable,
+    ClosedError,
+    EngineError,
+    OutOfMemory,
+)
 
 from .abi import MODEL_PATH
-from .compiled_cache import CompiledCache, default_folder
+from .compiled_cache import CompiledCache, cache_key, default_folder
 from .wasi import World
 
 __all__ = ["WasmtimeGuest", "compiled_module"]
@@ -32,7 +35,7 @@ __all__ = ["WasmtimeGuest", "compiled_module"]
 _logger = logging.getLogger("llama_bridge.wasm")
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _LOG_TAIL = 20
-_CONFIG = "exceptions,simd,relaxed_simd"
+_CONFIG = "exceptions,simd,relaxed_simd,fixed_memory"
 
 _compiling = threading.Lock()
 _modules: dict[str, tuple[wasmtime.Engine, wasmtime.Module]] = {}
@@ -50,7 +53,7 @@ def compiled_module(
         code = path.read_bytes()
     except OSError as error:
         raise BackendUnavailable("wasm", f"{path} cannot be read: {error}") from error
-    key = _cache_key(code)
+    key = cache_key(code, metadata.version("wasmtime"), _CONFIG)
     with _compiling:
         if key not in _modules:
             try:
@@ -71,6 +74,7 @@ def _load_or_compile(
     config.wasm_exceptions = True
     config.wasm_simd = True
     config.wasm_relaxed_simd = True
+    config.memory_may_move = False  # flag() keeps an address
     engine = wasmtime.Engine(config)
     if (cached := cache.find(key)) is not None:
         try:
@@ -80,22 +84,6 @@ def _load_or_compile(
     module = wasmtime.Module(engine, code)
     cache.store(key, module.serialize())
     return engine, module
-
-
-def _cache_key(code: bytes) -> str:
-    parts = [hashlib.sha256(code).hexdigest(), metadata.version("wasmtime"), _CONFIG]
-    return hashlib.sha256("|".join([*parts, platform.system(), _cpu()]).encode()).hexdigest()[:32]
-
-
-def _cpu() -> str:
-    """What distinguishes processors that machine code was made for."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return platform.machine() + line
-    except OSError:
-        pass
-    return platform.machine() + platform.processor()
 
 
 class _Export:
@@ -155,9 +143,11 @@ class WasmtimeGuest:
 
         Raises:
             BackendUnavailable: the module cannot be used here.
-            EngineError: its start failed, for one because the limit leaves no room for it.
+            OutOfMemory: the limit leaves no room even for the module itself.
+            EngineError: its start failed.
         """
         engine, module = compiled_module(wasm, cache)
+        _check_room(module, file, memory_limit)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
         self._log_lines: deque[str] = deque(maxlen=_LOG_TAIL)
         self._dead = ""
@@ -193,6 +183,8 @@ class WasmtimeGuest:
             if isinstance(item, wasmtime.Func)
         }
         self.call("_initialize")
+        # A line costs a call into Python: the hundreds about each load only where somebody listens.
+        self.call("lb_set_log_level", 2 if _logger.isEnabledFor(logging.DEBUG) else 3)
 
     # the Guest protocol
 
@@ -228,7 +220,6 @@ class WasmtimeGuest:
 
     def flag(self, pointer: int) -> Callable[[int], None]:
         self._view(pointer, 4)
-        # The memory never moves: wasmtime reserved all of its 4 GiB of addresses.
         base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
         cell = ctypes.c_int32.from_address(base + pointer)
 
@@ -260,7 +251,7 @@ class WasmtimeGuest:
             raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
         return memoryview(self._memory.get_buffer_ptr(self._store, size, pointer)).cast("B")
 
-    def _died(self, name: str, error: Exception) -> BridgeError:
+    def _died(self, name: str, error: Exception) -> EngineError:
         code = self._world.exit_code
         why = f"it left with status {code}" if code is not None else _words(error)
         words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
@@ -281,6 +272,18 @@ class WasmtimeGuest:
                 level, text = _LOG_LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
             self._log_lines.append(text)
             _logger.log(level, "%s", text)
+
+
+def _check_room(module: wasmtime.Module, file: Path, memory_limit: int) -> None:
+    for export in module.exports:
+        if isinstance(export.type, wasmtime.MemoryType):
+            needed = export.type.limits.min << 16
+            if needed > memory_limit:
+                raise OutOfMemory(
+                    file,
+                    f"llama.wasm alone needs {needed / 2**20:.0f} MiB, but memory_limit is "
+                    f"{memory_limit / 2**20:.0f} MiB",
+                )
 
 
 def _words(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Turn:
 
 
 class Answer:
-    """One generation on its way. Every token whose text was given out is in the ledger at the end."""
+    """One generation on its way. Every token whose text was given out is in the ledger, or owed to it, at the end."""
 
     def __init__(
         self, kv: KvLedger, turn: Turn, params: SamplingParams, stop: Sequence[str]
@@ -44,7 +44,7 @@ class Answer:
         self._engine = kv.engine
         self._turn = turn
         self._params = params
-        self._seed = secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
+        self._seed = _new_seed() if params.seed is None else params.seed
         self._assembler = TextAssembler(stop)
         self._pieces: list[bytes] = []
         self._drawn = 0
@@ -161,3 +161,8 @@ class Answer:
         if rest:
             self._kv.settle(rest)
         return True
+
+
+def _new_seed() -> int:
+    # One below the largest: llama.cpp takes that as "draw one", and would not tell which it was.
+    return int.from_bytes(os.urandom(4)) % (2**32 - 1)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InvalidInput, InvalidModel, ModelNotFound
-from .gguf import GgufHeader, read_gguf
+
+if TYPE_CHECKING:
+    from .gguf import GgufHeader
 
 __all__ = ["DEMO", "ModelFile", "open_model"]
 
 DEMO = "demo"
 """The name of the small chat model that comes with the package."""
-
-_SAMPLE = 512
-_SAMPLES_PER_TENSOR = 3
 
 
 @dataclass(frozen=True)
@@ -55,26 +53,9 @@ class ModelFile:
         Content, never path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
-        template = (self.chat_template or "").encode()
-        return {
-            "architecture": self.header.architecture,
-            "vocabulary": self.header.vocabulary_sha256,
-            "chat_template": hashlib.sha256(template).hexdigest(),
-            "tensors": self.header.tensors_sha256,
-            "weights": self._weights_sha256(),
-            "metadata": self.header.metadata_sha256,
-        }
+        from .fingerprint import fingerprint
 
-    def _weights_sha256(self) -> str:
-        digest = hashlib.sha256()
-        base = self.header.data_offset
-        with self.path.open("rb") as file:
-            for tensor in self.header.tensors:
-                room = max(0, (tensor.n_bytes or _SAMPLE) - _SAMPLE)
-                for i in range(_SAMPLES_PER_TENSOR):
-                    file.seek(base + tensor.offset + room * i // max(1, _SAMPLES_PER_TENSOR - 1))
-                    digest.update(file.read(_SAMPLE))
-        return digest.hexdigest()
+        return fingerprint(self.path, self.header)
 
 
 def open_model(model: str | os.PathLike[str]) -> ModelFile:
@@ -95,6 +76,8 @@ def open_model(model: str | os.PathLike[str]) -> ModelFile:
         found = sorted(p.name for p in path.glob("*.gguf"))[:3]
         hint = f"; it holds {', '.join(found)}" if found else ""
         raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
+    from .gguf import read_gguf  # with what it needs, a tenth of the time that our import takes
+
     try:
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
@@ -104,4 +87,6 @@ def open_model(model: str | os.PathLike[str]) -> ModelFile:
 
 
 def _demo_path() -> Path:
+    from importlib import resources  # pulls in tempfile and zipfile: only for who asks for the demo
+
     return Path(str(resources.files("llama_bridge") / "data" / "demo.gguf"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def save_session(
         session.engine.clear_cancel()
         session.kv.append([])
     tokens = session.kv.tokens
-    created = datetime.now(UTC).isoformat(timespec="seconds")
+    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     manifest = _requirements(session, model)
     manifest["context"]["n_ctx"] = session.engine.info.n_ctx
     manifest |= {

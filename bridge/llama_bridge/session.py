@@ -112,7 +112,8 @@ class Session:
         if info.bos is not None and (info.add_bos or not first):
             bos = self.engine.token_bytes(info.bos, special=True).decode("utf-8", "replace")
             head, own = pieces[0]
-            pieces[0] = (head.removeprefix(bos), own)  # tokenize() adds the one that belongs there
+            if own:
+                pieces[0] = (head.removeprefix(bos), own)  # tokenize() adds the one that belongs there
         return self._tokenize(pieces, add_special=first)
 
     def _next_turn(self, messages: Sequence[Message]) -> list[int]:

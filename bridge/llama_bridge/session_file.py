@@ -15,15 +15,12 @@ threads share the work; the pieces are small enough to be hashed while they are 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 import stat
 import struct
 import threading
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +87,7 @@ def write_session_file(
 def _replacement(path: PathLike) -> Generator[str]:
     """A new file beside ``path`` that takes its place at the end, or leaves no trace."""
     target = str(Path(path).expanduser().resolve())
-    temporary = f"{target}.{secrets.token_hex(6)}.tmp"
+    temporary = f"{target}.{os.urandom(6).hex()}.tmp"
     try:
         if os.path.isdir(target):
             raise IsADirectoryError(None, "a directory; give the path of a file")
@@ -199,6 +196,9 @@ def compare(
 
 def _digest(fd: int, size: int, head: bytes) -> bytes:
     """SHA-256 over the digests of all 1 MiB pieces, and the footer's head."""
+    # Imported with the first file: together they cost every start 5 ms.
+    import hashlib
+    from concurrent.futures import ThreadPoolExecutor
 
     def piece(offset: int) -> bytes:
         return hashlib.sha256(_pread(fd, min(_PIECE, size - offset), offset)).digest()

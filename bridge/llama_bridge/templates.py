@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
+import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -140,7 +140,7 @@ def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> list[tupl
 
 def _key() -> str:
     # Unguessable, so that no message can contain it; no white space, so that no template strips it.
-    return f"@{secrets.token_hex(12)}@"
+    return f"@{os.urandom(12).hex()}@"
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
@@ -149,7 +149,7 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 
 
 def _now(form: str) -> str:
-    return datetime.now().strftime(form)
+    return time.strftime(form)
 
 
 def _raise_exception(message: str) -> None:

@@ -77,7 +77,7 @@ def test_it({fixture}): pass
     result = run(pytester, body)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(
-        ["SKIPPED * able backend has kv_continuation, session_persistence, *"]
+        ["SKIPPED * the able backend has kv_continuation, session_persistence: *"]
     )
 
 
@@ -102,7 +102,9 @@ def test_without(llama): assert llama.generate("raw text").text
 """
     result = run(pytester, body)
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED * on the claims backend lacks chat_template"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED * the claims backend with llama-bridge demo lacks chat_template"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ class TestOtherMemories:
 @pytest.fixture(scope="module")
 def slow(wasm: Path) -> Iterator[WasmEngine]:
     """A model whose prefill of 4,000 tokens takes seconds."""
-    path = cached_model(n_layer=8, n_embd=512, n_ff=2048)
+    path = cached_model(n_layer=8, n_embd=512, n_ff=2048, quantization="q8_0")
     engine = BACKEND.load(open_model(path), ModelParams(n_ctx=4096))
     yield engine
     engine.close()
@@ -230,6 +230,7 @@ class TestCancel:
         assert slow.length == appended + 3
 
     def test_a_cancelled_step_gives_none_and_appends_nothing(self, slow: WasmEngine) -> None:
+        slow.clear_cancel()
         slow.clear()
         slow.decode([5, 6, 7])
         slow.set_sampler(GREEDY, 1, [])

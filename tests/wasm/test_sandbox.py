@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wasmtime
 
 from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import MODEL_PATH
+from llama_bridge_wasm.host_wasmtime import compiled_module
 from llama_bridge_wasm.wasi import MAX_OPEN_FILES, World
 
 from .conftest import MakeGuest, last_error, load
@@ -53,9 +54,7 @@ def test_the_real_path_of_the_model_does_not_open_it(
 
 
 def test_llama_wasm_imports_only_what_the_sandbox_answers(wasm: Path) -> None:
-    config = wasmtime.Config()
-    config.wasm_exceptions = True
-    module = wasmtime.Module(wasmtime.Engine(config), wasm.read_bytes())
+    _, module = compiled_module(wasm)
     world = World(Path("x"), "x", lambda p, n: memoryview(bytearray(n)), lambda line: None)
     imports = {(i.module, i.name) for i in module.imports}
     assert {module for module, _ in imports} == {"wasi_snapshot_preview1"}
@@ -71,7 +70,7 @@ class TestWorld:
         return bytearray(1 << 16)
 
     @pytest.fixture
-    def world(self, memory: bytearray, tmp_path: Path) -> World:
+    def world(self, memory: bytearray, tmp_path: Path) -> Iterator[World]:
         file = tmp_path / "real.gguf"
         file.write_bytes(b"GGUF-and-more")
         (tmp_path / "secret").write_bytes(b"secret")
@@ -82,7 +81,9 @@ class TestWorld:
             return memoryview(memory)[pointer : pointer + size]
 
         self.lines: list[bytes] = []
-        return World(file, "model.gguf", view, self.lines.append)
+        world = World(file, "model.gguf", view, self.lines.append)
+        yield world
+        world.close()
 
     def open(self, world: World, memory: bytearray, path: bytes, **changes: int) -> int:
         memory[100 : 100 + len(path)] = path
@@ -122,7 +123,6 @@ class TestWorld:
         assert results == [0] * MAX_OPEN_FILES + [MFILE] * 3
         world.close()
         assert self.open(world, memory, b"model.gguf") == 0
-        world.close()
 
     def test_pointers_outside_memory_are_faults(self, world: World, memory: bytearray) -> None:
         imports = world.imports()
@@ -135,7 +135,6 @@ class TestWorld:
         assert imports["random_get"](65_530, 100) == FAULT
         assert imports["clock_time_get"](0, 0, -4) == FAULT
         assert world.failure is None
-        world.close()
 
     def test_reading_and_seeking_stay_inside_the_file(
         self, world: World, memory: bytearray

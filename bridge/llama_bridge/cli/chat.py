@@ -17,7 +17,7 @@ from ..generation import Generation, TextStream
 from ..models import DEMO
 from .failures import describe
 from .logs import verbose
-from .options import load, loading_options, sampling_options
+from .options import BEST, load, loading_options, sampling_options
 from .streaming import cost, ending, stream_answer
 from .terminal import Terminal, count, size
 
@@ -29,7 +29,7 @@ _PROMPT = "> "
 @click.command
 @click.argument("model", default=DEMO)
 @click.option("--system", metavar="TEXT", help="System message at the start of the conversation.")
-@loading_options
+@loading_options(BEST)
 @sampling_options
 @verbose
 @click.pass_context
@@ -43,15 +43,15 @@ def chat(context: click.Context, /, model: str, system: str | None, **options: A
     with load(terminal, model, system=system, **options) as llama:
         conversation = _Chat(llama, terminal)
         conversation.greet()
-        for line in _lines(terminal.interactive):
+        for line in _lines(terminal):
             if not conversation.take(line):
                 break
         failed = conversation.failed
     sys.exit(1 if failed and not terminal.interactive else 0)
 
 
-def _lines(interactive: bool) -> Iterator[str]:
-    if not interactive:
+def _lines(terminal: Terminal) -> Iterator[str]:
+    if not terminal.interactive:
         yield from (line.rstrip("\r\n") for line in sys.stdin or ())
         return
     buffer = _line_editor()
@@ -59,10 +59,10 @@ def _lines(interactive: bool) -> Iterator[str]:
         try:
             yield input(_PROMPT)
         except EOFError:
-            print()
+            terminal.write("\n")
             return
         except KeyboardInterrupt:
-            print()
+            terminal.write("\n")
             if not buffer():
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ _INTRODUCTION = (
 @click.command
 @click.option("--name", default=_NAME, show_default=True, help="The name that the model is told.")
 @click.option("--model", default=DEMO, show_default=True, help="A chat model to use instead.")
-@loading_options
+@loading_options("all that are available")
 @as_json
 @verbose
 @click.pass_context
@@ -78,7 +79,7 @@ def demo(
             }
         )
     else:
-        show.end(runs, default_name=name == _NAME)
+        show.end(runs, may_misspell=model == DEMO and name != _NAME)
     sys.exit(0 if ok else 1)
 
 
@@ -102,7 +103,8 @@ def _run(
     error = None
     with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
         try:
-            for step in walk(backend, model, params, name, Path(folder)):
+            walking = walk(backend, model, params, name, Path(folder))
+            while (step := _next(walking, show.terminal, backend)) is not None:
                 steps.append(step)
                 show.step(step)
         except BridgeError as raised:
@@ -115,6 +117,12 @@ def _run(
         "error": error,
         "steps": [step.record() for step in steps],
     }
+
+
+def _next(walking: Iterator[Step], terminal: Terminal, backend: Backend) -> Step | None:
+    # The very first load on wasm compiles for seconds, and a model of gigabytes takes its time too.
+    with terminal.waiting(f"{backend.name} is working"):
+        return next(walking, None)
 
 
 class _Transcript:
@@ -147,7 +155,8 @@ class _Transcript:
             told.append(_cost(step), "dim")
         else:
             told.append(plain(step.note), "yellow" if step.refused else "")
-            told.append(f", {duration(step.seconds)}", "dim")
+            if not step.refused:
+                told.append(f", {duration(step.seconds)}", "dim")
         for check in step.failed:
             told.append(f"\nwrong: {plain(_tell(check))}", "bold red")
         mark = Text("")
@@ -166,24 +175,28 @@ class _Transcript:
     def broken(self, message: str) -> None:
         self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
 
-    def end(self, runs: list[dict[str, Any]], *, default_name: bool) -> None:
+    def end(self, runs: list[dict[str, Any]], *, may_misspell: bool) -> None:
         line = self.terminal.line
         wrong = [run["backend"] for run in runs if not run["ok"]]
         n_checks = sum(len(step["checks"]) for run in runs for step in run["steps"])
         line()
         if wrong:
             line(f"Not all of that was right: see {', '.join(wrong)} above.", "bold red")
-            if not default_name:
+            if may_misspell:
                 line("The demo model is tiny and misspells some names: try one that is shorter.")
-            line("Next: llama-bridge doctor    what works here, and what to do about the rest")
+            line("Next:")
+            self.terminal.rows({"  llama-bridge doctor": "what works here, and what to do"})
             return
         names = ", ".join(run["backend"] for run in runs)
         line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
-        line(
-            "Next: llama-bridge chat                talk to it; /save and /load keep what was said"
+        line("Next:")
+        self.terminal.rows(
+            {
+                "  llama-bridge chat": "talk to it; /save and /load keep the conversation",
+                "  llama-bridge chat MODEL.gguf": "the same with a model of yours",
+                "  llama-bridge demo --name NAME": "with any name you like",
+            }
         )
-        line("      llama-bridge chat MODEL.gguf     the same with a model of yours")
-        line("      llama-bridge demo --name NAME    any name you like")
 
 
 class _Silent(_Transcript):

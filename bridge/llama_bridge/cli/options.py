@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, TypeVar
 
 import click
@@ -14,22 +15,25 @@ from ..params import ModelParams, SamplingParams
 from ..registry import AUTO, ENVIRONMENT
 from .terminal import Terminal
 
-__all__ = ["as_json", "load", "loading_options", "make_params", "sampling_options"]
+__all__ = ["BEST", "as_json", "load", "loading_options", "make_params", "sampling_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def loading_options(command: F) -> F:
-    """``--backend``, ``--n-ctx`` and ``--threads``."""
-    for option in (
+BEST = f"${ENVIRONMENT}, else the best available"
+
+
+def loading_options(default: str) -> Callable[[F], F]:
+    """``--backend``, ``--n-ctx`` and ``--threads``; says which backend is taken by default."""
+    options = (
         click.option(
             "--threads",
             type=int,
             metavar="N",
             default=0,
-            help="Compute threads. Default: all cores.",
+            help="Compute threads. Default: all cores, one for a tiny model.",
         ),
         click.option(
             "--n-ctx",
@@ -42,16 +46,15 @@ def loading_options(command: F) -> F:
             "--backend",
             metavar="NAME",
             default=AUTO,
-            help=f"One that doctor lists. Default: ${ENVIRONMENT}, else the best available.",
+            help=f"One that doctor lists. Default: {default}.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
+    return lambda command: reduce(lambda made, option: option(made), options, command)
 
 
 def sampling_options(command: F) -> F:
     """``--temperature``, ``--seed`` and ``--max-tokens``."""
-    for option in (
+    options = (
         click.option(
             "--max-tokens",
             type=int,
@@ -67,9 +70,8 @@ def sampling_options(command: F) -> F:
             metavar="T",
             help="0 is greedy. Default: 0 for the demo model, else 0.8.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
+    return reduce(lambda made, option: option(made), options, command)
 
 
 def make_params(n_ctx: int, threads: int) -> ModelParams:

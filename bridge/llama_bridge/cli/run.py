@@ -16,7 +16,7 @@ from ..generation import Generation, TextStream
 from ..models import DEMO
 from ..persistence import SessionInfo
 from .logs import verbose
-from .options import as_json, load, loading_options, sampling_options
+from .options import BEST, as_json, load, loading_options, sampling_options
 from .streaming import ending, stream_answer
 from .terminal import Terminal
 
@@ -35,7 +35,7 @@ _INTERRUPTED = 130
 )
 @click.option("--system", metavar="TEXT", help="System message, where a conversation starts.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
-@loading_options
+@loading_options(BEST)
 @sampling_options
 @as_json
 @verbose

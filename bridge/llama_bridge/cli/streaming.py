@@ -91,7 +91,9 @@ def cost(usage: Usage) -> str:
     parts = [f"{usage.cached_tokens:,} cached + {count(usage.evaluated_tokens, 'evaluated token')}"]
     parts.append(f"{usage.completion_tokens:,} generated")
     if usage.tokens_per_second:
-        parts.append(f"{usage.tokens_per_second:,.0f} tokens/s")
+        parts.append(
+            f"{usage.tokens_per_second:,.{0 if usage.tokens_per_second > 9 else 1}f} tokens/s"
+        )
     return " · ".join(parts)
 
 

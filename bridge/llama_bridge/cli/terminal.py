@@ -69,7 +69,7 @@ class Terminal:
         with self.out.capture() as captured:
             self.out.print(table)
         text = captured.get()
-        if not self.out.is_terminal:  # no padding in a pipe
+        if not self.out.is_terminal or self.out.is_dumb_terminal:  # no padding in a pipe
             text = "".join(line.rstrip() + "\n" for line in text.splitlines())
         self._put(text)
 

@@ -188,8 +188,11 @@ def llama(request: pytest.FixtureRequest, _llama_model: SharedModel) -> Iterator
         bridge = _llama_model.take()
     except (BackendUnavailable, ModelError) as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
-    who = f"{bridge.model.name} on the {bridge.backend} backend"
-    for marker in (REQUIRES, LACKS):
+    backend = f"the {bridge.backend} backend"
+    with_model = (
+        f"{backend} with {bridge.model.name}"  # what it lacks with any model was skipped already
+    )
+    for marker, who in ((REQUIRES, with_model), (LACKS, backend)):
         reason = reason_to_skip(request.node, marker, bridge.capabilities, who)
         if reason is not None:
             pytest.skip(reason)

@@ -1,0 +1,201 @@
+"""A chat window that never freezes: python examples/desktop_chat.py [MODEL] [--backend native|wasm]
+
+What takes time is done by one worker thread: the window gives it jobs, and it sends back events, which
+are functions that the window runs. Text that arrives is an event; so is the status that a job ends with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import tkinter as tk
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from tkinter import filedialog, ttk
+
+from llama_bridge import Capability, LlamaBridge
+
+Job = Callable[[], str]
+GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
+LACKS = {
+    FILES: "nothing can be saved or opened: it lacks session_persistence",
+    Capability.KV_CONTINUATION: "every question stands alone: it lacks kv_continuation",
+}
+DESK, DIM, LINE, QUIET = "#f3f4f6", "#a3a9b2", "#c9ced6", "#5c6570"
+COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
+
+
+class ChatWindow:
+    """A window around a bridge without a model; it loads ``model`` when it is open."""
+
+    def __init__(self, root: tk.Tk, llama: LlamaBridge, model: str) -> None:
+        self.root, self.llama, self.able = root, llama, Capability(0)
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.events: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self.stopping = threading.Event()
+        self.worker = threading.Thread(target=self.work, daemon=True)
+        self.worker.start()
+        self.build()
+        self.submit("Loading the model…", partial(self.load, model))
+        self.poll()
+
+    def work(self) -> None:
+        """The worker: one job after another; whatever goes wrong belongs in the window."""
+        while job := self.jobs.get():
+            try:
+                self.events.put(partial(self.show, job()))
+            except Exception as error:
+                self.events.put(partial(self.failed, error))
+        self.llama.close()
+
+    def load(self, model: str) -> str:
+        self.llama.init_generate_model(model)
+        self.able = self.llama.capabilities
+        about = f"{self.llama.model.name} on the {self.llama.backend} backend"
+        lacks = [words for flag, words in LACKS.items() if flag not in self.able]
+        self.events.put(partial(self.about.configure, text="\n".join([about, *lacks])))
+        return "Ready"
+
+    def answer(self, prompt: str) -> str:
+        goes_on = Capability.KV_CONTINUATION in self.able and self.llama.session.active
+        start = self.llama.generate_continue_stream if goes_on else self.llama.generate_stream
+        stream = start(prompt)
+        if self.stopping.is_set():  # pressed before there was anything to cancel
+            self.llama.cancel()
+        for text in stream:
+            self.events.put(partial(self.write, text))
+        end, usage = stream.result, stream.result.usage
+        read = f"{usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated tokens"
+        speed = f"{usage.completion_tokens} new at {usage.tokens_per_second:,.0f} tokens/s"
+        return f"{end.mode.value.title()} ({end.finish_reason}): {read}, {speed}"
+
+    def reset(self) -> str:
+        self.llama.session_reset()
+        self.events.put(self.redraw)
+        return "A new conversation"
+
+    def save(self, path: str) -> str:
+        info = self.llama.session_save(path)
+        return f"Saved {info.n_tokens} tokens, {info.n_bytes:,} bytes, to {info.path.name}"
+
+    def open(self, path: str) -> str:
+        info = self.llama.session_load(path)
+        self.events.put(self.redraw)
+        return f"Opened {info.n_tokens} tokens from {info.path.name}"
+
+    def poll(self) -> None:
+        """The window: runs what the worker sent; gone only when the worker is."""
+        for _ in range(self.events.qsize()):
+            self.events.get()()
+        if self.root.state() != "withdrawn" or self.worker.is_alive():
+            self.root.after(15, self.poll)
+        else:
+            self.root.destroy()
+
+    def submit(self, status: str, job: Job) -> None:
+        self.stopping.clear()
+        self.show(status, busy=True)
+        self.jobs.put(job)
+
+    def send(self) -> None:
+        prompt = self.entry.get().strip()
+        if prompt and GENERATE in self.able and not self.busy:
+            self.entry.delete(0, "end")
+            self.write_turn("You", prompt)
+            self.write_turn("Model", "")
+            self.submit("Answering…  Esc stops", partial(self.answer, prompt))
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.llama.cancel()
+
+    def ask(self, dialog: Callable[[], str], job: Callable[[str], str]) -> None:
+        if path := dialog():
+            self.submit("One moment…", partial(job, path))
+
+    def failed(self, error: Exception) -> None:
+        self.write_turn("Error", f"{type(error).__name__}: {error}")
+        self.show("That did not work")
+
+    def show(self, status: str, *, busy: bool = False) -> None:
+        self.busy, self.status["text"] = busy, status
+        for button, needs in self.buttons:
+            usable = needs in self.able and busy == (needs is CANCEL)
+            button.state(["!disabled" if usable else "disabled"])
+
+    def redraw(self) -> None:
+        self.paper["state"] = "normal"
+        self.paper.delete("1.0", "end")
+        for message in self.llama.session.messages:
+            self.write_turn("You" if message["role"] == "user" else "Model", message["content"])
+
+    def write_turn(self, who: str, text: str) -> None:
+        self.write(f"\n{who}\n", who)
+        self.write(text)
+
+    def write(self, text: str, tag: str = "") -> None:
+        follow = self.paper.yview()[1] > 0.999  # who scrolled up to read is left in peace
+        self.paper["state"] = "normal"
+        self.paper.insert("end", text, tag)
+        self.paper["state"] = "disabled"
+        if follow:
+            self.paper.see("end")
+
+    def close(self) -> None:
+        self.root.withdraw()
+        self.stop()
+        self.jobs.put(None)
+
+    def build(self) -> None:
+        root, style = self.root, ttk.Style()
+        style.theme_use("clam")
+        style.configure(".", background=DESK, bordercolor=LINE, troughcolor=DESK)
+        style.map("TButton", background=[("disabled", DESK)], foreground=[("disabled", DIM)])
+        for font in ("TkDefaultFont", "TkTextFont", "TkHeadingFont"):
+            root.tk.call("font", "configure", font, "-size", 11)
+        root.geometry("720x520")
+        root.configure(background=DESK, padx=12, pady=12)
+        bar, line, scroll = ttk.Frame(root), ttk.Frame(root), ttk.Scrollbar(root)
+        self.about, self.status = (ttk.Label(root, foreground=QUIET) for _ in range(2))
+        self.paper = tk.Text(root, wrap="word", font="TkTextFont", relief="flat", padx=14)
+        self.paper["yscrollcommand"], scroll["command"] = scroll.set, self.paper.yview
+        for who, colour in COLOURS.items():
+            self.paper.tag_configure(who, foreground=colour, font="TkHeadingFont", spacing1=12)
+        bar.pack(fill="x")
+        self.about.pack(fill="x", pady=8)
+        self.status.pack(side="bottom", fill="x")
+        line.pack(side="bottom", fill="x", pady=8)
+        scroll.pack(side="right", fill="y")
+        self.paper.pack(fill="both", expand=True)
+        self.entry = ttk.Entry(line, font="TkTextFont")
+        self.entry.pack(side="left", fill="x", expand=True, ipady=4)
+        self.buttons: list[tuple[ttk.Button, Capability]] = []
+        for name, needs, frame, command in (
+            ("New", GENERATE, bar, lambda: self.submit("Forgetting…", self.reset)),
+            ("Open…", FILES, bar, partial(self.ask, filedialog.askopenfilename, self.open)),
+            ("Save…", FILES, bar, partial(self.ask, filedialog.asksaveasfilename, self.save)),
+            ("Send", GENERATE, line, self.send),
+            ("Stop", CANCEL, line, self.stop),
+        ):
+            button = ttk.Button(frame, text=name, command=command)
+            button.pack(side="left", padx=(6 * (frame is line), 6 * (frame is bar)))
+            self.buttons.append((button, needs))
+        root.bind("<Return>", lambda _: self.send())
+        root.bind("<Escape>", lambda _: self.stop())
+        root.protocol("WM_DELETE_WINDOW", self.close)
+        self.entry.focus_set()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A chat window.")
+    parser.add_argument("model", nargs="?", default="demo", help="path of a GGUF, or demo")
+    parser.add_argument("--backend", default="auto", help="auto, native or wasm")
+    args = parser.parse_args()
+    root = tk.Tk(className="llama-bridge")
+    ChatWindow(root, LlamaBridge(backend=args.backend), args.model)
+    root.mainloop()
+
+
+if __name__ == "__main__":
+    main()

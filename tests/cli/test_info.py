@@ -1,0 +1,158 @@
+"""``llama-bridge info`` and ``session info``: what is in a file, told without an engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_bridge import LlamaBridge
+from llama_bridge.cli.info import kv_bytes_per_token
+from llama_bridge.gguf import ArrayRef, GgufHeader, Value
+from llama_bridge.models import open_model
+from llama_bridge.testing import FakeLlama
+from tests.cli.conftest import SECONDS, Run
+from tools.random_model import TINY, write_model
+
+
+def test_the_demo_model(run: Run) -> None:
+    facts = json.loads(run("info", "demo", "--json").stdout)
+    header = open_model("demo").header
+    assert facts["name"] == "llama-bridge demo"
+    assert facts["architecture"] == "llama"
+    assert facts["parameters"] == header.n_parameters > 1_000_000
+    assert facts["chat_template"] is True
+    assert facts["context_length"] == 1024
+    assert sum(facts["quantisation"].values()) == pytest.approx(1)
+    shown = run("info", "demo").stdout
+    assert f"{facts['parameters']:,}" in shown
+    assert "yes: a prompt is a user turn" in shown
+
+
+def test_it_loads_no_engine() -> None:
+    code = (
+        "import sys; from llama_bridge.cli.app import app; app(['info', 'demo'], standalone_mode=False)\n"
+        "assert not {'llama_cpp', 'wasmtime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=SECONDS, check=True, capture_output=True)
+
+
+@pytest.mark.requires_capability("session_persistence")
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"architecture": "llama", "n_head_kv": 2, "n_layer": 3},
+        {"architecture": "qwen2", "tied": True},
+    ],
+    ids=["grouped heads", "qwen2"],
+)
+def test_kv_bytes_per_token_are_those_that_a_longer_session_takes(
+    llama_backend: str, tmp_path: Path, form: dict[str, Any]
+) -> None:
+    model = tmp_path / "model.gguf"
+    parameters: dict[str, Any] = TINY | {"n_head": 4} | form
+    write_model(model, **parameters)
+    sizes = []
+    with LlamaBridge(model, backend=llama_backend) as llama:
+        for words in (10, 110):
+            llama.generate("word " * words, chat=False)
+            info = llama.session_save(tmp_path / "s")
+            manifest = json.loads(_manifest(tmp_path / "s"))
+            assert manifest["n_tokens"] == info.n_tokens
+            sizes.append((info.n_tokens, info.n_bytes - len(_manifest(tmp_path / "s"))))
+    (few, small), (many, large) = sizes
+    counted = kv_bytes_per_token(open_model(model).header)
+    assert counted is not None
+    # Beside the cells llama.cpp stores a position and a sequence for each token, the ledger its id.
+    assert 0 <= (large - small) / (many - few) - counted <= 32
+
+
+def _manifest(path: Path) -> bytes:
+    data = path.read_bytes()
+    size = int.from_bytes(data[-40:-32], "little")
+    return data[-64 - size : -64]
+
+
+def _header(arch: str, **values: Value) -> GgufHeader:
+    metadata = {f"{arch}.{key.replace('__', '.')}": value for key, value in values.items()}
+    metadata["general.architecture"] = arch
+    return GgufHeader(3, metadata, (), 0, 0, "", "", "")
+
+
+@pytest.mark.parametrize(
+    ("arch", "values", "expected"),
+    [
+        (
+            "llama",
+            {"block_count": 2, "embedding_length": 64, "attention__head_count": 4},
+            2 * 2 * 64 * 2,
+        ),
+        (
+            "gemma3",
+            {"block_count": 3, "embedding_length": 64, "attention__head_count": 4}
+            | {"attention__head_count_kv": 1, "attention__key_length": 256}
+            | {"attention__value_length": 128},
+            3 * (256 + 128) * 2,
+        ),
+        (
+            "lfm2",
+            {"block_count": 4, "embedding_length": 64, "attention__head_count": 4}
+            | {"attention__head_count_kv": [0, 2, 0, 2]},
+            4 * (16 + 16) * 2,
+        ),
+        ("mamba", {"block_count": 4, "embedding_length": 64}, None),
+        (
+            "deepseek2",
+            {"block_count": 2, "embedding_length": 64, "attention__head_count": 4}
+            | {"attention__kv_lora_rank": 32},
+            None,
+        ),
+        ("llama", {}, None),
+        ("llama", {"block_count": 2, "attention__head_count": 0}, None),
+        ("llama", {"block_count": 2, "attention__head_count": ArrayRef(4, 100, 0, 400)}, None),
+        ("llama", {"block_count": 2, "attention__head_count": "four"}, None),
+    ],
+)
+def test_kv_bytes_per_token_of_other_shapes(
+    arch: str, values: dict[str, Value], expected: int | None
+) -> None:
+    assert kv_bytes_per_token(_header(arch, **values)) == expected
+
+
+def test_a_saved_session(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "talk.session"
+    with FakeLlama("Nice to meet you.\nReally.") as llama:
+        for i in range(5):
+            llama.generate_continue(f"question {i}")
+        info = llama.session_save(file)
+    shown = run("session", "info", file).stdout
+    assert f"{info.n_tokens:,} of a context of 65536" in shown
+    assert info.created in shown
+    assert "fake (fake)" in shown
+    assert "... 4 earlier messages" in shown
+    assert "user: question 4\nassistant: Nice to meet you. Really.\n" in shown
+    assert "question 1" not in shown
+    record = json.loads(run("session", "info", file, "--json").stdout)
+    assert record["n_tokens"] == info.n_tokens
+    assert record["n_bytes"] == info.n_bytes == file.stat().st_size
+    assert len(record["messages"]) == 10
+    assert record["model"]["weights"]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.999])
+def test_a_damaged_session_is_refused(run: Run, tmp_path: Path, at: float) -> None:
+    file = tmp_path / "talk.session"
+    with FakeLlama() as llama:
+        llama.generate("hello")
+        llama.session_save(file)
+    data = bytearray(file.read_bytes())
+    data[int(at * len(data))] ^= 1
+    file.write_bytes(data)
+    result = run("session", "info", file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {file}: ")
+    assert result.stdout == ""

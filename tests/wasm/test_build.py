@@ -1,0 +1,79 @@
+"""The build of llama.wasm, as far as it can be tried without compiling for minutes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*args: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})}
+    command = [sys.executable, str(ROOT / "wasm" / "build.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_a_source_with_another_digest_is_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "llama_cpp_python.tar.gz"
+    wrong.write_bytes(b"something else")
+    output = tmp_path / "llama.wasm"
+    result = run("--sdist", str(wrong), "--output", str(output), cache=tmp_path)
+    assert result.returncode == 1
+    assert "sha256 is" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not output.exists()
+    assert (tmp_path / "llama-bridge" / "wasm" / "build.log").is_file()
+    assert not list((tmp_path / "llama-bridge" / "wasm").glob("build-*"))
+
+
+def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    result = run("--output", str(tmp_path / "x.wasm"), cache=tmp_path / "file")
+    assert result.returncode == 1
+    assert "set XDG_CACHE_HOME" in result.stderr
+
+
+def test_the_description_fits_the_file_and_names_no_place_of_this_machine(wasm: Path) -> None:
+    text = wasm.with_name("llama.wasm.json").read_text(encoding="utf-8")
+    description = json.loads(text)
+    assert description["sha256"] == hashlib.sha256(wasm.read_bytes()).hexdigest()
+    assert str(ROOT) not in text
+    assert str(Path.home()) not in text
+    assert {"llama_cpp_commit", "source", "toolchain", "settings", "files"} <= set(description)
+
+
+def test_llama_wasm_holds_no_path_of_this_machine(wasm: Path) -> None:
+    data = wasm.read_bytes()
+    for place in (str(ROOT), str(Path.home() / ".cache"), "site-packages", "/tmp/"):
+        assert place.encode() not in data
+    assert b"llama.cpp/ggml/src" in data, "assertions still say where they stand"
+
+
+def test_a_second_build_only_copies(wasm: Path, tmp_path: Path) -> None:
+    plan = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import build; print(build.cache_folder() / build.digest_of(build.describe_inputs()))",
+        ],
+        cwd=ROOT / "wasm",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if not Path(plan.stdout.strip(), "llama.wasm.json").is_file():
+        pytest.skip("llama.wasm was not built from these sources by this user")
+    result = run("--output", str(tmp_path / "copy.wasm"))
+    assert result.returncode == 0
+    assert "compiling" not in result.stdout
+    description = json.loads((tmp_path / "copy.wasm.json").read_text(encoding="utf-8"))
+    assert (
+        description["sha256"] == hashlib.sha256((tmp_path / "copy.wasm").read_bytes()).hexdigest()
+    )
