@@ -135,6 +135,7 @@ class RawLoop(Contender):
         self.lib: Any = lib
         model_options = lib.llama_model_default_params()
         model_options.n_gpu_layers = 0
+        model_options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
         self._model = lib.llama_model_load_from_file(os.fsencode(setting.model), model_options)
         options = lib.llama_context_default_params()
         options.n_ctx = setting.n_ctx

@@ -1,7 +1,6 @@
 """A chat window that never freezes: python examples/desktop_chat.py [MODEL] [--backend native|wasm]
 
-What takes time is done by one worker thread: the window gives it jobs, and it sends back events, which
-are functions that the window runs. Text that arrives is an event; so is the status that a job ends with.
+What takes time is done by a worker thread: it takes jobs, and sends events for the window to run.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from tkinter import filedialog, ttk
 
 from llama_bridge import Capability, LlamaBridge
 
-Job = Callable[[], str]
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
 LACKS = {
     FILES: "nothing can be saved or opened: it lacks session_persistence",
@@ -31,7 +29,7 @@ class ChatWindow:
 
     def __init__(self, root: tk.Tk, llama: LlamaBridge, model: str) -> None:
         self.root, self.llama, self.able = root, llama, Capability(0)
-        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.jobs: SimpleQueue[Callable[[], str] | None] = SimpleQueue()
         self.events: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.stopping = threading.Event()
         self.worker = threading.Thread(target=self.work, daemon=True)
@@ -93,7 +91,7 @@ class ChatWindow:
         else:
             self.root.destroy()
 
-    def submit(self, status: str, job: Job) -> None:
+    def submit(self, status: str, job: Callable[[], str]) -> None:
         self.stopping.clear()
         self.show(status, busy=True)
         self.jobs.put(job)
@@ -158,7 +156,7 @@ class ChatWindow:
         root.configure(background=DESK, padx=12, pady=12)
         bar, line, scroll = ttk.Frame(root), ttk.Frame(root), ttk.Scrollbar(root)
         self.about, self.status = (ttk.Label(root, foreground=QUIET) for _ in range(2))
-        self.paper = tk.Text(root, wrap="word", font="TkTextFont", relief="flat", padx=14)
+        self.paper = tk.Text(root, wrap="word", font="TkTextFont", relief="flat", padx=14, pady=8)
         self.paper["yscrollcommand"], scroll["command"] = scroll.set, self.paper.yview
         for who, colour in COLOURS.items():
             self.paper.tag_configure(who, foreground=colour, font="TkHeadingFont", spacing1=12)

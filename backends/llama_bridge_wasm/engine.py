@@ -43,7 +43,7 @@ class WasmEngine(Engine):
     def __init__(
         self, guest: Guest, buffer: Buffer, path: str, capabilities: Capability, info: EngineInfo
     ) -> None:
-        self._guest = guest
+        self.guest = guest
         self._path = path
         self.capabilities = capabilities
         self.info = info
@@ -88,12 +88,12 @@ class WasmEngine(Engine):
         capacity = len(data) + 16
         while True:
             pointer = self._buffer.reserve(len(data) + 3 + 4 * capacity)
-            self._guest.write(pointer, data)
+            self.guest.write(pointer, data)
             out = pointer + (len(data) + 3 & ~3)
             flags = (int(add_special), int(parse_special))
             n = self._call("lb_tokenize", pointer, len(data), *flags, out, capacity)
             if n <= capacity:
-                return list(struct.unpack(f"<{n}i", self._guest.read(out, 4 * n)))
+                return list(struct.unpack(f"<{n}i", self.guest.read(out, 4 * n)))
             capacity = n
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
@@ -106,7 +106,7 @@ class WasmEngine(Engine):
             if n <= capacity:
                 break
             capacity = n
-        piece = bytes(self._guest.read(pointer, n))
+        piece = bytes(self.guest.read(pointer, n))
         if not special:
             self._pieces[token] = piece
         return piece
@@ -124,7 +124,7 @@ class WasmEngine(Engine):
         for start in range(0, len(tokens), self._chunk):
             chunk = tokens[start : start + self._chunk]
             pointer = self._buffer.put(struct.pack(f"<{len(chunk)}i", *chunk))
-            status = self._guest.call("lb_decode", pointer, len(chunk))
+            status = self.guest.call("lb_decode", pointer, len(chunk))
             if status == Status.CANCELLED:
                 return self.length - before
             self._check(status)
@@ -159,17 +159,17 @@ class WasmEngine(Engine):
     def step(self, token: int) -> int | None:
         if token < 0:
             raise InvalidInput(f"token={token}: token ids are not negative")
-        drawn = self._guest.call("lb_step", token)
+        drawn = self.guest.call("lb_step", token)
         if drawn == Status.CANCELLED:
             return None
         return self._check(drawn)
 
     def logits(self) -> memoryview[float]:
-        pointer = as_pointer(self._guest.call("lb_logits"))
+        pointer = as_pointer(self.guest.call("lb_logits"))
         if pointer == 0:
             raise EngineError("there are no logits: decode at least one token first")
         # A copy: a view would dangle once the guest is closed.
-        copy = memoryview(self._guest.read(pointer, 4 * self.info.n_vocab))
+        copy = memoryview(self.guest.read(pointer, 4 * self.info.n_vocab))
         return copy.cast("f")
 
     # cancelling
@@ -187,18 +187,18 @@ class WasmEngine(Engine):
         return self._cancelled
 
     def close(self) -> None:
-        self._guest.close()
+        self.guest.close()
 
     # inside
 
     def _call(self, name: str, *args: int) -> int:
-        return self._check(self._guest.call(name, *args))
+        return self._check(self.guest.call(name, *args))
 
     def _check(self, result: int) -> int:
         """The result of a call, if it is no status."""
         if result >= 0:
             return result
-        message = last_error(self._guest)
+        message = last_error(self.guest)
         if result == Status.BAD_ARGUMENT:
             raise InvalidInput(message)
         if result == Status.CONTEXT_FULL:

@@ -81,7 +81,7 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
     assert result.stdout == ""
     installed = run(clean, "pip", "list", "--format", "json").stdout
     packages = {entry["name"].lower() for entry in json.loads(installed)}
-    assert packages - {"pip", "setuptools"} == {"llama-bridge", "jinja2", "markupsafe", "wasmtime"}
+    assert packages - {"pip", "setuptools"} == {"llama-bridge", "jinja2", "markupsafe", "wasmtime", "xxhash"}
 
 
 def test_the_demo_runs_on_wasm_without_compiler_and_native_extra(

@@ -53,7 +53,7 @@ def test_whatever_does_not_fit_ends_in_the_same_error(wasm: Path, demo: ModelFil
             outcomes.append(False)
         else:
             outcomes.append(True)
-            assert engine._guest.memory_size <= limit * MIB
+            assert engine.guest.memory_size <= limit * MIB
             engine.close()
     assert outcomes == sorted(outcomes), "more memory never makes it fail"
     assert outcomes[0] is False
@@ -63,7 +63,7 @@ def test_whatever_does_not_fit_ends_in_the_same_error(wasm: Path, demo: ModelFil
 def test_weights_are_held_once(wasm: Path) -> None:
     path = cached_model(n_layer=8, n_embd=512, n_ff=2048)
     engine = BACKEND.load(open_model(path), ModelParams(n_ctx=256))
-    used = engine._guest.memory_size
+    used = engine.guest.memory_size
     engine.close()
     assert used < path.stat().st_size + 60 * MIB
 

@@ -28,7 +28,7 @@ def test_a_trap_becomes_an_engine_error_and_a_new_engine_works(
     own_engine: WasmEngine, demo: ModelFile
 ) -> None:
     with pytest.raises(EngineError, match="stopped in lb_tokenize: wasm trap: out of bounds"):
-        own_engine._guest.call("lb_tokenize", -8, 4, 0, 0, 0, 0)
+        own_engine.guest.call("lb_tokenize", -8, 4, 0, 0, 0, 0)
     for work in (lambda: own_engine.length, lambda: own_engine.decode([1]), own_engine.clear):
         with pytest.raises(EngineError, match="Load the model again"):
             work()
@@ -52,9 +52,13 @@ def test_use_after_close_is_a_closed_error_and_closing_twice_is_silent(
 
 
 def test_cancelling_while_another_thread_closes_is_safe(wasm: Path, demo: ModelFile) -> None:
+    def cancel_often(engine: WasmEngine) -> None:
+        for _ in range(2000):
+            engine.cancel()
+
     for _ in range(10):
         engine = BACKEND.load(demo, ModelParams(n_ctx=256))
-        thread = threading.Thread(target=lambda e=engine: [e.cancel() for _ in range(2000)])
+        thread = threading.Thread(target=cancel_often, args=[engine])
         thread.start()
         engine.close()
         thread.join()

@@ -1,0 +1,349 @@
+"""examples/desktop_chat.py, driven on a virtual screen: real backends for the flow, the fake for trouble."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+import tkinter as tk
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tkinter import filedialog
+from types import ModuleType
+
+import pytest
+
+from llama_bridge import Backend, ClosedError, LlamaBridge, SamplingParams
+from llama_bridge.testing import FakeAnswer, FakeBackend
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "desktop_chat.py"
+GREEDY = SamplingParams(temperature=0, max_tokens=64)
+SLOW = FakeAnswer("a slow answer", token_seconds=60)
+
+
+@pytest.fixture(scope="module")
+def example(screen: None) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("desktop_chat", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Driver:
+    """Hands and eyes: presses, types, reads, and waits without stopping the window."""
+
+    def __init__(self, example: ModuleType, backend: str | Backend, model: str = "demo") -> None:
+        self.root = tk.Tk()
+        self.tracebacks: list[BaseException] = []
+        self.root.report_callback_exception = lambda _, error, __: self.tracebacks.append(error)
+        self.llama = LlamaBridge(backend=backend, sampling=GREEDY)
+        self.window = example.ChatWindow(self.root, self.llama, model)
+
+    def until(self, condition: Callable[[], bool], patience: float = 30) -> None:
+        end = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < end, f"still {self.status!r}:\n{self.text}"
+            self.root.update()
+            time.sleep(0.002)
+        self.root.update()
+
+    def button(self, name: str) -> tk.Misc:
+        return next(b for b, _ in self.window.buttons if b["text"].startswith(name))
+
+    def enabled(self, name: str) -> bool:
+        return bool(self.button(name).instate(["!disabled"]))
+
+    def press(self, name: str) -> None:
+        self.button(name).invoke()
+
+    def press_and_wait(self, name: str) -> None:
+        self.press(name)
+        self.idle()
+
+    def idle(self) -> None:
+        self.until(lambda: not self.window.busy)
+
+    def ask(self, prompt: str) -> None:
+        self.window.entry.insert(0, prompt)
+        self.press("Send")
+
+    def ask_and_wait(self, prompt: str) -> None:
+        self.ask(prompt)
+        self.idle()
+
+    def key(self, name: str) -> None:
+        self.window.entry.focus_force()
+        self.root.update()
+        self.window.entry.event_generate(name)
+
+    @property
+    def text(self) -> str:
+        return str(self.window.paper.get("1.0", "end")).strip()
+
+    @property
+    def status(self) -> str:
+        return str(self.window.status["text"])
+
+    def close(self) -> None:
+        if self.window.worker.is_alive():
+            self.root.tk.call(self.root.protocol("WM_DELETE_WINDOW"))
+        end = time.monotonic() + 30
+        while self.window.worker.is_alive() and time.monotonic() < end:
+            self.root.update()
+            time.sleep(0.002)
+        if self.gone:
+            return
+        self.until(lambda: self.gone, 5)
+
+    @property
+    def gone(self) -> bool:
+        try:
+            return not self.root.winfo_exists()
+        except tk.TclError:
+            return True
+
+
+OpenWindow = Callable[..., Driver]
+
+
+@pytest.fixture
+def open_window(example: ModuleType) -> Iterator[OpenWindow]:
+    drivers: list[Driver] = []
+
+    def open_it(backend: str | Backend, model: str = "demo") -> Driver:
+        drivers.append(Driver(example, backend, model))
+        drivers[-1].idle()
+        return drivers[-1]
+
+    yield open_it
+    for driver in drivers:
+        driver.close()
+        assert driver.tracebacks == []
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    monkeypatch.setattr(filedialog, "asksaveasfilename", lambda: str(path))
+    monkeypatch.setattr(filedialog, "askopenfilename", lambda: str(path))
+
+
+def test_it_is_short() -> None:
+    assert len(SCRIPT.read_text().splitlines()) < 200
+
+
+def test_a_conversation_on_every_backend(open_window: OpenWindow, llama_backend: str) -> None:
+    driver = open_window(llama_backend)
+    assert driver.window.about["text"].startswith(
+        f"llama-bridge demo on the {llama_backend} backend"
+    )
+    driver.ask_and_wait("Hello!")
+    assert driver.text.startswith("You\nHello!\nModel\n")
+    assert driver.status.startswith("Fresh (")
+    assert "0 cached + " in driver.status
+    assert driver.status.endswith(" tokens/s")
+    driver.press_and_wait("New")
+    assert (driver.text, driver.status) == ("", "A new conversation")
+
+
+@pytest.mark.requires_capability("kv_continuation", "session_persistence")
+def test_a_conversation_goes_on_is_saved_and_opened_again(
+    open_window: OpenWindow,
+    llama_backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    choose(monkeypatch, tmp_path / "chat.session")
+    driver = open_window(llama_backend)
+    driver.ask_and_wait("Hello! My name is Zanora.")
+    driver.ask_and_wait("What is my name?")
+    assert driver.status.startswith("Continued (")
+    assert " 0 cached" not in driver.status
+    said = driver.text
+    driver.press_and_wait("Save")
+    assert driver.status.startswith("Saved ")
+    assert driver.status.endswith(" to chat.session")
+
+    again = open_window(llama_backend)
+    again.press_and_wait("Open")
+    assert again.status.startswith("Opened ")
+    assert again.text == said
+    again.ask_and_wait("What is my name?")
+    assert again.status.startswith("Continued (")
+
+
+@pytest.mark.lacks_capability("kv_continuation", "session_persistence")
+def test_what_the_backend_lacks_is_greyed_out_and_the_reason_stands_there(
+    open_window: OpenWindow, llama_backend: str
+) -> None:
+    driver = open_window(llama_backend)
+    assert driver.enabled("Send")
+    assert driver.enabled("New")
+    assert not driver.enabled("Save")
+    assert not driver.enabled("Open")
+    about = driver.window.about
+    assert "nothing can be saved or opened: it lacks session_persistence" in about["text"]
+    assert "every question stands alone: it lacks kv_continuation" in about["text"]
+    assert about.winfo_viewable()
+    driver.ask_and_wait("Hello!")
+    driver.ask_and_wait("Hello!")
+    assert driver.status.startswith("Fresh (")
+
+
+def test_text_arrives_while_it_is_generated(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend(SLOW))
+    driver.ask("hi")
+    driver.until(lambda: driver.text.endswith("Model\na"))
+    assert driver.window.busy
+    assert driver.status == "Answering…  Esc stops"
+
+
+@pytest.mark.parametrize("how", ["Stop", "<Escape>"])
+def test_stop_ends_an_answer_at_once_and_what_was_said_stays(
+    open_window: OpenWindow, how: str
+) -> None:
+    driver = open_window(FakeBackend([SLOW, "and on it goes"]))
+    driver.ask("hi")
+    driver.until(lambda: driver.text.endswith("Model\na"))
+    start = time.monotonic()
+    if how == "Stop":
+        driver.press("Stop")
+    else:
+        driver.key(how)
+    driver.idle()
+    assert time.monotonic() - start < 2
+    assert driver.status.startswith("Fresh (cancelled)")
+    driver.ask_and_wait("go on")
+    assert driver.text.endswith("and on it goes")
+    assert driver.status.startswith("Continued (stop)")
+
+
+def test_stop_ends_a_prefill(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend(prefill_token_seconds=60))
+    driver.ask("hi")
+    driver.press("Stop")  # before the worker has so much as begun
+    driver.idle()
+    assert driver.status.startswith("Fresh (cancelled)")
+    driver.ask("hi")
+    time.sleep(0.05)  # in the middle of it
+    driver.press("Stop")
+    driver.idle()
+    assert driver.status.startswith("Fresh (cancelled)")
+
+
+def test_the_window_lives_while_the_model_works(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend(prefill_token_seconds=60))
+    driver.ask("hi")
+    driver.key("<Key-x>")
+    driver.root.geometry("600x400")
+    driver.until(lambda: driver.root.winfo_width() == 600, 5)
+    assert driver.window.entry.get() == "x"
+    driver.key("<Return>")  # one question at a time: it waits in the entry
+    assert driver.window.entry.get() == "x"
+    assert not driver.enabled("Send")
+    assert not driver.enabled("Save")
+
+
+def test_enter_sends_and_an_empty_question_does_not(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend())
+    driver.key("<Return>")
+    assert driver.text == ""
+    driver.window.entry.insert(0, "hello")
+    driver.key("<Return>")
+    driver.idle()
+    assert driver.text == "You\nhello\nModel\nYou said: hello"
+
+
+def test_who_scrolled_up_is_left_in_peace(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend("line\n" * 60))
+    driver.ask_and_wait("one")
+    assert driver.window.paper.yview()[1] == 1.0
+    driver.window.paper.yview_moveto(0)
+    driver.ask_and_wait("two")
+    assert driver.window.paper.yview()[0] == 0.0
+
+
+def test_closing_in_the_middle_of_an_answer_leaves_nothing_behind(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend(SLOW))
+    driver.ask("hi")
+    driver.until(lambda: driver.text.endswith("Model\na"))
+    start = time.monotonic()
+    driver.close()
+    assert time.monotonic() - start < 5
+    assert driver.gone
+    assert not driver.window.worker.is_alive()
+    with pytest.raises(ClosedError):
+        driver.llama.generate("hi")
+
+
+@pytest.mark.parametrize("moment", ["prefill", "load"])
+def test_it_can_be_closed_at_any_moment(
+    example: ModuleType, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = FakeBackend(prefill_token_seconds=60)
+    gate = threading.Event()
+    if moment == "load":
+        load = backend.load
+
+        def slow_load(*args: object) -> object:
+            gate.wait(30)
+            return load(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(backend, "load", slow_load)
+    driver = Driver(example, backend)
+    if moment == "prefill":
+        driver.idle()
+        driver.ask("hi")
+        driver.root.update()
+    else:
+        threading.Timer(0.2, gate.set).start()
+    driver.close()
+    assert driver.gone
+    assert driver.tracebacks == []
+
+
+def test_errors_are_shown_in_the_window(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "no.session").write_text("this is no session" * 10)
+    choose(monkeypatch, tmp_path / "no.session")
+    driver = open_window(FakeBackend([FakeAnswer("Well", fails_after=2), "Fine."]))
+    driver.ask_and_wait("one")
+    assert "Error\nEngineError: the fake failed" in driver.text
+    assert driver.status == "That did not work"
+    driver.ask_and_wait("two")
+    assert driver.text.endswith("Fine.")
+    driver.press_and_wait("Open")
+    assert driver.text.endswith("not a whole session file: no session footer")
+    assert driver.enabled("Send")
+
+
+def test_a_dialog_that_is_cancelled_changes_nothing(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filedialog, "askopenfilename", lambda: "")
+    driver = open_window(FakeBackend())
+    driver.press("Open")
+    assert driver.status == "Ready"
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_the_window_can_be_closed(
+    open_window: OpenWindow, tmp_path: Path
+) -> None:
+    driver = open_window(FakeBackend(), str(tmp_path / "nowhere.gguf"))
+    assert "Error\nModelNotFound: " in driver.text
+    assert not driver.enabled("Send")
+
+
+def test_the_script_opens_a_window_and_ends_when_it_is_closed(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, llama_backend: str
+) -> None:
+    class ClosesItself(tk.Tk):
+        def mainloop(self, n: int = 0) -> None:
+            self.after(200, lambda: self.tk.call(self.protocol("WM_DELETE_WINDOW")))
+            super().mainloop(n)
+
+    monkeypatch.setattr(tk, "Tk", ClosesItself)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--backend", llama_backend])
+    example.main()
