@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -16,6 +17,12 @@ __all__ = ["abort_callback", "errors_logged", "lib"]
 
 lib: Any = llama_cpp
 """The ctypes layer, ``lib.llama_*``. Untyped here, and nowhere else."""
+
+for _name in ("outnull_file", "errnull_file"):
+    # llama_cpp opens /dev/null twice and never closes it: a ResourceWarning at the end of every test run.
+    _file = getattr(getattr(lib, "_utils", None), _name, None)
+    if _file is not None:
+        atexit.register(_file.close)
 
 _log = logging.getLogger("llama_bridge.native")
 # GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page for every load: debug for an application.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 import threading
@@ -109,6 +110,15 @@ class Driver:
 OpenWindow = Callable[..., Driver]
 
 
+@pytest.fixture(autouse=True)
+def _tk_is_collected_here() -> Iterator[None]:
+    """Tcl ends the process if an interpreter is freed by another thread, the next window's worker say."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
+
+
 @pytest.fixture
 def open_window(example: ModuleType) -> Iterator[OpenWindow]:
     drivers: list[Driver] = []
@@ -122,6 +132,7 @@ def open_window(example: ModuleType) -> Iterator[OpenWindow]:
     for driver in drivers:
         driver.close()
         assert driver.tracebacks == []
+    drivers.clear()
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

@@ -32,7 +32,15 @@ def test_each_backend_runs_what_it_can_and_skips_the_rest_with_a_reason(
     report = tmp_path / "report.xml"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:hypothesispytest",
+            ),
             *("--llama-backend", llama_backend, f"--junitxml={report}"),
         ],
         cwd=PROJECT,
