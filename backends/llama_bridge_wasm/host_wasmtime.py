@@ -20,12 +20,7 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from llama_bridge.errors import (
-    BackendUnavailable,
-    ClosedError,
-    EngineError,
-    OutOfMemory,
-)
+from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError, OutOfMemory
 
 from .abi import MODEL_PATH
 from .compiled_cache import CompiledCache, cache_key, default_folder
@@ -37,6 +32,10 @@ _logger = logging.getLogger("llama_bridge.wasm")
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _LOG_TAIL = 20
 _CONFIG = "exceptions,simd,relaxed_simd,fixed_memory"
+
+# Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
+# ctypes enters Python is raised, and lost, before the first line. Neither opens anything.
+_FROM_WASMTIME = ("clock_time_get", "random_get")
 
 _compiling = threading.Lock()
 _modules: dict[str, tuple[wasmtime.Engine, wasmtime.Module]] = {}
@@ -175,11 +174,15 @@ class WasmtimeGuest:
 
     def _instantiate(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
         linker = wasmtime.Linker(engine)
+        linker.define_wasi()
+        linker.allow_shadowing = True
+        self._store.set_wasi(wasmtime.WasiConfig())
         imports = self._world.imports()
         for wanted in module.imports:
-            if isinstance(wanted.type, wasmtime.FuncType) and wanted.name is not None:
-                function = imports.get(wanted.name, self._world.unknown)
-                linker.define_func(wanted.module, wanted.name, wanted.type, function)
+            name = wanted.name or ""
+            if isinstance(wanted.type, wasmtime.FuncType) and name not in _FROM_WASMTIME:
+                function = imports.get(name, self._world.unknown)
+                linker.define_func(wanted.module, name, wanted.type, function)
         instance = linker.instantiate(self._store, module)
         exports: dict[str, Any] = {
             e.name: instance.exports(self._store)[e.name] for e in module.exports
@@ -266,8 +269,7 @@ class WasmtimeGuest:
         self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
         cause = self._world.failure
         self._world.failure = None
-        if cause is not None:
-            error.__cause__ = cause
+        error.__cause__ = error.__cause__ or cause
         return EngineError(self._dead)
 
     def _log(self, data: bytes) -> None:
@@ -282,21 +284,18 @@ class WasmtimeGuest:
             _logger.log(level, "%s", text)
 
 
-def _check_room(module: wasmtime.Module, file: Path, memory_limit: int) -> None:
-    for export in module.exports:
-        if isinstance(export.type, wasmtime.MemoryType):
-            needed = export.type.limits.min << 16
-            if needed > memory_limit:
-                raise OutOfMemory(
-                    file,
-                    f"llama.wasm alone needs {needed / 2**20:.0f} MiB, but memory_limit is "
-                    f"{memory_limit / 2**20:.0f} MiB",
-                )
+def _check_room(module: wasmtime.Module, file: Path, limit: int) -> None:
+    memories = [e.type for e in module.exports if isinstance(e.type, wasmtime.MemoryType)]
+    needed = sum(memory.limits.min << 16 for memory in memories)
+    if needed > limit:
+        least, most = needed / 2**20, limit / 2**20
+        raise OutOfMemory(
+            file, f"llama.wasm alone needs {least:.0f} MiB, but memory_limit is {most:.0f} MiB"
+        )
 
 
 def _words(error: Exception) -> str:
     """The first line of wasmtime's message without its stack of numbered functions."""
     text = error.message if isinstance(error, wasmtime.Trap) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reasons = [line for line in lines if line.startswith("wasm trap:") or "trap:" in line]
-    return (reasons or lines or ["no reason given"])[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in lines if "trap:" in line), lines[0])

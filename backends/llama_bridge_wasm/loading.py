@@ -16,8 +16,8 @@ from .marshal import Buffer, last_error
 __all__ = ["describe", "load_model"]
 
 _MIB = 1 << 20
-_MICRO_BATCH = 128
-"""A cancel takes effect between two operations on a micro-batch; larger ones are no faster here."""
+_BATCH = 128
+"""Tokens per call: a cancel, or a Ctrl-C, waits for no more than that. Larger ones are no faster here."""
 
 
 def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -> None:
@@ -31,11 +31,11 @@ def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelPara
     size = model.path.stat().st_size
     if size > params.memory_limit:
         raise _too_large(model, params, "its weights alone are larger than that", 0)
-    micro_batch = min(params.n_batch, _MICRO_BATCH)
+    batch = min(params.n_batch, _BATCH)
     packed = abi.LOAD_PARAMS.pack(
         params.context_length(model.n_ctx_train),
-        params.n_batch,
-        micro_batch,
+        batch,
+        batch,
         1,
         abi.KV_TYPES[params.kv_type_k],
         abi.KV_TYPES[params.kv_type_v],

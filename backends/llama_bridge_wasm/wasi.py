@@ -1,6 +1,7 @@
-"""What the guest sees of the world: one file to read, a log to write, clocks and random bytes.
+"""What the guest sees of the world: one file to read and a log to write.
 
-These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports. There is no other
+These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports, but for clock and
+random bytes, which every host has at hand. There is no other
 file, no directory listing, no environment, no arguments, no network: not forbidden but absent. Nothing
 here raises into the guest: a failure of the host is kept in :attr:`World.failure` and the guest gets an errno.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,17 +232,6 @@ class World:
         return _OK
 
     def _wasi_environ_get(self, environ: int, buffer: int) -> int:
-        return _OK
-
-    def _wasi_clock_time_get(self, clock: int, _precision: int, out: int) -> int:
-        now = time.time_ns() if clock == 0 else time.monotonic_ns()
-        self._memory(_u32(out), 8)[:] = _U64.pack(now)
-        return _OK
-
-    def _wasi_random_get(self, out: int, size: int) -> int:
-        if _u32(size) > _MAX_SMALL:
-            return _INVAL
-        self._memory(_u32(out), size)[:] = os.urandom(size)
         return _OK
 
     def _wasi_proc_exit(self, code: int) -> None:

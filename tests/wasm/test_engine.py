@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Iterator
@@ -241,6 +242,17 @@ class TestCancel:
         slow.clear_cancel()
         slow.decode([token])
         assert slow.length == 4
+
+    def test_ctrl_c_is_not_lost_and_the_engine_goes_on(self, slow: WasmEngine) -> None:
+        slow.clear_cancel()
+        slow.clear()
+        threading.Timer(0.2, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            slow.decode([10 + i % 500 for i in range(4000)])
+        kept = slow.length
+        assert kept < 4000
+        assert slow.decode([5, 6, 7]) == 3
+        assert slow.length == kept + 3
 
 
 def _cancel_soon(engine: Engine, seconds: float) -> list[float]:
