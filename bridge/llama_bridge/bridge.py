@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 
 from . import registry
-from ._version import __version__
 from .answer import Turn
 from .capabilities import Capability
 from .engine import Backend, Engine, EngineInfo
@@ -302,7 +301,7 @@ class LlamaBridge:
         with self._exclusive():
             self.requires(Capability.SESSION_PERSISTENCE)
             _, session = self._alive()
-            return save_session(session, self.model, self.sampling, path, __version__)
+            return save_session(session, self.model, self.sampling, path)
 
     def session_load(self, path: PathLike) -> SessionInfo:
         """Make a saved session the active one; a refused file leaves the live session untouched.
