@@ -123,9 +123,7 @@ def load_session(session: Session, model: ModelFile, path: PathLike) -> SessionI
     if not session.restore(snapshot):
         raise SessionCorrupt(path, "llama.cpp refused its KV state; the previous session is kept")
     created = str(file.manifest.get("created", ""))
-    return SessionInfo(
-        Path(path), len(snapshot.tokens), file.n_bytes, snapshot.messages, created
-    )
+    return SessionInfo(Path(path), len(snapshot.tokens), file.n_bytes, snapshot.messages, created)
 
 
 def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: ModelFile) -> Snapshot:
@@ -168,7 +166,9 @@ def _turn_marks(path: PathLike, value: Any, n_tokens: int, n_messages: int) -> t
         raise SessionCorrupt(path, f"its turns cannot be used: {error}") from error
     last = 0
     for mark in marks:
-        if not (last <= mark.start < mark.prompt_end <= n_tokens and 0 <= mark.n_messages <= n_messages):
+        if not (
+            last <= mark.start < mark.prompt_end <= n_tokens and 0 <= mark.n_messages <= n_messages
+        ):
             raise SessionCorrupt(path, "its turns contradict its token ledger")
         last = mark.prompt_end
     return marks

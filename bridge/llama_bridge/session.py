@@ -116,7 +116,10 @@ class Session:
             bos = self.engine.token_bytes(info.bos, special=True).decode("utf-8", "replace")
             head, own = pieces[0]
             if own:
-                pieces[0] = (head.removeprefix(bos), own)  # tokenize() adds the one that belongs there
+                pieces[0] = (
+                    head.removeprefix(bos),
+                    own,
+                )  # tokenize() adds the one that belongs there
         return self._tokenize(pieces, add_special=first)
 
     def _next_turn(self, messages: Sequence[Message]) -> list[int]:

@@ -88,7 +88,9 @@ def write_session_file(
     digest = xxhash.xxh3_128()
     with _replacement(path) as file:
         for part in (head, state, tail):
-            for start in range(0, len(part), _PIECE):  # each piece is hashed while it is in the cache
+            for start in range(
+                0, len(part), _PIECE
+            ):  # each piece is hashed while it is in the cache
                 piece = part[start : start + _PIECE]
                 digest.update(piece)
                 file.write(piece)
@@ -163,7 +165,11 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
     file.seek(0)
     if magic != _MAGIC:
         bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
-        what = "a bare llama.cpp sequence file, or a truncated session" if bare else "no session footer"
+        what = (
+            "a bare llama.cpp sequence file, or a truncated session"
+            if bare
+            else "no session footer"
+        )
         raise SessionCorrupt(path, f"not a whole session file: {what}")
     if version != FORMAT:
         raise SessionMismatch(path, "format", version, FORMAT)
@@ -171,7 +177,9 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         raise SessionCorrupt(path, "its sizes contradict each other: truncated or altered")
     data = _contents(path, file, size)
     if _digest(data[:-_DIGEST_BYTES]) != digest:
-        raise SessionCorrupt(path, "its digest does not match: altered or damaged since it was saved")
+        raise SessionCorrupt(
+            path, "its digest does not match: altered or damaged since it was saved"
+        )
     try:
         manifest: Any = json.loads(bytes(data[n_state : n_state + n_manifest]))
     except (ValueError, RecursionError) as error:

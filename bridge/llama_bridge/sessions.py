@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -97,9 +98,17 @@ class Sessions:
             InvalidInput: there is one of that name.
         """
         if name == self.active or name in self._resting:
-            raise InvalidInput(f"there is a session named {name!r}: give another name, or delete it")
+            raise InvalidInput(
+                f"there is a session named {name!r}: give another name, or delete it"
+            )
         self._resting[name] = _Resting(self.take(origin).branch())
         self._keep_bound()
+
+    def new_name(self, origin: str) -> str:
+        """A name that is not taken, for a branch of ``origin``."""
+        taken = {self.active, *self._resting}
+        names = (f"{origin or 'branch'}-{i}" for i in itertools.count(2))
+        return next(name for name in names if name not in taken)
 
     def delete(self, name: str) -> None:
         """Forget a conversation."""
@@ -162,7 +171,9 @@ class Sessions:
             path = os.path.join(self._folder, f"{os.urandom(8).hex()}.session")
             write_snapshot(path, snapshot, self._engine, self._model, SamplingParams())
         except (BridgeError, OSError) as error:
-            _log.warning("session %r cannot go to the disk (%s); it will be evaluated again", name, error)
+            _log.warning(
+                "session %r cannot go to the disk (%s); it will be evaluated again", name, error
+            )
             return _Resting(bare)
         return _Resting(bare, path)
 
