@@ -6,12 +6,14 @@ import ctypes
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from llama_bridge import Capability, LlamaBridge, ModelParams, SamplingParams
+from llama_bridge import SamplingParams
 
-from .contenders import LlamaClass, RawLoop, Setting, text_of
+from .contenders import Bridge, LlamaClass, RawLoop, Setting, text_of
 from .measure import alternate, ratio, seconds, spread
 from .report import Report, ms
 
@@ -25,115 +27,106 @@ def measure_sessions(
     report: Report, model: Path, *, n_threads: int, rounds: int, history: int, folder: Path | None
 ) -> None:
     """Native only: no other backend keeps sessions. ``folder`` is where the files go for a while."""
-    params = ModelParams(n_ctx=history + 64, n_threads=n_threads)
     setting = Setting(model, history + 64, n_threads)
-    with (
-        TemporaryDirectory(dir=folder) as name,
-        LlamaBridge(model, backend="native", params=params) as llama,
-    ):
-        if Capability.SESSION_PERSISTENCE not in llama.capabilities:
-            return
+    with ExitStack() as opened:
+        place = Path(opened.enter_context(TemporaryDirectory(dir=folder)))
+        bridge = Bridge("native", setting)
+        opened.callback(bridge.close)
+        llama = bridge.llama
         text = text_of(history - 1, lambda text: len(llama.tokenize(text)))
         llama.generate(text, params=SamplingParams(max_tokens=1, temperature=0), chat=False)
-        session, plain, bare = (Path(name, n) for n in ("a.session", "plain", "bare"))
+        session, plain = place / "a.session", place / "plain"
         info = llama.session_save(session)
         content = session.read_bytes()
-        raw = RawLoop(setting)
-        tokens = (ctypes.c_int32 * info.n_tokens)(*llama.session.tokens)
-        count = ctypes.c_size_t()
-        lib = raw.lib
-
-        def raw_load() -> None:
-            # llama.cpp itself reads our file: it ignores what follows its own bytes.
-            path = os.fsencode(session)
-            done = lib.llama_state_seq_load_file(
-                raw.context, path, 0, tokens, info.n_tokens, ctypes.byref(count)
-            )
-            assert done
-
-        def raw_save() -> None:
-            done = lib.llama_state_seq_save_file(
-                raw.context, os.fsencode(bare), 0, tokens, info.n_tokens
-            )
-            assert done
-
-        def write() -> None:
-            with plain.open("wb", buffering=0) as file:
-                file.write(content)
-                os.fsync(file.fileno())
-
-        raw_load()
+        raw = RawLoop(setting, bridge.weights)
+        opened.callback(raw.close)
+        state = _State(raw.lib, raw.context, info.n_tokens)
+        state.load(session)
         found = alternate(
             {
-                _SAVE: lambda: _fresh(session, lambda: llama.session_save(session)),
-                _WRITE: lambda: _fresh(plain, write),
-                _RAW_SAVE: lambda: _fresh(bare, raw_save),
+                _SAVE: lambda: _new(session, lambda: llama.session_save(session)),
+                _WRITE: lambda: _new(plain, lambda: _write(plain, content)),
+                _RAW_SAVE: lambda: seconds(lambda: state.save(place / "bare")),
                 _LOAD: lambda: seconds(lambda: llama.session_load(session)),
                 _READ: lambda: seconds(plain.read_bytes),
-                _RAW_LOAD: lambda: seconds(raw_load),
+                _RAW_LOAD: lambda: seconds(lambda: state.load(session)),
             },
             rounds,
             "sessions",
         )
-        pickled = _pickled_state(setting, session, info.n_tokens, Path(name, "pickle"))
-        raw.close()
+        users = LlamaClass(setting, bridge.weights)
+        opened.callback(users.close)
+        pickled = _pickled_state(users, session, info.n_tokens, place / "pickle")
 
-    save, load = ratio(found[_SAVE], found[_WRITE]), ratio(found[_LOAD], found[_READ])
-    size = f"{info.n_bytes / 1e6:.1f}"
-    rows = [
-        [name, ms(spread(times)), f"{ratio(times, found[base]).median:.2f}", size]
-        for names, base in (
-            ((_SAVE, _WRITE, _RAW_SAVE), _WRITE),
-            ((_LOAD, _READ, _RAW_LOAD), _READ),
-        )
-        for name in names
-        for times in [found[name]]
-    ]
-    for what, (time, n_bytes), base in zip(
+    rows = []
+    for base, names in ((_WRITE, (_SAVE, _WRITE, _RAW_SAVE)), (_READ, (_LOAD, _READ, _RAW_LOAD))):
+        for name in names:
+            share = ratio(found[name], found[base]).median
+            size = f"{info.n_bytes / 1e6:.1f}"
+            rows.append([name, ms(spread(found[name])), f"{share:.2f}", size])
+    for name, base, time in zip(
         ("Llama.save_state + pickle", "pickle + Llama.load_state"),
-        pickled,
         (_WRITE, _READ),
+        pickled[:2],
         strict=True,
     ):
         share = time / spread(found[base]).median
-        rows.append([what, f"{time * 1e3:.1f}", f"{share:.2f}", f"{n_bytes / 1e6:.1f}"])
+        rows.append([name, f"{time * 1e3:.1f}", f"{share:.2f}", f"{pickled[2] / 1e6:.1f}"])
     report.table(
         f"Sessions: {info.n_tokens:,} tokens, {rounds} rounds",
         ["", "ms", "/ plain", "MB"],
         rows,
-        "Medians with quartiles. llama.cpp's own file has no digest, no fsync, no identity; written in place.",
+        "llama.cpp's own file has no digest, no identity, no fsync, and is written in place.",
     )
-    report.bound(
-        "save in at most 2.5 times a plain write with fsync",
-        save.median,
-        save.median <= 2.5,
-        f"{save.median:.2f} ({save.low:.2f} to {save.high:.2f})",
-    )
-    report.bound(
-        "load in at most 3 times a plain read",
-        load.median,
-        load.median <= 3.0,
-        f"{load.median:.2f} ({load.low:.2f} to {load.high:.2f})",
-    )
+    save, load = ratio(found[_SAVE], found[_WRITE]), ratio(found[_LOAD], found[_READ])
+    for promise, limit, measured in (
+        ("save in at most 2.5 times a plain write with fsync", 2.5, save),
+        ("load in at most 3 times a plain read", 3.0, load),
+    ):
+        shown = f"{measured.median:.2f} ({measured.low:.2f} to {measured.high:.2f})"
+        report.bound(promise, measured.median, measured.median <= limit, shown)
 
 
-def _fresh(path: Path, work: Callable[[], object]) -> float:
+class _State:
+    """llama.cpp's own sequence files, by ctypes; they can be ours: what follows its bytes it ignores."""
+
+    def __init__(self, lib: Any, context: Any, n_tokens: int) -> None:
+        self._lib, self._context = lib, context
+        self.tokens = (ctypes.c_int32 * n_tokens)()
+
+    def save(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        assert self._lib.llama_state_seq_save_file(
+            self._context, os.fsencode(path), 0, self.tokens, len(self.tokens)
+        )
+
+    def load(self, path: Path) -> None:
+        count = ctypes.c_size_t()
+        assert self._lib.llama_state_seq_load_file(
+            self._context, os.fsencode(path), 0, self.tokens, len(self.tokens), ctypes.byref(count)
+        )
+
+
+def _new(path: Path, work: Callable[[], object]) -> float:
     """Seconds to write a file that is not there yet: to free an old one's blocks is another matter."""
     path.unlink(missing_ok=True)
     return seconds(work)
 
 
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb", buffering=0) as file:
+        file.write(content)
+        os.fsync(file.fileno())
+
+
 def _pickled_state(
-    setting: Setting, session: Path, n_tokens: int, path: Path
-) -> tuple[tuple[float, int], tuple[float, int]]:
-    """What users of llama-cpp-python do: seconds and bytes of saving, then of loading, once each."""
-    contender = LlamaClass(setting)
-    llama, lib = contender.llama, contender.lib
-    ledger, count = (ctypes.c_int32 * n_tokens)(), ctypes.c_size_t()
-    assert lib.llama_state_seq_load_file(
-        llama.ctx, os.fsencode(session), 0, ledger, n_tokens, ctypes.byref(count)
-    )
-    llama.input_ids[:n_tokens], llama.n_tokens = ledger[:], n_tokens
+    contender: LlamaClass, session: Path, n_tokens: int, path: Path
+) -> tuple[float, float, int]:
+    """What users of llama-cpp-python do: seconds to save and to load, once each, and bytes."""
+    llama = contender.llama
+    state = _State(contender.lib, llama.ctx, n_tokens)
+    state.load(session)
+    llama.input_ids[:n_tokens], llama.n_tokens = state.tokens[:], n_tokens
 
     def save() -> None:
         with path.open("wb") as file:
@@ -143,7 +136,4 @@ def _pickled_state(
         with path.open("rb") as file:
             llama.load_state(pickle.load(file))
 
-    saved = seconds(save), path.stat().st_size
-    loaded = seconds(load), path.stat().st_size
-    contender.close()
-    return saved, loaded
+    return seconds(save), seconds(load), path.stat().st_size

@@ -30,14 +30,17 @@ def measure_speed(
     setting = Setting(model, n_ctx=n_prompt + n_decode + 64, n_threads=n_threads)
     with ExitStack() as opened:
         contenders: dict[str, Contender] = {}
-        if "native" in backends:
-            contenders |= {RAW: RawLoop(setting), LLAMA: LlamaClass(setting)}
         for backend in backends:
-            contenders[f"llama-bridge {backend}"] = Bridge(backend, setting)
-        for contender in contenders.values():
-            opened.callback(contender.close)
-        bridge = contenders[f"llama-bridge {backends[0]}"]
-        assert isinstance(bridge, Bridge)
+            bridge = Bridge(backend, setting)
+            opened.callback(bridge.close)
+            contenders[f"llama-bridge {backend}"] = bridge
+            if backend == "native":
+                contenders |= {
+                    RAW: RawLoop(setting, bridge.weights),
+                    LLAMA: LlamaClass(setting, bridge.weights),
+                }
+                opened.callback(contenders[RAW].close)
+                opened.callback(contenders[LLAMA].close)
         prompt = text_of(n_prompt, lambda text: len(bridge.llama.tokenize(text)))
         tokens = bridge.llama.tokenize(prompt)
 

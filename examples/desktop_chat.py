@@ -120,7 +120,7 @@ class ChatWindow:
         self.busy, self.status["text"] = busy, status
         for button, needs in self.buttons:
             usable = needs in self.able and busy == (needs is CANCEL)
-            button.state(["!disabled" if usable else "disabled"])
+            button["state"] = "normal" if usable else "disabled"
 
     def redraw(self) -> None:
         self.paper["state"] = "normal"
@@ -129,7 +129,7 @@ class ChatWindow:
             self.write_turn("You" if message["role"] == "user" else "Model", message["content"])
 
     def write_turn(self, who: str, text: str) -> None:
-        self.write(f"\n{who}\n", who)
+        self.write("\n" * (self.paper.index("end-1c") != "1.0") + f"{who}\n", who)
         self.write(text)
 
     def write(self, text: str, tag: str = "") -> None:
@@ -152,7 +152,9 @@ class ChatWindow:
         style.map("TButton", background=[("disabled", DESK)], foreground=[("disabled", DIM)])
         for font in ("TkDefaultFont", "TkTextFont", "TkHeadingFont"):
             root.tk.call("font", "configure", font, "-size", 11)
+        root.title("llama-bridge")
         root.geometry("720x520")
+        root.minsize(600, 360)
         root.configure(background=DESK, padx=12, pady=12)
         bar, line, scroll = ttk.Frame(root), ttk.Frame(root), ttk.Scrollbar(root)
         self.about, self.status = (ttk.Label(root, foreground=QUIET) for _ in range(2))
@@ -190,9 +192,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="demo", help="path of a GGUF, or demo")
     parser.add_argument("--backend", default="auto", help="auto, native or wasm")
     args = parser.parse_args()
-    root = tk.Tk(className="llama-bridge")
-    ChatWindow(root, LlamaBridge(backend=args.backend), args.model)
-    root.mainloop()
+    ChatWindow(tk.Tk(), LlamaBridge(backend=args.backend), args.model).root.mainloop()
 
 
 if __name__ == "__main__":

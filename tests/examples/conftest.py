@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,25 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 
+_MISSING = "there is no screen; on Debian: apt-get install xvfb"
+
 
 @pytest.fixture(scope="session")
 def screen() -> Iterator[None]:
     """A display that Tk can use. In CI a missing one is a failure, elsewhere the tests are skipped."""
-    if importlib.util.find_spec("_tkinter") is None:
-        _missing("this Python has no tkinter; on Debian: apt-get install python3-tk")
     xvfb = shutil.which("Xvfb")
     if xvfb is not None:
         yield from _virtual_screen(xvfb)
     elif sys.platform in ("win32", "darwin") or "DISPLAY" in os.environ:
         yield
+    elif os.environ.get("CI"):
+        pytest.fail(_MISSING, pytrace=False)
     else:
-        _missing("there is no screen; on Debian: apt-get install xvfb")
-
-
-def _missing(why: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(why, pytrace=False)
-    pytest.skip(why)
+        pytest.skip(_MISSING)
 
 
 def _virtual_screen(xvfb: str) -> Iterator[None]:

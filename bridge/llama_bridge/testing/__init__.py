@@ -13,7 +13,7 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
-    conformance.py   BackendConformance, for people who write a backend
+    conformance.py   BackendConformance, for people who write a backend; fixtures in conformance_base.py
 
 Nothing here imports pytest before pytest loads the plugin, so an application can use the fake too.
 """

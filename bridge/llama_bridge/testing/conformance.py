@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,67 +23,21 @@ import pytest
 from ..capabilities import Capability
 from ..engine import Backend, Engine, MemoryKind
 from ..errors import ClosedError, UnsupportedCapability
-from ..models import DEMO, open_model
-from ..params import ModelParams, SamplingParams
+from ..params import SamplingParams
+from .conformance_base import GREEDY, EngineTests
 
 __all__ = ["BackendConformance"]
 
-_GREEDY = SamplingParams(temperature=0)
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance:
-    """Subclass it, name the class ``Test...``, and give it a ``backend``.
+class BackendConformance(EngineTests):
+    """Subclass it, name the class ``Test...``, and give it a fixture ``backend``.
 
     Attributes:
         model: what is loaded; a chat model with a context of at least 256 tokens.
         text: what it is given to read.
     """
-
-    model: str = DEMO
-    text: str = "My name is Ada. What is a KV cache? Grüße, 世界!"
-
-    @pytest.fixture
-    def backend(self) -> Backend:
-        """The backend under test."""
-        raise NotImplementedError("give the class a fixture `backend` that returns your Backend")
-
-    @pytest.fixture
-    def engine(self, backend: Backend, _engines_of_class: dict[str, Engine]) -> Engine:
-        """A loaded engine, empty and at rest; the tests of a class share it."""
-        engine = _engines_of_class.get(backend.name)
-        if engine is None:
-            engine = _engines_of_class[backend.name] = self.load(backend)
-        engine.clear_cancel()
-        engine.clear()
-        return engine
-
-    def load(self, backend: Backend) -> Engine:
-        """A new engine with a context of 256 tokens."""
-        return backend.load(open_model(self.model), ModelParams(n_ctx=256, n_batch=32, n_threads=1))
-
-    def prompt(self, engine: Engine) -> list[int]:
-        """:attr:`text` as tokens."""
-        return engine.tokenize(self.text, add_special=True, parse_special=True)
-
-    def generate(self, engine: Engine, n: int, params: SamplingParams = _GREEDY) -> list[int]:
-        """Draw ``n`` tokens, the last of which stays out of the KV cache."""
-        engine.set_sampler(params, 1, [])
-        tokens = [engine.sample()]
-        while len(tokens) < n:
-            following = engine.step(tokens[-1])
-            assert following is not None, "step() gave None, though nobody had cancelled"
-            tokens.append(following)
-        return tokens
-
-    def read(self, engine: Engine, tokens: Sequence[int]) -> None:
-        """Decode from nothing."""
-        engine.clear()
-        assert engine.decode(tokens) == len(tokens)
-
-    def is_at_rest(self, engine: Engine) -> bool:
-        """Whether nobody has cancelled."""
-        return not engine.cancelled
 
     # what it says of itself
 
@@ -157,7 +110,7 @@ class BackendConformance:
     def test_the_context_can_be_filled_to_the_last_token(self, engine: Engine) -> None:
         self.read(engine, (self.prompt(engine) * 256)[: engine.info.n_ctx])
         assert engine.length == engine.info.n_ctx
-        engine.set_sampler(_GREEDY, 1, [])
+        engine.set_sampler(GREEDY, 1, [])
         assert 0 <= engine.sample() < engine.info.n_vocab
 
     def test_clearing_leaves_nothing_behind(self, engine: Engine) -> None:
@@ -197,7 +150,7 @@ class BackendConformance:
         self.read(engine, self.prompt(engine))
         expected = self.generate(engine, 6)
         self.read(engine, self.prompt(engine))
-        engine.set_sampler(_GREEDY, 1, [])
+        engine.set_sampler(GREEDY, 1, [])
         tokens = [engine.sample()]
         while len(tokens) < 6:
             engine.decode(tokens[-1:])
@@ -213,7 +166,7 @@ class BackendConformance:
 
     def test_greedy_takes_the_best_logit(self, engine: Engine) -> None:
         self.read(engine, self.prompt(engine))
-        engine.set_sampler(_GREEDY, 1, [])
+        engine.set_sampler(GREEDY, 1, [])
         logits = engine.logits()
         assert (len(logits), logits.format) == (engine.info.n_vocab, "f")
         values = logits.tolist()
@@ -243,7 +196,7 @@ class BackendConformance:
 
     def test_a_cancelled_step_leaves_its_token_out(self, engine: Engine) -> None:
         self.read(engine, self.prompt(engine))
-        engine.set_sampler(_GREEDY, 1, [])
+        engine.set_sampler(GREEDY, 1, [])
         token = engine.sample()
         engine.cancel()
         assert engine.step(token) is None
@@ -251,7 +204,7 @@ class BackendConformance:
 
     def test_cancel_comes_from_another_thread(self, engine: Engine) -> None:
         self.read(engine, self.prompt(engine))
-        engine.set_sampler(_GREEDY, 1, [])
+        engine.set_sampler(GREEDY, 1, [])
         token: int | None = engine.sample()
         timer = threading.Timer(0.02, engine.cancel)
         timer.start()

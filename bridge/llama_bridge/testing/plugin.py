@@ -22,7 +22,9 @@ from .shared import SharedModel
 
 __all__ = ["fake_llama", "llama", "llama_backend"]
 
-pytest.register_assert_rewrite("llama_bridge.testing.conformance")
+pytest.register_assert_rewrite(
+    "llama_bridge.testing.conformance", "llama_bridge.testing.conformance_base"
+)
 
 
 @dataclass(frozen=True, slots=True)
