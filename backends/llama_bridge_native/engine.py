@@ -27,7 +27,9 @@ _KV_TYPES = {
 }
 _SEQ = 0
 _STATE_HEAD = struct.Struct("<Ii")
-_STATE_MAGIC = 0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
+_STATE_MAGIC = (
+    0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
+)
 _DONE, _ABORTED = 0, 2
 _UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
 

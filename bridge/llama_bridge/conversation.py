@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from .call import Call
 from .capabilities import Capability
 from .core import Core
+from .engine import Engine
 from .errors import PathLike
 from .generation import Generation, TextStream
 from .params import SamplingParams
@@ -192,6 +193,11 @@ class NamedSession(Conversation):
     def name(self) -> str:
         """Its name; empty for the bridge's own."""
         return self._name
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it, token by token; to look at, since whatever has the KV cache is in it."""
+        return self._core.alive()[0]
 
     @property
     def tokens(self) -> tuple[int, ...]:

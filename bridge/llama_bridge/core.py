@@ -109,6 +109,18 @@ class Core:
         finally:
             self._lock.release()
 
+    def at_rest(self, engine: Engine) -> bool:
+        """Whether this engine is still the loaded one and nobody uses it; ends what can be ended."""
+        if self.closed or self._loaded is None or self._loaded[0] is not engine:
+            return False
+        if self._lock.locked():
+            self.cancel()
+            stream = self._stream()
+            if stream is not None:  # half read; another thread inside it is a ValueError
+                with contextlib.suppress(ValueError):
+                    stream.close()
+        return not self._lock.locked()
+
     def _acquire(self) -> Callable[[], None]:
         """Wait for the engine; returns what gives it back, harmless when called twice."""
         stream = self._stream()
