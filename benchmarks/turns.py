@@ -63,7 +63,7 @@ def measure_turns(
 def _race(
     llama: LlamaBridge, history: int, n_turn: int, rounds: int, chat: bool
 ) -> tuple[list[float], list[float], int]:
-    session = llama.session
+    session = llama._core.alive()[2].session  # to size the prompts: tokens without the generation
     # One token of the history is the answer to its prompt.
     long = text_of(history - 1, lambda text: len(session.plan_fresh(text or ".", chat=chat).tokens))
     fresh: list[float] = []

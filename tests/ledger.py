@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from llama_bridge import LlamaBridge, SamplingParams
+from llama_bridge.session import Session
 
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
+
+
+def machine(llama: LlamaBridge) -> Session:
+    """What runs the bridge's conversations: its ledger and cache, which callers do not see."""
+    return llama._core.alive()[2].session
 
 
 def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
@@ -12,7 +18,7 @@ def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
 
     Ends the session: the engine is used directly, to compare.
     """
-    engine, tokens = llama.session.engine, list(llama.session.tokens)
+    engine, tokens = llama.session.engine, list(machine(llama).kv.tokens)
     assert engine.length == len(tokens)
     if not tokens:
         return

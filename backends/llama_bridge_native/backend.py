@@ -29,6 +29,7 @@ class NativeBackend(Backend):
         | Capability.CHAT_TEMPLATE
         | Capability.KV_CONTINUATION
         | Capability.SESSION_PERSISTENCE
+        | Capability.SESSION_TOOLS
         | Capability.THREADS
         | Capability.GPU_OFFLOAD
     )

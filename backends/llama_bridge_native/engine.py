@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,10 @@ _KV_TYPES = {
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
 _SEQ = 0
+_STATE_HEAD = struct.Struct("<Ii")
+_STATE_MAGIC = (
+    0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
+)
 _DONE, _ABORTED = 0, 2
 _UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
 
@@ -59,6 +64,7 @@ class NativeEngine(Engine):
             | Capability.CANCEL
             | Capability.KV_CONTINUATION
             | Capability.SESSION_PERSISTENCE
+            | Capability.SESSION_TOOLS
             | Capability.THREADS
         )
         if file.chat_template:
@@ -233,26 +239,25 @@ class NativeEngine(Engine):
 
     # state
 
-    def state_save(self, path: str, tokens: Sequence[int]) -> int:
-        data = (ctypes.c_int32 * len(tokens))(*tokens)
-        with errors_logged() as errors:
-            n_bytes = lib.llama_state_seq_save_file(
-                self._open(self._context), os.fsencode(path), _SEQ, data, len(tokens)
-            )
-        if not n_bytes:
-            raise OSError("; ".join(errors) or "llama.cpp could not write its state")
-        return int(n_bytes)
+    state_prefix = _STATE_HEAD.size
 
-    def state_load(self, path: str, n_tokens: int) -> bool:
-        tokens = (ctypes.c_int32 * n_tokens)()
-        n_out = ctypes.c_size_t()
+    def state_get(self) -> memoryview:
+        size = lib.llama_state_seq_get_size(self._open(self._context), _SEQ)
+        buffer = (ctypes.c_uint8 * size)()
+        with errors_logged() as errors:
+            if lib.llama_state_seq_get_data(self._context, buffer, size, _SEQ) != size:
+                raise EngineError(f"llama.cpp could not copy its state: {'; '.join(errors)}")
+        return memoryview(buffer).cast("B")
+
+    def state_set(self, state: memoryview) -> bool:
+        _STATE_HEAD.pack_into(state, 0, _STATE_MAGIC, _SEQ)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         self.clear()
-        n_bytes = lib.llama_state_seq_load_file(
-            self._context, os.fsencode(path), _SEQ, tokens, n_tokens, ctypes.byref(n_out)
-        )
-        if not n_bytes:
+        taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
+        if taken != len(state):
             self.clear()
-        return bool(n_bytes)
+            return False
+        return True
 
     # life
 

@@ -12,9 +12,7 @@ from .library import lib
 __all__ = ["make_sampler"]
 
 
-def make_sampler(
-    params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int
-) -> Any:
+def make_sampler(params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int) -> Any:
     """A new chain: penalties, top-k, top-p, min-p, temperature, draw. The caller frees it."""
     chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
     if params.has_penalties:

@@ -11,6 +11,7 @@ from .engine import MemoryKind
 from .generation import FinishReason, Generation, Mode, StreamClosed, Usage
 from .ledger import KvLedger
 from .params import SamplingParams
+from .snapshot import TurnMark
 from .templates import Message
 from .text import TextAssembler
 
@@ -26,12 +27,14 @@ class Turn:
         fresh: whether the KV cache is emptied first.
         messages: the conversation up to and including this prompt; empty for raw text.
         fallback: why a continuation runs fresh, or None.
+        again: the turn that is answered anew, or None.
     """
 
     tokens: list[int]
     fresh: bool
     messages: list[Message]
     fallback: str | None = None
+    again: TurnMark | None = None
 
 
 class Answer:

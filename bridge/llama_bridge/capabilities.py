@@ -29,6 +29,8 @@ class Capability(enum.Flag):
     """``generate_continue`` reuses the KV cache; without it, it runs fresh and says so."""
     SESSION_PERSISTENCE = enum.auto()
     """``session_save`` and ``session_load``."""
+    SESSION_TOOLS = enum.auto()
+    """``session_fork``, ``session_rewind``, ``regenerate``, and several named sessions."""
     THREADS = enum.auto()
     """More than one thread computes."""
     SANDBOX = enum.auto()

@@ -160,14 +160,18 @@ class Engine(ABC):
 
     # state; only with Capability.SESSION_PERSISTENCE
 
-    def state_save(self, path: str, tokens: Sequence[int]) -> int:
-        """Write tokens and memory to a new file in llama.cpp's sequence format; returns its bytes."""
+    state_prefix: int = 0
+    """Bytes at the front of a state buffer that are the engine's own and go into no file."""
+
+    def state_get(self) -> memoryview:
+        """A copy of the KV cache: ``state_prefix`` bytes, then what a sequence file holds behind its tokens."""
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
-    def state_load(self, path: str, n_tokens: int) -> bool:
-        """Replace the memory by that of a file holding ``n_tokens``; False if the engine refused it.
+    def state_set(self, state: memoryview) -> bool:
+        """Replace the KV cache by a copy, as :meth:`state_get` gave it; False if the engine refused it.
 
-        The memory is empty after a refusal.
+        The buffer is writable; its first ``state_prefix`` bytes may hold anything. The cache is empty after a
+        refusal.
         """
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 

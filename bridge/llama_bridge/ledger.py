@@ -76,18 +76,28 @@ class KvLedger:
         self.tokens, self.owed = [], []
         self.engine.clear()
 
-    def replace(self, load: Callable[[], bool], tokens: Sequence[int]) -> bool:
-        """Let the engine load a cache that holds ``tokens``.
+    def aim(self, tokens: Sequence[int]) -> None:
+        """Make ``tokens`` the conversation; what the cache holds of their beginning stays, the rest is owed."""
+        keep = 0
+        for held, wanted in zip(self.tokens, tokens, strict=False):
+            if held != wanted:
+                break
+            keep += 1
+        self.rewind(keep)
+        self.owed = list(tokens[len(self.tokens) :])
+
+    def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:
+        """Let the engine load a cache that holds the first ``held`` of ``tokens``; the others are owed.
 
         False if it refused or holds another number of tokens; the conversation of before is then owed.
         """
         before = self.conversation
         loaded = False
         try:
-            loaded = load() and self.engine.length == len(tokens)
+            loaded = load() and self.engine.length == held
         finally:
             if loaded:
-                self.tokens, self.owed = list(tokens), []
+                self.tokens, self.owed = list(tokens[:held]), list(tokens[held:])
             else:
                 self.clear()
                 self.owed = before

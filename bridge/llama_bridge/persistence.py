@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._version import __version__
+from .engine import Engine
 from .errors import (
     InvalidInput,
     NoSession,
@@ -19,9 +21,10 @@ from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
 from .session_file import SessionFile, compare, read_session_file, write_session_file
+from .snapshot import Snapshot, TurnMark
 from .templates import Message, check_messages
 
-__all__ = ["SessionInfo", "load_session", "save_session"]
+__all__ = ["SessionInfo", "load_session", "read_snapshot", "save_session", "write_snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,9 @@ class SessionInfo:
     created: str
 
 
-def _requirements(session: Session, model: ModelFile) -> dict[str, Any]:
+def _requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:
     """What a file must agree with to be loaded, most telling field first."""
-    info = session.engine.info
+    info = engine.info
     return {
         "model": model.fingerprint,
         "context": {
@@ -60,7 +63,7 @@ def _requirements(session: Session, model: ModelFile) -> dict[str, Any]:
 
 
 def save_session(
-    session: Session, model: ModelFile, sampling: SamplingParams, path: PathLike, version: str
+    session: Session, model: ModelFile, sampling: SamplingParams, path: PathLike
 ) -> SessionInfo:
     """Write the session to a file, whole or not at all.
 
@@ -75,24 +78,38 @@ def save_session(
     if session.kv.owed:
         session.engine.clear_cancel()
         session.kv.append([])
-    tokens = session.kv.tokens
+    return write_snapshot(path, session.snapshot(), session.engine, model, sampling)
+
+
+def write_snapshot(
+    path: PathLike, snapshot: Snapshot, engine: Engine, model: ModelFile, sampling: SamplingParams
+) -> SessionInfo:
+    """Write a conversation at rest to a file. Asks the engine for its data only, so any thread may.
+
+    Raises:
+        SessionWriteError: the file cannot be written.
+    """
+    info = engine.info
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    manifest = _requirements(session, model)
-    manifest["context"]["n_ctx"] = session.engine.info.n_ctx
+    manifest = _requirements(engine, model)
+    manifest["context"]["n_ctx"] = info.n_ctx
     manifest |= {
         "model_name": model.name,
-        "messages": session.messages,
+        "messages": snapshot.messages,
+        "turns": [dataclasses.astuple(mark) for mark in snapshot.turns],
         "sampling": dataclasses.asdict(sampling),
-        "n_tokens": len(tokens),
+        "n_tokens": len(snapshot.tokens),
+        "owed": snapshot.tokens[snapshot.held :],
         "created": created,
-        "backend": session.engine.backend,
-        "engine": session.engine.info.version,
-        "llama_bridge": version,
+        "backend": engine.backend,
+        "engine": info.version,
+        "llama_bridge": __version__,
     }
-    size = write_session_file(
-        path, lambda temporary: session.engine.state_save(temporary, tokens), manifest
-    )
-    return SessionInfo(Path(path), len(tokens), size, tuple(session.messages), created)
+    held = snapshot.tokens[: snapshot.held]
+    state = memoryview(b"") if snapshot.state is None else snapshot.state[engine.state_prefix :]
+    version = int(info.state_format.rpartition("-")[2])
+    size = write_session_file(path, manifest, held, state, version)
+    return SessionInfo(Path(path), len(snapshot.tokens), size, snapshot.messages, created)
 
 
 def load_session(session: Session, model: ModelFile, path: PathLike) -> SessionInfo:
@@ -101,28 +118,57 @@ def load_session(session: Session, model: ModelFile, path: PathLike) -> SessionI
     Raises:
         SessionNotFound, SessionCorrupt, SessionMismatch.
     """
-    file = read_session_file(path)
-    messages = _check(path, file, session, model)
-    engine, tokens = session.engine, file.tokens
-    if not session.kv.replace(lambda: engine.state_load(str(file.path), len(tokens)), tokens):
+    file = read_session_file(path, state_prefix=session.engine.state_prefix)
+    snapshot = read_snapshot(path, file, session.engine, model)
+    if not session.restore(snapshot):
         raise SessionCorrupt(path, "llama.cpp refused its KV state; the previous session is kept")
-    session.messages = messages
     created = str(file.manifest.get("created", ""))
-    return SessionInfo(Path(path), len(tokens), file.n_bytes, tuple(messages), created)
+    return SessionInfo(Path(path), len(snapshot.tokens), file.n_bytes, snapshot.messages, created)
 
 
-def _check(path: PathLike, file: SessionFile, session: Session, model: ModelFile) -> list[Message]:
-    info = session.engine.info
-    compare(path, file.manifest, _requirements(session, model))
-    if len(file.tokens) > info.n_ctx:
-        saved = file.manifest["context"].get("n_ctx")
-        raise SessionMismatch(path, "context.n_ctx", saved, info.n_ctx)
-    if not file.tokens or file.manifest.get("n_tokens") != len(file.tokens):
+def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: ModelFile) -> Snapshot:
+    """The conversation in a file, compared field by field with what it is to run on.
+
+    Raises:
+        SessionMismatch: saved with something else.
+        SessionCorrupt: it contradicts itself.
+    """
+    info, manifest = engine.info, file.manifest
+    compare(path, manifest, _requirements(engine, model))
+    owed = _token_list(path, manifest.get("owed", []))
+    tokens = (*file.tokens, *owed)
+    if len(tokens) > info.n_ctx:
+        raise SessionMismatch(path, "context.n_ctx", manifest["context"].get("n_ctx"), info.n_ctx)
+    if not tokens or manifest.get("n_tokens") != len(tokens):
         raise SessionCorrupt(path, "its token ledger contradicts its manifest")
-    if not all(0 <= token < info.n_vocab for token in file.tokens):
+    if not all(0 <= token < info.n_vocab for token in tokens):
         raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
     try:
-        saved_messages = file.manifest.get("messages")
-        return check_messages(saved_messages) if saved_messages else []
+        saved = manifest.get("messages")
+        messages = check_messages(saved) if saved else []
     except (InvalidInput, TypeError) as error:
         raise SessionCorrupt(path, f"its messages cannot be used: {error}") from error
+    turns = _turn_marks(path, manifest.get("turns", []), len(tokens), len(messages))
+    state = file.state if file.tokens else None
+    return Snapshot(tokens, len(file.tokens), tuple(messages), turns, state)
+
+
+def _token_list(path: PathLike, value: Any) -> list[int]:
+    if not isinstance(value, list) or not all(type(token) is int for token in value):  # pyright: ignore[reportUnknownVariableType]
+        raise SessionCorrupt(path, "its token ledger is no list of tokens")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _turn_marks(path: PathLike, value: Any, n_tokens: int, n_messages: int) -> tuple[TurnMark, ...]:
+    try:
+        marks = tuple(TurnMark(*map(int, row)) for row in value)
+    except (TypeError, ValueError) as error:
+        raise SessionCorrupt(path, f"its turns cannot be used: {error}") from error
+    last = 0
+    for mark in marks:
+        if not (
+            last <= mark.start < mark.prompt_end <= n_tokens and 0 <= mark.n_messages <= n_messages
+        ):
+            raise SessionCorrupt(path, "its turns contradict its token ledger")
+        last = mark.prompt_end
+    return marks

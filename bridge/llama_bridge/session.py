@@ -6,11 +6,12 @@ from collections.abc import Generator, Sequence
 from functools import cached_property
 
 from .answer import Answer, Turn
-from .engine import Engine
+from .engine import Engine, MemoryKind
 from .errors import ContextOverflow, InvalidInput, TemplateError
 from .generation import Generation, StreamClosed
 from .ledger import KvLedger
 from .params import SamplingParams
+from .snapshot import Snapshot, TurnMark
 from .templates import ChatTemplate, Message
 
 __all__ = ["Session"]
@@ -22,12 +23,14 @@ class Session:
     Attributes:
         kv: ledger and cache.
         messages: what was said, where the prompts were chat turns.
+        turns: where each turn lies in the conversation.
     """
 
     def __init__(self, engine: Engine, template: str | None) -> None:
         self.engine = engine
         self.kv = KvLedger(engine)
         self.messages: list[Message] = []
+        self.turns: list[TurnMark] = []
         self._template_source = template
 
     @property
@@ -113,7 +116,10 @@ class Session:
             bos = self.engine.token_bytes(info.bos, special=True).decode("utf-8", "replace")
             head, own = pieces[0]
             if own:
-                pieces[0] = (head.removeprefix(bos), own)  # tokenize() adds the one that belongs there
+                pieces[0] = (
+                    head.removeprefix(bos),
+                    own,
+                )  # tokenize() adds the one that belongs there
         return self._tokenize(pieces, add_special=first)
 
     def _next_turn(self, messages: Sequence[Message]) -> list[int]:
@@ -148,8 +154,72 @@ class Session:
 
     def reset(self) -> None:
         """Forget the conversation and empty the KV cache."""
-        self.messages = []
+        self.messages, self.turns = [], []
         self.kv.clear()
+
+    def snapshot(self) -> Snapshot:
+        """The conversation with a copy of its KV cache."""
+        self.kv.check()
+        state = self.engine.state_get() if self.kv.tokens else None
+        return self.bare_snapshot(state)
+
+    def bare_snapshot(self, state: memoryview | None = None) -> Snapshot:
+        """The conversation without its KV cache, or with the given copy of it."""
+        return Snapshot(
+            tokens=tuple(self.kv.conversation),
+            held=0 if state is None else len(self.kv.tokens),
+            messages=tuple(self.messages),
+            turns=tuple(self.turns),
+            state=state,
+        )
+
+    def branch(self) -> Snapshot:
+        """A second conversation with the same past.
+
+        A dense cache needs no copy: it is rewound to the common past when the branch is taken up.
+        """
+        if self.engine.info.memory is MemoryKind.DENSE:
+            return self.bare_snapshot()
+        return self.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Make a snapshot the conversation; False if the engine refused its state, and nothing is lost."""
+        state = snapshot.state
+        if state is None:
+            self.kv.aim(snapshot.tokens)
+        elif not self.kv.replace(
+            lambda: self.engine.state_set(state), snapshot.tokens, snapshot.held
+        ):
+            return False
+        self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
+        return True
+
+    def rewind(self, turns: int) -> None:
+        """Take back the last turns, question and answer.
+
+        Raises:
+            InvalidInput: there are not so many.
+        """
+        if turns < 1 or turns > len(self.turns):
+            raise InvalidInput(f"turns={turns}: the session has {len(self.turns)} to take back")
+        mark = self.turns[-turns]
+        self.kv.rewind(mark.start)
+        self.messages = self.messages[: mark.n_messages]
+        del self.turns[-turns:]
+
+    def plan_again(self) -> Turn:
+        """A turn that answers the last prompt anew: all but its last token may stay in the cache.
+
+        Raises:
+            InvalidInput: nothing was asked yet.
+        """
+        if not self.turns:
+            raise InvalidInput("there is no answer to regenerate: generate something first")
+        mark = self.turns[-1]
+        conversation = self.kv.conversation
+        messages = self.messages[:-1] if len(self.messages) > mark.n_messages else []
+        last = conversation[mark.prompt_end - 1 : mark.prompt_end]
+        return Turn(last, False, messages, again=mark)
 
     def run(
         self, turn: Turn, params: SamplingParams, stop: Sequence[str]
@@ -167,14 +237,23 @@ class Session:
         self.kv.check()
         if turn.fresh:
             self.reset()
-        before = len(self.kv.conversation)
+        before = self.bare_snapshot()
+        mark = turn.again
+        if mark is None:
+            start = len(before.tokens)
+            mark = TurnMark(start, start + len(turn.tokens), len(self.messages))
+        else:
+            self.kv.rewind(mark.prompt_end - 1)
+            self.turns.pop()
         try:
             finish = yield from answer.run()
         except BaseException:
-            self.kv.rewind(before)
+            self.restore(before)
             raise
         if answer.said_nothing and finish == "cancelled":
-            self.kv.rewind(before)
-        elif turn.messages:
+            self.restore(before)
+            return answer.result(finish)
+        self.turns.append(mark)
+        if turn.messages:
             self.messages = [*turn.messages, {"role": "assistant", "content": answer.text}]
         return answer.result(finish)

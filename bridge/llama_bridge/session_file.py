@@ -15,14 +15,16 @@ digest without a key could. XXH3, because SHA-256 took six times as long as read
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import stat
 import struct
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 
@@ -34,6 +36,8 @@ _FOOTER = struct.Struct("<8sIIQQ16s")
 _STATE_HEAD = struct.Struct("<III")
 _STATE_MAGIC = 0x67677371
 _DIGEST_BYTES = 16
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
+_NOTHING = memoryview(bytearray())
 _PIECE = 1 << 18
 _MAX_MANIFEST = 64 << 20
 
@@ -48,6 +52,7 @@ class SessionFile:
         tokens: the token ledger, from the state itself.
         state_version: llama.cpp's version of the sequence format.
         n_bytes: size of the file.
+        state: the memory, behind the ``state_prefix`` bytes that were asked for; empty if none were.
     """
 
     path: Path
@@ -55,54 +60,66 @@ class SessionFile:
     tokens: list[int] = field(repr=False)
     state_version: int
     n_bytes: int
+    state: memoryview = field(repr=False, default=_NOTHING)
 
 
 def write_session_file(
-    path: PathLike, save_state: Callable[[str], int], manifest: Mapping[str, Any]
+    path: PathLike,
+    manifest: Mapping[str, Any],
+    tokens: Sequence[int],
+    state: memoryview,
+    state_version: int,
 ) -> int:
     """Write a session file whole or not at all; returns its size in bytes.
 
-    ``save_state`` writes the state to the path it is given. The bytes are on the disk before they take the
-    old file's place.
+    ``state`` is the memory, without an engine's prefix. The bytes are on the disk before they take the old
+    file's place.
 
     Raises:
         SessionWriteError: the folder or file cannot be written, or the disk is full.
     """
-    with _replacement(path) as temporary:
-        save_state(temporary)
-        text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
-        with open(temporary, "r+b") as file:
-            n_state = file.seek(0, os.SEEK_END)
-            file.write(text)
-            file.write(_FOOTER.pack(_MAGIC, FORMAT, 0, n_state, len(text), b"")[:-_DIGEST_BYTES])
-            file.flush()
-            file.write(_digest(file.fileno(), file.tell()))
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
+    import xxhash  # with the first file: a bridge that saves nothing does not need it
+
+    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+    head = _STATE_HEAD.pack(_STATE_MAGIC, state_version, len(tokens))
+    head += struct.pack(f"<{len(tokens)}i", *tokens)
+    n_state = len(head) + len(state)
+    tail = text + _FOOTER.pack(_MAGIC, FORMAT, 0, n_state, len(text), b"")[:-_DIGEST_BYTES]
+    digest = xxhash.xxh3_128()
+    with _replacement(path) as file:
+        for part in (head, state, tail):
+            for start in range(
+                0, len(part), _PIECE
+            ):  # each piece is hashed while it is in the cache
+                piece = part[start : start + _PIECE]
+                digest.update(piece)
+                file.write(piece)
+        file.write(digest.digest())
+        return file.tell()
 
 
 @contextmanager
-def _replacement(path: PathLike) -> Generator[str]:
-    """A new file beside ``path`` that takes its place at the end, or leaves no trace."""
+def _replacement(path: PathLike) -> Generator[BinaryIO]:
+    """A new file beside ``path`` that takes its place, on the disk, at the end, or leaves no trace."""
     target = str(Path(path).expanduser().resolve())
     temporary = f"{target}.{os.urandom(6).hex()}.tmp"
     try:
         if os.path.isdir(target):
             raise IsADirectoryError(None, "a directory; give the path of a file")
         mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o666)
         try:
-            if mode is not None:
-                os.chmod(temporary, mode)
-            yield temporary
+            with open(handle, "wb") as file:
+                if mode is not None:
+                    os.chmod(temporary, mode)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, target)
             _sync_folder(os.path.dirname(target))
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except SessionWriteError:
-        raise
     except OSError as error:
         why = error.strerror or str(error)
         raise SessionWriteError(path, f"cannot be written: {why}") from error
@@ -118,31 +135,36 @@ def _sync_folder(folder: str) -> None:
             os.close(handle)
 
 
-def read_session_file(path: PathLike) -> SessionFile:
+def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> SessionFile:
     """Read and check all of a session file but the KV bytes, which only llama.cpp understands.
+
+    With a ``state_prefix``, they are kept too, behind so many bytes of room.
 
     Raises:
         SessionNotFound: no file there.
         SessionCorrupt: not a session file, truncated or altered.
         SessionMismatch: another version of the format.
     """
-    real = Path(os.path.expanduser(os.fspath(path)))
+    real = Path(path).expanduser()
     try:
-        with real.open("rb") as file:
-            return _read(path, real, file.fileno(), os.fstat(file.fileno()).st_size)
+        with real.open("rb", buffering=0) as file:
+            return _read(path, real, file, state_prefix)
     except FileNotFoundError as error:
         raise SessionNotFound(path, "no such file") from error
     except OSError as error:
         raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def _read(path: PathLike, real: Path, fd: int, size: int) -> SessionFile:
-    if size < _FOOTER.size + _STATE_HEAD.size:
-        raise SessionCorrupt(path, f"not a session file: {size} bytes")
-    footer = _pread(fd, _FOOTER.size, size - _FOOTER.size)
-    magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(footer)
+def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
+    status = os.fstat(file.fileno())
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode) or size < _FOOTER.size + _STATE_HEAD.size:
+        raise SessionCorrupt(path, "not a session file: no regular file, or too short")
+    file.seek(size - _FOOTER.size)
+    magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(file.read(_FOOTER.size))
+    file.seek(0)
     if magic != _MAGIC:
-        bare = _STATE_HEAD.unpack(_pread(fd, _STATE_HEAD.size, 0))[0] == _STATE_MAGIC
+        bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
         what = (
             "a bare llama.cpp sequence file, or a truncated session"
             if bare
@@ -153,27 +175,46 @@ def _read(path: PathLike, real: Path, fd: int, size: int) -> SessionFile:
         raise SessionMismatch(path, "format", version, FORMAT)
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
         raise SessionCorrupt(path, "its sizes contradict each other: truncated or altered")
-    if _digest(fd, size - _DIGEST_BYTES) != digest:
+    data = _contents(path, file, size)
+    if _digest(data[:-_DIGEST_BYTES]) != digest:
         raise SessionCorrupt(
             path, "its digest does not match: altered or damaged since it was saved"
         )
     try:
-        manifest: Any = json.loads(_pread(fd, n_manifest, n_state))
+        manifest: Any = json.loads(bytes(data[n_state : n_state + n_manifest]))
     except (ValueError, RecursionError) as error:
         raise SessionCorrupt(path, f"its manifest cannot be read: {error}") from error
-    state_magic, state_version, n_tokens = _STATE_HEAD.unpack(_pread(fd, _STATE_HEAD.size, 0))
-    if state_magic != _STATE_MAGIC or _STATE_HEAD.size + 4 * n_tokens > n_state:
-        raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
     if not isinstance(manifest, dict):
         raise SessionCorrupt(path, "its manifest is not a JSON object")
-    raw = _pread(fd, 4 * n_tokens, _STATE_HEAD.size)
-    return SessionFile(
-        real,
-        cast("dict[str, Any]", manifest),
-        list(struct.unpack(f"<{n_tokens}i", raw)),
-        state_version,
-        size,
-    )
+    state_magic, state_version, n_tokens = _STATE_HEAD.unpack_from(data)
+    start = _STATE_HEAD.size + 4 * n_tokens
+    if state_magic != _STATE_MAGIC or start > n_state:
+        raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
+    tokens = list(struct.unpack_from(f"<{n_tokens}i", data, _STATE_HEAD.size))
+    state = _NOTHING
+    if state_prefix is not None:
+        # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
+        state = data[start - state_prefix : n_state]
+    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, state_version, size, state)
+
+
+def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
+    """The whole file, writable. An anonymous map: not filled with zeros first, as a bytearray is."""
+    data = memoryview(mmap.mmap(-1, size))
+    file.seek(0)
+    done = 0
+    while done < size:
+        n = file.readinto(data[done:])
+        if not n:
+            raise SessionCorrupt(path, "the file shrank while it was read")
+        done += n
+    return data
+
+
+def _digest(data: memoryview) -> bytes:
+    import xxhash  # with the first file: a bridge that saves nothing does not need it
+
+    return xxhash.xxh3_128_digest(data)
 
 
 def compare(
@@ -191,22 +232,3 @@ def compare(
             compare(path, inner, cast("dict[str, Any]", value), f"{prefix}{key}.")
         elif was != value or type(was) is not type(value):
             raise SessionMismatch(path, f"{prefix}{key}", was, value)
-
-
-def _digest(fd: int, size: int) -> bytes:
-    """XXH3-128 of the first ``size`` bytes, in pieces that stay in the processor's cache."""
-    import xxhash  # with the first file: a bridge that saves nothing does not need it
-
-    state = xxhash.xxh3_128()
-    for offset in range(0, size, _PIECE):
-        state.update(_pread(fd, min(_PIECE, size - offset), offset))
-    return state.digest()
-
-
-if hasattr(os, "pread"):
-    _pread = os.pread
-else:  # Windows
-
-    def _pread(fd: int, n: int, offset: int, /) -> bytes:
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.read(fd, n)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.ledger import GREEDY
 
 from llama_bridge import LlamaBridge
+from tests.ledger import GREEDY
 
 PROMPTS = [
     "Hello! My name is Zorblax.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.ledger import GREEDY
 
 from llama_bridge import (
     Capability,
@@ -14,6 +13,7 @@ from llama_bridge import (
     SamplingParams,
     UnsupportedCapability,
 )
+from tests.ledger import GREEDY
 
 pytestmark = pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning")
 
@@ -57,7 +57,9 @@ def _starts_with_bos(llama: LlamaBridge, text: str) -> bool:
 
 
 @pytest.mark.lacks_capability("kv_continuation")
-def test_without_continuation_a_continue_is_a_fresh_generation_and_says_so(llama: LlamaBridge) -> None:
+def test_without_continuation_a_continue_is_a_fresh_generation_and_says_so(
+    llama: LlamaBridge,
+) -> None:
     llama.generate("Hello! My name is Zorblax.", params=GREEDY)
     with pytest.warns(FallbackWarning, match="kv_continuation") as caught:
         again = llama.generate_continue("What is my name?", params=GREEDY)
@@ -72,7 +74,9 @@ def test_without_continuation_a_continue_is_a_fresh_generation_and_says_so(llama
 
 
 @pytest.mark.lacks_capability("kv_continuation")
-def test_the_fallback_warns_once_per_bridge(llama: LlamaBridge, recwarn: pytest.WarningsRecorder) -> None:
+def test_the_fallback_warns_once_per_bridge(
+    llama: LlamaBridge, recwarn: pytest.WarningsRecorder
+) -> None:
     llama.generate_continue("Hello!", params=GREEDY)
     for _ in llama.generate_continue_stream("Hello!", params=GREEDY):
         pass
@@ -122,7 +126,9 @@ def test_max_tokens_is_the_most_that_is_drawn(llama: LlamaBridge) -> None:
 
 def test_the_same_seed_gives_the_same_text_and_others_differ(llama: LlamaBridge) -> None:
     def draw(seed: int | None) -> tuple[str, int]:
-        params = SamplingParams(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=seed, max_tokens=24)
+        params = SamplingParams(
+            temperature=1.5, top_p=1, top_k=0, min_p=0, seed=seed, max_tokens=24
+        )
         answer = llama.generate("Once", chat=False, params=params)
         return answer.text, answer.seed
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.ledger import GREEDY, assert_ledger_rule
 
 from llama_bridge import (
     Capability,
@@ -18,6 +17,7 @@ from llama_bridge import (
     SamplingParams,
     SessionError,
 )
+from tests.ledger import GREEDY, assert_ledger_rule
 
 pytestmark = pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning")
 
@@ -64,11 +64,16 @@ def stream_never_started(llama: LlamaBridge) -> None:
 
 def sampled(llama: LlamaBridge) -> None:
     llama.generate("Hello!", params=SamplingParams(temperature=1.2, seed=7, max_tokens=30))
-    llama.generate_continue("Hm?", params=SamplingParams(temperature=1.2, repeat_penalty=1.3, seed=8))
+    llama.generate_continue(
+        "Hm?", params=SamplingParams(temperature=1.2, repeat_penalty=1.3, seed=8)
+    )
 
 
 def length_limited(llama: LlamaBridge) -> None:
-    assert llama.generate("Who are you?", params=SamplingParams(max_tokens=1)).finish_reason == "length"
+    assert (
+        llama.generate("Who are you?", params=SamplingParams(max_tokens=1)).finish_reason
+        == "length"
+    )
     llama.generate_continue("Thanks!", params=SamplingParams(temperature=0, max_tokens=3))
 
 
@@ -139,7 +144,9 @@ SEQUENCES: list[Callable[[LlamaBridge], None]] = [
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda f: f.__name__)
-def test_ledger_rule_holds_after(llama: LlamaBridge, sequence: Callable[[LlamaBridge], None]) -> None:
+def test_ledger_rule_holds_after(
+    llama: LlamaBridge, sequence: Callable[[LlamaBridge], None]
+) -> None:
     sequence(llama)
     assert_ledger_rule(llama)
 

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.ledger import GREEDY, assert_ledger_rule
-from tools.random_model import write_model
 
 from llama_bridge import (
     Capability,
@@ -22,6 +20,8 @@ from llama_bridge import (
     SamplingParams,
     TextStream,
 )
+from tests.ledger import GREEDY, assert_ledger_rule
+from tools.random_model import write_model
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
 
@@ -60,7 +60,9 @@ def test_a_bridge_without_a_model_says_what_to_do() -> None:
 
 
 @BACKENDS
-def test_another_model_replaces_the_first_and_a_bad_one_does_not(backend: str, tmp_path: Path) -> None:
+def test_another_model_replaces_the_first_and_a_bad_one_does_not(
+    backend: str, tmp_path: Path
+) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF")
     with LlamaBridge("demo", backend=backend) as llama:
         llama.generate("Hello! My name is Bo.", params=GREEDY)
@@ -179,4 +181,6 @@ def test_many_bridges_one_after_another_leak_no_memory() -> None:
     for backend in ("native", "wasm"):
         command = [sys.executable, "-c", code, backend]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert int(result.stdout) < 20_000, f"{backend} kept {result.stdout.strip()} KiB after 20 models"
+        assert int(result.stdout) < 20_000, (
+            f"{backend} kept {result.stdout.strip()} KiB after 20 models"
+        )

@@ -47,7 +47,9 @@ def test_both_own_backends_are_found_in_order_of_rank() -> None:
     assert [a.name for a in registry.probe_all() if a.ok] == ["native", "wasm"]
 
 
-def test_rank_decides_then_environment_then_name_then_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_decides_then_environment_then_name_then_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert registry.candidates()[0].name == "native"
     monkeypatch.setenv(registry.ENVIRONMENT, "wasm")
     assert [b.name for b in registry.candidates()] == ["wasm"]
@@ -59,7 +61,7 @@ def test_rank_decides_then_environment_then_name_then_object(monkeypatch: pytest
 
 
 def test_an_unknown_name_lists_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendUnavailable, match="no backend of that name.*\n.*native, wasm"):
+    with pytest.raises(BackendUnavailable, match=r"no backend of that name.*\n.*native, wasm"):
         LlamaBridge("demo", backend="cuda")
     monkeypatch.setenv(registry.ENVIRONMENT, "nonsense")
     with pytest.raises(BackendUnavailable, match="nonsense"):

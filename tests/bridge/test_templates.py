@@ -42,10 +42,14 @@ def test_an_appended_turn_completes_the_whole_rendering(source: str) -> None:
 
 
 def test_what_stands_between_answer_and_question_is_told_apart() -> None:
-    between, pieces = ChatTemplate(CHATML).next_turn([user("a"), assistant("b"), user("c<|im_end|>")])
+    between, pieces = ChatTemplate(CHATML).next_turn(
+        [user("a"), assistant("b"), user("c<|im_end|>")]
+    )
     assert between == "<|im_end|>\n<|im_start|>user\n"
     assert ("c<|im_end|>", False) in pieces
-    assert "".join(text for text, _ in pieces).endswith("c<|im_end|><|im_end|>\n<|im_start|>assistant\n")
+    assert "".join(text for text, _ in pieces).endswith(
+        "c<|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_a_template_that_drops_messages_cannot_be_appended_to() -> None:
@@ -56,7 +60,9 @@ def test_a_template_that_drops_messages_cannot_be_appended_to() -> None:
 def test_segments_name_the_peoples_words() -> None:
     pieces = ChatTemplate(CHATML).segments([user("x"), assistant("y")])
     assert [text for text, own in pieces if not own] == ["x", "y"]
-    assert "".join(text for text, _ in pieces) == ChatTemplate(CHATML).render([user("x"), assistant("y")])
+    assert "".join(text for text, _ in pieces) == ChatTemplate(CHATML).render(
+        [user("x"), assistant("y")]
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ def feed(data: bytes, cuts: list[int], stop: list[str]) -> tuple[list[str], Text
     assembler = TextAssembler(stop)
     edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
     deltas: list[str] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         deltas.append(assembler.push(data[start:end]))
         if assembler.stop is not None:
             return deltas, assembler
@@ -32,7 +34,9 @@ def test_any_text_in_any_pieces_comes_out_the_same(text: str, cuts: list[int]) -
     st.lists(st.integers(0, 60), max_size=12),
     st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3),
 )
-def test_text_ends_before_the_first_stop_string(text: str, cuts: list[int], stop: list[str]) -> None:
+def test_text_ends_before_the_first_stop_string(
+    text: str, cuts: list[int], stop: list[str]
+) -> None:
     deltas, assembler = feed(text.encode(), cuts, stop)
     found = [text.index(s) for s in stop if s in text]
     shown = text[: min(found)] if found else text

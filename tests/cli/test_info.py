@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +74,8 @@ def test_kv_bytes_per_token_are_those_that_a_longer_session_takes(
 
 def _manifest(path: Path) -> bytes:
     data = path.read_bytes()
-    size = int.from_bytes(data[-40:-32], "little")
-    return data[-64 - size : -64]
+    n_state, n_manifest = struct.unpack_from("<QQ", data, len(data) - 32)
+    return data[n_state : n_state + n_manifest]
 
 
 def _header(arch: str, **values: Value) -> GgufHeader:

@@ -13,6 +13,7 @@ from llama_bridge import EngineError, LlamaBridge, TextStream
 from llama_bridge.cli.streaming import stream_answer
 from llama_bridge.cli.terminal import Terminal
 from llama_bridge.testing import FakeAnswer, FakeLlama
+from tests.ledger import machine
 
 LONG = FakeAnswer("abcdefghij" * 500, token_seconds=0.01)
 
@@ -35,8 +36,9 @@ def in_step(llama: LlamaBridge) -> bool:
     """The ledger, and what is owed to it, hold the conversation to its last letter."""
     session = llama.session
     said = session.messages[-1]["content"]
-    held = llama.detokenize(session.kv.conversation)
-    return held.endswith(said) and len(session.tokens) == session.engine.length
+    kv = machine(llama).kv
+    held = llama.detokenize(kv.conversation)
+    return held.endswith(said) and len(kv.tokens) == session.engine.length
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")

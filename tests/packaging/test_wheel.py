@@ -19,7 +19,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(out),
+        str(ROOT),
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     (found,) = out.iterdir()
@@ -32,12 +41,16 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     folder = tmp_path_factory.mktemp("clean")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     (folder / "home").mkdir()
-    environment = {k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_", "REQUESTS_", "LANG"))}
+    environment = {
+        k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_", "REQUESTS_", "LANG"))
+    }
     environment |= {"PATH": str(folder / "venv" / "bin"), "HOME": str(folder / "home")}
     return folder / "venv" / "bin", environment
 
 
-def run(bin_and_env: tuple[Path, dict[str, str]], *command: str) -> subprocess.CompletedProcess[str]:
+def run(
+    bin_and_env: tuple[Path, dict[str, str]], *command: str
+) -> subprocess.CompletedProcess[str]:
     folder, environment = bin_and_env
     return subprocess.run(
         [str(folder / command[0]), *command[1:]],
@@ -51,7 +64,9 @@ def run(bin_and_env: tuple[Path, dict[str, str]], *command: str) -> subprocess.C
 def pip_install(clean: tuple[Path, dict[str, str]], what: str) -> None:
     # The user's own pip settings (an index, a certificate) are part of the machine, not of the project.
     settings = {**clean[1], "HOME": os.environ.get("HOME", "")}
-    result = run((clean[0], settings | {"HOME": settings["HOME"] or "/"}), "pip", "install", "-q", what)
+    result = run(
+        (clean[0], settings | {"HOME": settings["HOME"] or "/"}), "pip", "install", "-q", what
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -81,7 +96,13 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
     assert result.stdout == ""
     installed = run(clean, "pip", "list", "--format", "json").stdout
     packages = {entry["name"].lower() for entry in json.loads(installed)}
-    assert packages - {"pip", "setuptools"} == {"llama-bridge", "jinja2", "markupsafe", "wasmtime", "xxhash"}
+    assert packages - {"pip", "setuptools"} == {
+        "llama-bridge",
+        "jinja2",
+        "markupsafe",
+        "wasmtime",
+        "xxhash",
+    }
 
 
 def test_the_demo_runs_on_wasm_without_compiler_and_native_extra(

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.ledger import GREEDY, assert_ledger_rule
 
 from llama_bridge import (
     LlamaBridge,
@@ -24,6 +23,8 @@ from llama_bridge import (
     UnsupportedCapability,
 )
 from llama_bridge.models import open_model
+from llama_bridge.snapshot import Snapshot
+from tests.ledger import GREEDY, assert_ledger_rule, machine
 
 persistent = pytest.mark.requires_capability("session_persistence")
 
@@ -84,7 +85,9 @@ def test_nothing_to_save_is_an_error_and_leaves_no_file(llama: LlamaBridge, tmp_
 
 
 @persistent
-def test_the_manifest_says_what_the_session_was_made_with(llama: LlamaBridge, tmp_path: Path) -> None:
+def test_the_manifest_says_what_the_session_was_made_with(
+    llama: LlamaBridge, tmp_path: Path
+) -> None:
     talk(llama)
     llama.session_save(tmp_path / "s")
     data = (tmp_path / "s").read_bytes()
@@ -102,7 +105,9 @@ def test_the_manifest_says_what_the_session_was_made_with(llama: LlamaBridge, tm
 
 @persistent
 @pytest.mark.parametrize("where", [0.0, 0.01, 0.3, 0.6, 0.9, 0.97, 0.9995])
-def test_a_flipped_bit_anywhere_is_noticed(llama: LlamaBridge, tmp_path: Path, where: float) -> None:
+def test_a_flipped_bit_anywhere_is_noticed(
+    llama: LlamaBridge, tmp_path: Path, where: float
+) -> None:
     talk(llama)
     before = llama.session.tokens
     path = tmp_path / "s"
@@ -137,11 +142,14 @@ def test_other_files_are_refused_in_words(llama: LlamaBridge, tmp_path: Path) ->
         llama.session_load(path)
     with pytest.raises(SessionCorrupt, match="cannot be read"):
         llama.session_load(tmp_path)
+    llama.session_save(tmp_path / "whole")
     path.write_text("no session\n" * 100)
     with pytest.raises(SessionCorrupt, match="no session footer"):
         llama.session_load(path)
-    llama.session.engine.state_save(str(path), list(before))
-    with pytest.raises(SessionCorrupt, match="bare llama.cpp sequence file"):
+    data = (tmp_path / "whole").read_bytes()
+    (n_state,) = struct.unpack_from("<Q", data, len(data) - 32)
+    path.write_bytes(data[:n_state])
+    with pytest.raises(SessionCorrupt, match=r"bare llama\.cpp sequence file"):
         llama.session_load(path)
     llama.session_save(path)
     data = bytearray(path.read_bytes())
@@ -200,7 +208,9 @@ def test_another_context_is_refused_by_field(
 
 
 @persistent
-@pytest.mark.parametrize("params", [ModelParams(flash_attention=False), ModelParams(kv_type_k="q8_0")])
+@pytest.mark.parametrize(
+    "params", [ModelParams(flash_attention=False), ModelParams(kv_type_k="q8_0")]
+)
 def test_every_kind_of_cache_is_saved_and_restored(
     llama: LlamaBridge, tmp_path: Path, params: ModelParams
 ) -> None:
@@ -219,14 +229,17 @@ def test_a_state_that_llama_cpp_refuses_loses_nothing(llama: LlamaBridge, tmp_pa
     talk(llama)
     path = tmp_path / "s"
     llama.session_save(path)
+    expected = llama.generate_continue("What is my name?", params=GREEDY).text
+    llama.session_load(path)
     before, messages = llama.session.tokens, list(llama.session.messages)
-    engine = llama.session.engine
-    loaded = llama.session.kv.replace(lambda: engine.state_load(str(tmp_path / "no"), 5), [1] * 5)
-    assert loaded is False
+    session = machine(llama)
+    state = session.engine.state_get()
+    refused = Snapshot((1,) * 5, 5, state=state[: len(state) // 2])
+    assert session.restore(refused) is False
     assert llama.session.messages == messages
     # The cache is gone, the conversation is not: the next turn evaluates it again, and says so.
     answer = llama.generate_continue("What is my name?", params=GREEDY)
-    assert "Zorblax" in answer.text
+    assert answer.text == expected
     assert answer.usage.cached_tokens == 0
     assert answer.usage.evaluated_tokens > len(before)
     assert llama.session.tokens[: len(before)] == before
@@ -234,7 +247,9 @@ def test_a_state_that_llama_cpp_refuses_loses_nothing(llama: LlamaBridge, tmp_pa
 
 
 @persistent
-def test_saving_replaces_whole_and_keeps_what_the_old_file_was(llama: LlamaBridge, tmp_path: Path) -> None:
+def test_saving_replaces_whole_and_keeps_what_the_old_file_was(
+    llama: LlamaBridge, tmp_path: Path
+) -> None:
     path = tmp_path / "s"
     talk(llama)
     llama.session_save(path)
@@ -272,7 +287,9 @@ def test_an_unwritable_place_is_an_error_that_keeps_the_old_file(
 
 @persistent
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and file size limits are Linux's")
-def test_a_full_disk_is_an_error_that_keeps_the_old_file(llama: LlamaBridge, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_keeps_the_old_file(
+    llama: LlamaBridge, tmp_path: Path
+) -> None:
     talk(llama)
     path = tmp_path / "s"
     size = llama.session_save(path).n_bytes

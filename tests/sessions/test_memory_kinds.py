@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.ledger import assert_ledger_rule
-from tools.random_model import write_model
 
 from llama_bridge import Capability, LlamaBridge, MemoryKind, ModelParams, SamplingParams
+from tests.ledger import assert_ledger_rule, machine
+from tools.random_model import write_model
 
 KINDS = {
     "llama": MemoryKind.DENSE,
@@ -48,7 +48,7 @@ def test_continue_cancel_and_stop_keep_the_ledger_true(
         cancelled = llama.generate_continue_stream(" that is", params=PARAMS)
         llama.cancel()
         assert cancelled.result.text == ""
-        before = llama.session.kv.conversation
+        before = machine(llama).kv.conversation
         assert llama.generate_continue(" all", params=PARAMS).usage.completion_tokens > 0
         if Capability.KV_CONTINUATION in llama.capabilities:
             assert list(llama.session.tokens[: len(before)]) == before

@@ -249,10 +249,11 @@ def test_a_backend_without_a_model_for_tests_that_load_their_own(
 
 def test_fakes_are_closed_by_the_end_of_the_test(pytester: pytest.Pytester, tmp_path: Path) -> None:
     source = """
-        made = []
+        made, paths = [], []
 
         def test_make(fake_llama):
             made.append(fake_llama())
+            paths.append(made[0].model.path)
             assert made[0].generate("hi").text == "You said: hi"
 
         def test_closed():
@@ -260,6 +261,6 @@ def test_fakes_are_closed_by_the_end_of_the_test(pytester: pytest.Pytester, tmp_
             from llama_bridge import ClosedError
             with pytest.raises(ClosedError):
                 made[0].generate("hi")
-            assert not made[0]._model.path.exists()
+            assert not paths[0].exists()
     """
     run(pytester, source).assert_outcomes(passed=2)

@@ -45,7 +45,7 @@ def test_it_says_what_it_can_and_cannot(engine: WasmEngine) -> None:
     for missing in (Capability.KV_CONTINUATION, Capability.SESSION_PERSISTENCE, Capability.THREADS):
         assert missing not in engine.capabilities
     with pytest.raises(UnsupportedCapability):
-        engine.state_save("nowhere", [])
+        engine.state_get()
     assert engine.info.n_ctx == 512
     assert engine.info.memory is MemoryKind.DENSE
     assert engine.info.end_of_generation

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -222,47 +221,55 @@ class BackendConformance(EngineTests):
     # state
 
     def test_a_saved_state_continues_in_another_engine(
-        self, backend: Backend, engine: Engine, tmp_path: Path
+        self, backend: Backend, engine: Engine
     ) -> None:
         self._needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, [*tokens, tokens[-1]])
         expected = self.generate(engine, 8)
         self.read(engine, tokens)
-        path = str(tmp_path / "state")
-        assert engine.state_save(path, tokens) == Path(path).stat().st_size
+        state = engine.state_get()
         other = self.load(backend)
         try:
-            assert other.state_load(path, len(tokens))
+            assert other.state_set(state)
             assert other.length == len(tokens)
             other.decode(tokens[-1:])
             assert self.generate(other, 8) == expected
         finally:
             other.close()
 
-    def test_what_is_no_state_is_refused_and_leaves_nothing(
-        self, engine: Engine, tmp_path: Path
-    ) -> None:
+    def test_what_is_no_state_is_refused_and_leaves_nothing(self, engine: Engine) -> None:
         self._needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, tokens)
-        path = tmp_path / "state"
-        engine.state_save(str(path), tokens)
-        path.write_bytes(b"another" + path.read_bytes()[7:])
-        assert not engine.state_load(str(path), len(tokens))
-        assert engine.length == 0
+        state = bytes(engine.state_get())
+        for wrong in (state[: len(state) // 2], state[:-1], state + b"more"):
+            self.read(engine, tokens)
+            assert not engine.state_set(memoryview(bytearray(wrong)))
+            assert engine.length == 0
 
-    def test_without_session_persistence_state_is_refused_before_work(
-        self, engine: Engine, tmp_path: Path
-    ) -> None:
+    def test_a_state_is_a_copy(self, engine: Engine) -> None:
+        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        tokens = self.prompt(engine)
+        self.read(engine, tokens)
+        state = engine.state_get()
+        expected = self.generate(engine, 8)
+        for _ in range(2):
+            engine.clear()
+            assert engine.state_set(state)
+            assert engine.truncate(len(tokens) - 1) or engine.info.memory is not MemoryKind.DENSE
+            if engine.length == len(tokens) - 1:
+                engine.decode(tokens[-1:])
+                assert self.generate(engine, 8) == expected
+
+    def test_without_session_persistence_state_is_refused(self, engine: Engine) -> None:
         if Capability.SESSION_PERSISTENCE in engine.capabilities:
             pytest.skip(f"the {engine.backend} backend has session_persistence")
         engine.decode(self.prompt(engine))
         with pytest.raises(UnsupportedCapability):
-            engine.state_save(str(tmp_path / "state"), self.prompt(engine))
+            engine.state_get()
         with pytest.raises(UnsupportedCapability):
-            engine.state_load(str(tmp_path / "state"), 1)
-        assert not list(tmp_path.iterdir())
+            engine.state_set(memoryview(bytearray(64)))
         assert engine.length == len(self.prompt(engine))
 
     def _needs(self, engine: Engine, capability: Capability) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from ..bridge import LlamaBridge
 from ..errors import BridgeError
 from ..params import SamplingParams
@@ -19,27 +17,19 @@ class SharedLlama(LlamaBridge):
 
     def __init__(self, model: str, backend: str) -> None:
         super().__init__(model, backend=backend, sampling=GREEDY)
-        self._loaded = self._engine
+        self._loaded = self._core.alive()[0]
 
     def renew(self) -> bool:
         """End what runs, forget what a test said and set; False if that takes a new load."""
-        if self._closed or self._engine is not self._loaded:
+        if not self._core.at_rest(self._loaded):
             return False
-        if self._lock.locked():
-            self.cancel()
-            stream = self._stream()
-            if (
-                stream is not None
-            ):  # half read; where another thread is inside it, that is a ValueError
-                with contextlib.suppress(ValueError):
-                    stream.close()
-            if self._lock.locked():
-                return False
         try:
+            for name in self.sessions():
+                self.session(name).delete()
             self.session_reset()
         except BridgeError:  # an engine that is lost
             return False
-        self.sampling, self.system, self._warned = GREEDY, None, False
+        self.sampling, self.system, self._core.warned = GREEDY, None, False
         return True
 
 

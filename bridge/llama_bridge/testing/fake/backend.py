@@ -44,6 +44,7 @@ class FakeBackend(Backend):
         | Capability.CHAT_TEMPLATE
         | Capability.KV_CONTINUATION
         | Capability.SESSION_PERSISTENCE
+        | Capability.SESSION_TOOLS
     )
 
     def __init__(

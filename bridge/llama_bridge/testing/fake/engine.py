@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import takewhile
-from pathlib import Path
 
 from ...capabilities import Capability
 from ...engine import Engine, EngineInfo, MemoryKind
@@ -30,8 +29,7 @@ __all__ = ["FakeEngine"]
 _N_BYTES = 256
 _PREFILL_CHUNK = 32
 _KEY = "@what the user says@"
-_STATE = struct.Struct("<III")
-_STATE_MAGIC, _STATE_VERSION = 0x67677371, 3  # what llama.cpp's sequence files begin with
+_STATE = struct.Struct("<II")
 
 
 class FakeEngine(Engine):
@@ -235,24 +233,23 @@ class FakeEngine(Engine):
 
     # state
 
-    def state_save(self, path: str, tokens: Sequence[int]) -> int:
+    def state_get(self) -> memoryview:
         if Capability.SESSION_PERSISTENCE not in self.capabilities:
-            return super().state_save(path, tokens)
+            return super().state_get()
         with self._working():
             memory = struct.pack(f"<{len(self._tokens)}i", *self._tokens)
-            ledger = struct.pack(f"<{len(tokens)}i", *tokens)
-            head = _STATE.pack(_STATE_MAGIC, _STATE_VERSION, len(tokens))
-            end = struct.pack("<II", len(self._tokens), zlib.crc32(memory))
-            return Path(path).write_bytes(head + ledger + end + memory)
+            return memoryview(
+                bytearray(_STATE.pack(len(self._tokens), zlib.crc32(memory)) + memory)
+            )
 
-    def state_load(self, path: str, n_tokens: int) -> bool:
+    def state_set(self, state: memoryview) -> bool:
         if Capability.SESSION_PERSISTENCE not in self.capabilities:
-            return super().state_load(path, n_tokens)
+            return super().state_set(state)
         with self._working():
             self._tokens, self._ready = [], False
             try:
-                self._tokens = _read_state(Path(path).read_bytes(), n_tokens)
-            except (OSError, ValueError, struct.error):
+                self._tokens = _read_state(state)
+            except (ValueError, struct.error):
                 return False
             return True
 
@@ -281,13 +278,9 @@ def _signs(tokens: Sequence[int]) -> str:
     return "".join(map(chr, tokens))
 
 
-def _read_state(data: bytes, n_tokens: int) -> list[int]:
-    magic, version, n_ledger = _STATE.unpack_from(data)
-    if (magic, version, n_ledger) != (_STATE_MAGIC, _STATE_VERSION, n_tokens):
-        raise ValueError("another kind of file")
-    at = _STATE.size + 4 * n_ledger
-    count, crc = struct.unpack_from("<II", data, at)
-    memory = data[at + 8 : at + 8 + 4 * count]
-    if zlib.crc32(memory) != crc:
+def _read_state(state: memoryview) -> list[int]:
+    count, crc = _STATE.unpack_from(state)
+    memory = state[_STATE.size :]
+    if len(memory) != 4 * count or zlib.crc32(memory) != crc:
         raise ValueError("damaged")
     return list(struct.unpack(f"<{count}i", memory))

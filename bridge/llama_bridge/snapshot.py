@@ -1,0 +1,48 @@
+"""A conversation at rest: all that is needed to go on with it, in memory or in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .templates import Message
+
+__all__ = ["Snapshot", "TurnMark"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnMark:
+    """Where a turn lies in the conversation, so that it can be taken back or answered anew.
+
+    Attributes:
+        start: tokens before the turn.
+        prompt_end: tokens up to where the answer begins.
+        n_messages: messages before the turn.
+    """
+
+    start: int
+    prompt_end: int
+    n_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A conversation and, where it was taken with it, its KV cache.
+
+    Attributes:
+        tokens: of the whole conversation.
+        held: how many of them the state holds; the rest are owed.
+        messages: what was said, where the prompts were chat turns.
+        turns: where each turn lies.
+        state: copy of the KV cache with the engine's prefix, or None: then all tokens are owed.
+    """
+
+    tokens: tuple[int, ...] = ()
+    held: int = 0
+    messages: tuple[Message, ...] = ()
+    turns: tuple[TurnMark, ...] = ()
+    state: memoryview | None = field(default=None, repr=False)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory the state takes."""
+        return 0 if self.state is None else self.state.nbytes
