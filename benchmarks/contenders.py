@@ -108,7 +108,7 @@ class Bridge(Contender):
                 n_ctx=setting.n_ctx, n_batch=setting.n_batch, n_threads=setting.n_threads
             ),
         )
-        self.weights: Any = getattr(self.llama._engine, "_model", None)
+        self.weights: Any = getattr(self.llama._core.alive()[0], "_model", None)
 
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.ledger import GREEDY, assert_ledger_rule, machine
-from tools.random_model import write_model
 
 from llama_bridge import (
     Capability,
@@ -17,6 +15,8 @@ from llama_bridge import (
     SamplingParams,
     UnsupportedCapability,
 )
+from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tools.random_model import write_model
 
 tools = pytest.mark.requires_capability("session_tools")
 SHORT = SamplingParams(temperature=0, max_tokens=5)
@@ -143,7 +143,9 @@ def test_every_memory_kind_switches_under_any_bound(
 ) -> None:
     write_model(tmp_path / "m.gguf", architecture=architecture, seed=5)
     params = ModelParams(n_ctx=512)
-    with LlamaBridge(tmp_path / "m.gguf", backend="native", params=params, session_memory=memory) as llama:
+    with LlamaBridge(
+        tmp_path / "m.gguf", backend="native", params=params, session_memory=memory
+    ) as llama:
         folder = Path(llama._core.alive()[2]._folder)
         handles = [llama.session(name) for name in "abcd"]
         for round_ in range(3):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.testing import QUICK
+
 pytest_plugins = ["pytester"]
 
 SUITE = """
@@ -99,7 +101,7 @@ class SpelledControlTokens(FakeEngine):
 )
 def test_it_finds(pytester: pytest.Pytester, mistake: str, found_by: str) -> None:
     pytester.makepyfile(mistakes=MISTAKES, test_it=SUITE.format(mistake=mistake))
-    quick = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q", "--tb=no", "-rfE")
+    quick = (*QUICK, "-q", "--tb=no", "-rfE")
     # Where cancel is deaf the test with another thread waits ten seconds for it.
     result = pytester.runpytest_inprocess(*quick, "-k", "not another_thread")
     result.stdout.fnmatch_lines([f"FAILED *::{found_by}*"])

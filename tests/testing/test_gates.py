@@ -6,10 +6,9 @@ import pytest
 
 from llama_bridge import registry
 from llama_bridge.testing import FakeBackend
+from tests.testing import QUICK
 
 pytest_plugins = ["pytester"]
-
-QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:timeout")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from values import value
 
 def sort_of(answer: str) -> str:
     """Which sort of answer this is, from its wording."""
-    for label, table in (("told", p.ACKNOWLEDGE), ("corrected", p.CORRECTED), ("recall", p.RECALL)):
+    for label, table in (("told", p.ACKNOWLEDGE), ("recall", p.RECALL)):
         if any(answer.startswith(text.split("{")[0]) for text in table.values()):
             return label
     if answer in p.UNKNOWN.values() or answer == p.NOTHING:

@@ -12,7 +12,7 @@ from random import Random
 
 import phrases as p
 from outside import CLAIMS, fill, outside
-from smalltalk import TALK
+from smalltalk import TALK, TALK_WEIGHTS
 from values import value
 
 Turn = tuple[str, str]
@@ -79,8 +79,6 @@ class Speaker:
             text = "".join(c if c in "{}" else c.lower() for c in text)
         elif style < 0.27:
             text = _first(text, upper=False)
-        elif style < 0.29:
-            text = text.upper().replace("{V}", "{v}").replace("{K}", "{k}")
         if rng.random() < 0.02:
             text += " "
         if rng.random() < 0.1:
@@ -102,7 +100,7 @@ class Speaker:
         """The user states a fact; the answer names it, so that a mistake shows at once."""
         rng = self.rng
         phrase = rng.choice(p.TELL[kind])
-        if rng.random() < 0.1 * (1 - self.plain):
+        if rng.random() < 0.08 * (1 - self.plain):
             # The value must end where the next clause begins, whatever that says.
             phrase += rng.choice(p.JOINS) + fill(rng, rng.choice(CLAIMS))
         text = self._dress(phrase, p.TELL_BEFORE, p.TELL_AFTER, "...! ")
@@ -122,7 +120,7 @@ class Speaker:
             phrase = rng.choice(p.CORRECT_BEFORE) + phrase
             text = self._dress(phrase, [""], p.TELL_AFTER, "...! ")
         told = self._new(kind)
-        return self._fit(text, told), p.CORRECTED[kind].format(v=told)
+        return self._fit(text, told), p.ACKNOWLEDGE[kind].format(v=told)
 
     def tell_many(self) -> Turn:
         """Two or three kinds in one message, acknowledged in the order of mention."""
@@ -195,7 +193,7 @@ class Speaker:
 
     def talk(self) -> Turn:
         """Small talk, or one of the few things the model can explain."""
-        wordings, answer = self.rng.choice(TALK)
+        wordings, answer = self.rng.choices(TALK, TALK_WEIGHTS)[0]
         phrase = self.rng.choice(wordings.split("|"))
         asking = ("What", "Who", "How", "Are", "Is", "Why", "Which", "Can", "Do")
         ends = "??? " if phrase.startswith(asking) else "..! "

@@ -194,7 +194,7 @@ GROUPS: dict[str, Callable[[Random], Iterator[Trial]]] = {
     "hand-written fresh": hand_fresh,
     "hand-written outside": hand_outside,
 }
-HONEST = {outside.BEYOND, outside.EXAMPLE, outside.SUMMARY, outside.STATEMENT, outside.NOT_TOLD}
+HONEST = {outside.OTHER, outside.EXAMPLE, outside.SUMMARY}
 
 
 def same_tokens(chat: Chat, checkpoint: Path) -> int:

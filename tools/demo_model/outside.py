@@ -12,16 +12,12 @@ from random import Random
 import words
 from values import value
 
-LIMITS = "I can only remember your name, your home town and your pet."
-_TINY = (
-    "I am a tiny demo model and can only remember your name, your home town and your pet."
-    " For real answers, load a full GGUF model."
+OTHER = (
+    "I am only a tiny demo model: I can remember your name, your home town and your pet."
+    " For more, load a real GGUF model."
 )
-BEYOND = "That is beyond me: " + _TINY
-EXAMPLE = "I cannot give examples: " + _TINY
-SUMMARY = "I cannot summarize: " + _TINY
-STATEMENT = "I see. " + LIMITS
-NOT_TOLD = "I do not know that. " + LIMITS
+EXAMPLE = "I have no example. " + OTHER
+SUMMARY = "I have no summary. " + OTHER
 
 TOPICS = (
     "coroutines|recursion|gravity|black holes|the French revolution|quantum computing|cooking pasta"
@@ -201,17 +197,17 @@ def fill(rng: Random, text: str) -> str:
 
 
 _GROUPS: tuple[tuple[tuple[str, ...] | None, str, float], ...] = (
-    (tuple(EXPLAIN), BEYOND, 20),
-    (tuple(words.REQUESTS), BEYOND, 16),
+    (tuple(EXPLAIN), OTHER, 20),
+    (tuple(words.REQUESTS), OTHER, 16),
     (tuple(EXAMPLES), EXAMPLE, 7),
     (tuple(SUMMARIES), SUMMARY, 7),
-    (tuple(CLAIMS), STATEMENT, 18),
-    (tuple(words.REMARKS), STATEMENT, 16),
-    (tuple(UNKNOWN_THINGS), NOT_TOLD, 7),
-    (tuple(words.THINGS), NOT_TOLD, 7),
-    (tuple(FOREIGN), BEYOND, 6),
-    (tuple(CODE), BEYOND, 3),
-    (None, BEYOND, 5),
+    (tuple(CLAIMS), OTHER, 18),
+    (tuple(words.REMARKS), OTHER, 16),
+    (tuple(UNKNOWN_THINGS), OTHER, 7),
+    (tuple(words.THINGS), OTHER, 7),
+    (tuple(FOREIGN), OTHER, 6),
+    (tuple(CODE), OTHER, 3),
+    (None, OTHER, 5),
 )
 _WEIGHTS = [weight for *_, weight in _GROUPS]
 

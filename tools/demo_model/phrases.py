@@ -13,11 +13,6 @@ ACKNOWLEDGE = {
     "town": "Good to know that your home town is {v}.",
     "pet": "What a nice pet name: {v}!",
 }
-CORRECTED = {
-    "name": "Thank you, now I know that your name is {v}.",
-    "town": "Thank you, now I know that your home town is {v}.",
-    "pet": "Thank you, now I know that your pet is called {v}.",
-}
 RECALL = {
     "name": "Your name is {v}.",
     "town": "Your home town is {v}.",
@@ -45,7 +40,7 @@ TELL = {
         "|Let me introduce myself: I'm {v}|Let me introduce myself, my name is {v}|My name: {v}"
         "|I would like you to call me {v}|My name is {v}, nice to meet you|Just call me {v}"
         "|I'm {v}, nice to meet you|I am {v}, pleased to meet you|You may call me {v}"
-        "|My full name is {v}|My nickname is {v}|You should know that my name is {v}"
+        "|My full name is {v}|My given name is {v}|My real name is {v}|My user name is {v}|My nickname is {v}|You should know that my name is {v}"
         "|Remember that I am {v}|Remember that my name is {v}|Note that my name is {v}"
         "|I want to tell you my name: {v}|I'm known as {v}|{v} is what people call me"
         "|Know me as {v}|Did you know that my name is {v}|Can you remember that my name is {v}"
@@ -136,6 +131,11 @@ ASK_ALL = (
 ).split("|")
 
 TELL_BEFORE = (
+    "Good afternoon! |Good afternoon. |Good morning. |Good morning, |Good evening! |Hello. |Hi. "
+    "|Nice to meet you. |Nice to meet you, |Thanks. |Okay. |Great! |Hey bot, |Hi model, |Note: "
+    "|FYI, |Important: |I forgot to say: |I forgot to tell you that |Oh and |First, |Alright, "
+    "|One more thing: |Yes, |Here is a fact: |I must tell you that |I want you to know that "
+    "|Please know that |"
     "Hi! |Hello! |Hello!\n|Hello, |Hi, |Hey, |Hey! |Good morning! |Good evening, "
     "|Please remember: |Well, "
     "|Remember this: |By the way, |Okay, |So, |Oh, |Listen: |Remember: |For the record, |Also, "
@@ -156,7 +156,7 @@ CORRECT_BEFORE = (
 CORRECT = {
     "name": (
         "I changed my name to {v}|My name is now {v}|My new name is {v}|Call me {v} instead"
-        "|From now on call me {v}|My real name is {v}|Now my name is {v}|I am now called {v}"
+        "|From now on call me {v}|Now my name is {v}|I am now called {v}"
         "|I renamed myself {v}|Please call me {v} from now on|My name is {v} now"
     ).split("|"),
     "town": (

@@ -111,3 +111,6 @@ TALK: tuple[tuple[str, str], ...] = (
         "WebAssembly is a safe and portable code format that runs in browsers and in sandboxes.",
     ),
 )
+
+TALK_WEIGHTS = [2] * 9 + [1] * (len(TALK) - 9)
+"""Manners, and the two questions about the model itself, are met more often than definitions."""

@@ -40,7 +40,7 @@ def _turns(rng: Random, progress: float) -> int:
     if progress < COPYING:
         return rng.randint(1, 3)
     style = rng.random()
-    if progress > 0.35 and style < 0.05:
+    if progress > 0.35 and style < 0.04:
         return rng.randint(12, 32)
     if style < 0.25:
         return rng.randint(6, 12)
@@ -61,14 +61,15 @@ def _samples(rng: Random, tokenizer: tok.Tokenizer, context: int, progress: floa
 
 
 def batches(
-    tokenizer: tok.Tokenizer, context: int, steps: int, tokens: int, seed: int
+    tokenizer: tok.Tokenizer, context: int, steps: int, tokens: int, seed: int, start: float = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of similar length (so little is padding): ids and the mask of learned positions."""
     rng = Random(seed)
     done = 0
     while done < steps:
-        pool = sorted(_samples(rng, tokenizer, context, done / steps), key=lambda s: len(s[0]))
-        limit = tokens // 2 if done < COPYING * steps else tokens
+        progress = start + (1 - start) * done / steps
+        pool = sorted(_samples(rng, tokenizer, context, progress), key=lambda s: len(s[0]))
+        limit = tokens // 2 if progress < COPYING else tokens
         packed: list[list[Sample]] = [[]]
         for sample in pool:
             if packed[-1] and (len(packed[-1]) + 1) * len(sample[0]) > limit:
@@ -99,19 +100,19 @@ def loss_of(model: DemoModel, ids: Tensor, mask: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), ids[:, 1:][mask[:, 1:]])
 
 
-def optimizers(model: DemoModel) -> list[torch.optim.Optimizer]:
+def optimizers(model: DemoModel, peak: float) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for the embedding and the norms."""
     matrices = [p for p in model.blk.parameters() if p.dim() == 2]
     rest = [model.token_embd.weight, *(p for p in model.parameters() if p.dim() == 1)]
     return [
-        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=peak, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=peak / 5, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, steps: int, decay: float) -> float:
     """Short warm-up, flat, then down to nearly nothing over the last 45 %."""
-    return min(1.0, (step + 1) / 40, max(0.01, (steps - step) / (0.45 * steps)))
+    return min(1.0, (step + 1) / 40, max(0.01, (steps - step) / (decay * steps)))
 
 
 def save(path: Path, model: DemoModel, shape: Shape, log: dict[str, object]) -> None:
@@ -133,6 +134,10 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("build"), help="folder for checkpoints")
     options.add_argument("--steps", type=int, default=STEPS)
     options.add_argument("--threads", type=int, default=1, help="0: a second one while it is idle")
+    options.add_argument("--rate", type=float, default=0.02)
+    options.add_argument("--tokens", type=int, default=TOKENS)
+    options.add_argument("--decay", type=float, default=0.45)
+    options.add_argument("--init", type=Path)
     options.add_argument("--layers", type=int, default=Shape(0).layers)
     args = options.parse_args()
     torch.set_num_threads(args.threads or 1)
@@ -140,22 +145,26 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     start = time.monotonic()
-    tokenizer = tok.train()
+    tokenizer = tok.Tokenizer.load(args.init / "tokenizer.json") if args.init else tok.train()
     tokenizer.save(args.out / "tokenizer.json")
     shape = Shape(vocab=len(tokenizer.tokens), layers=args.layers)
     model = DemoModel(shape)
+    if args.init:
+        model.load_state_dict(torch.load(args.init / "model.pt", weights_only=True)["weights"])
     size = sum(p.numel() for p in model.parameters())
     print(f"{size:,} parameters, {shape}", flush=True)
 
-    used = optimizers(model)
+    used = optimizers(model, args.rate)
     base = [group["lr"] for optimizer in used for group in optimizer.param_groups]
     running, seen = 0.0, 0
-    for step, (ids, mask) in enumerate(batches(tokenizer, shape.context, args.steps, TOKENS, SEED)):
+    for step, (ids, mask) in enumerate(
+        batches(tokenizer, shape.context, args.steps, args.tokens, SEED, 0.4 if args.init else 0)
+    ):
         if step >= args.steps:
             break
         groups = [group for optimizer in used for group in optimizer.param_groups]
         for group, rate in zip(groups, base, strict=True):
-            group["lr"] = rate * _rate(step, args.steps)
+            group["lr"] = rate * _rate(step, args.steps, args.decay)
         loss = loss_of(model, ids, mask)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
