@@ -179,7 +179,7 @@ class LlamaBridge(Conversation):
             return b"".join(map(engine.token_bytes, tokens)).decode("utf-8", "replace")
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
     ) -> str:
         """The messages as the model's own template writes them.
 

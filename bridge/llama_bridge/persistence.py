@@ -6,7 +6,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ._version import __version__
 from .engine import Engine
@@ -153,15 +153,18 @@ def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: Mode
     return Snapshot(tokens, len(file.tokens), tuple(messages), turns, state)
 
 
-def _token_list(path: PathLike, value: Any) -> list[int]:
-    if not isinstance(value, list) or not all(type(token) is int for token in value):  # pyright: ignore[reportUnknownVariableType]
+def _token_list(path: PathLike, value: object) -> list[int]:
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    tokens = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+    if len(tokens) != len(items):
         raise SessionCorrupt(path, "its token ledger is no list of tokens")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return tokens
 
 
 def _turn_marks(path: PathLike, value: Any, n_tokens: int, n_messages: int) -> tuple[TurnMark, ...]:
     try:
-        marks = tuple(TurnMark(*map(int, row)) for row in value)
+        rows = cast("list[list[int]]", value)
+        marks = tuple(TurnMark(int(start), int(end), int(n)) for start, end, n in rows)
     except (TypeError, ValueError) as error:
         raise SessionCorrupt(path, f"its turns cannot be used: {error}") from error
     last = 0

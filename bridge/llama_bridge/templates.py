@@ -24,7 +24,7 @@ class Message(TypedDict):
     content: str
 
 
-def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
+def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
     """The messages as plain dictionaries.
 
     Raises:

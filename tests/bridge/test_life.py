@@ -107,8 +107,16 @@ def test_close_ends_a_stream_that_another_thread_left_open() -> None:
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model large enough that a prefill takes seconds."""
     path = tmp_path_factory.mktemp("slow") / "slow.gguf"
-    shape = {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_head_kv": 8, "n_ff": 1536}
-    write_model(path, vocab="llama-bpe", n_ctx_train=8192, **shape)
+    write_model(
+        path,
+        vocab="llama-bpe",
+        n_ctx_train=8192,
+        n_layer=6,
+        n_embd=512,
+        n_head=8,
+        n_head_kv=8,
+        n_ff=1536,
+    )
     return path
 
 

@@ -152,9 +152,9 @@ def test_other_files_are_refused_in_words(llama: LlamaBridge, tmp_path: Path) ->
     with pytest.raises(SessionCorrupt, match=r"bare llama\.cpp sequence file"):
         llama.session_load(path)
     llama.session_save(path)
-    data = bytearray(path.read_bytes())
-    data[-40:-36] = struct.pack("<I", 99)
-    path.write_bytes(data)
+    newer = bytearray(path.read_bytes())
+    newer[-40:-36] = struct.pack("<I", 99)
+    path.write_bytes(newer)
     with pytest.raises(SessionMismatch) as caught:
         llama.session_load(path)
     assert (caught.value.field, caught.value.saved) == ("format", 99)
