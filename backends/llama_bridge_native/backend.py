@@ -10,6 +10,7 @@ from llama_bridge.engine import Availability, Backend, Engine
 from llama_bridge.errors import BackendUnavailable
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams
+from llama_bridge.sanity import check_model
 
 __all__ = ["BACKEND", "NativeBackend"]
 
@@ -56,6 +57,7 @@ class NativeBackend(Backend):
         availability = self.probe()
         if not availability.ok:
             raise BackendUnavailable(self.name, availability.reason, availability.hint)
+        check_model(model, params)
         try:
             from .engine import NativeEngine
         except Exception as error:  # a missing or foreign shared library raises anything

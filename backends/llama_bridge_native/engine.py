@@ -14,6 +14,7 @@ from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfM
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
+from .deep_stack import with_deep_stack
 from .library import abort_callback, errors_logged, lib
 from .sampler import make_sampler
 
@@ -31,6 +32,7 @@ _STATE_MAGIC = (
     0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
 )
 _DONE, _ABORTED = 0, 2
+_LONG_TEXT = 4096
 _UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
 
 
@@ -43,6 +45,7 @@ class NativeEngine(Engine):
         self._model: Any = model
         self._context: Any = context
         self._sampler: Any = None
+        self._process = os.getpid()
         self._vocab: Any = lib.llama_model_get_vocab(model)
         self._memory: Any = lib.llama_get_memory(context)
         self._flag = ctypes.create_string_buffer(2)
@@ -125,6 +128,11 @@ class NativeEngine(Engine):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode()
+        if len(data) < _LONG_TEXT:
+            return self._tokenize(data, add_special, parse_special)
+        return with_deep_stack(lambda: self._tokenize(data, add_special, parse_special), len(data))
+
+    def _tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8
         while True:
             buffer = (ctypes.c_int32 * room)()
@@ -204,9 +212,9 @@ class NativeEngine(Engine):
         self._sampler = sampler
 
     def _free_sampler(self) -> None:
-        if self._sampler is not None:
-            lib.llama_sampler_free(self._sampler)
-            self._sampler = None
+        sampler, self._sampler = self._sampler, None  # an interrupt must not free it twice
+        if sampler is not None:
+            lib.llama_sampler_free(sampler)
 
     def sample(self) -> int:
         return int(lib.llama_sampler_sample(self._open(self._sampler), self._context, -1))
@@ -274,6 +282,11 @@ class NativeEngine(Engine):
         """A llama.cpp handle, unless it is gone: a null pointer would end the process."""
         if handle is None:
             raise ClosedError("this engine is closed")
+        if self._process != os.getpid():
+            # Threads do not survive a fork: the first decode would wait for them for ever.
+            raise EngineError(
+                "this process was forked after the model was loaded: load it again here"
+            )
         return handle
 
 

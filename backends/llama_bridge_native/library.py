@@ -6,10 +6,14 @@ import atexit
 import contextlib
 import ctypes
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Generator
 from typing import Any
+
+# On an assertion ggml would start a debugger and print pages before it ends the process.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
 
@@ -29,10 +33,20 @@ _log = logging.getLogger("llama_bridge.native")
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5
 _recent_errors: deque[str] = deque(maxlen=8)
+_stashed: deque[BaseException] = deque(maxlen=1)
 _last_level = logging.DEBUG
 
 
 def _log_line(level: int, text: bytes, _: object) -> None:
+    try:
+        _take_line(level, text)
+    except (
+        BaseException
+    ) as error:  # ctypes would print it and go on: Ctrl-C during a load would be lost
+        _stashed.append(error)
+
+
+def _take_line(level: int, text: bytes) -> None:
     global _last_level
     if level != _CONTINUED:
         _last_level = _LEVELS.get(level, logging.DEBUG)
@@ -56,7 +70,10 @@ lib.llama_backend_init()
 def errors_logged() -> Generator[deque[str]]:
     """Collects what llama.cpp logs as errors inside the block: its only way to say why it failed."""
     _recent_errors.clear()
+    _stashed.clear()
     yield _recent_errors
+    if _stashed:
+        raise _stashed.pop()
 
 
 def _strlen() -> Any:

@@ -9,6 +9,7 @@ from llama_bridge.engine import Availability, Backend
 from llama_bridge.errors import BackendUnavailable
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams
+from llama_bridge.sanity import check_model
 
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
 from .engine import CAPABILITIES, NAME, WasmEngine
@@ -54,6 +55,7 @@ class WasmBackend(Backend):
         available = self.probe()
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
+        check_model(model, params)
         try:
             from .host_wasmtime import WasmtimeGuest
         except (ImportError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Generator, Sequence
@@ -110,22 +111,26 @@ class Answer:
                 elif self._drawn >= limit:
                     finish = "length"
                     delta += self._assembler.finish()
+            goes_on = finish == "cancelled"
+            following: int | None = None
             if delta:
                 self._completion_seconds += time.perf_counter() - clock
                 try:
                     yield delta
                 except (StreamClosed, GeneratorExit):
+                    self._assembler.finish()
                     break
                 finally:
                     clock = time.perf_counter()
-            if finish != "cancelled" or self._engine.cancelled:
-                break
-            following = self._kv.step(token)
+            if goes_on and not self._engine.cancelled:
+                following = self._kv.step(token)
             if following is None:
                 break
             token = following
 
-        self._assembler.finish()
+        if rest := self._assembler.finish():  # cancelled while a stop string seemed to begin
+            with contextlib.suppress(StreamClosed, GeneratorExit):
+                yield rest
         self._engine.clear_cancel()
         self._complete(token, start)
         self._completion_seconds += time.perf_counter() - clock
@@ -149,7 +154,10 @@ class Answer:
         if self._engine.info.memory is not MemoryKind.DENSE:
             return False
         said = b"".join(self._pieces)
-        said = said[: said.find(stop)]
+        at = said.find(stop)
+        if at < 0:  # a stop string of U+FFFD, which stands for other bytes
+            return False
+        said = said[:at]
         keep = size = 0
         while size + len(self._pieces[keep]) <= len(said):
             size += len(self._pieces[keep])
@@ -158,7 +166,8 @@ class Answer:
         rest = self._engine.tokenize(
             said[size:].decode("utf-8", "replace"), add_special=False, parse_special=False
         )
-        if b"".join(map(self._engine.token_bytes, rest)) != said[size:]:
+        spelled = b"".join(map(self._engine.token_bytes, rest)) == said[size:]
+        if not spelled or start + keep + len(rest) > self._engine.info.n_ctx:
             return False
         self._kv.rewind(start + keep)
         if rest:

@@ -160,16 +160,15 @@ class LlamaBridge(Conversation):
 
         ``add_special`` adds the model's BOS and the like; ``parse_special`` reads control tokens in the text.
         """
-        with self._core.exclusive():
-            engine = self._core.alive()[0]
-            return engine.tokenize(
-                check_text("text", text), add_special=add_special, parse_special=parse_special
-            )
+        check_text("text", text)
+        with self._core.reading() as (engine, _, _):
+            return engine.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; control tokens give none, bytes that are no UTF-8 give U+FFFD."""
-        with self._core.exclusive():
-            engine = self._core.alive()[0]
+        if not isinstance(tokens, Sequence):
+            raise InvalidInput(f"tokens={tokens!r}: give a list of token ids")
+        with self._core.reading() as (engine, _, _):
             for token in tokens:
                 if isinstance(token, bool) or not isinstance(token, int):
                     raise InvalidInput(f"tokens must be whole numbers, got {token!r}")
@@ -187,13 +186,12 @@ class LlamaBridge(Conversation):
             UnsupportedCapability: the model has no template.
             InvalidInput, TemplateError.
         """
-        with self._core.exclusive():
-            self.requires(Capability.CHAT_TEMPLATE)
-            template = self._core.alive()[2].session.template
+        self._core.requires(Capability.CHAT_TEMPLATE)
+        checked = check_messages(messages)
+        with self._core.reading() as (_, _, sessions):
+            template = sessions.session.template
             assert template is not None
-            return template.render(
-                check_messages(messages), add_generation_prompt=add_generation_prompt
-            )
+            return template.render(checked, add_generation_prompt=add_generation_prompt)
 
     def embed(self, text: str | Sequence[str]) -> list[float] | list[list[float]]:
         """Embedding vectors; needs ``Capability.EMBEDDINGS``, which no backend has yet."""

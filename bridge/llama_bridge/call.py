@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .errors import InvalidInput
+from .errors import InvalidInput, PathLike
 from .params import SamplingParams
 
-__all__ = ["Call", "check_prompt", "check_stops", "check_text"]
+__all__ = ["Call", "check_path", "check_prompt", "check_stops", "check_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,24 @@ def check_prompt(prompt: str, chat: bool) -> str:
 
 def check_stops(stop: str | Sequence[str]) -> list[str]:
     """Stop strings as a list, none of them empty."""
+    if not isinstance(stop, str | Sequence):
+        raise InvalidInput(f"stop={stop!r}: give a string or a list of strings")
     stops = [stop] if isinstance(stop, str) else list(stop)
     for text in stops:
         if not check_text("stop", text):
             raise InvalidInput("stop holds an empty string, which would end every answer at once")
     return stops
+
+
+def check_path(name: str, path: PathLike) -> Path:
+    """A path that the operating system can be asked about, with ``~`` expanded, or InvalidInput."""
+    try:
+        text = os.fspath(path)
+        if not isinstance(text, str):
+            raise TypeError("bytes; give a str or pathlib.Path")
+        if not text or "\0" in text:
+            raise ValueError("empty, or with a NUL in it")
+        os.fsencode(text)
+        return Path(text).expanduser()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"{name}={path!r} is no path: {error}") from error

@@ -129,8 +129,8 @@ class Conversation:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: there are not so many turns.
         """
+        self._core.requires(Capability.SESSION_TOOLS)
         with self._core.exclusive():
-            self._core.requires(Capability.SESSION_TOOLS)
             self._core.alive()[2].take(self._name).rewind(turns)
 
     def session_fork(self, name: str | None = None) -> NamedSession:
@@ -140,8 +140,8 @@ class Conversation:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: there is a session of that name.
         """
+        self._core.requires(Capability.SESSION_TOOLS)
         with self._core.exclusive():
-            self._core.requires(Capability.SESSION_TOOLS)
             sessions = self._core.alive()[2]
             branch = sessions.new_name(self._name) if name is None else name
             sessions.fork(self._name, branch)
@@ -153,8 +153,8 @@ class Conversation:
         Raises:
             UnsupportedCapability, NoSession, SessionWriteError, ClosedError.
         """
+        self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
-            self._core.requires(Capability.SESSION_PERSISTENCE)
             _, model, sessions = self._core.alive()
             return save_session(sessions.take(self._name), model, self._core.sampling, path)
 
@@ -164,8 +164,8 @@ class Conversation:
         Raises:
             UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
         """
+        self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
-            self._core.requires(Capability.SESSION_PERSISTENCE)
             _, model, sessions = self._core.alive()
             return load_session(sessions.take(self._name), model, path)
 

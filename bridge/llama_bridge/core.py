@@ -78,6 +78,8 @@ class Core:
             UnsupportedCapability: names the first that is missing.
         """
         engine = self.alive()[0]
+        if not isinstance(capability, Capability):
+            raise InvalidInput(f"capability={capability!r}: give a Capability")
         for flag in Capability:
             if flag in capability and flag not in engine.capabilities:
                 where = [name for name in registry.available_in(flag) if name != engine.backend]
@@ -100,6 +102,7 @@ class Core:
         self.cancel()
         while not self._lock.acquire(timeout=0.05):
             # A stream that nobody reads holds the lock; one that runs just now ends by the cancel.
+            self.cancel()
             stream = self._stream()
             if stream is not None:
                 with contextlib.suppress(ValueError):
@@ -121,20 +124,11 @@ class Core:
                     stream.close()
         return not self._lock.locked()
 
-    def _acquire(self) -> Callable[[], None]:
-        """Wait for the engine; returns what gives it back, harmless when called twice."""
+    def _end_own_stream(self) -> None:
+        """End the stream that this thread left half read: waiting for it would be for ever."""
         stream = self._stream()
         if stream is not None and stream.owner == threading.get_ident():
-            stream.close()  # this thread left it half read: waiting for it would be for ever
-        del stream
-        self._lock.acquire()
-        held = [self._lock]
-
-        def release() -> None:
-            if held:
-                held.pop().release()
-
-        return release
+            stream.close()
 
     @contextlib.contextmanager
     def exclusive(self, *, need_model: bool = True) -> Generator[None]:
@@ -143,15 +137,29 @@ class Core:
         Raises:
             ClosedError, NoModel.
         """
-        release = self._acquire()
-        try:
+        self._end_own_stream()
+        with (
+            self._lock
+        ):  # no call stands between taking it and this block: an interrupt cannot lose it
             if need_model:
                 self.alive()
             elif self.closed:
                 raise ClosedError("this LlamaBridge is closed: make a new one")
             yield
-        finally:
-            release()
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[tuple[Engine, ModelFile, Sessions]]:
+        """The engine for what changes nothing; a stream that this thread reads may stay open.
+
+        Raises:
+            ClosedError, NoModel.
+        """
+        stream = self._stream()
+        if stream is not None and stream.owner == threading.get_ident() and self._lock.locked():
+            yield self.alive()  # the stream rests between two deltas
+            return
+        with self._lock:
+            yield self.alive()
 
     def start(self, name: str, call: Call) -> TextStream:
         """Check a call, wait for the engine and begin; the engine is given back when the stream ends."""
@@ -159,43 +167,53 @@ class Core:
         if not isinstance(sampling, SamplingParams):
             raise InvalidInput(f"params={call.params!r}: give a SamplingParams")
         stops = check_stops(call.stop)
-        release = self._acquire()
-        try:
-            engine, _, sessions = self.alive()
-            turn, session = self._plan(engine, sessions, name, call)
-            engine.clear_cancel()
-            stream = TextStream(_guarded(session.run(turn, sampling, stops), release))
-        except BaseException:
-            release()
-            raise
+        engine = self.alive()[0]
+        if call.prompt is None:
+            self.requires(Capability.SESSION_TOOLS)
+        else:
+            if call.json_schema is not None:
+                self.requires(Capability.JSON_SCHEMA)
+            if call.chat:
+                self.requires(Capability.CHAT_TEMPLATE)
+            check_prompt(call.prompt, _is_chat(call, engine))
+        fallback = None
+        if call.continues and Capability.KV_CONTINUATION not in engine.capabilities:
+            fallback = self._tell_fallback(engine)
+        self._end_own_stream()
+        stream = TextStream(self._generate(name, call, sampling, stops, fallback))
         self._stream = weakref.ref(stream)
         return stream
 
+    def _generate(
+        self,
+        name: str,
+        call: Call,
+        sampling: SamplingParams,
+        stops: list[str],
+        fallback: str | None,
+    ) -> Generator[str, None, Generation]:
+        with self._lock:  # held as long as this generator lives
+            engine, _, sessions = self.alive()
+            engine.clear_cancel()
+            turn, session = self._plan(engine, sessions, name, call, fallback)
+            return (yield from session.run(turn, sampling, stops))
+
     def _plan(
-        self, engine: Engine, sessions: Sessions, name: str, call: Call
+        self, engine: Engine, sessions: Sessions, name: str, call: Call, fallback: str | None
     ) -> tuple[Turn, Session]:
         if call.prompt is None:
-            self.requires(Capability.SESSION_TOOLS)
             session = sessions.take(name)
             return session.plan_again(), session
-        if call.json_schema is not None:
-            self.requires(Capability.JSON_SCHEMA)
-        if call.chat:
-            self.requires(Capability.CHAT_TEMPLATE)
-        chat = Capability.CHAT_TEMPLATE in engine.capabilities if call.chat is None else call.chat
-        prompt = check_prompt(call.prompt, chat)
-        fallback = None
-        if call.continues:
-            if Capability.KV_CONTINUATION not in engine.capabilities:
-                fallback = self._tell_fallback(engine)
-            elif sessions.glance(name).tokens:
+        chat = _is_chat(call, engine)
+        if call.continues and fallback is None:
+            if sessions.glance(name).tokens:
                 session = sessions.take(name)
-                return session.plan_continue(prompt, chat=chat), session
-            else:
-                fallback = "there was no active session to continue"
+                return session.plan_continue(call.prompt, chat=chat), session
+            fallback = "there was no active session to continue"
         session = sessions.take(name)
-        turn = session.plan_fresh(prompt, chat=chat, system=self.system, fallback=fallback)
-        return turn, session
+        return session.plan_fresh(
+            call.prompt, chat=chat, system=self.system, fallback=fallback
+        ), session
 
     def _tell_fallback(self, engine: Engine) -> str:
         fallback = (
@@ -203,19 +221,13 @@ class Core:
             "the prompt was answered without the conversation before it"
         )
         if not self.warned:
-            self.warned = True
             warnings.warn(fallback, FallbackWarning, stacklevel=_outside())
+            self.warned = True  # not where warnings are errors
         return fallback
 
 
-def _guarded(
-    deltas: Generator[str, None, Generation], release: Callable[[], None]
-) -> Generator[str, None, Generation]:
-    """A running generation that gives the engine back however it ends."""
-    try:
-        return (yield from deltas)
-    finally:
-        release()
+def _is_chat(call: Call, engine: Engine) -> bool:
+    return Capability.CHAT_TEMPLATE in engine.capabilities if call.chat is None else call.chat
 
 
 def _outside() -> int:

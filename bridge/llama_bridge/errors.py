@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .capabilities import Capability
@@ -69,6 +69,17 @@ class FallbackWarning(UserWarning):
 
 class BridgeError(Exception):
     """Base of everything this library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception would call __init__ with the message alone; errors cross process borders as they are.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[BridgeError], args: tuple[Any, ...], state: dict[str, Any]) -> BridgeError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidInput(BridgeError, ValueError):

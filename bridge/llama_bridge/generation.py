@@ -83,7 +83,7 @@ class StreamClosed(Exception):
 
 
 class TextStream(Iterator[str]):
-    """Text deltas of a running generation; joined, they are ``result.text``.
+    """Text deltas of a running generation; joined, they are ``result.text``, if it is read to its end.
 
     The bridge is busy until the stream ends: by its last delta, ``close()``, the end of a ``with`` block,
     or the next call on the bridge from the thread that reads it. Ended early, the answer so far stays
@@ -95,6 +95,7 @@ class TextStream(Iterator[str]):
         self._result: Generation | None = None
         self._error: BaseException | None = None
         self.owner = threading.get_ident()
+        self._inside = threading.Lock()
         next(deltas)  # up to the point where work would start: from here on its clean-up is certain
 
     def __iter__(self) -> TextStream:
@@ -105,6 +106,9 @@ class TextStream(Iterator[str]):
         return self._advance(lambda: next(self._deltas))
 
     def _advance(self, move: Callable[[], str]) -> str:
+        # Asked for here: CPython 3.11 does not always notice that a generator is running, and crashes.
+        if not self._inside.acquire(blocking=False):
+            raise ValueError("another thread is inside the generation; end it with cancel()")
         try:
             return move()
         except StopIteration as stop:
@@ -113,6 +117,8 @@ class TextStream(Iterator[str]):
         except BaseException as error:
             self._error = self._error or error
             raise
+        finally:
+            self._inside.release()
 
     def close(self) -> None:
         """End the generation here; ``result`` is then what was said so far. Twice is silent.

@@ -246,7 +246,7 @@ def _tensor(reader: _Reader) -> TensorInfo:
 
 
 def _check_data(reader: _Reader, tensors: list[TensorInfo], data_offset: int) -> None:
-    end = max((data_offset + t.offset + (t.n_bytes or 0) for t in tensors), default=data_offset)
+    end = max((data_offset + t.offset + (t.n_bytes or 0) for t in tensors), default=0)
     if end > reader.size:
         raise reader.fail(
             f"truncated GGUF: its tensors end at byte {end:,}, the file has {reader.size:,}; "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InvalidInput, InvalidModel, ModelNotFound
+from .call import check_path
+from .errors import InvalidModel, ModelNotFound
 
 if TYPE_CHECKING:
     from .gguf import GgufHeader
@@ -26,10 +28,12 @@ class ModelFile:
     Attributes:
         path: where it is.
         header: its metadata and tensor table.
+        identity: tells whether the file at the path is still the one that was checked.
     """
 
     path: Path
     header: GgufHeader = field(repr=False)
+    identity: tuple[int, ...] = field(repr=False, default=())
 
     @property
     def name(self) -> str:
@@ -55,7 +59,17 @@ class ModelFile:
         """
         from .fingerprint import fingerprint
 
-        return fingerprint(self.path, self.header)
+        try:
+            if _identity(self.path.stat()) == self.identity:
+                return fingerprint(self.path, self.header)
+            why = "another file"
+        except OSError as error:
+            why = error.strerror or str(error)
+        raise InvalidModel(
+            self.path,
+            f"changed on the disk since it was loaded ({why}), so that no session can be told to be of it: "
+            "load the model again",
+        )
 
 
 def open_model(model: str | os.PathLike[str]) -> ModelFile:
@@ -66,24 +80,30 @@ def open_model(model: str | os.PathLike[str]) -> ModelFile:
         ModelNotFound: no file there, or a directory.
         InvalidModel: not a usable GGUF, or not readable.
     """
-    if not isinstance(model, str | os.PathLike):
-        raise InvalidInput(f"model={model!r}: give the path of a GGUF file, or {DEMO!r}")
-    path = _demo_path() if model == DEMO else Path(os.path.expanduser(os.fspath(model)))
-    if not str(model) or not path.exists():
-        near = f" Did you mean the packaged model, {DEMO!r}?" if path.stem.lower() == DEMO else ""
-        raise ModelNotFound(model, f"no such file; give the path of a GGUF file.{near}")
-    if path.is_dir():
-        found = sorted(p.name for p in path.glob("*.gguf"))[:3]
-        hint = f"; it holds {', '.join(found)}" if found else ""
-        raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
-    from .gguf import read_gguf  # with what it needs, a tenth of the time that our import takes
-
+    path = _demo_path() if model == DEMO else check_path("model", model)
     try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            found = sorted(p.name for p in path.glob("*.gguf"))[:3]
+            hint = f"; it holds {', '.join(found)}" if found else ""
+            raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
+        if not stat.S_ISREG(status.st_mode):  # before it is opened: a pipe would wait for ever
+            raise InvalidModel(model, "not a regular file")
+        from .gguf import read_gguf  # with what it needs, a tenth of the time that our import takes
+
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
+            identity = _identity(os.fstat(file.fileno()))
+    except FileNotFoundError as error:
+        near = f" Did you mean the packaged model, {DEMO!r}?" if path.stem.lower() == DEMO else ""
+        raise ModelNotFound(model, f"no such file; give the path of a GGUF file.{near}") from error
     except OSError as error:
         raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
-    return ModelFile(path, header)
+    return ModelFile(path, header, identity)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _demo_path() -> Path:

@@ -16,6 +16,8 @@ from .templates import ChatTemplate, Message
 
 __all__ = ["Session"]
 
+_LEAD = "\n"
+
 
 class Session:
     """The active conversation of an engine.
@@ -72,7 +74,7 @@ class Session:
             messages.append({"role": "user", "content": prompt})
             tokens = self._render(messages)
         else:
-            tokens = self.engine.tokenize(prompt, add_special=True, parse_special=True)
+            tokens = self._tokenize([(prompt, True)])
         self._check(tokens, held=0)
         return Turn(tokens, True, messages, fallback)
 
@@ -84,7 +86,7 @@ class Session:
         """
         messages: list[Message] = []
         if not chat:
-            tokens = self.engine.tokenize(prompt, add_special=False, parse_special=True)
+            tokens = self._tokenize([(prompt, True)], after=self.kv.conversation)
         elif self.messages and self.messages[-1]["role"] == "assistant":
             messages = [*self.messages, {"role": "user", "content": prompt}]
             tokens = self._next_turn(messages)
@@ -112,38 +114,62 @@ class Session:
             pieces = template.segments(messages)
         else:
             pieces = [(template.render(messages), True)]
-        if info.bos is not None and (info.add_bos or not first):
-            bos = self.engine.token_bytes(info.bos, special=True).decode("utf-8", "replace")
-            head, own = pieces[0]
-            if own:
-                pieces[0] = (
-                    head.removeprefix(bos),
-                    own,
-                )  # tokenize() adds the one that belongs there
-        return self._tokenize(pieces, add_special=first)
+        if first:
+            return self._tokenize(pieces)
+        tokens = self._tokenize(pieces, after=self.kv.conversation)
+        return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
     def _next_turn(self, messages: Sequence[Message]) -> list[int]:
-        between, pieces = self._require_template().next_turn(messages)
-        if not self._spells_control_tokens(messages[-1]["content"]):
-            pieces = [("".join(text for text, _ in pieces), True)]
-        tokens = self._tokenize(pieces, add_special=False)
-        ends = self.engine.info.end_of_generation
+        apart = self._spells_control_tokens(messages[-1]["content"])
+        between, pieces = self._require_template().next_turn(messages, apart=apart)
         conversation = self.kv.conversation
-        if conversation and conversation[-1] in ends:
+        tokens = self._tokenize(pieces, after=conversation)
+        ends = self.engine.info.end_of_generation
+        if conversation[-1] in ends:
             # The model ended its turn itself: of the template's tokens only those after the end are new.
-            closing = self.engine.tokenize(between, add_special=False, parse_special=True)
+            closing = self._tokenize([(between, True)], after=conversation)
             end = next((i for i, token in enumerate(closing) if token in ends), None)
             if end is not None:
                 return tokens[end + 1 :]
         return tokens
 
-    def _tokenize(self, pieces: list[tuple[str, bool]], *, add_special: bool) -> list[int]:
+    def _tokenize(
+        self, pieces: Sequence[tuple[str, bool]], *, after: Sequence[int] = ()
+    ) -> list[int]:
+        """Tokens of pieces of text, each with whether its control tokens count, that come ``after`` others.
+
+        At the beginning of a conversation stands the BOS that the model wants, once.
+        """
+        info = self.engine.info
         tokens: list[int] = []
-        for i, (text, own) in enumerate(pieces):
-            tokens += self.engine.tokenize(
-                text, add_special=add_special and i == 0, parse_special=own
-            )
+        for text, own in pieces:
+            before = tokens[-1] if tokens else after[-1] if after else None
+            # Behind a control token text begins anew, as at the start of a conversation.
+            if before is None or not self.engine.token_bytes(before):
+                tokens += self.engine.tokenize(text, add_special=False, parse_special=own)
+            else:
+                tokens += self._tokenize_inside(text, own)
+        if not after and info.add_bos and info.bos is not None and tokens[:1] != [info.bos]:
+            return [info.bos, *tokens]
         return tokens
+
+    def _tokenize_inside(self, text: str, parse_special: bool) -> list[int]:
+        """Tokens of text that goes on behind other text.
+
+        SentencePiece models put a space before whatever tokenisation begins with; behind a line break,
+        which is taken off again, they do not.
+        """
+        plain = self.engine.tokenize(text, add_special=False, parse_special=parse_special)
+        if not plain or not self._puts_space_first:
+            return plain
+        lead = self.engine.tokenize(_LEAD, add_special=False, parse_special=False)
+        whole = self.engine.tokenize(_LEAD + text, add_special=False, parse_special=parse_special)
+        return whole[len(lead) :] if whole[: len(lead)] == lead else plain
+
+    @cached_property
+    def _puts_space_first(self) -> bool:
+        tokens = self.engine.tokenize("a", add_special=False, parse_special=False)
+        return b"".join(map(self.engine.token_bytes, tokens)).startswith(b" ")
 
     def _spells_control_tokens(self, content: str) -> bool:
         """Whether a message would smuggle control tokens in; it is then tokenised apart, as plain text."""

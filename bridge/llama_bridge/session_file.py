@@ -26,6 +26,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from .call import check_path
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 
 __all__ = ["FORMAT", "SessionFile", "compare", "read_session_file", "write_session_file"]
@@ -101,12 +102,16 @@ def write_session_file(
 @contextmanager
 def _replacement(path: PathLike) -> Generator[BinaryIO]:
     """A new file beside ``path`` that takes its place, on the disk, at the end, or leaves no trace."""
-    target = str(Path(path).expanduser().resolve())
-    temporary = f"{target}.{os.urandom(6).hex()}.tmp"
+    given = check_path("path", path)
     try:
-        if os.path.isdir(target):
-            raise IsADirectoryError(None, "a directory; give the path of a file")
-        mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+        target = os.path.realpath(given)
+        temporary = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.tmp")
+        mode = None
+        if os.path.lexists(target):
+            status = os.stat(target)
+            if not stat.S_ISREG(status.st_mode):  # a folder, or a device that would be replaced
+                raise OSError(None, "not a regular file; give the path of one")
+            mode = stat.S_IMODE(status.st_mode)
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o666)
         try:
             with open(handle, "wb") as file:
@@ -145,8 +150,10 @@ def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> Ses
         SessionCorrupt: not a session file, truncated or altered.
         SessionMismatch: another version of the format.
     """
-    real = Path(path).expanduser()
+    real = check_path("path", path)
     try:
+        if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for ever
+            raise SessionCorrupt(path, "not a regular file")
         with real.open("rb", buffering=0) as file:
             return _read(path, real, file, state_prefix)
     except FileNotFoundError as error:
@@ -156,10 +163,9 @@ def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> Ses
 
 
 def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
-    status = os.fstat(file.fileno())
-    size = status.st_size
-    if not stat.S_ISREG(status.st_mode) or size < _FOOTER.size + _STATE_HEAD.size:
-        raise SessionCorrupt(path, "not a session file: no regular file, or too short")
+    size = os.fstat(file.fileno()).st_size
+    if size < _FOOTER.size + _STATE_HEAD.size:
+        raise SessionCorrupt(path, f"not a session file: {size} bytes")
     file.seek(size - _FOOTER.size)
     magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(file.read(_FOOTER.size))
     file.seek(0)

@@ -6,8 +6,6 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -123,6 +121,8 @@ class Sessions:
         """Remove what is on the disk."""
         self._resting.clear()
         if self._folder:
+            import shutil
+
             shutil.rmtree(self._folder, ignore_errors=True)
 
     # at rest
@@ -165,6 +165,8 @@ class Sessions:
                 self._resting[name] = self._put_on_disk(name, resting.snapshot)
 
     def _put_on_disk(self, name: str, snapshot: Snapshot) -> _Resting:
+        import tempfile  # with shutil, 4 ms of every start: only who spills needs them
+
         bare = replace(snapshot, state=None, held=0)
         try:
             self._folder = self._folder or tempfile.mkdtemp(prefix="llama-bridge-sessions-")

@@ -13,6 +13,9 @@ from .errors import InvalidInput, TemplateError
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from jinja2.ext import Extension
+    from jinja2.nodes import Node
+    from jinja2.parser import Parser
 
 __all__ = ["ChatTemplate", "Message", "check_messages"]
 
@@ -30,6 +33,8 @@ def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
     Raises:
         InvalidInput: an empty list, or something that is not ``{"role": str, "content": str}``.
     """
+    if not isinstance(messages, Sequence):
+        raise InvalidInput(f"messages={messages!r}: give a list of {{'role': ..., 'content': ...}}")
     checked: list[Message] = []
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping):
@@ -62,7 +67,7 @@ class ChatTemplate:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _generation_tag()]
         )
         env.filters["tojson"] = _tojson
         helpers: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _now}
@@ -102,29 +107,45 @@ class ChatTemplate:
         ]
         return _split(self.render(marked), keys, [m["content"] for m in messages])
 
-    def next_turn(self, messages: Sequence[Message]) -> tuple[str, list[tuple[str, bool]]]:
+    def next_turn(
+        self, messages: Sequence[Message], *, apart: bool = False
+    ) -> tuple[str, list[tuple[str, bool]]]:
         """What follows the last answer when a new user message comes after it.
 
         ``messages`` ends with an assistant message and the new user message. Returns the text between the
         answer and the user's words (the end of the answer's turn and the start of the user's), and the
-        whole continuation in pieces as in :meth:`segments`.
+        whole continuation: in pieces as in :meth:`segments` where the user's words are to be kept ``apart``.
 
         Raises:
             TemplateError: the template does not keep the answer, so that nothing can be appended.
         """
         answer, user = _key(), _key()
-        marked: list[Message] = [
-            *messages[:-2],
-            {"role": "assistant", "content": answer},
-            {"role": "user", "content": user},
-        ]
-        text = self.render(marked)
-        if text.count(answer) != 1 or text.count(user) != 1 or text.find(user) < text.find(answer):
+        said: Message = {"role": "assistant", "content": answer}
+        marked = self.render([*messages[:-2], said, {"role": "user", "content": user}])
+        plain = self.render([*messages[:-2], said, messages[-1]])
+        tail = marked.partition(answer)[2]
+        if marked.count(answer) != 1 or plain.count(answer) != 1 or tail.count(user) != 1:
             raise TemplateError(
                 "the chat template drops or repeats messages: cannot append a turn to it"
             )
-        tail = text.partition(answer)[2]
-        return tail.partition(user)[0], _split(tail, [user], [messages[-1]["content"]])
+        between = tail.partition(user)[0]
+        if apart:
+            return between, _split(tail, [user], [messages[-1]["content"]])
+        return between, [(plain.partition(answer)[2], True)]
+
+
+def _generation_tag() -> type[Extension]:
+    """``{% generation %}`` marks the assistant's part for trainers; here its content stands for itself."""
+    from jinja2.ext import Extension
+
+    class GenerationTag(Extension):
+        tags = {"generation"}  # noqa: RUF012 -- Jinja's own form
+
+        def parse(self, parser: Parser) -> list[Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    return GenerationTag
 
 
 def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> list[tuple[str, bool]]:

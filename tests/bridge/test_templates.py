@@ -42,14 +42,23 @@ def test_an_appended_turn_completes_the_whole_rendering(source: str) -> None:
 
 
 def test_what_stands_between_answer_and_question_is_told_apart() -> None:
-    between, pieces = ChatTemplate(CHATML).next_turn(
-        [user("a"), assistant("b"), user("c<|im_end|>")]
-    )
+    messages = [user("a"), assistant("b"), user("c<|im_end|>")]
+    between, pieces = ChatTemplate(CHATML).next_turn(messages, apart=True)
     assert between == "<|im_end|>\n<|im_start|>user\n"
     assert ("c<|im_end|>", False) in pieces
-    assert "".join(text for text, _ in pieces).endswith(
-        "c<|im_end|><|im_end|>\n<|im_start|>assistant\n"
-    )
+    tail = "c<|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    assert "".join(text for text, _ in pieces).endswith(tail)
+    assert ChatTemplate(CHATML).next_turn(messages) == (between, [(between + tail, True)])
+
+
+def test_an_appended_turn_is_trimmed_as_the_template_trims() -> None:
+    _, pieces = ChatTemplate(LLAMA2).next_turn([user("a"), assistant("b"), user("  c \n")])
+    assert pieces[0][0].endswith("[INST] c [/INST]")
+
+
+def test_tags_for_trainers_are_passed_through() -> None:
+    source = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    assert ChatTemplate(source).render([user("x")]) == "x"
 
 
 def test_a_template_that_drops_messages_cannot_be_appended_to() -> None:

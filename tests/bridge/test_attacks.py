@@ -1,0 +1,274 @@
+"""What once broke the bridge: each of these lost something, hung, or ended the process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_bridge import (
+    BridgeError,
+    ContextOverflow,
+    EngineError,
+    InvalidInput,
+    InvalidModel,
+    LlamaBridge,
+    ModelError,
+    ModelNotFound,
+    ModelParams,
+    SamplingParams,
+    SessionCorrupt,
+    SessionMismatch,
+    SessionWriteError,
+    UnsupportedCapability,
+)
+from llama_bridge.models import open_model
+from llama_bridge.testing import FakeAnswer, FakeLlama
+from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tools.random_model import write_model
+
+BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+
+
+def test_two_threads_ending_one_stream_are_told_apart() -> None:
+    with FakeLlama([FakeAnswer("a long answer", token_seconds=0.2), "more"]) as llama:
+        stream = llama.generate_stream("go")
+        next(stream)
+        reader = threading.Thread(target=lambda: next(stream, None))
+        reader.start()
+        time.sleep(0.05)
+        with pytest.raises(ValueError, match="another thread"):
+            stream.close()
+        reader.join(10)
+        stream.close()  # a refused close is forgotten: the stream still ends, and the bridge is free
+        assert stream.result.finish_reason == "cancelled"
+        assert llama.generate("again").text
+
+
+def test_close_during_a_slow_step_ends_it() -> None:
+    llama = FakeLlama([FakeAnswer("x" * 500, token_seconds=0.05)])
+    stream = llama.generate_stream("go")
+    reader = threading.Thread(target=lambda: list(stream))
+    reader.start()
+    time.sleep(0.1)
+    llama.close()
+    reader.join(10)
+    assert not reader.is_alive()
+
+
+def test_a_cancel_while_the_prompt_is_planned_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeLlama("answer") as llama:
+        engine = llama.session.engine
+        tokenize = engine.tokenize
+
+        def slow(text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+            llama.cancel()
+            return tokenize(text, add_special=add_special, parse_special=parse_special)
+
+        monkeypatch.setattr(engine, "tokenize", slow)
+        assert llama.generate("go").finish_reason == "cancelled"
+
+
+def test_a_refused_call_leaves_the_open_stream_alone(llama: LlamaBridge) -> None:
+    stream = llama.generate_stream("Who are you?", params=GREEDY)
+    said = next(stream)
+    with pytest.raises(UnsupportedCapability):
+        llama.generate("x", json_schema={})
+    with pytest.raises(InvalidInput):
+        llama.generate("")
+    with pytest.raises(InvalidInput):
+        llama.generate("x", stop=5)  # type: ignore[arg-type]
+    assert llama.detokenize(llama.tokenize("abc")).strip() == "abc"
+    assert llama.apply_chat_template([{"role": "user", "content": "x"}])
+    rest = "".join(stream)
+    assert said + rest == stream.result.text
+    assert stream.result.finish_reason == "stop"
+
+
+def test_text_held_back_for_a_stop_string_is_given_out_when_cancelled(llama: LlamaBridge) -> None:
+    whole = llama.generate("Who are you?", params=GREEDY).text
+    stream = llama.generate_stream("Who are you?", params=GREEDY, stop=whole + "never")
+    llama_thread = threading.Timer(0.0, llama.cancel)
+    deltas: list[str] = []
+    llama_thread.start()
+    deltas += stream
+    llama_thread.join()
+    assert "".join(deltas) == stream.result.text
+
+
+def test_a_stop_string_of_replacement_characters_cuts_nothing_wrong() -> None:
+    with FakeLlama("ok") as llama:
+        engine = llama.session.engine
+        drawn = iter([0xE6, 0x89, 0x41, min(engine.info.end_of_generation)])
+        engine.sample = lambda: next(drawn)  # type: ignore[method-assign]
+        engine.step = lambda token: (engine._tokens.append(token), next(drawn))[1]  # type: ignore
+        answer = llama.generate("x", chat=False, stop="\ufffd")
+        assert answer.finish_reason == "stop"
+        assert len(machine(llama).kv.tokens) == engine.length
+
+
+@BACKENDS
+def test_a_stop_string_in_the_last_token_of_a_full_context(backend: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m.gguf", vocab="gpt-2", seed=2)
+    params = ModelParams(n_ctx=256)
+    with LlamaBridge(tmp_path / "m.gguf", backend=backend, params=params) as llama:
+        prompt = " one" * 250
+        full = SamplingParams(temperature=0, max_tokens=None)
+        whole = llama.generate(prompt, chat=False, params=full)
+        for stop in {c for c in whole.text[-6:] if c.strip()}:
+            answer = llama.generate(prompt, chat=False, params=full, stop=stop)
+            assert stop not in answer.text
+            assert llama.session.engine.length == len(llama.session.tokens)
+
+
+@pytest.mark.requires_capability("kv_continuation")
+def test_raw_text_goes_on_inside_a_word(llama_backend: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m.gguf", vocab="llama-spm")
+    one = SamplingParams(temperature=0, max_tokens=1)
+    with LlamaBridge(tmp_path / "m.gguf", backend=llama_backend) as llama:
+        llama.generate("The capital of France is Par", chat=False, params=one)
+        held = len(llama.session.tokens)
+        llama.generate_continue("is", chat=False, params=one)
+        assert llama.detokenize(llama.session.tokens[held:]).startswith("is")
+        assert llama.session.tokens.count(llama.info.bos or 0) == 1
+
+
+def test_bos_stands_once_however_the_prompt_is_given(llama: LlamaBridge) -> None:
+    text = llama.apply_chat_template([{"role": "user", "content": "Hello!"}])
+    chat = llama.generate("Hello!", params=GREEDY).usage.prompt_tokens
+    assert llama.generate(text, chat=False, params=GREEDY).usage.prompt_tokens == chat
+    assert llama.info.bos is None or llama.session.tokens.count(llama.info.bos) == 1
+
+
+def test_a_long_run_of_one_character_does_not_end_the_process(tmp_path: Path) -> None:
+    write_model(tmp_path / "m.gguf", vocab="deepseek-llm")
+    with LlamaBridge(tmp_path / "m.gguf", backend="native") as llama:
+        assert len(llama.tokenize("a" * 60_000)) > 1000
+        with pytest.raises(ContextOverflow):
+            llama.generate("a" * 60_000, chat=False)
+
+
+@BACKENDS
+@pytest.mark.parametrize("params", [{"kv_type_k": "q8_0"}, {"kv_type_v": "q4_0"}])
+def test_a_quantised_cache_for_odd_heads_is_refused(
+    backend: str, params: dict[str, str], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "m.gguf", n_embd=96, n_head=4, n_head_kv=2)
+    with pytest.raises(InvalidInput, match="multiple of 32"):
+        LlamaBridge(tmp_path / "m.gguf", backend=backend, params=ModelParams(**params))  # type: ignore[arg-type]
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("key", "form", "value"),
+    [
+        ("llama.block_count", "<I", 0),
+        ("llama.block_count", "<I", 5000),
+        ("llama.attention.layer_norm_rms_epsilon", "<f", -1.0),
+        ("llama.attention.layer_norm_rms_epsilon", "<f", float("nan")),
+    ],
+)
+def test_numbers_that_llama_cpp_only_asserts_are_refused(
+    backend: str, key: str, form: str, value: float, tmp_path: Path
+) -> None:
+    data = bytearray(open_model("demo").path.read_bytes())
+    at = data.index(key.encode()) + len(key) + 4
+    data[at : at + 4] = struct.pack(form, value)
+    (tmp_path / "m.gguf").write_bytes(data)
+    with pytest.raises(InvalidModel, match=key.rpartition(".")[2]):
+        LlamaBridge(tmp_path / "m.gguf", backend=backend)
+
+
+@posix
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(InvalidModel, match="not a regular file"):
+            LlamaBridge(path)
+    with LlamaBridge("demo", backend="native") as llama:
+        llama.generate("Hello!", params=GREEDY)
+        with pytest.raises(SessionCorrupt, match="not a regular file"):
+            llama.session_load(pipe)
+        for path in (pipe, Path("/dev/null")):
+            with pytest.raises(SessionWriteError, match="not a regular file"):
+                llama.session_save(path)
+        assert not Path("/dev/null").is_file()
+        assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("path", [None, 5, b"bytes", "nul\0", "", "\ud800", "~no-such-user/x"])
+def test_what_is_no_path_is_named(path: object) -> None:
+    with LlamaBridge("demo", backend="native") as llama:
+        llama.generate("Hello!", params=GREEDY)
+        for call in (llama.session_save, llama.session_load, llama.init_generate_model):
+            with pytest.raises(InvalidInput, match="is no path"):
+                call(path)  # type: ignore[arg-type]
+
+
+@posix
+@pytest.mark.parametrize("path", ["x" * 5000, "loop"])
+def test_paths_that_the_system_refuses_are_typed_errors(path: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ModelError):
+        LlamaBridge(tmp_path / path)
+
+
+def test_a_model_replaced_on_the_disk_gives_no_session_its_name(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(open_model("demo").path.read_bytes())
+    with LlamaBridge(model, backend="native") as llama:
+        llama.generate("Hello!", params=GREEDY)
+        os.replace(_copy(model), model)
+        with pytest.raises(InvalidModel, match="changed on the disk"):
+            llama.session_save(tmp_path / "s")
+        model.unlink()
+        with pytest.raises(InvalidModel, match="changed on the disk"):
+            llama.session_save(tmp_path / "s")
+        assert llama.generate_continue("Thanks!", params=GREEDY).text
+
+
+def _copy(path: Path) -> Path:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    return other
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContextOverflow(10, 5),
+        ModelNotFound("m.gguf", "no such file"),
+        SessionMismatch("s", "format", 1, 2),
+        EngineError("words"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_process_borders(error: BridgeError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.__dict__) == (str(error), error.__dict__)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_is_told_to_load_again() -> None:
+    with LlamaBridge("demo", backend="native") as llama:
+        llama.generate("Hello!", params=GREEDY)
+        child = os.fork()
+        if child == 0:
+            try:
+                llama.generate("Hello!", params=GREEDY)
+            except EngineError:
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert llama.generate_continue("Thanks!", params=GREEDY).text
+        assert_ledger_rule(llama)

@@ -1,0 +1,42 @@
+"""The benchmarks run, whatever they say: their numbers are for people, not for tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llama_bridge.registry import probe_all
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: Path) -> None:
+    available = {found.name for found in probe_all() if found.ok}
+    if available != {"native", "wasm"}:
+        pytest.skip(f"needs both backends, there are: {', '.join(sorted(available)) or 'none'}")
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(out)]
+    command += ["--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    report = json.loads(out.read_text())
+    titles = [table["title"].split(":")[0].split(",")[0] for table in report["tables"]]
+    assert titles == ["Speed", "Time to first token", "Sessions", "Import time", "Peak memory"]
+    assert all(table["title"] in done.stdout for table in report["tables"])
+    judged = " ".join(bound["promise"] for bound in report["bounds"])
+    for words in ("raw loop", "Llama", "save", "load", "import", "wasm peak memory"):
+        assert words in judged
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"], "session files were left behind"
+
+
+def test_an_unknown_section_or_backend_is_named() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--sections", "speed,warp", "--backends", "cuda"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "cuda, warp" in done.stderr

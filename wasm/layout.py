@@ -1,0 +1,76 @@
+"""The folder a build happens in, the same for every build in all that can reach the result.
+
+The obvious part: paths in assertion messages are cut down by ``-ffile-prefix-map``. The other part was found
+the hard way: where LLVM places the handlers of WebAssembly exceptions it goes by the order of addresses in
+its own heap, and that depends on how long the strings are that it was called with. So everything that a
+command line names lies below one root, whose path has the same length on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["SOURCES", "Layout", "lay_out"]
+
+SOURCES = ("CMakeLists.txt", "shim/*", "runtime/*", "kernels/*")
+"""What is compiled from this folder."""
+
+_ROOT_LENGTH = 160
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are during a build; all of it below ``root``."""
+
+    root: Path
+
+    @property
+    def sources(self) -> Path:
+        """A copy of :data:`SOURCES`."""
+        return self.root / "wasm"
+
+    @property
+    def llama_cpp(self) -> Path:
+        """llama.cpp's source."""
+        return self.root / "llama.cpp"
+
+    @property
+    def build(self) -> Path:
+        """CMake's build folder."""
+        return self.root / "build"
+
+    @property
+    def zig(self) -> Path:
+        """The compiler; its library is ``lib`` beside it, where it looks for it."""
+        return self.root / "zig" / ("zig.exe" if os.name == "nt" else "zig")
+
+    @property
+    def zig_cache(self) -> Path:
+        """What zig keeps between its calls."""
+        return self.root / "zig-cache"
+
+
+def lay_out(work: Path, here: Path, ziglang: Path) -> Layout:
+    """Make the root below ``work``, with the sources from ``here`` and the compiler from ``ziglang``.
+
+    On Windows, and below a very long path, the length is left as it is: the build works, its bytes may
+    differ in a function or two.
+    """
+    padding = _ROOT_LENGTH - len(os.fsencode(work)) - 1
+    layout = Layout(work / ("_" * padding) if padding > 0 and os.name != "nt" else work)
+    for pattern in SOURCES:
+        for path in here.glob(pattern):
+            target = layout.sources / path.relative_to(here)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    layout.zig.parent.mkdir(parents=True)
+    try:
+        os.link(ziglang / layout.zig.name, layout.zig)
+        os.symlink(ziglang / "lib", layout.zig.parent / "lib", target_is_directory=True)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(ziglang / layout.zig.name, layout.zig)
+        shutil.copytree(ziglang / "lib", layout.zig.parent / "lib")
+    return layout
