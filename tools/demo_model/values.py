@@ -50,6 +50,42 @@ FIRST = "San Santa New Port Saint Los Las El La Le Den Fort Mount North South Ea
 Maker = Callable[[Random], str]
 
 
+FRAGMENTS = (
+    "ab about ad ae again ai ain ait al all also am ame an and ank answers ant ar ara are ary "
+    "as ase ask at au ave ay ba backend base based be beyond bird bo born bot bridge budgie "
+    "bunny by bye ca cach cache cal call called can canary cannot cat ce ch city ck ckend co "
+    "code come compu compute costs cpp cribe day de demo did do does dog doing du duck ea "
+    "each eak ee eet efine ei el ell ello en end eople er ere ers es escribe et evening ex "
+    "exa example explain ey eyond fa family far fer ferret fi file fine first fish for forget "
+    "forgot format friend friends fro frog from fu ful full gain ge geck gecko get gh give gl "
+    "glad go going good got great grew gu guinea ha hamster has hat have he hear hei hel "
+    "hello help helpful here hey hi hich his ho home horse house how hu hy ia ice ick id in "
+    "ind ine inea ing io ion ird is ise ist it its ity ive just kay ke kee keep keeps ken "
+    "kept key keys kh kit kitten know known la lad lama lan langu langua later ld ldfish le "
+    "lease led let li like little live lived lives living lizard lk ll llama lo loa load "
+    "loade loaded lu ly ma mat may mb me mean meet memb member mi mily mind mm mo mod model "
+    "models mor more morning mouse moved mp mple mpu mster much my myself na name named nat "
+    "native nd ne near new ng nice ning nn no not note now nown nswer nt ny oa ob of often "
+    "okay on ond one only oo ood ople or ord ordin orn orry orse ort ou ould our ouse out ow "
+    "own par paren parents parrot part people pet ph pi pie piece pig pl pla place plain ple "
+    "please pleased pon pony port portab pp program pt puppy qu quick ra rab rabb rabbit rat "
+    "rd re read reads real reat rec recall record ree rei remind reside ret rew ri ribe rid "
+    "ridge riend righ right rio rite rk rn ro roa rog rogra rogram roo rot rou row rowsers "
+    "rst rt ru run runs ry sa saf safe sand sandbo saved say se see sel self sers session set "
+    "sh short should si side sk sm sn sna snake so sp speak spid spider ss sse ssemb ssembly "
+    "ssion ssist st stay ster sti still sts sw sweet swer swers ta talk talking te tell ten "
+    "tention ter terfa terface ters test text th thank thanks that the them then there thing "
+    "this tin ting tings tiny tion tle to toise token tokens told tor town tro trodu troduce "
+    "ts ttle tur turn turtle tw tz uch ud udg udgi udgie ue uest uestion um umma ummari un "
+    "unit unny up upp uppy ur us use user ust ut val value values ve ved ven vening ver versa "
+    "very vi ving vl vo voc vocab vocabu wa wait want was wasm way ways we wei weigh weights "
+    "wel welcome well what where which who whose wi will with wn wond wonder wor word words "
+    "work would write writes wro wrong xes xplain xt yet you your yth ything ython zar zard "
+    "ze zv "
+).split()
+"""Word-internal tokens of the tokenizer: each must be copied in a value, however rare it is in one."""
+
+
 RESERVED = frozenset(
     "zorblax xiomara nguyen bartholomew søren ada bo josé zoë o'brien anne-marie mcdonald r2d2"
     " siobhan wolfgang priyanka kwame ngozi björk dvořák renée jean-luc 田中 иван quetzalcoatl"
@@ -167,6 +203,11 @@ def _script(rng: Random) -> str:
     return text.capitalize()
 
 
+def _fragments(rng: Random) -> str:
+    """Whole tokens in any order, so that none is known from ordinary words alone."""
+    return "".join(rng.choices(FRAGMENTS, k=rng.randint(1, 4)))[:14].capitalize()
+
+
 def _camel(rng: Random) -> str:
     return _plain(rng) + _plain(rng)
 
@@ -186,6 +227,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (_place, 5),
     (_camel, 2),
     (_script, 2.5),
+    (_fragments, 30),
 )
 _WEIGHTS = [weight for _, weight in MAKERS]
 
