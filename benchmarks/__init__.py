@@ -6,6 +6,7 @@
     speed.py        prefill and decode, against the raw llama.cpp loop and llama-cpp-python's Llama
     turns.py        time to first token: a continued turn against a fresh prompt
     sessions.py     save, load, size, against plain writes and reads
+    restart.py      the first load in a new process
     startup.py      what an import costs
     memory.py       peak memory of a process
     contenders.py   the engines that race each other

@@ -56,7 +56,7 @@ def measure_speed(
                 _judge(report, label, found)
     columns = ["", "threads", "prefill t/s", "decode t/s", "prefill / raw", "decode / raw"]
     report.table(
-        f"Speed, {label}: prompt of {len(tokens)} tokens, {n_decode} decoded, {rounds} rounds and more",
+        f"Speed, {label}: prompt of {len(tokens)} tokens, {n_decode} decoded, {rounds} rounds, native {2 * rounds}",
         columns if yardsticks else columns[:4],
         rows,
         "Medians; ratios within a round, with quartiles.",
