@@ -260,7 +260,8 @@ class NativeEngine(Engine):
     def state_set(self, state: memoryview) -> bool:
         _STATE_HEAD.pack_into(state, 0, _STATE_MAGIC, _SEQ)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
-        lib.llama_memory_clear(self._open(self._memory), False)  # not its bytes: they are replaced
+        # Its bytes are replaced; without flash attention a stale NaN beyond them would still count.
+        lib.llama_memory_clear(self._open(self._memory), not self.info.flash_attention)
         taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
         if taken != len(state):
             self.clear()

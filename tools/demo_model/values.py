@@ -227,7 +227,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (_place, 5),
     (_camel, 2),
     (_script, 2.5),
-    (_fragments, 30),
+    (_fragments, 15),
 )
 _WEIGHTS = [weight for _, weight in MAKERS]
 
