@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from tests.ledger import GREEDY
-from tools.demo_model.values import held_out, value
 
 from llama_bridge import LlamaBridge, SamplingParams
+from tests.ledger import GREEDY
+from tools.demo_model.values import NAME_LIKE, held_out, value
 
 TELL = {
     "name": ["My name is {}.", "Hello! My name is {}.", "I am {}.", "Call me {}."],
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.requires_capability("kv_continuation")
 
 def recalled(llama: LlamaBridge, rng: Random, params: SamplingParams) -> bool:
     kind = rng.choice(list(TELL))
-    told = value(rng, from_held_out=True)
+    told = value(rng, from_held_out=True, makers=NAME_LIKE)
     assert held_out(told)
     llama.generate(rng.choice(TELL[kind]).format(told), params=params)
     for _ in range(rng.randint(0, 2)):

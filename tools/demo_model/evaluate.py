@@ -26,7 +26,7 @@ import phrases as p
 import tokenizer as tok
 from dialogues import Speaker, Turn, dialogue
 from smalltalk import TALK
-from values import value
+from values import NAME_LIKE, value
 
 SEED = 7
 SAMPLED = {"temp": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.0, "repeat_penalty": 1.0}
@@ -92,7 +92,7 @@ def right(chat: Chat, trial: Trial, how: dict[str, float]) -> tuple[bool, str]:
 
 
 def _speaker(rng: Random) -> Speaker:
-    return Speaker(rng, lambda: value(rng, from_held_out=True))
+    return Speaker(rng, lambda: value(rng, from_held_out=True, makers=NAME_LIKE))
 
 
 def _between(speaker: Speaker, low: int, high: int) -> Turns:

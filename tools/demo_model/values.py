@@ -229,13 +229,17 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (_script, 2.5),
     (_fragments, 15),
 )
-_WEIGHTS = [weight for _, weight in MAKERS]
+NAME_LIKE = tuple((maker, weight) for maker, weight in MAKERS if maker is not _fragments)
+"""Values such as people tell. The fragments are a drill: nobody is called Shouldset."""
+
+Makers = tuple[tuple[Maker, float], ...]
 
 
-def value(rng: Random, *, from_held_out: bool = False) -> str:
+def value(rng: Random, *, from_held_out: bool = False, makers: Makers = MAKERS) -> str:
     """A value of 2 to 18 characters from the training part, or from the held-out part."""
+    weights = [weight for _, weight in makers]
     while True:
-        maker = rng.choices(MAKERS, _WEIGHTS)[0][0]
+        maker = rng.choices(makers, weights)[0][0]
         text = maker(rng)
         style = rng.random()
         if style < 0.1:
