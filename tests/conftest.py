@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Tests measure behaviour, not this machine's settings.
 os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
+
+# A runner in the background may ignore Ctrl-C, and everything it starts would too; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -178,6 +178,7 @@ def test_ctrl_c_drops_a_half_typed_line_and_leaves_at_an_empty_one(start: Start)
     chat.wait_for("> ")
     chat.type("half typed")
     chat.wait_for("half typed")
+    time.sleep(1)  # the terminal may echo before the line editor has taken the keys
     chat.type(CTRL_C)
     chat.wait_for("> ")
     chat.type("whole\n")
