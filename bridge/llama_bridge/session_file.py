@@ -19,7 +19,6 @@ import mmap
 import os
 import stat
 import struct
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -231,13 +230,6 @@ def _fresh_memory(size: int) -> mmap.mmap:
         with suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
-
-
-def _anonymous_map(size: int) -> mmap.mmap:
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size)
-    # Private: Python's default is memory to be shared with children, which costs four times as much to fill.
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _digest(data: memoryview) -> bytes:
