@@ -13,9 +13,10 @@ from .capabilities import Capability
 from .conversation import Conversation, NamedSession
 from .core import Core
 from .engine import Backend, Engine, EngineInfo
-from .errors import BackendUnavailable, InvalidInput
+from .errors import BackendUnavailable, InvalidInput, UnsupportedCapability
 from .models import ModelFile, open_model
 from .params import ModelParams, SamplingParams
+from .session_folder import SessionFolder
 from .sessions import DEFAULT
 from .templates import check_messages
 
@@ -38,10 +39,16 @@ class LlamaBridge(Conversation):
         sampling: how tokens are drawn where a call does not say.
         system: system message at the start of every fresh chat.
         session_memory: bytes of memory for the KV caches of named sessions at rest; beyond it the least
-            recently used go to a temporary folder.
+            recently used go to the disk.
+        sessions_dir: folder that keeps named sessions: each is written there after every turn, in the background,
+            and comes back with its first use in a later process. One bridge at a time has it.
+        sessions_disk: bytes that the folder may take; beyond it the least recently used sessions go.
 
     Raises:
         BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory.
+        UnsupportedCapability: ``sessions_dir`` with a backend that lacks ``SESSION_PERSISTENCE``.
+        SessionsLocked: another bridge has ``sessions_dir``.
+        SessionWriteError: it cannot be written to.
     """
 
     def __init__(
@@ -53,14 +60,22 @@ class LlamaBridge(Conversation):
         sampling: SamplingParams | None = None,
         system: str | None = None,
         session_memory: int = 256 << 20,
+        sessions_dir: str | os.PathLike[str] | None = None,
+        sessions_disk: int = 4 << 30,
     ) -> None:
         super().__init__(Core(), DEFAULT)
         self._backend_choice = backend
         self._session_memory = session_memory
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
-        if model is not None:
-            self.init_generate_model(model, params)
+        if sessions_dir is not None:
+            self._core.folder = SessionFolder(sessions_dir, sessions_disk)
+        try:
+            if model is not None:
+                self.init_generate_model(model, params)
+        except BaseException:
+            self.close()
+            raise
 
     # the model
 
@@ -75,6 +90,12 @@ class LlamaBridge(Conversation):
         with self._core.exclusive(need_model=False):
             file = open_model(model)
             engine = self._load(file, params or ModelParams())
+            if self._core.folder is not None:
+                try:
+                    self._core.check(engine, Capability.SESSION_PERSISTENCE)
+                except UnsupportedCapability:
+                    engine.close()
+                    raise
             self._core.put(engine, file, self._session_memory)
 
     def _load(self, file: ModelFile, params: ModelParams) -> Engine:
@@ -147,6 +168,15 @@ class LlamaBridge(Conversation):
         """Names of the named sessions, the least recently used first."""
         return self._core.alive()[2].names()
 
+    def sessions_flush(self) -> None:
+        """Wait until all named sessions are in ``sessions_dir``; :meth:`close` does it, too.
+
+        Raises:
+            SessionWriteError: one cannot be written. It stays in memory for another try.
+        """
+        if self._core.folder is not None:
+            self._core.folder.flush()
+
     def cancel(self) -> None:
         """End the running generation soon, in prefill or decode. From any thread; idle, it does nothing."""
         self._core.cancel()
@@ -201,7 +231,11 @@ class LlamaBridge(Conversation):
     # life
 
     def close(self) -> None:
-        """Cancel what runs, free the model. Twice is silent."""
+        """Cancel what runs, free the model. Twice is silent.
+
+        Raises:
+            SessionWriteError: a named session could not be written to ``sessions_dir``; all else is freed.
+        """
         self._core.close()
 
     def __enter__(self) -> LlamaBridge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import threading
 import warnings
 import weakref
@@ -14,16 +15,25 @@ from .answer import Turn
 from .call import Call, check_prompt, check_stops
 from .capabilities import Capability
 from .engine import Engine
-from .errors import ClosedError, FallbackWarning, InvalidInput, NoModel, UnsupportedCapability
+from .errors import (
+    BridgeError,
+    ClosedError,
+    FallbackWarning,
+    InvalidInput,
+    NoModel,
+    UnsupportedCapability,
+)
 from .generation import Generation, TextStream
 from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
+from .session_folder import SessionFolder
 from .sessions import Sessions
 
 __all__ = ["Core"]
 
 _PACKAGE = __name__.rpartition(".")[0]
+_log = logging.getLogger(__name__)
 
 
 class Core:
@@ -32,6 +42,7 @@ class Core:
     Attributes:
         sampling: how tokens are drawn where a call does not say.
         system: system message at the start of every fresh chat, or None.
+        folder: where named sessions are kept, or None.
         closed: for good.
         warned: whether the fallback was told already.
     """
@@ -39,6 +50,7 @@ class Core:
     def __init__(self) -> None:
         self.sampling = SamplingParams()
         self.system: str | None = None
+        self.folder: SessionFolder | None = None
         self.closed = False
         self.warned = False
         self._lock = threading.Lock()
@@ -50,7 +62,7 @@ class Core:
     def put(self, engine: Engine, model: ModelFile, session_memory: int) -> None:
         """Take over a loaded engine, in place of the one before. Inside :meth:`exclusive`."""
         self._free()
-        self._loaded = (engine, model, Sessions(engine, model, session_memory))
+        self._loaded = (engine, model, Sessions(engine, model, session_memory, self.folder))
 
     def _free(self) -> None:
         if self._loaded is not None:
@@ -77,9 +89,16 @@ class Core:
         Raises:
             UnsupportedCapability: names the first that is missing.
         """
-        engine = self.alive()[0]
         if not isinstance(capability, Capability):
             raise InvalidInput(f"capability={capability!r}: give a Capability")
+        self.check(self.alive()[0], capability)
+
+    def check(self, engine: Engine, capability: Capability) -> None:
+        """Make sure that an engine has capabilities.
+
+        Raises:
+            UnsupportedCapability: names the first that is missing.
+        """
         for flag in Capability:
             if flag in capability and flag not in engine.capabilities:
                 where = [name for name in registry.available_in(flag) if name != engine.backend]
@@ -107,10 +126,13 @@ class Core:
             if stream is not None:
                 with contextlib.suppress(ValueError):
                     stream.close()
+        folder, self.folder = self.folder, None
         try:
             self._free()
         finally:
             self._lock.release()
+            if folder is not None:
+                folder.close()
 
     def at_rest(self, engine: Engine) -> bool:
         """Whether this engine is still the loaded one and nobody uses it; ends what can be ended."""
@@ -145,7 +167,18 @@ class Core:
                 self.alive()
             elif self.closed:
                 raise ClosedError("this LlamaBridge is closed: make a new one")
-            yield
+            try:
+                yield
+            finally:
+                self._keep()
+
+    def _keep(self) -> None:
+        """At the end of a call: have what it changed written to the folder."""
+        if self.folder is not None and self._loaded is not None:
+            try:
+                self._loaded[2].keep()
+            except BridgeError as error:  # the call itself has an end of its own
+                _log.error("a session could not be kept: %s", error)
 
     @contextlib.contextmanager
     def reading(self) -> Generator[tuple[Engine, ModelFile, Sessions]]:
@@ -195,22 +228,23 @@ class Core:
         with self._lock:  # held as long as this generator lives
             engine, _, sessions = self.alive()
             engine.clear_cancel()
-            turn, session = self._plan(engine, sessions, name, call, fallback)
-            return (yield from session.run(turn, sampling, stops))
+            try:
+                turn, session = self._plan(engine, sessions, name, call, fallback)
+                return (yield from session.run(turn, sampling, stops))
+            finally:
+                self._keep()
 
     def _plan(
         self, engine: Engine, sessions: Sessions, name: str, call: Call, fallback: str | None
     ) -> tuple[Turn, Session]:
+        session = sessions.take(name)
         if call.prompt is None:
-            session = sessions.take(name)
             return session.plan_again(), session
         chat = _is_chat(call, engine)
         if call.continues and fallback is None:
-            if sessions.glance(name).tokens:
-                session = sessions.take(name)
+            if session.active:
                 return session.plan_continue(call.prompt, chat=chat), session
             fallback = "there was no active session to continue"
-        session = sessions.take(name)
         return session.plan_fresh(
             call.prompt, chat=chat, system=self.system, fallback=fallback
         ), session

@@ -18,7 +18,9 @@
     │   ├── SessionNotFound (FileNotFoundError)
     │   ├── SessionCorrupt                    not a session file, truncated or altered
     │   ├── SessionMismatch                   saved with something else: names the field
-    │   └── SessionWriteError (OSError)       the file could not be written; the old one is intact
+    │   ├── SessionCancelled                  cancelled while a file was evaluated again
+    │   ├── SessionWriteError (OSError)       the file could not be written; the old one is intact
+    │   └── SessionsLocked                    another bridge keeps its sessions in that folder
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed in the middle of work
@@ -51,11 +53,13 @@ __all__ = [
     "NoModel",
     "NoSession",
     "OutOfMemory",
+    "SessionCancelled",
     "SessionCorrupt",
     "SessionError",
     "SessionMismatch",
     "SessionNotFound",
     "SessionWriteError",
+    "SessionsLocked",
     "TemplateError",
     "UnsupportedCapability",
 ]
@@ -211,11 +215,27 @@ class SessionMismatch(_SessionFileError):
         current: its value now.
     """
 
-    def __init__(self, path: PathLike, field: str, saved: object, current: object) -> None:
-        super().__init__(path, f"{field} differs: saved with {saved!r}, now {current!r}")
+    def __init__(
+        self, path: PathLike, field: str, saved: object, current: object, why: str = ""
+    ) -> None:
+        reason = f"{field} differs: saved with {saved!r}, now {current!r}"
+        super().__init__(path, reason + f"; {why}" * bool(why))
         self.field = field
         self.saved = saved
         self.current = current
+
+
+class SessionCancelled(SessionError):
+    """``cancel()`` came while a session file was evaluated again. The session is what it was before."""
+
+
+class SessionsLocked(_SessionFileError):
+    """Another bridge, in this process or another, keeps its sessions in that folder."""
+
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(
+            path, "another LlamaBridge keeps its sessions here: close it, or give another folder"
+        )
 
 
 class NoModel(BridgeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .templates import Message
 
@@ -46,3 +46,7 @@ class Snapshot:
     def n_bytes(self) -> int:
         """Memory the state takes."""
         return 0 if self.state is None else self.state.nbytes
+
+    def bare(self) -> Snapshot:
+        """The conversation without its KV cache."""
+        return replace(self, state=None, held=0)

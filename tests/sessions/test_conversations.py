@@ -146,7 +146,7 @@ def test_every_memory_kind_switches_under_any_bound(
     with LlamaBridge(
         tmp_path / "m.gguf", backend="native", params=params, session_memory=memory
     ) as llama:
-        folder = Path(llama._core.alive()[2]._folder)
+        folder = Path(llama._core.alive()[2]._temporary)
         handles = [llama.session(name) for name in "abcd"]
         for round_ in range(3):
             for i, handle in enumerate(handles):
@@ -165,5 +165,5 @@ def test_every_memory_kind_switches_under_any_bound(
             kept = machine(llama).snapshot()
             assert_ledger_rule(llama, n=4)
             assert machine(llama).restore(kept)
-        folder = Path(llama._core.alive()[2]._folder or tmp_path)
+        folder = Path(llama._core.alive()[2]._temporary or tmp_path)
     assert folder == tmp_path or not folder.exists()
