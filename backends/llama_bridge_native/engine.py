@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import struct
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from llama_bridge.params import ModelParams, SamplingParams
 from .deep_stack import with_deep_stack
 from .library import abort_callback, errors_logged, lib
 from .sampler import make_sampler
+from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
 
@@ -34,6 +36,7 @@ _STATE_MAGIC = (
 _DONE, _ABORTED = 0, 2
 _LONG_TEXT = 4096
 _UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
+_log = logging.getLogger("llama_bridge.native")
 
 
 class NativeEngine(Engine):
@@ -54,6 +57,7 @@ class NativeEngine(Engine):
         self._single = lib.llama_batch_get_one(self._token, 1)
         self._n_swa: int = lib.llama_model_n_swa(model)
         self.info = self._describe(file, params)
+        self._layout = self._memory_layout(file, params)
         self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
         if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
             lib.llama_set_abort_callback(
@@ -70,6 +74,8 @@ class NativeEngine(Engine):
             | Capability.SESSION_TOOLS
             | Capability.THREADS
         )
+        if file.header.architecture in SPARSE_ATTENTION:
+            self.capabilities &= ~Capability.SESSION_PERSISTENCE
         if file.chat_template:
             self.capabilities |= Capability.CHAT_TEMPLATE
         if lib.llama_supports_gpu_offload():
@@ -122,6 +128,24 @@ class NativeEngine(Engine):
             kv_type_v=params.kv_type_v,
             version=f"llama-cpp-python {lib.__version__}",
             state_format=f"ggsq-{lib.LLAMA_STATE_SEQ_VERSION}",
+        )
+
+    def _memory_layout(self, file: ModelFile, params: ModelParams) -> StateLayout:
+        architecture = file.header.architecture
+        rope = lib.llama_model_rope_type(self._model)
+        return StateLayout(
+            type_k=_KV_TYPES[params.kv_type_k],
+            type_v=_KV_TYPES[params.kv_type_v],
+            attention=self.info.memory is not MemoryKind.RECURRENT,
+            recurrent=self.info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID),
+            n_layers=lib.llama_model_n_layer(self._model),
+            values=not all(
+                file.header.number(f"{architecture}.attention.{side}_length_mla")
+                for side in ("key", "value")
+            ),
+            extended=rope in (lib.LLAMA_ROPE_TYPE_MROPE, lib.LLAMA_ROPE_TYPE_IMROPE),
+            window=self._n_swa,
+            chunked=architecture == "llama4",
         )
 
     # vocabulary
@@ -217,13 +241,26 @@ class NativeEngine(Engine):
             lib.llama_sampler_free(sampler)
 
     def sample(self) -> int:
-        return int(lib.llama_sampler_sample(self._open(self._sampler), self._context, -1))
+        return self._draw(self._open(self._sampler))
 
     def step(self, token: int) -> int | None:
         self._token[0] = token
         if not self._decode(self._single):
             return None
-        return int(lib.llama_sampler_sample(self._sampler, self._context, -1))
+        return self._draw(self._sampler)
+
+    def _draw(self, sampler: Any) -> int:
+        logits = lib.llama_get_logits_ith(self._context, -1)
+        if not logits:
+            raise EngineError("there are no logits: decode something first")
+        if logits[0] != logits[0]:
+            # One NaN inside the model makes all logits NaN, and llama.cpp would draw some token all the same.
+            self.clear()
+            raise EngineError(
+                "llama.cpp computed NaN: the model or the KV cache, say from a forged session file, is damaged. "
+                "The cache was emptied; the next turn evaluates the conversation again"
+            )
+        return int(lib.llama_sampler_sample(sampler, self._context, -1))
 
     def logits(self) -> memoryview[float]:
         values = lib.llama_get_logits_ith(self._open(self._context), -1)
@@ -257,7 +294,16 @@ class NativeEngine(Engine):
                 raise EngineError(f"llama.cpp could not copy its state: {'; '.join(errors)}")
         return memoryview(buffer).cast("B")
 
-    def state_set(self, state: memoryview) -> bool:
+    def state_length(self, state: memoryview) -> int:
+        return self._layout.n_tokens(state[_STATE_HEAD.size :])
+
+    def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
+        self._open(self._context)
+        try:
+            self._layout.check(state[_STATE_HEAD.size :], tokens)
+        except ValueError as error:
+            _log.warning("a copy of the KV cache was refused: %s", error)
+            return False
         _STATE_HEAD.pack_into(state, 0, _STATE_MAGIC, _SEQ)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         # Its bytes are replaced; without flash attention a stale NaN beyond them would still count.

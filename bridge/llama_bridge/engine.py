@@ -167,11 +167,16 @@ class Engine(ABC):
         """A copy of the KV cache: ``state_prefix`` bytes, then what a sequence file holds behind its tokens."""
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
-    def state_set(self, state: memoryview) -> bool:
-        """Replace the KV cache by a copy, as :meth:`state_get` gave it; False if the engine refused it.
+    def state_length(self, state: memoryview) -> int:
+        """How many tokens a copy says that it holds; 0 where it cannot be told. Not checked further."""
+        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
-        The buffer is writable; its first ``state_prefix`` bytes may hold anything. The cache is empty after a
-        refusal.
+    def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
+        """Replace the KV cache by a copy of it that holds ``tokens``; False if the engine refused it.
+
+        The buffer is writable; its first ``state_prefix`` bytes may hold anything. The copy may come from a
+        hostile file: only what :meth:`state_get` gives for so many tokens may get through. After a refusal
+        the cache is as it was, or empty.
         """
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 

@@ -89,16 +89,20 @@ class KvLedger:
     def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:
         """Let the engine load a cache that holds the first ``held`` of ``tokens``; the others are owed.
 
-        False if it refused or holds another number of tokens; the conversation of before is then owed.
+        False if it refused or holds another number of tokens: the conversation of before stays in the cache
+        if the engine did not touch it, and is owed otherwise.
         """
         before = self.conversation
-        loaded = False
+        loaded = untouched = False
         try:
-            loaded = load() and self.engine.length == held
+            taken = load()
+            length = self.engine.length
+            loaded = taken and length == held
+            untouched = not taken and length == len(self.tokens)
         finally:
             if loaded:
                 self.tokens, self.owed = list(tokens[:held]), list(tokens[held:])
-            else:
+            elif not untouched:
                 self.clear()
                 self.owed = before
         return loaded

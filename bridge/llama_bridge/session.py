@@ -210,12 +210,10 @@ class Session:
 
     def restore(self, snapshot: Snapshot) -> bool:
         """Make a snapshot the conversation; False if the engine refused its state, and nothing is lost."""
-        state = snapshot.state
+        state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
-            self.kv.aim(snapshot.tokens)
-        elif not self.kv.replace(
-            lambda: self.engine.state_set(state), snapshot.tokens, snapshot.held
-        ):
+            self.kv.aim(tokens)
+        elif not self.kv.replace(lambda: self.engine.state_set(state, tokens[:held]), tokens, held):
             return False
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
         return True

@@ -58,9 +58,9 @@ class CancelIsDeaf(FakeEngine):
         pass
 
 class LoadKeepsTokens(FakeEngine):
-    def state_set(self, state):
-        before = self._tokens
-        loaded = super().state_set(state)
+    def state_set(self, state, tokens):
+        before = self._tokens[:-1]
+        loaded = super().state_set(state, tokens)
         if not loaded:
             self._tokens = before
         return loaded

@@ -101,6 +101,15 @@ def _qwen2(shape: Shape, i: int) -> Iterator[Tensor]:
     yield from _llama(shape, i, bias=True)
 
 
+def _qwen2vl_metadata(shape: Shape) -> Metadata:
+    half = (
+        shape.n_embd_head // 2
+    )  # a position is several numbers, each of which turns a part of the head
+    return _common(shape) | {
+        "rope.dimension_sections": [half - 2 * (half // 3), half // 3, half // 3, 0]
+    }
+
+
 def _gemma3_metadata(shape: Shape) -> Metadata:
     # A real Gemma has five sliding layers to each full one; a small model needs both kinds early.
     return _common(shape) | {
@@ -177,8 +186,9 @@ def _lfm2(shape: Shape, i: int) -> Iterator[Tensor]:
 ARCHITECTURES = {
     "llama": Architecture(_common, _llama),
     "qwen2": Architecture(_common, _qwen2),
+    "qwen2vl": Architecture(_qwen2vl_metadata, _qwen2),
     "gemma3": Architecture(_gemma3_metadata, _gemma3),
     "mamba": Architecture(_mamba_metadata, _mamba),
     "lfm2": Architecture(_lfm2_metadata, _lfm2, output_norm="token_embd_norm"),
 }
-"""One or more for each kind of memory: dense, dense, sliding window, recurrent, hybrid."""
+"""One or more for each kind of memory: dense, dense, dense with M-RoPE, sliding window, recurrent, hybrid."""

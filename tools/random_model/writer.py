@@ -114,7 +114,7 @@ def write_model(
     Args:
         path: of the GGUF file.
         vocab: name of a vocabulary, see :func:`tools.random_model.vocabulary`.
-        architecture: ``llama`` or ``qwen2`` (dense), ``gemma3`` (sliding window), ``mamba`` (recurrent),
+        architecture: ``llama``, ``qwen2`` or ``qwen2vl`` (dense; the last with M-RoPE), ``gemma3`` (sliding window), ``mamba`` (recurrent),
             ``lfm2`` (hybrid).
         n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as llama.cpp calls them.
         n_swa: length of the sliding window, where there is one.

@@ -231,7 +231,8 @@ class BackendConformance(EngineTests):
         state = engine.state_get()
         other = self.load(backend)
         try:
-            assert other.state_set(state)
+            assert other.state_length(state) == len(tokens)
+            assert other.state_set(state, tokens)
             assert other.length == len(tokens)
             other.decode(tokens[-1:])
             assert self.generate(other, 8) == expected
@@ -243,10 +244,21 @@ class BackendConformance(EngineTests):
         tokens = self.prompt(engine)
         self.read(engine, tokens)
         state = bytes(engine.state_get())
-        for wrong in (state[: len(state) // 2], state[:-1], state + b"more"):
+        for wrong in (b"", state[: len(state) // 2], state[:-1], state + b"more"):
             self.read(engine, tokens)
-            assert not engine.state_set(memoryview(bytearray(wrong)))
-            assert engine.length == 0
+            assert not engine.state_set(memoryview(bytearray(wrong)), tokens)
+            assert engine.length in (0, len(tokens))
+
+    def test_a_state_of_another_number_of_tokens_is_refused(self, engine: Engine) -> None:
+        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        tokens = self.prompt(engine)
+        self.read(engine, tokens)
+        state = engine.state_get()
+        for wrong in (tokens[:-1], [*tokens, tokens[-1]]):
+            assert not engine.state_set(state, wrong)
+            assert engine.length in (0, len(tokens))
+        assert engine.state_set(state, tokens)
+        assert engine.length == len(tokens)
 
     def test_a_state_is_a_copy(self, engine: Engine) -> None:
         self._needs(engine, Capability.SESSION_PERSISTENCE)
@@ -256,7 +268,7 @@ class BackendConformance(EngineTests):
         expected = self.generate(engine, 8)
         for _ in range(2):
             engine.clear()
-            assert engine.state_set(state)
+            assert engine.state_set(state, tokens)
             assert engine.truncate(len(tokens) - 1) or engine.info.memory is not MemoryKind.DENSE
             if engine.length == len(tokens) - 1:
                 engine.decode(tokens[-1:])
@@ -269,7 +281,7 @@ class BackendConformance(EngineTests):
         with pytest.raises(UnsupportedCapability):
             engine.state_get()
         with pytest.raises(UnsupportedCapability):
-            engine.state_set(memoryview(bytearray(64)))
+            engine.state_set(memoryview(bytearray(64)), self.prompt(engine))
         assert engine.length == len(self.prompt(engine))
 
     def _needs(self, engine: Engine, capability: Capability) -> None:

@@ -242,15 +242,23 @@ class FakeEngine(Engine):
                 bytearray(_STATE.pack(len(self._tokens), zlib.crc32(memory)) + memory)
             )
 
-    def state_set(self, state: memoryview) -> bool:
+    def state_length(self, state: memoryview) -> int:
         if Capability.SESSION_PERSISTENCE not in self.capabilities:
-            return super().state_set(state)
+            return super().state_length(state)
+        return int(_STATE.unpack_from(state)[0]) if len(state) >= _STATE.size else 0
+
+    def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_set(state, tokens)
         with self._working():
             self._tokens, self._ready = [], False
             try:
-                self._tokens = _read_state(state)
+                held = _read_state(state)
             except (ValueError, struct.error):
                 return False
+            if held != list(tokens):
+                return False
+            self._tokens = held
             return True
 
     # life
