@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .call import Call
 from .capabilities import Capability
@@ -10,10 +11,14 @@ from .core import Core
 from .engine import Engine
 from .errors import PathLike
 from .generation import Generation, TextStream
+from .loading import carry_out, plan_load
 from .params import SamplingParams
-from .persistence import SessionInfo, load_session, save_session
+from .persistence import SessionInfo, save_session
 from .snapshot import Snapshot
 from .templates import Message
+
+if TYPE_CHECKING:
+    from .verify import Verification
 
 __all__ = ["Conversation", "NamedSession"]
 
@@ -158,16 +163,51 @@ class Conversation:
             _, model, sessions = self._core.alive()
             return save_session(sessions.take(self._name), model, self._core.sampling, path)
 
-    def session_load(self, path: PathLike) -> SessionInfo:
-        """Make a saved session this one; a refused file leaves the live session untouched.
+    def session_load(
+        self, path: PathLike, *, replay: bool = False, trust_unverified: bool = False
+    ) -> SessionInfo:
+        """Make a saved session this one; a refused file leaves the live session as it is.
+
+        Args:
+            path: of the file.
+            replay: where the file is whole but its KV cache cannot be used here, evaluate the conversation
+                again: its tokens, or with another vocabulary its messages. ``replayed`` then says why.
+            trust_unverified: take a bare llama.cpp sequence file too. Nothing in it tells which model it is
+                of: a wrong one talks nonsense.
 
         Raises:
             UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
+            ContextOverflow: the conversation to evaluate again does not fit the context.
+            SessionCancelled, EngineError: while it was evaluated again.
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
             _, model, sessions = self._core.alive()
-            return load_session(sessions.take(self._name), model, path)
+            # Planned over whichever conversation has the cache: a refused file does not even switch.
+            plan = plan_load(sessions.session, model, path, replay, trust_unverified)
+            return carry_out(sessions.take(self._name), plan)
+
+    def session_verify(self, path: PathLike, *, deep: bool = False) -> Verification:
+        """Compare a session file with this model and context, field by field, and try its KV cache.
+
+        The live session stays as it is.
+
+        Args:
+            path: of the file.
+            deep: evaluate the whole conversation again too, and compare what follows: finds a KV cache that
+                loads and is wrong.
+
+        Raises:
+            UnsupportedCapability, SessionNotFound, SessionCorrupt, ClosedError.
+            ContextOverflow: ``deep`` needs room for one token more.
+            SessionCancelled, EngineError: while it was evaluated again.
+        """
+        self._core.requires(Capability.SESSION_PERSISTENCE)
+        with self._core.exclusive():
+            from .verify import verify_file  # rarely used
+
+            _, model, sessions = self._core.alive()
+            return verify_file(sessions.session, model, path, deep)
 
 
 class NamedSession(Conversation):

@@ -213,6 +213,7 @@ class SessionMismatch(_SessionFileError):
         field: manifest field that differs.
         saved: its value in the file.
         current: its value now.
+        why: what that means, or the way out, where there is more to say.
     """
 
     def __init__(
@@ -223,6 +224,7 @@ class SessionMismatch(_SessionFileError):
         self.field = field
         self.saved = saved
         self.current = current
+        self.why = why
 
 
 class SessionCancelled(SessionError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +22,20 @@ from .errors import (
 from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
-from .session_file import SessionFile, compare, read_session_file, write_session_file
+from .session_file import SessionFile, compare, write_session_file
 from .snapshot import Snapshot, TurnMark
 from .templates import Message, check_messages
 
-__all__ = ["SessionInfo", "load_session", "read_snapshot", "save_session", "write_snapshot"]
+__all__ = [
+    "SessionInfo",
+    "part",
+    "read_conversation",
+    "read_snapshot",
+    "recorded",
+    "requirements",
+    "save_session",
+    "write_snapshot",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,10 @@ class SessionInfo:
         n_tokens: length of the token ledger.
         n_bytes: size of the file.
         messages: the conversation, where it was chat.
-        created: when it was saved, ISO 8601, UTC.
+        created: when it was saved, ISO 8601, UTC; empty where the file does not say.
+        cached_tokens: of the ledger, those that the KV cache has without being evaluated by this call.
+        evaluated_tokens: of the ledger, those that this call evaluated.
+        replayed: why the conversation was evaluated again instead of taken from the file, or None.
     """
 
     path: Path
@@ -44,9 +58,17 @@ class SessionInfo:
     n_bytes: int
     messages: tuple[Message, ...]
     created: str
+    cached_tokens: int = 0
+    evaluated_tokens: int = 0
+    replayed: str | None = None
+
+    @property
+    def owed_tokens(self) -> int:
+        """Of the ledger, those that the next call evaluates first."""
+        return self.n_tokens - self.cached_tokens - self.evaluated_tokens
 
 
-def _requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:
+def requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:
     """What a file must agree with to be loaded, most telling field first."""
     info = engine.info
     return {
@@ -58,8 +80,21 @@ def _requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:
             "flash_attention": info.flash_attention,
             "rope": "model",
             "lora": [],
+            "byte_order": sys.byteorder,
         },
     }
+
+
+def recorded(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says it was saved with, and what went without saying when it was saved."""
+    context: dict[str, Any] = {"byte_order": "little"}
+    return {**manifest, "context": context | part(manifest, "context")}
+
+
+def part(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields under a name of the manifest; none where it is something else."""
+    value = manifest.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def save_session(
@@ -91,7 +126,7 @@ def write_snapshot(
     """
     info = engine.info
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    manifest = _requirements(engine, model)
+    manifest = requirements(engine, model)
     manifest["context"]["n_ctx"] = info.n_ctx
     manifest |= {
         "model_name": model.name,
@@ -109,21 +144,8 @@ def write_snapshot(
     state = memoryview(b"") if snapshot.state is None else snapshot.state[engine.state_prefix :]
     version = int(info.state_format.rpartition("-")[2])
     size = write_session_file(path, manifest, held, state, version)
-    return SessionInfo(Path(path), len(snapshot.tokens), size, snapshot.messages, created)
-
-
-def load_session(session: Session, model: ModelFile, path: PathLike) -> SessionInfo:
-    """Check a session file and take it over; a refused one leaves the session as it is.
-
-    Raises:
-        SessionNotFound, SessionCorrupt, SessionMismatch.
-    """
-    file = read_session_file(path, state_prefix=session.engine.state_prefix)
-    snapshot = read_snapshot(path, file, session.engine, model)
-    if not session.restore(snapshot):
-        raise SessionCorrupt(path, "llama.cpp refused its KV state; the previous session is kept")
-    created = str(file.manifest.get("created", ""))
-    return SessionInfo(Path(path), len(snapshot.tokens), file.n_bytes, snapshot.messages, created)
+    n_tokens = len(snapshot.tokens)
+    return SessionInfo(Path(path), n_tokens, size, snapshot.messages, created, snapshot.held)
 
 
 def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: ModelFile) -> Snapshot:
@@ -133,16 +155,30 @@ def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: Mode
         SessionMismatch: saved with something else.
         SessionCorrupt: it contradicts itself.
     """
-    info, manifest = engine.info, file.manifest
-    compare(path, manifest, _requirements(engine, model))
+    info, manifest = engine.info, recorded(file.manifest)
+    compare(path, manifest, requirements(engine, model))
+    snapshot = read_conversation(path, file)
+    if len(snapshot.tokens) > info.n_ctx:
+        why = f"its {len(snapshot.tokens)} tokens do not fit"
+        raise SessionMismatch(
+            path, "context.n_ctx", manifest["context"].get("n_ctx"), info.n_ctx, why
+        )
+    if not all(0 <= token < info.n_vocab for token in snapshot.tokens):
+        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
+    return snapshot
+
+
+def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:
+    """The conversation in a file, whatever it was saved with.
+
+    Raises:
+        SessionCorrupt: it contradicts itself.
+    """
+    manifest = file.manifest
     owed = _token_list(path, manifest.get("owed", []))
     tokens = (*file.tokens, *owed)
-    if len(tokens) > info.n_ctx:
-        raise SessionMismatch(path, "context.n_ctx", manifest["context"].get("n_ctx"), info.n_ctx)
     if not tokens or manifest.get("n_tokens") != len(tokens):
         raise SessionCorrupt(path, "its token ledger contradicts its manifest")
-    if not all(0 <= token < info.n_vocab for token in tokens):
-        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
     try:
         saved = manifest.get("messages")
         messages = check_messages(saved) if saved else []

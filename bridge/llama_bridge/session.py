@@ -89,12 +89,32 @@ class Session:
             tokens = self._tokenize([(prompt, True)], after=self.kv.conversation)
         elif self.messages and self.messages[-1]["role"] == "assistant":
             messages = [*self.messages, {"role": "user", "content": prompt}]
-            tokens = self._next_turn(messages)
+            tokens = self._next_turn(messages, self.kv.conversation)
         else:  # raw text so far: the first chat turn follows it as the template writes one
             messages = [{"role": "user", "content": prompt}]
             tokens = self._render(messages, first=False)
         self._check(tokens, held=len(self.kv.conversation))
         return Turn(tokens, False, messages)
+
+    def plan_messages(self, messages: Sequence[Message]) -> Snapshot:
+        """A conversation as this model would have it, turn by turn; all of its tokens are owed.
+
+        Raises:
+            TemplateError: there is no template, or it refuses them.
+        """
+        tokens: list[int] = []
+        turns: list[TurnMark] = []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                said = messages[:i]
+                prompt = self._next_turn(said, tokens) if turns else self._render(said)
+                turns.append(
+                    TurnMark(len(tokens), len(tokens) + len(prompt), i - 1 if turns else 0)
+                )
+                tokens += prompt
+                # The end of the answer's turn comes with the next one, as after an answer that was cut short.
+                tokens += self._tokenize([(message["content"], False)], after=tokens)
+        return Snapshot(tuple(tokens), 0, tuple(messages), tuple(turns))
 
     def _check(self, tokens: list[int], held: int) -> None:
         if not tokens:
@@ -119,10 +139,10 @@ class Session:
         tokens = self._tokenize(pieces, after=self.kv.conversation)
         return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
-    def _next_turn(self, messages: Sequence[Message]) -> list[int]:
+    def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
+        """Tokens of the last message, a user's, that come after a conversation with an answer at its end."""
         apart = self._spells_control_tokens(messages[-1]["content"])
         between, pieces = self._require_template().next_turn(messages, apart=apart)
-        conversation = self.kv.conversation
         tokens = self._tokenize(pieces, after=conversation)
         ends = self.engine.info.end_of_generation
         if conversation[-1] in ends:
@@ -216,6 +236,25 @@ class Session:
         elif not self.kv.replace(lambda: self.engine.state_set(state, tokens[:held]), tokens, held):
             return False
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
+        return True
+
+    def put_back(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the conversation; where the engine refuses its state, all of it is owed."""
+        if not self.restore(snapshot):
+            self.restore(snapshot.bare())
+
+    def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
+        """Make a state that comes without a manifest the conversation: raw text so far.
+
+        Only the engine knows how many of the tokens it holds; the rest are owed. False if the engine refused
+        it or holds more than the tokens; the conversation of before is then owed.
+        """
+        held = self.engine.state_length(state)
+        if not 0 < held <= len(tokens) or not self.kv.replace(
+            lambda: self.engine.state_set(state, tokens[:held]), tokens, held
+        ):
+            return False
+        self.messages, self.turns = [], []
         return True
 
     def rewind(self, turns: int) -> None:

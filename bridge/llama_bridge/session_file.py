@@ -29,7 +29,14 @@ from typing import Any, BinaryIO, cast
 from .call import check_path
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 
-__all__ = ["FORMAT", "SessionFile", "compare", "read_session_file", "write_session_file"]
+__all__ = [
+    "FORMAT",
+    "SessionFile",
+    "compare",
+    "ends_as_session",
+    "read_session_file",
+    "write_session_file",
+]
 
 FORMAT = 1
 _MAGIC = b"LLBRIDGE"
@@ -172,7 +179,7 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
     if magic != _MAGIC:
         bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
         what = (
-            "a bare llama.cpp sequence file, or a truncated session"
+            "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
             if bare
             else "no session footer"
         )
@@ -202,6 +209,13 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
         state = data[start - state_prefix : n_state]
     return SessionFile(real, cast("dict[str, Any]", manifest), tokens, state_version, size, state)
+
+
+def ends_as_session(file: BinaryIO) -> bool:
+    """Whether an open file has the footer of a session file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _FOOTER.size))
+    return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:

@@ -18,6 +18,7 @@ from .info import info, session
 from .logs import verbose
 from .run import run
 from .terminal import Terminal
+from .verify import verify
 
 __all__ = ["app"]
 
@@ -69,3 +70,4 @@ def app(context: click.Context) -> None:
 
 for _command in (demo, chat, run, doctor, info, session):
     app.add_command(_command)
+session.add_command(verify)

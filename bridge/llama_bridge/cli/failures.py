@@ -37,9 +37,11 @@ def describe(error: BridgeError) -> str:
 
 
 def _mismatch(error: SessionMismatch) -> str:
+    # Not the whole message: its way out is an argument of session_load.
+    differs = f"{error.field} differs: saved with {error.saved!r}, now {error.current!r}"
     if error.field == "context.n_ctx":
-        return f"{error}\ntry --n-ctx {error.saved}"
+        return f"{error.path}: {differs}\ntry --n-ctx {error.saved}"
     if max(len(repr(error.saved)), len(repr(error.current))) <= _SHORT:
-        return str(error)
+        return f"{error.path}: {differs}"
     other = "with another model" if error.field.startswith("model.") else "otherwise"
     return f"{error.path}: saved {other}: {error.field} differs"

@@ -1,0 +1,144 @@
+"""``llama-bridge session verify``: whether a session file fits a model, field by field, and says what it should."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from typing import Any, cast, get_args
+
+import click
+from rich.text import Text
+
+from ..bridge import LlamaBridge
+from ..capabilities import Capability
+from ..errors import InvalidInput
+from ..logit_check import LogitCheck
+from ..models import DEMO
+from ..params import KvType, ModelParams
+from ..verify import FieldCheck, Verification
+from .logs import verbose
+from .options import BEST, as_json, loading_options
+from .terminal import Terminal, count, duration, plain, size
+
+__all__ = ["verify"]
+
+_SHOWN = 16
+_WAYS_OUT = {
+    "context.kv_type_k": "--kv-type-k {}",
+    "context.kv_type_v": "--kv-type-v {}",
+    "context.n_ctx": "--n-ctx {}",
+}
+
+
+@click.command
+@click.argument("file")
+@click.option("--model", "-m", default=DEMO, show_default=True, help="A GGUF file.")
+@click.option(
+    "--deep", is_flag=True, help="Evaluate the conversation again and compare what follows it."
+)
+@click.option("--kv-type-k", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
+@click.option("--kv-type-v", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
+@click.option("--flash-attention/--no-flash-attention", default=True, show_default=True)
+@loading_options(BEST)
+@as_json
+@verbose
+@click.pass_context
+def verify(
+    context: click.Context,
+    file: str,
+    model: str,
+    deep: bool,
+    kv_type_k: str,
+    kv_type_v: str,
+    flash_attention: bool,
+    backend: str,
+    n_ctx: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Say whether FILE, a saved conversation, can be loaded with a model.
+
+    Prints every field that is compared, as saved and as it is now. Exit status 0 only if the file can be loaded
+    and, with --deep, its KV cache says what its tokens say.
+    """
+    terminal: Terminal = context.obj
+    try:
+        params = ModelParams(
+            n_ctx=n_ctx,
+            n_threads=threads,
+            kv_type_k=cast(KvType, kv_type_k),
+            kv_type_v=cast(KvType, kv_type_v),
+            flash_attention=flash_attention,
+        )
+    except InvalidInput as error:
+        raise click.UsageError(str(error)) from error
+    with LlamaBridge(model, backend=backend, params=params) as llama:
+        llama.requires(Capability.SESSION_PERSISTENCE)
+        with terminal.waiting("evaluating the conversation again" if deep else "loading"):
+            found = llama.session_verify(file, deep=deep)
+    if as_json:
+        terminal.json(_record(found))
+    else:
+        _show(terminal, found)
+    if not found.ok:
+        sys.exit(1)
+
+
+def _record(found: Verification) -> dict[str, Any]:
+    record = asdict(found) | {"path": str(found.path), "ok": found.ok}
+    if found.logits is not None:
+        # JSON has no numbers that are none, which a broken cache can give.
+        numbers = {
+            name: value if math.isfinite(value) else None
+            for name, value in asdict(found.logits).items()
+        }
+        record["logits"] = numbers | {"ok": found.logits.ok}
+    return record
+
+
+def _show(terminal: Terminal, found: Verification) -> None:
+    n_bytes, n_tokens = size(found.n_bytes), count(found.n_tokens, "token")
+    terminal.line(f"{found.path}: {n_bytes}, {n_tokens}, whole")
+    rows: list[tuple[str | Text, ...]] = [("field", "saved", "now", "")]
+    for field in found.fields:
+        mark = Text(terminal.tick, "green") if field.same else Text(terminal.cross, "red")
+        saved, current = _values(field)
+        rows.append((field.field, plain(saved), plain(current), mark))
+    terminal.columns(rows)
+    if found.logits is not None:
+        terminal.line(_words(found.logits))
+    if found.refusal is not None:
+        differing = [field for field in found.fields if not field.same]
+        why = f"{', '.join(field.field for field in differing)} differs" if differing else ""
+        terminal.line(f"{terminal.cross} cannot be loaded: {why or found.refusal}")
+        if ways := " ".join(filter(None, (_way_out(field, found) for field in differing))):
+            terminal.note(f"try {ways}")
+    elif not found.ok:
+        terminal.line(f"{terminal.cross} loads, but its KV cache is not that of its tokens")
+    else:
+        looked = " and says what its tokens say" if found.logits is not None else ""
+        terminal.line(f"{terminal.tick} can be loaded{looked}")
+
+
+def _values(field: FieldCheck) -> tuple[str, str]:
+    """Both values, short where their beginnings already tell them apart."""
+    saved, current = str(field.saved), str(field.current)
+    if max(len(saved), len(current)) > _SHOWN and (field.same or saved[:8] != current[:8]):
+        return saved[:_SHOWN], current[:_SHOWN]
+    return saved, current
+
+
+def _way_out(field: FieldCheck, found: Verification) -> str:
+    if field.field == "context.flash_attention":
+        return "--flash-attention" if field.saved else "--no-flash-attention"
+    value = found.n_tokens + 1 if field.field == "context.n_ctx" else field.saved
+    return _WAYS_OUT.get(field.field, "").format(value)
+
+
+def _words(check: LogitCheck) -> str:
+    return (
+        f"logits differ by {check.difference:.2%} of their spread "
+        f"(two fresh evaluations by {check.normal:.2%}, limit {check.limit:.2%}); same best token at "
+        f"{check.agreeing} of {check.positions} positions; {duration(check.seconds)}"
+    )
