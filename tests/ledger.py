@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from llama_bridge import LlamaBridge, SamplingParams
+from llama_bridge.engine import Engine
 from llama_bridge.session import Session
 
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
+NEAR = 2e-3
+"""Logits closer than this may change places: batches of other sizes sum in another order."""
 
 
 def machine(llama: LlamaBridge) -> Session:
@@ -45,3 +52,18 @@ def _greedy(llama: LlamaBridge, tokens: list[int], n: int) -> list[int]:
         assert following is not None
         drawn.append(following)
     return drawn
+
+
+def assert_likeliest(engine: Engine, before: Sequence[int], answer: Sequence[int]) -> None:
+    """Each token of a greedy answer is the likeliest one after a fresh evaluation of all before it.
+
+    For random weights, where equal texts cannot be asked for: of tens of thousands of logits two are often as
+    good as equal. Leaves the engine with what it evaluated.
+    """
+    engine.clear()
+    engine.clear_cancel()
+    engine.decode(before)
+    for token in answer:
+        logits = np.asarray(engine.logits())
+        assert logits[token] >= logits.max() - NEAR
+        engine.decode([token])

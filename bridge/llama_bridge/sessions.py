@@ -194,7 +194,7 @@ class Sessions:
         return kept is not None and kept == bare
 
     def _keep(self, name: str, snapshot: Snapshot) -> None:
-        if self._folder is not None and name != DEFAULT:
+        if self._folder is not None and name != DEFAULT and snapshot.tokens:
             self._kept[name] = snapshot.bare()
             write = partial(self._write, snapshot)
             self._folder.keep(name, write, snapshot.n_bytes)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -24,15 +23,13 @@ from hypothesis.stateful import (
 
 from llama_bridge import InvalidInput, LlamaBridge, Mode, ModelParams, NoSession, SamplingParams
 from llama_bridge.generation import Usage
-from tests.ledger import machine
+from tests.ledger import assert_likeliest, machine
 from tools.random_model import write_model
 
 N_CTX = 512
 NAMES = st.sampled_from(["", "a", "b", "c", "d"])
 SLOTS = st.sampled_from(["one", "two"])
 PROMPTS = st.sampled_from(["Once upon", " and then", " a house", " of the little mouse", " x"])
-NEAR = 2e-3
-"""Logits closer than this may change places: batches of other sizes sum in another order."""
 
 
 @dataclass
@@ -84,17 +81,6 @@ class Sessions(RuleBasedStateMachine):
         )
         return whole[len(lead) :]
 
-    def _check(self, before: list[int], answer: list[int]) -> None:
-        """Each token of an answer is the likeliest one after a fresh evaluation of all before it."""
-        engine = self.reference.session.engine
-        engine.clear()
-        engine.clear_cancel()
-        engine.decode(before)
-        for token in answer:
-            logits = np.asarray(engine.logits())
-            assert logits[token] >= logits.max() - NEAR
-            engine.decode([token])
-
     def _take_over(self, name: str, start: int, prompt: list[int], usage: Usage) -> None:
         before = [*self.past.get(name, Past()).tokens[:start], *prompt]
         tokens = list(self.llama.session(name).tokens)
@@ -102,7 +88,7 @@ class Sessions(RuleBasedStateMachine):
         answer = tokens[len(before) :]
         assert len(answer) - usage.completion_tokens in (0, 1)  # an end of generation is no text
         assert usage.cached_tokens + usage.evaluated_tokens == usage.prompt_tokens == len(before)
-        self._check(before, answer)
+        assert_likeliest(self.reference.session.engine, before, answer)
         past = self.past.setdefault(name, Past())
         past.tokens = tokens
         past.turns.append((start, len(before)))
