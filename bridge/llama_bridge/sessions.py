@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .engine import Engine, MemoryKind
-from .errors import BridgeError, InvalidInput, SessionNotFound
+from .errors import BridgeError, InvalidInput, SessionMismatch, SessionNotFound
 from .models import ModelFile
 from .params import SamplingParams
 from .persistence import read_snapshot, write_snapshot
@@ -187,7 +187,20 @@ class Sessions:
 
     def _read_file(self, path: str) -> Snapshot:
         file = read_session_file(path, state_prefix=self._engine.state_prefix)
-        return read_snapshot(path, file, self._engine, self._model)
+        try:
+            return read_snapshot(path, file, self._engine, self._model)
+        except SessionMismatch as mismatch:
+            if not mismatch.field.startswith("context.") or mismatch.field == "context.n_ctx":
+                why = "delete() the session, give another sessions_dir, or session_load(path, replay=True)"
+                raise SessionMismatch(
+                    path, mismatch.field, mismatch.saved, mismatch.current, mismatch.why or why
+                ) from None
+            # The same model in another setting, or another llama.cpp: the conversation holds, its cache does not.
+            from .replay import plan_replay  # rarely used
+
+            snapshot, why = plan_replay(self.session, self._model, path, file, mismatch)
+            _log.warning("%s: %s", path, why)
+            return snapshot
 
     def _is_kept(self, name: str, bare: Snapshot) -> bool:
         kept = self._kept.get(name)

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import (
+    ContextOverflow,
     InvalidInput,
     LlamaBridge,
     Mode,
+    ModelParams,
     SamplingParams,
     SessionCorrupt,
     SessionMismatch,
@@ -221,6 +223,26 @@ def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
         assert llama.session.active
         assert llama.generate_continue("y", params=SHORT, chat=False).mode is Mode.CONTINUED
     assert (folder / "a.session").read_bytes() == before
+
+
+def test_the_same_model_in_another_setting_evaluates_again_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+        n_tokens = len(llama.session("a").tokens)
+    with _bridge(tmp_path, params=ModelParams(kv_type_k="f32", kv_type_v="f32")) as llama:
+        answer = llama.session("a").generate_continue("What is my name?", params=GREEDY)
+        assert "Zorvane" in answer.text
+        assert answer.usage.cached_tokens == 0
+        assert answer.usage.evaluated_tokens > n_tokens
+        assert "context.kv_type_k differs" in caplog.text
+        llama.session("long").generate("one two three " * 100, params=SHORT, chat=False)
+    with (
+        _bridge(tmp_path, params=ModelParams(n_ctx=64)) as llama,
+        pytest.raises(ContextOverflow, match="n_ctx="),
+    ):
+        llama.session("long").generate_continue("Thanks!", params=SHORT)
 
 
 def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
