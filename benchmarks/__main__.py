@@ -10,6 +10,7 @@ from pathlib import Path
 from llama_bridge import registry
 from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 
+from .keeping import measure_keeping
 from .measure import machine
 from .memory import measure_memory
 from .report import Report
@@ -18,7 +19,7 @@ from .speed import measure_speed
 from .startup import measure_startup
 from .turns import measure_turns
 
-SECTIONS = ("speed", "turns", "sessions", "import", "memory")
+SECTIONS = ("speed", "turns", "sessions", "keeping", "import", "memory")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Sizes:
     n_prompt: int
     n_decode: int
     histories: list[int]
-    session: int
+    kept: int
     imports: int
     context: int
 
@@ -118,7 +119,16 @@ def main() -> int:
             first,
             n_threads=given.threads,
             rounds=max(rounds, sizes.imports),
-            history=sizes.session,
+            histories=sizes.histories,
+            folder=given.folder,
+        )
+    if "keeping" in sections and "native" in backends:
+        measure_keeping(
+            report,
+            first,
+            n_threads=given.threads,
+            rounds=max(rounds, sizes.imports),
+            history=sizes.kept,
             folder=given.folder,
         )
     if "import" in sections:

@@ -14,7 +14,7 @@ from .contenders import text_of
 from .measure import spread
 from .report import Report, ms
 
-__all__ = ["measure_turns"]
+__all__ = ["first_token", "measure_turns"]
 
 _ONE = SamplingParams(max_tokens=1, temperature=0)
 _TURNS_PER_ROUND = 3
@@ -74,19 +74,19 @@ def _race(
     evaluated = 0
     for turn in range(rounds):
         print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-        fresh.append(_first_token(partial(llama.generate_stream, long, params=_ONE, chat=chat))[0])
+        fresh.append(first_token(partial(llama.generate_stream, long, params=_ONE, chat=chat))[0])
         short = short or text_of(
             n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
         )
         for _ in range(_TURNS_PER_ROUND):
-            found, evaluated = _first_token(
+            found, evaluated = first_token(
                 partial(llama.generate_continue_stream, short, params=_ONE, chat=chat)
             )
             continued.append(found)
     return fresh, continued, evaluated
 
 
-def _first_token(start: Callable[[], TextStream]) -> tuple[float, int]:
+def first_token(start: Callable[[], TextStream]) -> tuple[float, int]:
     """Seconds until text came (a token may hold only a part of a character: then until the end).
 
     Also how many tokens were evaluated. The stream is read to its end, outside the time taken.

@@ -7,6 +7,7 @@ import logging
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
+from .conversation import NamedSession
 from .engine import Availability, Backend, Engine, EngineInfo, MemoryKind
 from .errors import (
     BackendUnavailable,
@@ -58,6 +59,7 @@ __all__ = [
     "MemoryKind",
     "Message",
     "Mode",
+    "NamedSession",
     "ModelError",
     "ModelFile",
     "ModelLoadError",
