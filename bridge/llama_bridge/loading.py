@@ -74,17 +74,13 @@ def carry_out(session: Session, plan: LoadPlan) -> SessionInfo:
         SessionCorrupt: the engine refused the state. The conversation before stays.
         SessionCancelled, EngineError: while it was evaluated again. The conversation before stays.
     """
-    if plan.replay:
-        from .replay import restore_or_evaluate  # rarely used
+    if plan.replay or plan.bare:
+        from .replay import take_with_care  # rarely used
 
-        evaluated, why = restore_or_evaluate(session, plan)
+        evaluated, why = take_with_care(session, plan)
         return _info(session, plan, evaluated, why)
-    if not take_state(session, plan):
-        raise SessionCorrupt(
-            plan.path,
-            "llama.cpp refused its KV state; the previous session is kept; "
-            "session_load(path, replay=True) evaluates the conversation again",
-        )
+    # A state that passed the checks is hardly ever refused: no time for a copy of the live one. It would be owed.
+    take_state(session, plan)
     return _info(session, plan, 0, None)
 
 
@@ -95,13 +91,24 @@ def _with_way_out(error: SessionMismatch) -> SessionMismatch:
     return SessionMismatch(error.path, error.field, error.saved, error.current, why)
 
 
-def take_state(session: Session, plan: LoadPlan) -> bool:
-    """Have the engine take the state of a plan; False if it refused, and the conversation before stays."""
+def take_state(session: Session, plan: LoadPlan) -> None:
+    """Have the engine take the state of a plan.
+
+    Raises:
+        SessionCorrupt: it refused. The conversation before stays; where the engine touched it, it is owed.
+    """
     snapshot = plan.snapshot
     if plan.bare:
         assert snapshot.state is not None
-        return session.adopt(snapshot.tokens, snapshot.state)
-    return session.restore(snapshot)
+        taken = session.adopt(snapshot.tokens, snapshot.state)
+    else:
+        taken = session.restore(snapshot)
+    if not taken:
+        raise SessionCorrupt(
+            plan.path,
+            "llama.cpp refused its KV state; the previous session is kept; "
+            "session_load(..., replay=True) evaluates the conversation again",
+        )
 
 
 def _info(session: Session, plan: LoadPlan, evaluated: int, why: str | None) -> SessionInfo:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
     engine.clear_cancel()
     _append(session, [])  # what the file owes
     restored = _rows(session, probes)
-    rows: list[list[list[float]]] = []
+    rows: list[list[array[float]]] = []
     for pieces in ([tokens], list(_as_said(snapshot))):
         session.reset()
         for piece in pieces:
@@ -98,13 +99,13 @@ def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
     )
 
 
-def _rows(session: Session, probes: Sequence[int]) -> list[list[float]]:
+def _rows(session: Session, probes: Sequence[int]) -> list[array[float]]:
     """The logits after each of some tokens, evaluated one by one behind the conversation."""
     engine: Engine = session.engine
-    rows: list[list[float]] = []
+    rows: list[array[float]] = []
     for token in probes:
         _append(session, [token])
-        rows.append([*engine.logits()])
+        rows.append(array("f", engine.logits().tobytes()))
     return rows
 
 

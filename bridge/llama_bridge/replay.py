@@ -21,7 +21,7 @@ from .session_file import SessionFile
 from .snapshot import Snapshot
 from .templates import Message
 
-__all__ = ["as_it_was", "evaluate", "plan_replay", "restore_or_evaluate"]
+__all__ = ["as_it_was", "evaluate", "plan_replay", "take_with_care"]
 
 
 def plan_replay(
@@ -77,23 +77,27 @@ def _messages(saved: Snapshot) -> tuple[Message, ...]:
     return saved.messages
 
 
-def restore_or_evaluate(session: Session, plan: LoadPlan) -> tuple[int, str | None]:
+def take_with_care(session: Session, plan: LoadPlan) -> tuple[int, str | None]:
     """Take a plan's state, or evaluate its tokens where there is none or the engine refuses it.
 
     Returns how many tokens were evaluated and why, or None. Whatever goes wrong, the session is as it was.
 
     Raises:
+        SessionCorrupt: the engine refused, and the plan is not to be evaluated again.
         SessionCancelled, EngineError.
     """
     snapshot, why = plan.snapshot, plan.replayed
     with as_it_was(session):
         if snapshot.state is not None:
-            if take_state(session, plan):
+            try:
+                take_state(session, plan)
                 return 0, None
-            snapshot = snapshot.bare()
+            except SessionCorrupt:
+                if not plan.replay:
+                    raise
             n = len(snapshot.tokens)
             why = f"llama.cpp refused its KV state: its {n} tokens were evaluated again"
-        return evaluate(session, snapshot), why
+        return evaluate(session, snapshot.bare()), why
 
 
 def evaluate(session: Session, snapshot: Snapshot) -> int:
@@ -113,11 +117,11 @@ def evaluate(session: Session, snapshot: Snapshot) -> int:
 
 
 @contextmanager
-def as_it_was(session: Session) -> Generator[Snapshot]:
+def as_it_was(session: Session) -> Generator[None]:
     """Puts the conversation back, cache and all, if the block fails."""
     before = session.snapshot()
     try:
-        yield before
+        yield
     except BaseException:
         session.put_back(before)
         raise

@@ -110,7 +110,8 @@ def _show(terminal: Terminal, found: Verification) -> None:
         terminal.line(_words(found.logits))
     if found.refusal is not None:
         differing = [field for field in found.fields if not field.same]
-        why = f"{', '.join(field.field for field in differing)} differs" if differing else ""
+        verb = "differs" if len(differing) == 1 else "differ"
+        why = f"{', '.join(field.field for field in differing)} {verb}" if differing else ""
         terminal.line(f"{terminal.cross} cannot be loaded: {why or found.refusal}")
         if ways := " ".join(filter(None, (_way_out(field, found) for field in differing))):
             terminal.note(f"try {ways}")
