@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test quick lint types bench wheel wasm clean
+.PHONY: help setup demo test quick fuzz lint types bench wheel wasm clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ test: setup  ## the whole suite, on every backend
 
 quick: setup  ## the suite without what takes more than seconds
 	@$(BIN)/python -m pytest -m "not slow"
+
+fuzz: setup  ## a hundred thousand hostile session files; takes a quarter of an hour
+	@$(BIN)/python -m tests.fuzz
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

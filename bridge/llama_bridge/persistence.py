@@ -201,7 +201,7 @@ def _turn_marks(path: PathLike, value: Any, n_tokens: int, n_messages: int) -> t
     try:
         rows = cast("list[list[int]]", value)
         marks = tuple(TurnMark(int(start), int(end), int(n)) for start, end, n in rows)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # int() of infinity
         raise SessionCorrupt(path, f"its turns cannot be used: {error}") from error
     last = 0
     for mark in marks:

@@ -47,7 +47,8 @@ _DIGEST_BYTES = 16
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _NOTHING = memoryview(bytearray())
 _PIECE = 1 << 18
-_MAX_MANIFEST = 64 << 20
+_MAX_MANIFEST = 16 << 20  # JSON takes up to 30 times its size in memory
+_MAX_TOKENS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,10 @@ def write_session_file(
     import xxhash  # with the first file: a bridge that saves nothing does not need it
 
     text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) > _MAX_MANIFEST:  # nobody could load it
+        raise SessionWriteError(
+            path, f"its manifest would have {len(text)} bytes: too much was said"
+        )
     head = _STATE_HEAD.pack(_STATE_MAGIC, state_version, len(tokens))
     head += struct.pack(f"<{len(tokens)}i", *tokens)
     n_state = len(head) + len(state)
@@ -201,7 +206,7 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         raise SessionCorrupt(path, "its manifest is not a JSON object")
     state_magic, state_version, n_tokens = _STATE_HEAD.unpack_from(data)
     start = _STATE_HEAD.size + 4 * n_tokens
-    if state_magic != _STATE_MAGIC or start > n_state:
+    if state_magic != _STATE_MAGIC or start > n_state or n_tokens > _MAX_TOKENS:
         raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
     tokens = list(struct.unpack_from(f"<{n_tokens}i", data, _STATE_HEAD.size))
     state = _NOTHING

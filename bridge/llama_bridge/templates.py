@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from .call import check_text
 from .errors import InvalidInput, TemplateError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
             raise InvalidInput(
                 f"messages[{i}] needs the strings 'role' and 'content', got {message!r}"
             )
+        check_text("role", role)
+        check_text("content", content)
         checked.append({"role": role, "content": content})
     if not checked:
         raise InvalidInput("messages is empty: give at least one")

@@ -1,0 +1,288 @@
+"""The child process: loads hostile files into live bridges and says what went wrong.
+
+It writes one line for each file, before it starts: the parent knows which one crashed or hung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import struct
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_bridge import BridgeError, LlamaBridge, ModelParams, SamplingParams
+from llama_bridge.engine import Engine
+from llama_bridge.session import Session
+from llama_bridge.snapshot import Snapshot
+from tests.fuzz.mutations import mutant, read_seeds
+from tests.fuzz.parts import Expected, Mutant, Parts
+from tests.ledger import machine
+from tools.random_model import write_model
+
+__all__ = ["KINDS", "prepare"]
+
+KINDS = ("llama", "qwen2", "qwen2vl", "gemma3", "mamba", "lfm2")
+N_CTX = 512
+SECONDS = 5.0
+"""A file that takes longer hangs."""
+_ROOM = 1 << 30
+"""Memory beyond that of the open models."""
+_GREEDY = SamplingParams(temperature=0, max_tokens=3)
+_WARM = SamplingParams(temperature=0.8, seed=1, max_tokens=3)
+_TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+_SEEN_LOGITS = 97
+"""Every so many logits are compared."""
+_TOLERANCE = 0.1
+"""Between logits of the same tokens, evaluated in other batches; those of other tokens differ by more than 1."""
+
+
+class Problem(Exception):
+    """What must not happen."""
+
+
+def prepare(folder: Path) -> None:
+    """Write the models, and valid sessions of each."""
+    for kind in KINDS:
+        write_model(_model(folder, kind), architecture=kind, seed=3, chat_template=_TEMPLATE)
+        with _open(folder, kind) as llama:
+            llama.generate("My name is Zorvane.", params=_GREEDY)
+            _save(llama, folder / f"{kind}-0.session")
+            llama.generate_continue("What is my name? " * 4, params=_GREEDY)
+            llama.generate_continue("And yours?", params=_GREEDY)
+            _save(llama, folder / f"{kind}-1.session")
+            llama.session_rewind()  # where memory cannot rewind, tokens are owed
+            _save(llama, folder / f"{kind}-2.session")
+            llama.generate("Once upon a time", params=_GREEDY, chat=False)
+            llama.session.engine.cancel()
+            _save(llama, folder / f"{kind}-3.session")
+
+
+def _save(llama: LlamaBridge, path: Path) -> None:
+    llama.session_save(path)
+    parts = Parts.of(path.read_bytes())
+    path.write_bytes(parts.with_json(parts.json | {"created": ""}).whole())  # the same every time
+
+
+def _model(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}.gguf"
+
+
+def _open(folder: Path, kind: str) -> LlamaBridge:
+    params = ModelParams(n_ctx=N_CTX, n_threads=1)
+    return LlamaBridge(_model(folder, kind), backend="native", params=params)
+
+
+@dataclass(frozen=True)
+class _Next:
+    """What follows a ledger: tokens drawn greedily, and some of the logits that they were drawn from."""
+
+    tokens: tuple[int, ...]
+    logits: tuple[float, ...]
+
+    def agrees(self, other: _Next) -> bool:
+        far = max(abs(a - b) for a, b in zip(self.logits, other.logits, strict=True))
+        return far < _TOLERANCE
+
+
+class _Target:
+    """A bridge with a live session, to which nothing may happen."""
+
+    def __init__(self, llama: LlamaBridge) -> None:
+        self.llama = llama
+        self.session: Session = machine(llama)
+        self.engine: Engine = self.session.engine
+        llama.generate("Hello! I am alive.", params=_GREEDY)
+        llama.generate_continue("And well.", params=_GREEDY)
+        self.live: Snapshot = self.session.snapshot()
+        self.after_live = self.evaluated(self.live.tokens)
+        self._evaluated: dict[tuple[int, ...], _Next] = {}
+        self.revive()
+
+    def revive(self) -> None:
+        if not self.session.restore(self.live):
+            raise Problem("the live session cannot be restored")
+
+    def following(self) -> _Next:
+        """What follows the conversation in the cache, which this changes."""
+        self.engine.clear_cancel()
+        kv = self.session.kv
+        if not kv.append([]) or self.engine.length != len(kv.tokens):
+            raise Problem(f"ledger of {len(kv.tokens)} tokens, cache of {self.engine.length}")
+        return self._next(kv.tokens[-1])
+
+    def evaluated(self, tokens: Sequence[int]) -> _Next:
+        """What follows tokens that are evaluated from nothing."""
+        self.engine.clear()
+        self.engine.decode(tokens)
+        return self._next(tokens[-1])
+
+    def _next(self, probe: int) -> _Next:
+        # A restored cache has no logits: one token more, the same on both sides.
+        self.engine.decode([probe])
+        logits = tuple(self.engine.logits()[::_SEEN_LOGITS])
+        self.engine.set_sampler(_GREEDY, 0, [])
+        drawn = [self.engine.sample()]
+        while len(drawn) < 3:
+            following = self.engine.step(drawn[-1])
+            assert following is not None
+            drawn.append(following)
+        return _Next(tuple(drawn), logits)
+
+    # one file
+
+    def try_file(self, path: Path, hostile: Mutant, draw: random.Random) -> str:
+        """Load it; the error's name if it was refused, or as what it was accepted."""
+        try:
+            self.llama.session_load(path)
+        except BridgeError as error:
+            str(error)
+            self._check_untouched()
+            return type(error).__name__
+        if hostile.expected is Expected.REFUSED:
+            raise Problem("an altered file was accepted")
+        tokens = self._check_claims(hostile)
+        if hostile.expected is Expected.FAITHFUL:
+            self._check_faithful(tokens)
+        else:
+            with _only_bridge_errors():
+                self.following()
+        with _only_bridge_errors():
+            self.llama.session_load(path)
+            self._use(path, draw)
+        kv = self.session.kv
+        if self.engine.length != len(kv.tokens):
+            raise Problem(f"after use: ledger of {len(kv.tokens)}, cache of {self.engine.length}")
+        self.revive()
+        return f"accepted, {hostile.expected.name.lower()}"
+
+    def _check_untouched(self) -> None:
+        live, session = self.live, self.session
+        if tuple(session.kv.conversation) != live.tokens:
+            raise Problem("a refused file changed the conversation")
+        if tuple(session.messages) != live.messages or tuple(session.turns) != live.turns:
+            raise Problem("a refused file changed the messages or turns")
+        after = self.following()
+        if after.tokens != self.after_live.tokens or not after.agrees(self.after_live):
+            raise Problem("a refused file changed what the live session says next")
+        self.revive()
+
+    def _check_claims(self, hostile: Mutant) -> tuple[int, ...]:
+        """The conversation is what the file says, read here by other code."""
+        data = hostile.data
+        n_state, n_manifest = struct.unpack_from("<QQ", data, len(data) - 32)
+        (n_held,) = struct.unpack_from("<I", data, 8)
+        manifest: dict[str, Any] = json.loads(data[n_state : n_state + n_manifest])
+        tokens = struct.unpack_from(f"<{n_held}i", data, 12) + tuple(manifest.get("owed", ()))
+        kv = self.session.kv
+        if tuple(kv.conversation) != tokens:
+            raise Problem("the conversation is not that of the file")
+        if self.engine.length != len(kv.tokens):
+            raise Problem(f"ledger of {len(kv.tokens)} tokens, cache of {self.engine.length}")
+        return tokens
+
+    def _check_faithful(self, tokens: tuple[int, ...]) -> None:
+        if len(tokens) + 4 > N_CTX:
+            return
+        after = self.following()
+        expected = self._evaluated.get(tokens)
+        if expected is None:
+            expected = self._evaluated[tokens] = self.evaluated(tokens)
+        if not after.agrees(expected):
+            raise Problem(f"wrong text: {after.tokens} instead of {expected.tokens}")
+
+    def _use(self, path: Path, draw: random.Random) -> None:
+        """What people do with a session that they loaded."""
+        llama = self.llama
+        what = draw.randrange(6)
+        if what == 0:
+            llama.generate_continue("Go on.", params=_WARM)
+        elif what == 1:
+            llama.generate_continue(" and", params=_GREEDY, chat=False)
+        elif what == 2:
+            llama.session_rewind()
+            llama.generate_continue("Again.", params=_GREEDY)
+        elif what == 3:
+            llama.regenerate(params=_GREEDY)
+        elif what == 4:
+            llama.session_save(path.with_suffix(".again"))
+            llama.session_load(path.with_suffix(".again"))
+        else:
+            str((llama.session.messages, llama.session.n_turns))
+            llama.generate_continue("Go on.", params=_GREEDY)
+
+
+@contextmanager
+def _only_bridge_errors() -> Iterator[None]:
+    try:
+        yield
+    except BridgeError as error:
+        str(error)
+
+
+def _bound_memory() -> None:
+    """Whatever allocates without bound gets a MemoryError, which is a problem."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + _ROOM, used + _ROOM))
+
+
+def _say(**line: object) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _run(folder: Path, seed: int, first: int, count: int, scratch: Path) -> None:
+    warnings.simplefilter("error")
+    seeds = read_seeds(folder)
+    targets = {kind: _Target(_open(folder, kind)) for kind in KINDS}
+    if sys.platform == "linux":
+        _bound_memory()
+    _say(ready=first)
+    slowest = 0.0
+    for number in range(first, first + count):
+        hostile = mutant(seeds, seed, number)
+        path = scratch / "hostile.session"
+        path.write_bytes(hostile.data)
+        _say(start=number)
+        target = targets[hostile.kind]
+        clock = time.monotonic()
+        problem = ""
+        outcome = "problem"
+        try:
+            outcome = target.try_file(path, hostile, random.Random(number))
+        except Problem as found:
+            problem = str(found)
+        except Exception:
+            problem = traceback.format_exc()
+        seconds = time.monotonic() - clock
+        slowest = max(slowest, seconds)
+        if seconds > SECONDS:
+            problem += f"took {seconds:.1f} s"
+        if problem:
+            _say(problem=problem, number=number)
+            target.session.reset()
+            target.revive()
+        _say(done=number, outcome=outcome)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _say(end=peak, slowest=slowest)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    for name in ("seed", "first", "count"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("scratch", type=Path)
+    _run(**vars(parser.parse_args()))
