@@ -147,6 +147,22 @@ def test_a_finetune_that_passes_for_the_model_is_found(
         assert found.logits.difference > 0.5
 
 
+def test_a_cache_of_another_rotation_is_found(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # llama.cpp rotates quantised K and V of such heads, and its file does not say whether it did.
+    model, path = make_model(n_embd=128, n_head=2, n_head_kv=2), tmp_path / "s"
+    params = ModelParams(n_ctx=N_CTX, kv_type_k="q8_0", kv_type_v="q8_0")
+    with monkeypatch.context() as patch:
+        patch.setenv("LLAMA_ATTN_ROT_DISABLE", "1")
+        with LlamaBridge(model, backend="native", params=params) as llama:
+            talk(llama, path)
+            assert llama.session_verify(path, deep=True).ok
+    with LlamaBridge(model, backend="native", params=params) as llama:
+        assert llama.session_verify(path).ok
+        assert not llama.session_verify(path, deep=True).ok
+
+
 def test_a_file_that_fills_the_context_needs_room_to_be_looked_at(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
