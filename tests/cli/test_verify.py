@@ -78,7 +78,7 @@ def test_another_context_is_told_with_the_way_out(
     with LlamaBridge("demo", backend=llama.backend, params=params) as other:
         other.generate("Hello! " * 150, params=GREEDY)
         n = other.session_save(path).n_tokens
-    args = ["session", "verify", path, "--backend", llama.backend]
+    args: list[str | Path] = ["session", "verify", path, "--backend", llama.backend]
     result = run(*args, "--n-ctx", "256")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == (
@@ -91,11 +91,14 @@ def test_another_context_is_told_with_the_way_out(
 
 @persistent
 def test_another_model_is_told_by_every_field(run: Run, llama: LlamaBridge, saved: Path) -> None:
-    forge(saved, manifest={"model.weights": "0" * 64, "context.lora": ["a"]})
+    forge(saved, manifest={"model.weights": "0" * 64, "context.lora": ["a\n" * 1000]})
     result = run("session", "verify", saved, "--backend", llama.backend, "--deep")
     assert result.exit_code == 1
     assert "✗ cannot be loaded: model.weights, context.lora differ" in result.stdout
     assert "logits" not in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2 + 15 + 1
+    assert max(map(len, lines[1:])) < 100
 
 
 @persistent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +246,40 @@ def test_a_cancelled_replay_leaves_the_session_as_it_was(tmp_path: Path) -> None
         timer.join()
         assert (llama.session.tokens, llama.session.messages) == before
         assert llama.generate_continue("more").usage.cached_tokens == len(before[0])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba", "lfm2"])
+@pytest.mark.parametrize("after", [1, 4])
+def test_a_cancel_in_real_work_leaves_every_kind_of_memory_as_it_was(
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    after: int,
+) -> None:
+    good, other = tmp_path / "good", tmp_path / "other"
+    with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
+        llama.generate("Once upon a time", params=SHORT)
+        llama.session_save(other)
+    model = make_model(architecture=architecture, seed=4)
+    with LlamaBridge(model, backend="native", params=PARAMS) as llama:
+        llama.generate("Once upon a time", params=SHORT)
+        llama.session_save(good)
+        engine = llama.session.engine
+        decode, calls = engine.decode, iter(range(100))
+
+        def cancelled_decode(tokens: Sequence[int]) -> int:
+            if (next(calls) + 1) % after == 0:
+                llama.cancel()
+            return decode(tokens)
+
+        with untouched(llama), monkeypatch.context() as patch:
+            patch.setattr(engine, "decode", cancelled_decode)
+            with pytest.raises(SessionCancelled):
+                llama.session_verify(good, deep=True)
+            if after == 1:
+                with pytest.raises(SessionCancelled):
+                    llama.session_load(other, replay=True)
 
 
 def test_a_replay_that_fails_leaves_the_session_as_it_was(

@@ -23,7 +23,7 @@ from .terminal import Terminal, count, duration, plain, size
 
 __all__ = ["verify"]
 
-_SHOWN = 16
+_SHOWN, _LONGEST = 16, 80
 _WAYS_OUT = {
     "context.kv_type_k": "--kv-type-k {}",
     "context.kv_type_v": "--kv-type-v {}",
@@ -124,8 +124,9 @@ def _show(terminal: Terminal, found: Verification) -> None:
 
 def _values(field: FieldCheck) -> tuple[str, str]:
     """Both values, short where their beginnings already tell them apart."""
-    saved, current = str(field.saved), str(field.current)
-    if max(len(saved), len(current)) > _SHOWN and (field.same or saved[:8] != current[:8]):
+    # A file may be hostile: no lines of its own in the table, and no megabytes.
+    saved, current = (" ".join(str(v)[:_LONGEST].split()) for v in (field.saved, field.current))
+    if field.same or saved[:_SHOWN] != current[:_SHOWN]:
         return saved[:_SHOWN], current[:_SHOWN]
     return saved, current
 
