@@ -55,6 +55,7 @@ class NativeEngine(Engine):
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self._token = (ctypes.c_int32 * 1)()
         self._single = lib.llama_batch_get_one(self._token, 1)
+        self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
         self.info = self._describe(file, params)
         self._layout = self._memory_layout(file, params)
@@ -306,8 +307,10 @@ class NativeEngine(Engine):
             return False
         _STATE_HEAD.pack_into(state, 0, _STATE_MAGIC, _SEQ)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
-        # Its bytes are replaced; without flash attention a stale NaN beyond them would still count.
-        lib.llama_memory_clear(self._open(self._memory), not self.info.flash_attention)
+        # Attention computes over some free cells too, and a NaN that is masked is still NaN: what a copy left
+        # there goes. Without flash attention any decoded cell may be the one.
+        lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attention)
+        self._took_copy = True
         taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
         if taken != len(state):
             self.clear()

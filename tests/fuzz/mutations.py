@@ -171,7 +171,7 @@ def _owed(draw: random.Random, seeds: Seeds, parts: Parts) -> _Change:
 def _turns(draw: random.Random, seeds: Seeds, parts: Parts) -> _Change:
     manifest = parts.json
     turns = manifest["turns"]
-    n = manifest["n_tokens"]
+    n = len(parts.tokens)
     for _ in range(draw.choice((1, 1, 3))):
         row = [draw.randrange(n + 2), draw.randrange(n + 2), draw.randrange(6)]
         what = draw.randrange(4)

@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
 from llama_bridge import BridgeError, LlamaBridge, ModelParams, SamplingParams
+from llama_bridge.cli.app import app
 from llama_bridge.engine import Engine
 from llama_bridge.session import Session
 from llama_bridge.snapshot import Snapshot
@@ -47,6 +50,10 @@ _SEEN_LOGITS = 97
 """Every so many logits are compared."""
 _TOLERANCE = 0.1
 """Between logits of the same tokens, evaluated in other batches; those of other tokens differ by more than 1."""
+
+
+_DOORS = ("load", "replay", "bare", "look")
+_OFTEN = (12, 3, 2, 3)
 
 
 class Problem(Exception):
@@ -145,28 +152,65 @@ class _Target:
 
     def try_file(self, path: Path, hostile: Mutant, draw: random.Random) -> str:
         """Load it; the error's name if it was refused, or as what it was accepted."""
+        door = draw.choices(_DOORS, _OFTEN)[0]
+        expected = hostile.expected
+        if door == "look":
+            return self._look(path, expected, draw)
+        if door == "bare":
+            expected = _strip(path, expected)
         try:
-            self.llama.session_load(path)
+            info = self.llama.session_load(
+                path, replay=door == "replay", trust_unverified=door == "bare"
+            )
         except BridgeError as error:
             str(error)
             self._check_untouched()
             return type(error).__name__
-        if hostile.expected is Expected.REFUSED:
+        if expected is Expected.REFUSED:
             raise Problem("an altered file was accepted")
-        tokens = self._check_claims(hostile)
-        if hostile.expected is Expected.FAITHFUL:
+        if info.replayed is not None:
+            expected = Expected.FAITHFUL  # whatever its KV data were, they were not taken
+        if info.replayed is not None and "messages were rendered" in info.replayed:
+            tokens = tuple(self.session.kv.conversation)  # its vocabulary is another
+        else:
+            tokens = self._check_claims(path, bare=door == "bare")
+        if expected is Expected.FAITHFUL:
             self._check_faithful(tokens)
         else:
             with _only_bridge_errors():
                 self.following()
+        self.session.kv.check()  # what followed went past the ledger
         with _only_bridge_errors():
-            self.llama.session_load(path)
+            self.llama.session_load(path, replay=door == "replay", trust_unverified=door == "bare")
             self._use(path, draw)
         kv = self.session.kv
         if self.engine.length != len(kv.tokens):
             raise Problem(f"after use: ledger of {len(kv.tokens)}, cache of {self.engine.length}")
         self.revive()
-        return f"accepted, {hostile.expected.name.lower()}"
+        replayed = "replayed" if info.replayed is not None else "accepted"
+        return f"{replayed}, {expected.name.lower()}"
+
+    def _look(self, path: Path, expected: Expected, draw: random.Random) -> str:
+        """Ask what is in it, in the ways there are; nothing is taken over."""
+        command = draw.random() < 0.3
+        try:
+            if command:
+                arguments = ["session", "info", str(path), *draw.choice(([], ["--json"]))]
+                result = CliRunner().invoke(app, arguments)
+                if result.exception is not None and not isinstance(result.exception, SystemExit):
+                    raise result.exception
+                ok = result.exit_code == 0
+            else:
+                verification = self.llama.session_verify(path, deep=draw.random() < 0.5)
+                str(verification)
+                ok = verification.ok
+        except BridgeError as error:
+            str(error)
+            ok = False
+        if ok and expected is Expected.REFUSED:
+            raise Problem("an altered file was called whole")
+        self._check_untouched()
+        return "looked at"
 
     def _check_untouched(self) -> None:
         live, session = self.live, self.session
@@ -179,13 +223,15 @@ class _Target:
             raise Problem("a refused file changed what the live session says next")
         self.revive()
 
-    def _check_claims(self, hostile: Mutant) -> tuple[int, ...]:
+    def _check_claims(self, path: Path, *, bare: bool) -> tuple[int, ...]:
         """The conversation is what the file says, read here by other code."""
-        data = hostile.data
-        n_state, n_manifest = struct.unpack_from("<QQ", data, len(data) - 32)
+        data = path.read_bytes()
         (n_held,) = struct.unpack_from("<I", data, 8)
-        manifest: dict[str, Any] = json.loads(data[n_state : n_state + n_manifest])
-        tokens = struct.unpack_from(f"<{n_held}i", data, 12) + tuple(manifest.get("owed", ()))
+        tokens = struct.unpack_from(f"<{n_held}i", data, 12)
+        if not bare:
+            n_state, n_manifest = struct.unpack_from("<QQ", data, len(data) - 32)
+            manifest: dict[str, Any] = json.loads(data[n_state : n_state + n_manifest])
+            tokens += tuple(manifest.get("owed", ()))
         kv = self.session.kv
         if tuple(kv.conversation) != tokens:
             raise Problem("the conversation is not that of the file")
@@ -222,6 +268,15 @@ class _Target:
         else:
             str((llama.session.messages, llama.session.n_turns))
             llama.generate_continue("Go on.", params=_GREEDY)
+
+
+def _strip(path: Path, expected: Expected) -> Expected:
+    """Leave of a file what llama.cpp would have written, where it says where that ends."""
+    data = path.read_bytes()
+    if len(data) >= 48 and data[-48:-40] == b"LLBRIDGE":
+        (n_state,) = struct.unpack_from("<Q", data, len(data) - 32)
+        path.write_bytes(data[:n_state])
+    return max(expected, Expected.FORGED if expected is Expected.REFUSED else expected)
 
 
 @contextmanager
