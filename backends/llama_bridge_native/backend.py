@@ -7,7 +7,7 @@ from importlib import metadata
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Availability, Backend, Engine
-from llama_bridge.errors import BackendUnavailable
+from llama_bridge.errors import BackendUnavailable, InvalidInput
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.sanity import check_model
@@ -57,6 +57,10 @@ class NativeBackend(Backend):
         availability = self.probe()
         if not availability.ok:
             raise BackendUnavailable(self.name, availability.reason, availability.hint)
+        if model.source is not None:
+            raise InvalidInput(
+                f"{model.name}: the native backend reads files; give the path of one"
+            )
         check_model(model, params)
         try:
             from .engine import NativeEngine

@@ -11,11 +11,14 @@ from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.sanity import check_model
 
+from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
 from .engine import CAPABILITIES, NAME, WasmEngine
+from .wasi import GuestFile
 
 __all__ = ["WasmBackend"]
 
+_BROWSER = "the browser's engine"
 _WASMTIME = "50"
 _INSTALL_HINT = f'pip install "wasmtime>={_WASMTIME},<{int(_WASMTIME) + 1}"'
 
@@ -31,24 +34,14 @@ class WasmBackend(Backend):
         self._wasm = wasm
 
     def probe(self) -> Availability:
-        """Looks for wasmtime and llama.wasm; imports and compiles nothing."""
-        if sys.platform == "emscripten":
-            return Availability(NAME, False, "wasmtime does not run in a browser")
-        from importlib import metadata  # costs 20 ms: only when a backend is looked for
-
-        try:
-            version = metadata.version("wasmtime")
-        except metadata.PackageNotFoundError:
-            return Availability(NAME, False, "wasmtime is not installed", _INSTALL_HINT)
-        if version.partition(".")[0] != _WASMTIME:
-            reason = f"wasmtime {version} is installed, but {_WASMTIME}.x is needed"
-            return Availability(NAME, False, reason, _INSTALL_HINT)
+        """Looks for a host and for llama.wasm; imports and compiles nothing."""
+        host = _BROWSER if sys.platform == "emscripten" else _wasmtime()
+        if isinstance(host, Availability):
+            return host
         artifact = read_artifact(self._wasm)
         if artifact is None:
             return Availability(NAME, False, "llama.wasm is not built", BUILD_HINT)
-        return Availability(
-            NAME, True, version=f"llama.cpp {artifact.llama_cpp}, wasmtime {version}"
-        )
+        return Availability(NAME, True, version=f"llama.cpp {artifact.llama_cpp}, {host}")
 
     def load(self, model: ModelFile, params: ModelParams) -> WasmEngine:
         """Load a model into a new sandbox. See :meth:`Backend.load`."""
@@ -56,9 +49,30 @@ class WasmBackend(Backend):
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
         check_model(model, params)
+        file = GuestFile(model.open, model.header.file_size, model.path)
+        return WasmEngine.load(self._guest(file, params), model, params, available.version)
+
+    def _guest(self, file: GuestFile, params: ModelParams) -> Guest:
+        if sys.platform == "emscripten":
+            from .host_browser import BrowserGuest
+
+            return BrowserGuest(self._wasm, file)
         try:
             from .host_wasmtime import WasmtimeGuest
         except (ImportError, OSError) as error:
             raise BackendUnavailable(NAME, f"wasmtime does not work here: {error}") from error
-        guest = WasmtimeGuest(self._wasm, model.path, params.memory_limit)
-        return WasmEngine.load(guest, model, params, available.version)
+        return WasmtimeGuest(self._wasm, file, params.memory_limit)
+
+
+def _wasmtime() -> str | Availability:
+    """Name and version of the host on a desktop, or why there is none."""
+    from importlib import metadata  # costs 20 ms: only when a backend is looked for
+
+    try:
+        version = metadata.version("wasmtime")
+    except metadata.PackageNotFoundError:
+        return Availability(NAME, False, "wasmtime is not installed", _INSTALL_HINT)
+    if version.partition(".")[0] != _WASMTIME:
+        reason = f"wasmtime {version} is installed, but {_WASMTIME}.x is needed"
+        return Availability(NAME, False, reason, _INSTALL_HINT)
+    return f"wasmtime {version}"

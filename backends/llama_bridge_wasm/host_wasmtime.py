@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -24,13 +25,12 @@ from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError, Ou
 
 from .abi import MODEL_PATH
 from .compiled_cache import CompiledCache, cache_key, default_folder
-from .wasi import World
+from .logs import LOG_TAIL, log_lines
+from .wasi import GuestFile, World
 
 __all__ = ["WasmtimeGuest", "compiled_module"]
 
 _logger = logging.getLogger("llama_bridge.wasm")
-_LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
-_LOG_TAIL = 20
 _CONFIG = "exceptions,simd,relaxed_simd,fixed_memory"
 
 # Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
@@ -138,7 +138,7 @@ class WasmtimeGuest:
     """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
 
     def __init__(
-        self, wasm: Path, file: Path, memory_limit: int, cache: CompiledCache | None = None
+        self, wasm: Path, file: GuestFile, memory_limit: int, cache: CompiledCache | None = None
     ) -> None:
         """Instantiate.
 
@@ -156,11 +156,11 @@ class WasmtimeGuest:
         engine, module = compiled_module(wasm, cache)
         _check_room(module, file, memory_limit)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
-        self._log_lines: deque[str] = deque(maxlen=_LOG_TAIL)
+        self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
         self._dead = ""
         self._closed = False
         self._life = threading.RLock()  # only between flag writes and close; never held during work
-        self._world = World(file, MODEL_PATH.lstrip("/"), self._view, self._log)
+        self._world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(memory_size=memory_limit)
         try:
@@ -229,6 +229,15 @@ class WasmtimeGuest:
     def write(self, pointer: int, data: bytes) -> None:
         self._view(pointer, len(data))[:] = data
 
+    def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        target, done = self._view(pointer, size), 0
+        while done < size:  # the system may read less than asked, 2 GB at most
+            n = cast("io.FileIO", file).readinto(target[done:])
+            if not n:
+                break
+            done += n
+        return done
+
     def flag(self, pointer: int) -> Callable[[int], None]:
         self._view(pointer, 4)
         base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
@@ -273,24 +282,18 @@ class WasmtimeGuest:
         return EngineError(self._dead)
 
     def _log(self, data: bytes) -> None:
-        for line in data.decode("utf-8", "replace").splitlines():
-            level, text = (
-                logging.ERROR,
-                line,
-            )  # llama.cpp's last words before an abort have no level
-            if line[:1].isdigit() and line[1:2] == " ":
-                level, text = _LOG_LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
+        for level, text in log_lines(data):
             self._log_lines.append(text)
             _logger.log(level, "%s", text)
 
 
-def _check_room(module: wasmtime.Module, file: Path, limit: int) -> None:
+def _check_room(module: wasmtime.Module, file: GuestFile, limit: int) -> None:
     memories = [e.type for e in module.exports if isinstance(e.type, wasmtime.MemoryType)]
     needed = sum(memory.limits.min << 16 for memory in memories)
     if needed > limit:
         least, most = needed / 2**20, limit / 2**20
         raise OutOfMemory(
-            file, f"llama.wasm alone needs {least:.0f} MiB, but memory_limit is {most:.0f} MiB"
+            file.path, f"llama.wasm alone needs {least:.0f} MiB, but memory_limit is {most:.0f} MiB"
         )
 
 

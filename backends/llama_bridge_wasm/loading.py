@@ -28,7 +28,7 @@ def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelPara
         ModelLoadError: llama.cpp refused it, in its own words.
         InvalidInput: a parameter llama.wasm does not take.
     """
-    size = model.path.stat().st_size
+    size = model.header.file_size
     if size > params.memory_limit:
         raise _too_large(model, params, "its weights alone are larger than that", 0)
     batch = min(params.n_batch, _BATCH)
@@ -59,7 +59,7 @@ def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelPara
 
 
 def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) -> OutOfMemory:
-    size = model.path.stat().st_size
+    size = model.header.file_size
     return OutOfMemory(
         model.path,
         f"the file of {size / _MIB:.0f} MiB and a context of "

@@ -9,12 +9,14 @@ here raises into the guest: a failure of the host is kept in :attr:`World.failur
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
-__all__ = ["MAX_OPEN_FILES", "World"]
+__all__ = ["MAX_OPEN_FILES", "GuestFile", "Memory", "World"]
 
 MAX_OPEN_FILES = 16
 _MAX_VECTORS = 1024
@@ -34,7 +36,41 @@ _FDSTAT = struct.Struct("<BxH4xQQ")
 _FILESTAT = struct.Struct("<QQB7xQQQQQ")
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
-MemoryView = Callable[[int, int], memoryview]
+
+class Memory(Protocol):
+    """Guest memory as a host reaches it. Each call raises ``IndexError`` for what lies outside."""
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        """A copy of a part."""
+        ...
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Copy into it."""
+        ...
+
+    def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        """Read from a file straight into it, ``size`` bytes or up to the end; how many there were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFile:
+    """The one file a guest may read.
+
+    Attributes:
+        open: opens it, without a buffer.
+        size: in bytes.
+        path: what people know it by.
+    """
+
+    open: Callable[[], BinaryIO]
+    size: int
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> GuestFile:
+        """A file on the disk."""
+        return cls(partial(io.FileIO, path, "r"), path.stat().st_size, path)
 
 
 class World:
@@ -43,19 +79,22 @@ class World:
     Args:
         file: the one file it may read.
         name: what the guest calls it, without the leading slash.
-        memory: gives a writable view of guest memory, or raises ``IndexError``; taken anew at each use
-            because memory may have grown.
+        memory: of the guest.
         log: takes what the guest writes to standard output and error.
     """
 
     def __init__(
-        self, file: Path, name: str, memory: MemoryView, log: Callable[[bytes], None]
+        self,
+        file: GuestFile,
+        name: str,
+        memory: Memory,
+        log: Callable[[bytes], None],
     ) -> None:
         self._file = file
         self._name = name.encode()
         self._memory = memory
         self._log = log
-        self._open: dict[int, io.FileIO] = {}
+        self._open: dict[int, BinaryIO] = {}
         self.exit_code: int | None = None
         """What the guest passed to ``proc_exit``; the host must not call it again."""
         self.failure: BaseException | None = None
@@ -95,13 +134,13 @@ class World:
     def _wasi_fd_prestat_get(self, fd: int, out: int) -> int:
         if fd != _ROOT:
             return _BADF
-        self._memory(_u32(out), 8)[:] = struct.pack("<II", 0, 1)
+        self._put(out, struct.pack("<II", 0, 1))
         return _OK
 
     def _wasi_fd_prestat_dir_name(self, fd: int, out: int, size: int) -> int:
         if fd != _ROOT or _u32(size) < 1:
             return _BADF
-        self._memory(_u32(out), 1)[:] = b"/"
+        self._put(out, b"/")
         return _OK
 
     def _wasi_path_open(
@@ -127,8 +166,8 @@ class World:
         number = next(
             n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open
         )
-        self._open[number] = io.FileIO(self._file, "r")
-        self._memory(_u32(out), 4)[:] = _U32.pack(number)
+        self._open[number] = self._file.open()
+        self._put(out, _U32.pack(number))
         return _OK
 
     def _wasi_fd_close(self, fd: int) -> int:
@@ -144,17 +183,11 @@ class World:
             return _BADF
         total = 0
         for pointer, size in self._vectors(vectors, count):
-            target = self._memory(pointer, size)
-            done = 0
-            while done < size:  # the system may read less than asked, 2 GB at most
-                n = file.readinto(target[done:])
-                if not n:
-                    break
-                done += n
+            done = self._memory.fill(pointer, size, file)
             total += done
             if done < size:
                 break
-        self._memory(_u32(out), 4)[:] = _U32.pack(total)
+        self._put(out, _U32.pack(total))
         return _OK
 
     def _wasi_fd_seek(self, fd: int, offset: int, whence: int, out: int) -> int:
@@ -163,10 +196,10 @@ class World:
             return _BADF
         if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
             return _INVAL
-        base = (0, file.tell(), os.fstat(file.fileno()).st_size)[whence]
+        base = (0, file.tell(), self._file.size)[whence]
         if base + offset < 0:
             return _INVAL
-        self._memory(_u32(out), 8)[:] = _U64.pack(file.seek(base + offset))
+        self._put(out, _U64.pack(file.seek(base + offset)))
         return _OK
 
     def _wasi_fd_fdstat_get(self, fd: int, out: int) -> int:
@@ -178,7 +211,7 @@ class World:
             stat = _FDSTAT.pack(_CHARACTER_DEVICE, 0, _RIGHT_WRITE, 0)
         else:
             return _BADF
-        self._memory(_u32(out), _FDSTAT.size)[:] = stat
+        self._put(out, stat)
         return _OK
 
     def _wasi_fd_fdstat_set_flags(self, fd: int, flags: int) -> int:
@@ -199,12 +232,11 @@ class World:
 
     def _is_the_file(self, path: int, size: int) -> bool:
         # Compared as it stands: nothing is resolved, so nothing can lead elsewhere.
-        return size == len(self._name) and bytes(self._memory(_u32(path), size)) == self._name
+        return size == len(self._name) and bytes(self._memory.read(_u32(path), size)) == self._name
 
     def _put_file_stat(self, out: int) -> int:
-        size = self._file.stat().st_size
-        stat = _FILESTAT.pack(0, 0, _REGULAR_FILE, 1, size, 0, 0, 0)
-        self._memory(_u32(out), _FILESTAT.size)[:] = stat
+        stat = _FILESTAT.pack(0, 0, _REGULAR_FILE, 1, self._file.size, 0, 0, 0)
+        self._put(out, stat)
         return _OK
 
     # the log
@@ -214,21 +246,25 @@ class World:
             return _BADF
         text = bytearray()
         for pointer, size in self._vectors(vectors, count):
-            text += self._memory(pointer, min(size, _MAX_SMALL - len(text)))
+            text += self._memory.read(pointer, min(size, _MAX_SMALL - len(text)))
         self._log(bytes(text))
-        self._memory(_u32(out), 4)[:] = _U32.pack(len(text))
+        self._put(out, _U32.pack(len(text)))
         return _OK
 
     def _vectors(self, pointer: int, count: int) -> list[tuple[int, int]]:
         if _u32(count) > _MAX_VECTORS:
             raise IndexError("too many vectors")
-        table = self._memory(_u32(pointer), 8 * count)
+        table = self._memory.read(_u32(pointer), 8 * count)
         return list(struct.iter_unpack("<II", table))
 
     # the rest
 
+    def _put(self, pointer: int, data: bytes) -> None:
+        self._memory.write(_u32(pointer), data)
+
     def _wasi_environ_sizes_get(self, count: int, size: int) -> int:
-        self._memory(_u32(count), 4)[:] = self._memory(_u32(size), 4)[:] = _U32.pack(0)
+        self._put(count, _U32.pack(0))
+        self._put(size, _U32.pack(0))
         return _OK
 
     def _wasi_environ_get(self, environ: int, buffer: int) -> int:

@@ -14,7 +14,7 @@ from .conversation import Conversation, NamedSession
 from .core import Core
 from .engine import Backend, Engine, EngineInfo
 from .errors import BackendUnavailable, InvalidInput, UnsupportedCapability
-from .models import ModelFile, open_model
+from .models import ModelFile, ModelSource, open_model
 from .params import ModelParams, SamplingParams
 from .session_folder import SessionFolder
 from .sessions import DEFAULT
@@ -32,7 +32,7 @@ class LlamaBridge(Conversation):
     context manager, or call :meth:`close`.
 
     Args:
-        model: path of a GGUF file, or ``"demo"``; None loads none yet.
+        model: path of a GGUF file, ``"demo"``, or a :class:`~llama_bridge.models.ModelSource`; None loads none yet.
         backend: ``"auto"``, a backend's name, or a :class:`~llama_bridge.engine.Backend` object. Auto takes
             what ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
@@ -53,7 +53,7 @@ class LlamaBridge(Conversation):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | None = None,
+        model: str | os.PathLike[str] | ModelSource | None = None,
         *,
         backend: str | Backend = registry.AUTO,
         params: ModelParams | None = None,
@@ -80,7 +80,7 @@ class LlamaBridge(Conversation):
     # the model
 
     def init_generate_model(
-        self, model: str | os.PathLike[str], params: ModelParams | None = None
+        self, model: str | os.PathLike[str] | ModelSource, params: ModelParams | None = None
     ) -> None:
         """Load a model, in place of the loaded one; one that cannot be loaded leaves that in use.
 

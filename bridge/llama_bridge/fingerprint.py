@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Callable
+from typing import BinaryIO
 
 from .gguf import GgufHeader
 
@@ -13,7 +14,7 @@ _SAMPLE = 512
 _SAMPLES_PER_TENSOR = 3
 
 
-def fingerprint(path: Path, header: GgufHeader) -> dict[str, str]:
+def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[str, str]:
     """The fields that a session file records of its model; see :attr:`ModelFile.fingerprint`."""
     template = header.text("tokenizer.chat_template").encode()
     return {
@@ -21,14 +22,14 @@ def fingerprint(path: Path, header: GgufHeader) -> dict[str, str]:
         "vocabulary": header.vocabulary_sha256,
         "chat_template": hashlib.sha256(template).hexdigest(),
         "tensors": header.tensors_sha256,
-        "weights": _weights_sha256(path, header),
+        "weights": _weights_sha256(open_file, header),
         "metadata": header.metadata_sha256,
     }
 
 
-def _weights_sha256(path: Path, header: GgufHeader) -> str:
+def _weights_sha256(open_file: Callable[[], BinaryIO], header: GgufHeader) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file() as file:
         for tensor in header.tensors:
             room = max(0, (tensor.n_bytes or _SAMPLE) - _SAMPLE)
             for i in range(_SAMPLES_PER_TENSOR):

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 
 from .call import check_path
 from .errors import InvalidModel, ModelNotFound
@@ -15,10 +15,25 @@ from .errors import InvalidModel, ModelNotFound
 if TYPE_CHECKING:
     from .gguf import GgufHeader
 
-__all__ = ["DEMO", "ModelFile", "open_model"]
+__all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
 
 DEMO = "demo"
 """The name of the small chat model that comes with the package."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """A GGUF file that is no file on the disk: one a person dropped on a page, or on a server.
+
+    Attributes:
+        name: what people know it by.
+    """
+
+    name: str
+
+    def open(self) -> BinaryIO:
+        """A reader at its beginning: ``seek``, ``tell``, ``readinto``, ``read``, ``close``; no buffer needed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,14 +41,22 @@ class ModelFile:
     """A checked GGUF file.
 
     Attributes:
-        path: where it is.
+        path: where it is; of a source its name alone.
         header: its metadata and tensor table.
         identity: tells whether the file at the path is still the one that was checked.
+        source: what it is read from, where that is no path.
     """
 
     path: Path
     header: GgufHeader = field(repr=False)
     identity: tuple[int, ...] = field(repr=False, default=())
+    source: ModelSource | None = None
+
+    def open(self) -> BinaryIO:
+        """A reader of the whole file, without a buffer."""
+        if self.source is not None:
+            return self.source.open()
+        return cast("BinaryIO", self.path.open("rb", buffering=0))
 
     @property
     def name(self) -> str:
@@ -60,8 +83,8 @@ class ModelFile:
         from .fingerprint import fingerprint
 
         try:
-            if _identity(self.path.stat()) == self.identity:
-                return fingerprint(self.path, self.header)
+            if self.source is not None or _identity(self.path.stat()) == self.identity:
+                return fingerprint(self.open, self.header)
             why = "another file"
         except OSError as error:
             why = error.strerror or str(error)
@@ -72,14 +95,16 @@ class ModelFile:
         )
 
 
-def open_model(model: str | os.PathLike[str]) -> ModelFile:
-    """Find and check a model: a path, or ``"demo"`` for the one in the package.
+def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
+    """Find and check a model: a path, ``"demo"`` for the one in the package, or a source.
 
     Raises:
         InvalidInput: not a path.
         ModelNotFound: no file there, or a directory.
         InvalidModel: not a usable GGUF, or not readable.
     """
+    if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path opens, too
+        return _open_source(model)
     path = _demo_path() if model == DEMO else check_path("model", model)
     try:
         status = path.stat()
@@ -100,6 +125,16 @@ def open_model(model: str | os.PathLike[str]) -> ModelFile:
     except OSError as error:
         raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
     return ModelFile(path, header, identity)
+
+
+def _open_source(source: ModelSource) -> ModelFile:
+    from .gguf import read_gguf  # as above
+
+    try:
+        with source.open() as file:
+            return ModelFile(Path(source.name), read_gguf(file, source.name), source=source)
+    except OSError as error:
+        raise InvalidModel(source.name, f"cannot be read: {error.strerror or error}") from error
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from llama_bridge_wasm import BACKEND, artifact
 from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH
 from llama_bridge_wasm.engine import WasmEngine
 from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
+from llama_bridge_wasm.wasi import GuestFile
 
 MakeGuest = Callable[..., WasmtimeGuest]
 _available = BACKEND.probe()
@@ -53,7 +54,7 @@ def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
     guests: list[WasmtimeGuest] = []
 
     def make(file: Path = demo.path, memory_limit: int = 1 << 30) -> WasmtimeGuest:
-        guests.append(WasmtimeGuest(wasm, file, memory_limit))
+        guests.append(WasmtimeGuest(wasm, GuestFile.at(file), memory_limit))
         return guests[-1]
 
     yield make

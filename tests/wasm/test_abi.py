@@ -12,6 +12,7 @@ import pytest
 from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import ABI_VERSION, LOAD_PARAMS, MODEL_PATH, SAMPLER_PARAMS, Info, Status
 from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
+from llama_bridge_wasm.wasi import GuestFile
 
 from .conftest import MakeGuest, last_error, load, put
 
@@ -20,7 +21,7 @@ GREEDY = (1, 0.0, 40, 1.0, 0.0, 0, 1.0, 0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def guest(wasm: Path, demo: ModelFile) -> Iterator[WasmtimeGuest]:
-    guest = WasmtimeGuest(wasm, demo.path, 1 << 30)
+    guest = WasmtimeGuest(wasm, GuestFile.at(demo.path), 1 << 30)
     assert load(guest) == 0
     yield guest
     guest.close()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
 from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import MODEL_PATH
 from llama_bridge_wasm.host_wasmtime import compiled_module
-from llama_bridge_wasm.wasi import MAX_OPEN_FILES, World
+from llama_bridge_wasm.wasi import MAX_OPEN_FILES, GuestFile, World
 
 from .conftest import MakeGuest, last_error, load
 
@@ -55,11 +57,32 @@ def test_the_real_path_of_the_model_does_not_open_it(
 
 def test_llama_wasm_imports_only_what_the_sandbox_answers(wasm: Path) -> None:
     _, module = compiled_module(wasm)
-    world = World(Path("x"), "x", lambda p, n: memoryview(bytearray(n)), lambda line: None)
+    world = World(GuestFile(io.BytesIO, 0, Path("x")), "x", _Memory(bytearray()), lambda line: None)
     imports = {(i.module, i.name) for i in module.imports}
     assert {module for module, _ in imports} == {"wasi_snapshot_preview1"}
     assert {name for _, name in imports} <= {*world.imports(), "clock_time_get", "random_get"}
     assert not [name for _, name in imports if name and name.startswith(("sock_", "path_create"))]
+
+
+class _Memory:
+    """Guest memory that is a bytearray."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def _view(self, pointer: int, size: int) -> memoryview:
+        if pointer + size > len(self.data):
+            raise IndexError
+        return memoryview(self.data)[pointer : pointer + size]
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        return bytearray(self._view(pointer, size))
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self._view(pointer, len(data))[:] = data
+
+    def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        return cast("io.FileIO", file).readinto(self._view(pointer, size)) or 0
 
 
 class TestWorld:
@@ -75,13 +98,8 @@ class TestWorld:
         file.write_bytes(b"GGUF-and-more")
         (tmp_path / "secret").write_bytes(b"secret")
 
-        def view(pointer: int, size: int) -> memoryview:
-            if pointer + size > len(memory):
-                raise IndexError
-            return memoryview(memory)[pointer : pointer + size]
-
         self.lines: list[bytes] = []
-        world = World(file, "model.gguf", view, self.lines.append)
+        world = World(GuestFile.at(file), "model.gguf", _Memory(memory), self.lines.append)
         yield world
         world.close()
 

@@ -98,7 +98,7 @@ def _raw(model: ModelFile, key: str) -> tuple[int, bytes]:
     array = model.header.metadata.get(key)
     if not isinstance(array, ArrayRef):
         return 0, b""
-    with model.path.open("rb") as file:
+    with model.open() as file:
         file.seek(array.start)
         return array.count, file.read(array.end - array.start)
 
