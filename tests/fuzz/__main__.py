@@ -24,6 +24,10 @@ def main() -> int:
     options = parser.parse_args()
 
     def progress(report: Report) -> None:
+        while len(told) < len(report.problems):
+            number, problem = report.problems[len(told)]
+            told.append(number)
+            print(f"--- file {number}\n{problem}", flush=True)
         if report.files % 1000 == 0 and report.files != shown[-1]:
             shown.append(report.files)
             rate = report.files / report.seconds
@@ -32,7 +36,7 @@ def main() -> int:
                 flush=True,
             )
 
-    shown = [0]
+    shown, told = [0], list[int]()
     report = fuzz(
         options.count,
         seed=options.seed,
@@ -41,8 +45,6 @@ def main() -> int:
         keep=options.keep,
         progress=progress,
     )
-    for number, problem in report.problems[:20]:
-        print(f"--- file {number}\n{problem}")
     for outcome, n in report.outcomes.most_common():
         print(f"{n:8} {outcome}")
     print(

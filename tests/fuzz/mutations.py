@@ -360,7 +360,9 @@ def _other_manifest(draw: random.Random, seeds: Seeds, parts: Parts) -> _Change:
             (["model", "context"], ["model", "context", "n_tokens", "owed"], ["model"])
         )
         manifest |= {name: own[name] for name in names}
-    return parts.with_json(manifest), Expected.FAITHFUL
+    # A model of the same shape takes the state of this one, if its own manifest comes with it.
+    same = manifest["model"] == parts.json["model"]
+    return parts.with_json(manifest), Expected.FAITHFUL if same else Expected.FORGED
 
 
 _CHANGES: list[Callable[[random.Random, Seeds, Parts], _Change]] = [
