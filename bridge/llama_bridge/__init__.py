@@ -37,7 +37,7 @@ from .errors import (
 from .generation import Generation, Mode, TextStream, Usage
 from .models import ModelFile
 from .params import ModelParams, SamplingParams
-from .persistence import SessionInfo
+from .snapshot import SessionInfo
 from .templates import Message
 
 __all__ = [

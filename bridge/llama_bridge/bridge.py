@@ -16,7 +16,6 @@ from .engine import Backend, Engine, EngineInfo
 from .errors import BackendUnavailable, InvalidInput, UnsupportedCapability
 from .models import ModelFile, ModelSource, open_model
 from .params import ModelParams, SamplingParams
-from .session_folder import SessionFolder
 from .sessions import DEFAULT
 from .templates import check_messages
 
@@ -69,6 +68,8 @@ class LlamaBridge(Conversation):
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
         if sessions_dir is not None:
+            from .session_folder import SessionFolder  # few need it, and it takes a while
+
             self._core.folder = SessionFolder(sessions_dir, sessions_disk)
         try:
             if model is not None:

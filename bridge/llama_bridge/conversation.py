@@ -11,10 +11,8 @@ from .core import Core
 from .engine import Engine
 from .errors import PathLike
 from .generation import Generation, TextStream
-from .loading import carry_out, plan_load
 from .params import SamplingParams
-from .persistence import SessionInfo, save_session
-from .snapshot import Snapshot
+from .snapshot import SessionInfo, Snapshot
 from .templates import Message
 
 if TYPE_CHECKING:
@@ -160,6 +158,8 @@ class Conversation:
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
+            from .persistence import save_session  # json and more: not before it is needed
+
             _, model, sessions = self._core.alive()
             return save_session(sessions.take(self._name), model, self._core.sampling, path)
 
@@ -182,10 +182,12 @@ class Conversation:
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
+            from .loading import carry_out, plan_load  # as above
+
             _, model, sessions = self._core.alive()
             # Planned over whichever conversation has the cache: a refused file does not even switch.
             plan = plan_load(sessions.session, model, path, replay, trust_unverified)
-            return carry_out(sessions.take(self._name), plan)
+            return carry_out(sessions.take(self._name, or_empty=True), plan)
 
     def session_verify(self, path: PathLike, *, deep: bool = False) -> Verification:
         """Compare a session file with this model and context, field by field, and try its KV cache.

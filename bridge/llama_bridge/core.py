@@ -9,6 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 from . import registry
 from .answer import Turn
@@ -27,8 +28,10 @@ from .generation import Generation, TextStream
 from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
-from .session_folder import SessionFolder
 from .sessions import Sessions
+
+if TYPE_CHECKING:
+    from .session_folder import SessionFolder
 
 __all__ = ["Core"]
 

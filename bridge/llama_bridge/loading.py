@@ -7,10 +7,10 @@ from pathlib import Path
 
 from .errors import PathLike, SessionCorrupt, SessionMismatch
 from .models import ModelFile
-from .persistence import SessionInfo, read_snapshot
+from .persistence import read_snapshot
 from .session import Session
 from .session_file import read_session_file
-from .snapshot import Snapshot
+from .snapshot import SessionInfo, Snapshot
 
 __all__ = ["LoadPlan", "carry_out", "plan_load"]
 

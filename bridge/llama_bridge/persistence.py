@@ -6,7 +6,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +22,10 @@ from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
 from .session_file import SessionFile, compare, write_session_file
-from .snapshot import Snapshot, TurnMark
-from .templates import Message, check_messages
+from .snapshot import SessionInfo, Snapshot, TurnMark
+from .templates import check_messages
 
 __all__ = [
-    "SessionInfo",
     "part",
     "read_conversation",
     "read_snapshot",
@@ -36,36 +34,6 @@ __all__ = [
     "save_session",
     "write_snapshot",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session file that was written or taken over.
-
-    Attributes:
-        path: of the file.
-        n_tokens: length of the token ledger.
-        n_bytes: size of the file.
-        messages: the conversation, where it was chat.
-        created: when it was saved, ISO 8601, UTC; empty where the file does not say.
-        cached_tokens: of the ledger, those that the KV cache has without being evaluated by this call.
-        evaluated_tokens: of the ledger, those that this call evaluated.
-        replayed: why the conversation was evaluated again instead of taken from the file, or None.
-    """
-
-    path: Path
-    n_tokens: int
-    n_bytes: int
-    messages: tuple[Message, ...]
-    created: str
-    cached_tokens: int = 0
-    evaluated_tokens: int = 0
-    replayed: str | None = None
-
-    @property
-    def owed_tokens(self) -> int:
-        """Of the ledger, those that the next call evaluates first."""
-        return self.n_tokens - self.cached_tokens - self.evaluated_tokens
 
 
 def requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:

@@ -10,16 +10,23 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .engine import Engine, MemoryKind
-from .errors import BridgeError, InvalidInput, SessionMismatch, SessionNotFound
+from .errors import (
+    BridgeError,
+    InvalidInput,
+    SessionCorrupt,
+    SessionMismatch,
+    SessionNotFound,
+)
 from .models import ModelFile
 from .params import SamplingParams
-from .persistence import read_snapshot, write_snapshot
 from .session import Session
-from .session_file import read_session_file
-from .session_folder import SessionFolder
 from .snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from .session_folder import SessionFolder
 
 __all__ = ["DEFAULT", "Sessions"]
 
@@ -89,8 +96,10 @@ class Sessions:
         resting = self._resting.get(name)
         return (self._read(name) if resting is None else resting.snapshot).bare()
 
-    def take(self, name: str) -> Session:
+    def take(self, name: str, *, or_empty: bool = False) -> Session:
         """Give a conversation the KV cache; a new name begins an empty one.
+
+        With ``or_empty``, one whose file cannot be used does, too: what it is to hold comes from elsewhere.
 
         Raises:
             InvalidInput: the name is too long for a file's.
@@ -98,7 +107,12 @@ class Sessions:
         """
         if name == self.active:
             return self.session
-        wanted = self._wake(name)
+        try:
+            wanted = self._wake(name)
+        except (SessionCorrupt, SessionMismatch):
+            if not or_empty:
+                raise
+            wanted = Snapshot()
         leaving = self.session.snapshot()
         if wanted.state is None and (near := self._nearest(wanted.tokens)) is not None:
             self.session.restore(near)
@@ -186,6 +200,9 @@ class Sessions:
             return Snapshot()
 
     def _read_file(self, path: str) -> Snapshot:
+        from .persistence import read_snapshot  # json and more: not before it is needed
+        from .session_file import read_session_file
+
         file = read_session_file(path, state_prefix=self._engine.state_prefix)
         try:
             return read_snapshot(path, file, self._engine, self._model)
@@ -213,6 +230,8 @@ class Sessions:
             self._folder.keep(name, write, snapshot.n_bytes)
 
     def _write(self, snapshot: Snapshot, path: str) -> None:
+        from .persistence import write_snapshot  # as above
+
         write_snapshot(path, snapshot, self._engine, self._model, SamplingParams())
 
     # at rest

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from .templates import Message
 
-__all__ = ["Snapshot", "TurnMark"]
+__all__ = ["SessionInfo", "Snapshot", "TurnMark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,33 @@ class Snapshot:
     def bare(self) -> Snapshot:
         """The conversation without its KV cache."""
         return replace(self, state=None, held=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session file that was written or taken over.
+
+    Attributes:
+        path: of the file.
+        n_tokens: length of the token ledger.
+        n_bytes: size of the file.
+        messages: the conversation, where it was chat.
+        created: when it was saved, ISO 8601, UTC; empty where the file does not say.
+        cached_tokens: of the ledger, those that the KV cache has without being evaluated by this call.
+        evaluated_tokens: of the ledger, those that this call evaluated.
+        replayed: why the conversation was evaluated again instead of taken from the file, or None.
+    """
+
+    path: Path
+    n_tokens: int
+    n_bytes: int
+    messages: tuple[Message, ...]
+    created: str
+    cached_tokens: int = 0
+    evaluated_tokens: int = 0
+    replayed: str | None = None
+
+    @property
+    def owed_tokens(self) -> int:
+        """Of the ledger, those that the next call evaluates first."""
+        return self.n_tokens - self.cached_tokens - self.evaluated_tokens

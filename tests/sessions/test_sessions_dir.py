@@ -29,6 +29,7 @@ from llama_bridge import (
 )
 from llama_bridge.session_folder import SessionFolder
 from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tests.sessions.forging import forge
 from tools.random_model import write_model
 
 NAMES = ("work", "Work", "a/b", "..", ".hidden", "CON", "ÄÖ 日本", "%2f", " ", "x" * 200, "\n")
@@ -222,7 +223,26 @@ def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
             _ = llama.session("a").messages
         assert llama.session.active
         assert llama.generate_continue("y", params=SHORT, chat=False).mode is Mode.CONTINUED
+        with pytest.raises(SessionMismatch):
+            llama.session("a").session_load(folder / "a.session")
     assert (folder / "a.session").read_bytes() == before
+
+
+def test_the_way_out_of_a_mismatch_works(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+    file = tmp_path / "a.session"
+    forge(file, manifest={"model.weights": "0" * 64})
+    with _bridge(tmp_path) as llama:
+        with pytest.raises(SessionMismatch, match="replay=True"):
+            llama.session("a").generate_continue("What is my name?", params=GREEDY)
+        assert llama.session("a").session_load(file, replay=True).replayed
+        assert (
+            "Zorvane"
+            in llama.session("a").generate_continue("What is my name?", params=GREEDY).text
+        )
+    with _bridge(tmp_path) as llama:
+        assert len(llama.session("a").messages) == 4
 
 
 def test_the_same_model_in_another_setting_evaluates_again_and_says_so(

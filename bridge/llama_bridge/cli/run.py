@@ -14,7 +14,7 @@ from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..generation import Generation, TextStream
 from ..models import DEMO
-from ..persistence import SessionInfo
+from ..snapshot import SessionInfo
 from .logs import verbose
 from .options import BEST, as_json, load, loading_options, sampling_options
 from .streaming import ending, stream_answer
