@@ -15,7 +15,7 @@ import sys
 from .call import check_path
 from .engine import Engine
 from .errors import PathLike, SessionCorrupt, SessionMismatch
-from .session_file import ends_as_session
+from .session_file import check_size, ends_as_session
 from .snapshot import Snapshot
 
 __all__ = ["is_bare", "read_bare"]
@@ -45,8 +45,10 @@ def read_bare(path: PathLike, engine: Engine) -> tuple[Snapshot, int]:
         SessionMismatch: of another version or byte order, or too long for the context.
         SessionCorrupt: it contradicts itself, or names tokens that the model does not have.
     """
+    file = check_path("path", path)
     try:
-        data = memoryview(bytearray(check_path("path", path).read_bytes()))
+        check_size(path, file.stat().st_size)
+        data = memoryview(bytearray(file.read_bytes()))
     except OSError as error:
         raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
     if len(data) < _HEAD.size:

@@ -32,6 +32,7 @@ from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, 
 __all__ = [
     "FORMAT",
     "SessionFile",
+    "check_size",
     "compare",
     "ends_as_session",
     "read_session_file",
@@ -172,6 +173,26 @@ def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> Ses
         raise SessionNotFound(path, "no such file") from error
     except OSError as error:
         raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
+    except struct.error as error:
+        raise SessionCorrupt(path, "the file shrank while it was read") from error
+
+
+def check_size(path: PathLike, size: int) -> None:
+    """Refuse a file, a sparse one say, that would take this machine's memory.
+
+    A state that was ever in a KV cache here leaves room for its copy.
+
+    Raises:
+        SessionCorrupt.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows refuses it itself
+        return
+    if 0 < memory < 2 * size:
+        raise SessionCorrupt(
+            path, f"not loaded: {size} bytes are more than half of all memory here"
+        )
 
 
 def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
@@ -193,6 +214,7 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         raise SessionMismatch(path, "format", version, FORMAT)
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
         raise SessionCorrupt(path, "its sizes contradict each other: truncated or altered")
+    check_size(path, size)
     data = _contents(path, file, size)
     if _digest(data[:-_DIGEST_BYTES]) != digest:
         raise SessionCorrupt(
