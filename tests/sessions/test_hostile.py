@@ -73,15 +73,15 @@ def test_nan_of_one_session_does_not_reach_the_next(architecture: str, tmp_path:
     pytest.importorskip("llama_bridge_native.engine")
     write_model(tmp_path / "m.gguf", architecture=architecture, seed=3)
     with LlamaBridge(tmp_path / "m.gguf", backend="native", params=ModelParams(n_ctx=512)) as llama:
-        llama.generate("A longer text, of which the cache keeps more cells. " * 6, params=GREEDY)
+        llama.generate("A longer text, of which the cache keeps more cells. " * 20, params=GREEDY)
         llama.session_save(tmp_path / "forged")
         llama.generate("Short.", params=GREEDY)
         llama.session_save(tmp_path / "good")
-        prompt = " And a prompt long enough to be evaluated in tiles. " * 3
+        prompt = " And a prompt long enough to be evaluated in tiles. " * 8
         expected = llama.generate_continue(prompt, params=GREEDY).text
 
         def not_a_number(sequence: bytearray) -> None:
-            for at in range(len(sequence) - 64, len(sequence) - 12_000, -1):
+            for at in range(len(sequence) - 64, len(sequence) - 40_000, -1):
                 if sequence[at : at + 8] == struct.pack("<Q", n_bytes_of_a_row):
                     return
                 sequence[at + 8 : at + 10] = b"\xff\x7f"
