@@ -19,7 +19,7 @@ __all__ = [
     "Status",
 ]
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 MODEL_PATH = "/model.gguf"
 """The name the guest knows the one file by."""
 NO_TOKEN = -1
@@ -102,6 +102,19 @@ class Guest(Protocol):
 
     def flag(self, pointer: int) -> Callable[[int], None]:
         """A function that writes an int32 there: from any thread, also during a call; after close, in vain."""
+        ...
+
+    def clear_stop(self) -> None:
+        """Forget what the host's own way to stop says; called before work starts."""
+        ...
+
+    def pause(self) -> None:
+        """Between two chunks of a prefill: let the host see to other things, where it must and can."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """Most tokens between two pauses."""
         ...
 
     def close(self) -> None:

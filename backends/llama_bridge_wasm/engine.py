@@ -47,7 +47,7 @@ class WasmEngine(Engine):
         self._path = path
         self.capabilities = capabilities
         self.info = info
-        self._chunk = guest.call("lb_info", Info.N_BATCH)
+        self._chunk = min(guest.call("lb_info", Info.N_BATCH), guest.chunk)
         if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
             self._chunk = min(self._chunk, _STATEFUL_CHUNK)
         self._buffer = buffer
@@ -122,10 +122,13 @@ class WasmEngine(Engine):
         if before + len(tokens) > self.info.n_ctx:
             raise ContextOverflow(before + len(tokens), self.info.n_ctx)
         for start in range(0, len(tokens), self._chunk):
+            if start:
+                self.guest.pause()
             chunk = tokens[start : start + self._chunk]
             pointer = self._buffer.put(struct.pack(f"<{len(chunk)}i", *chunk))
             status = self.guest.call("lb_decode", pointer, len(chunk))
             if status == Status.CANCELLED:
+                self._cancelled = True
                 return self.length - before
             self._check(status)
         return len(tokens)
@@ -161,6 +164,7 @@ class WasmEngine(Engine):
             raise InvalidInput(f"token={token}: token ids are not negative")
         drawn = self.guest.call("lb_step", token)
         if drawn == Status.CANCELLED:
+            self._cancelled = True
             return None
         return self._check(drawn)
 
@@ -181,6 +185,7 @@ class WasmEngine(Engine):
     def clear_cancel(self) -> None:
         self._cancelled = False
         self._set_flag(0)
+        self.guest.clear_stop()
 
     @property
     def cancelled(self) -> bool:

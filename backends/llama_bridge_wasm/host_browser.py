@@ -14,15 +14,19 @@ from typing import Any, BinaryIO
 
 from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
 
+from . import stop
 from .abi import MODEL_PATH
 from .logs import LOG_TAIL, log_lines
-from .page import JsException, js, new, proxy
-from .wasi import GuestFile, World
+from .page import JsException, js, let_messages_in, new, proxy
+from .wasi import WASI, GuestFile, World
 
 __all__ = ["BrowserGuest", "FillsMemory"]
 
 _logger = logging.getLogger("llama_bridge.wasm")
 _CLOCK = 0
+_CHUNK = 1 << 16
+_CHUNK_WITHOUT_FLAG = 8
+"""Tokens between two looks at the worker's messages, where a page has no other way to say stop."""
 _modules: dict[Path, Any] = {}
 
 
@@ -43,6 +47,7 @@ class BrowserGuest:
         self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
         self._dead = ""
         self._closed = False
+        self._stop = stop.watched()
         self._world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
         functions = {
             **self._world.imports(),
@@ -55,9 +60,13 @@ class BrowserGuest:
             module = _module(wasm)
             imports = new(js.Object)
             for wanted in js.WebAssembly.Module.imports(module):
-                setattr(imports, wanted.name, self._proxies.get(wanted.name, self._unknown))
-            outer = new(js.Object)
-            outer.wasi_snapshot_preview1 = imports
+                if wanted.module == WASI:
+                    setattr(imports, wanted.name, self._proxies.get(wanted.name, self._unknown))
+            outer, host = new(js.Object), new(js.Object)
+            # Nothing of Python's stands between: it is asked for each node of a graph.
+            host.stop = js.Atomics.load.bind(js.Atomics, self._stop, 0)
+            setattr(outer, WASI, imports)
+            outer.lb_host = host
             self._exports: Any = new(js.WebAssembly.Instance, module, outer).exports
             self._memory: Any = self._exports.memory
             self.call("_initialize")
@@ -123,6 +132,17 @@ class BrowserGuest:
                 new(js.Int32Array, self._memory.buffer, pointer, 1)[0] = value
 
         return write
+
+    def clear_stop(self) -> None:
+        self._stop[0] = 0
+
+    def pause(self) -> None:
+        if not stop.is_shared():
+            let_messages_in()
+
+    @property
+    def chunk(self) -> int:
+        return _CHUNK if stop.is_shared() else _CHUNK_WITHOUT_FLAG
 
     def close(self) -> None:
         if self._closed:

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-__all__ = ["MAX_OPEN_FILES", "GuestFile", "Memory", "World"]
+__all__ = ["MAX_OPEN_FILES", "WASI", "GuestFile", "Memory", "World"]
 
+WASI = "wasi_snapshot_preview1"
 MAX_OPEN_FILES = 16
 _MAX_VECTORS = 1024
 _MAX_SMALL = 1 << 16

@@ -30,7 +30,7 @@ int32_t decode(const int32_t * tokens, int32_t n_tokens) {
     if (n_tokens > n_ctx - current.length()) {
         return fail(LB_CONTEXT_FULL, "the context of " + std::to_string(n_ctx) + " tokens is full");
     }
-    if (lb::cancel_flag != 0) {
+    if (lb::cancelled()) {
         return fail(LB_CANCELLED, "cancelled");
     }
     current.has_logits = false;

@@ -9,12 +9,14 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 1
+#define LB_ABI_VERSION 2
 
 #ifdef __wasm__
 #define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
+#define LB_IMPORT(name) extern "C" __attribute__((import_module("lb_host"), import_name(#name)))
 #else
 #define LB_EXPORT(name) extern "C"
+#define LB_IMPORT(name) extern "C"
 #endif
 
 // Negative results. The words to go with them: lb_last_error().
@@ -106,3 +108,6 @@ LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
 // --- cancelling: where the host writes 1, at any time and from any thread, to end lb_decode and lb_step with
 // LB_CANCELLED; the host writes 0 before it starts work.
 LB_EXPORT(lb_cancel_flag) volatile int32_t * lb_cancel_flag(void);
+// The one import that is not WASI: asked between the nodes of a graph, not 0 means the same. For a host that cannot
+// reach this memory while the guest runs, as a page cannot.
+LB_IMPORT(stop) int32_t lb_host_stop(void);

@@ -60,7 +60,7 @@ int32_t refused(const char * what) {
 
 bool abort_requested(void *) {
     // An aborted recurrent state cannot be taken back: there the host cancels between calls.
-    return lb::cancel_flag != 0 && !current.stateful;
+    return !current.stateful && lb::cancelled();
 }
 
 int32_t load(const char * path, const lb_load_params & params) {

@@ -48,6 +48,10 @@ struct state {
 extern state current;
 extern volatile int32_t cancel_flag;
 
+inline bool cancelled() {
+    return cancel_flag != 0 || lb_host_stop() != 0;
+}
+
 // Keeps the words for lb_last_error and returns `status`.
 int32_t fail(lb_status status, const std::string & message);
 

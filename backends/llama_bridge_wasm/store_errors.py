@@ -1,0 +1,63 @@
+"""What can go wrong with models that a page keeps.
+
+.. code-block:: text
+
+    ModelError
+    └── StoreError
+        ├── StoreUnavailable   this browser keeps no files for the page
+        ├── StoreFull          the model does not fit the space that the browser grants
+        ├── ModelBusy          another tab has the file open
+        └── DownloadError      the server refused, or the connection broke
+"""
+
+from __future__ import annotations
+
+from llama_bridge.errors import ModelError
+
+__all__ = ["DownloadError", "ModelBusy", "StoreError", "StoreFull", "StoreUnavailable"]
+
+_MB = 1_000_000
+
+
+class StoreError(ModelError):
+    """A model cannot be kept, or what is kept cannot be used."""
+
+
+class StoreUnavailable(StoreError):
+    """This browser keeps no files for this page: a private window, say, or an old browser."""
+
+
+class StoreFull(StoreError):
+    """The model does not fit the space that the browser grants. What is kept is untouched.
+
+    Attributes:
+        needed: bytes that are still to be written.
+        free: bytes that may be.
+    """
+
+    def __init__(self, name: str, needed: int, free: int) -> None:
+        super().__init__(
+            name,
+            f"keeping it takes {needed / _MB:,.1f} MB, and the browser has {free / _MB:,.1f} MB left for this page: "
+            "delete a kept model, or use this one without keeping it",
+        )
+        self.needed = needed
+        self.free = free
+
+
+class ModelBusy(StoreError):
+    """Another tab has the file open, and this browser lets only one at a time."""
+
+
+class DownloadError(StoreError):
+    """The server refused, or the connection broke.
+
+    Attributes:
+        received: bytes that are kept, for the next try to go on from.
+        total: bytes of the whole file, or None where the server did not say.
+    """
+
+    def __init__(self, name: str, reason: str, received: int = 0, total: int | None = None) -> None:
+        super().__init__(name, reason)
+        self.received = received
+        self.total = total
