@@ -17,12 +17,14 @@ class KvLedger:
         tokens: what the cache holds; ``len(tokens) == engine.length`` after every call.
         owed: tokens that belong behind ``tokens`` but were lost by a rewind that this kind of memory
             cannot do, or kept out by a cancel; the next :meth:`append` evaluates them first.
+        origin: of what the cache holds, see :class:`~llama_bridge.snapshot.Snapshot`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.tokens: list[int] = []
         self.owed: list[int] = []
+        self.origin: object | None = None
 
     @property
     def conversation(self) -> list[int]:
@@ -73,11 +75,16 @@ class KvLedger:
 
     def clear(self) -> None:
         """Empty cache and ledger."""
-        self.tokens, self.owed = [], []
+        self.tokens, self.owed, self.origin = [], [], None
         self.engine.clear()
 
-    def aim(self, tokens: Sequence[int]) -> None:
-        """Make ``tokens`` the conversation; what the cache holds of their beginning stays, the rest is owed."""
+    def aim(self, tokens: Sequence[int], origin: object | None = None) -> None:
+        """Make ``tokens`` the conversation; what the cache holds of their beginning stays, the rest is owed.
+
+        Nothing stays of what came from a file that is not their own.
+        """
+        if self.origin is not None and self.origin is not origin:
+            self.clear()
         keep = 0
         for held, wanted in zip(self.tokens, tokens, strict=False):
             if held != wanted:

@@ -154,7 +154,7 @@ def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:
         raise SessionCorrupt(path, f"its messages cannot be used: {error}") from error
     turns = _turn_marks(path, manifest.get("turns", []), len(tokens), len(messages))
     state = file.state if file.tokens else None
-    return Snapshot(tokens, len(file.tokens), tuple(messages), turns, state)
+    return Snapshot(tokens, len(file.tokens), tuple(messages), turns, state, origin=object())
 
 
 def _token_list(path: PathLike, value: object) -> list[int]:

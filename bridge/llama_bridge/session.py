@@ -217,6 +217,7 @@ class Session:
             messages=tuple(self.messages),
             turns=tuple(self.turns),
             state=state,
+            origin=self.kv.origin,
         )
 
     def branch(self) -> Snapshot:
@@ -232,9 +233,11 @@ class Session:
         """Make a snapshot the conversation; False if the engine refused its state, and nothing is lost."""
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
-            self.kv.aim(tokens)
+            self.kv.aim(tokens, snapshot.origin)
         elif not self.kv.replace(lambda: self.engine.state_set(state, tokens[:held]), tokens, held):
             return False
+        else:
+            self.kv.origin = snapshot.origin
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
         return True
 
@@ -254,6 +257,7 @@ class Session:
             lambda: self.engine.state_set(state, tokens[:held]), tokens, held
         ):
             return False
+        self.kv.origin = object()
         self.messages, self.turns = [], []
         return True
 

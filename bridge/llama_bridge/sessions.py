@@ -114,7 +114,7 @@ class Sessions:
                 raise
             wanted = Snapshot()
         leaving = self.session.snapshot()
-        if wanted.state is None and (near := self._nearest(wanted.tokens)) is not None:
+        if wanted.state is None and (near := self._nearest(wanted)) is not None:
             self.session.restore(near)
         if not self.session.restore(wanted):
             # The engine refuses what it gave: the conversation is evaluated again, and the usage shows it.
@@ -250,6 +250,8 @@ class Sessions:
             if resting.kept and not self._on_disk(name):
                 raise SessionNotFound(resting.path, "it had to make room for others")
             snapshot = self._read_file(resting.path)
+            if not resting.kept:  # a file that nobody else writes to
+                snapshot = replace(snapshot, origin=resting.snapshot.origin)
         except BridgeError as error:
             _log.warning("session %r cannot be read back (%s); evaluating it again", name, error)
             snapshot = resting.snapshot
@@ -257,14 +259,16 @@ class Sessions:
         self._drop(resting)
         return snapshot
 
-    def _nearest(self, tokens: Sequence[int]) -> Snapshot | None:
-        """The copy in memory that holds more of the beginning of ``tokens`` than the cache does."""
+    def _nearest(self, wanted: Snapshot) -> Snapshot | None:
+        """The copy in memory that holds more of the beginning of a conversation than the cache does."""
         if self._engine.info.memory is not MemoryKind.DENSE:
             return None  # it could not be rewound to what is common
-        most, best = _common(self.session.kv.tokens, tokens), None
+        tokens, usable = wanted.tokens, (None, wanted.origin)
+        kv = self.session.kv
+        most, best = _common(kv.tokens if kv.origin in usable else [], tokens), None
         for resting in self._resting.values():
             snapshot = resting.snapshot
-            if snapshot.state is not None:
+            if snapshot.state is not None and snapshot.origin in usable:
                 common = _common(snapshot.tokens[: snapshot.held], tokens)
                 if common > most:
                     most, best = common, snapshot

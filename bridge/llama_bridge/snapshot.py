@@ -34,6 +34,8 @@ class Snapshot:
         held: how many of them the state holds; the rest are owed.
         messages: what was said, where the prompts were chat turns.
         turns: where each turn lies.
+        origin: stands for the file that the KV cache came from, None where it was evaluated here. Other
+            conversations take nothing from it: a file may say that its cells are of tokens that they are not.
         state: copy of the KV cache with the engine's prefix, or None: then all tokens are owed.
     """
 
@@ -42,6 +44,7 @@ class Snapshot:
     messages: tuple[Message, ...] = ()
     turns: tuple[TurnMark, ...] = ()
     state: memoryview | None = field(default=None, repr=False)
+    origin: object | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_bytes(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from llama_bridge import BridgeError, LlamaBridge, ModelParams, SessionCorrupt
 from tests.ledger import GREEDY, assert_ledger_rule
-from tests.sessions.forging import forge
+from tests.sessions.forging import forge, layers
 from tools.random_model import write_model
 
 persistent = pytest.mark.requires_capability("session_persistence")
@@ -46,6 +46,27 @@ def test_what_no_session_says(llama: LlamaBridge, saved: Path, field: str, value
     assert llama.session.tokens == before
     assert llama.session.engine.length == len(before)
     assert_ledger_rule(llama)
+
+
+@persistent
+def test_forged_cells_do_not_reach_other_conversations(llama: LlamaBridge, saved: Path) -> None:
+    if llama.info.memory.value != "dense":
+        pytest.skip("only what can be rewound is shared")
+    victim = llama.session("victim")
+    victim.generate("Hello! My name is Zorblax.", params=GREEDY)
+    branch = victim.session_fork("branch")
+
+    def other_values(sequence: bytearray) -> None:
+        for at in layers(sequence)[1]:
+            sequence[at] = b"\x31" * (at.stop - at.start)
+
+    forge(saved, state=other_values)
+    llama.session_load(saved)
+    fork = llama.session_fork("fork")  # what was loaded goes on, as forged as it is
+    assert "Zorblax" in branch.generate_continue("What is my name?", params=GREEDY).text
+    llama.session_load(saved)
+    assert "Zorblax" in victim.generate_continue("What is my name?", params=GREEDY).text
+    assert fork.tokens == llama.session.tokens
 
 
 @persistent
