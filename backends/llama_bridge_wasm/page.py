@@ -9,17 +9,13 @@ import asyncio
 from typing import Any
 
 import js as _js  # type: ignore[import-not-found]
-from pyodide.ffi import (  # type: ignore[import-not-found]
-    JsException,
-    can_run_sync,
-    create_proxy,
-    run_sync,
-    to_js,
-)
+import pyodide.ffi as _ffi  # type: ignore[import-not-found]
 
 __all__ = ["JsException", "js", "let_messages_in", "new", "proxy", "to_js"]
 
 js: Any = _js
+to_js: Any = _ffi.to_js
+JsException: type[Exception] = _ffi.JsException
 
 
 def new(kind: Any, *args: Any) -> Any:
@@ -29,15 +25,12 @@ def new(kind: Any, *args: Any) -> Any:
 
 def proxy(function: Any) -> Any:
     """A Python function that JavaScript may keep until ``destroy()``."""
-    return create_proxy(function)
+    return _ffi.create_proxy(function)
 
 
 def let_messages_in() -> None:
     """Handle what waits in the worker's event loop, where the browser can suspend Python for it (JSPI)."""
-    if can_run_sync():
-        run_sync(_turn())
-
-
-async def _turn() -> None:
-    # A timer of 0 comes after the messages that are there already.
-    await asyncio.sleep(0)
+    if _ffi.can_run_sync():
+        _ffi.run_sync(
+            asyncio.sleep(0)
+        )  # a timer of 0 comes after the messages that are there already
