@@ -1,0 +1,94 @@
+"""A folder that a static server can serve: Pyodide, wheels, the project's own wheel, and the page.
+
+.. code-block:: text
+
+    pyodide/       the runtime: import { loadPyodide } from "./pyodide/pyodide.mjs"
+    wheels/        what is installed into it
+    wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order
+
+The paths of ``micropip`` are for ``loadPyodide({ packages })``, the others for ``micropip.install(paths, deps=False)``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from . import fetch
+
+__all__ = ["build_wheel", "lay_out"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_RUNTIME = (
+    "pyodide.asm.mjs",
+    "pyodide.asm.wasm",
+    "pyodide.mjs",
+    "pyodide-lock.json",
+    "python_stdlib.zip",
+)
+
+
+def lay_out(
+    folder: Path,
+    *,
+    extra: Sequence[Path] = (),
+    wheel: Path | None = None,
+    tests: Mapping[str, str] | None = None,
+) -> Path:
+    """Make or renew the site in ``folder``, which it returns.
+
+    Args:
+        folder: made if need be; other files in it stay.
+        extra: files to put at the top; of folders, what is in them.
+        wheel: of the project; built from this tree if not given.
+        tests: name and version of more wheels to serve, as :data:`.fetch.TESTS`.
+
+    Raises:
+        FetchError: something could not be had.
+    """
+    runtime, packages = folder / "pyodide", folder / "wheels"
+    for part in (runtime, packages):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    for name in _RUNTIME:
+        shutil.copy(fetch.pyodide() / name, runtime)
+    own = build_wheel(packages) if wheel is None else Path(shutil.copy(wheel, packages))
+    page = {path.name.partition("-")[0]: path for path in fetch.wheels(fetch.PAGE)}
+    groups = {
+        "micropip": [page.pop("micropip"), page.pop("packaging")],
+        "llama_bridge": [*page.values(), own],
+        "tests": fetch.wheels(tests or {}),
+    }
+    paths: dict[str, list[str]] = {}
+    for group, members in groups.items():
+        for path in members:
+            if path != own:
+                shutil.copy(path, packages)
+        paths[group] = [f"wheels/{path.name}" for path in members]
+    (folder / "wheels.json").write_text(json.dumps(paths, indent=2) + "\n")
+    for path in extra:
+        if path.is_dir():
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, folder)
+    return folder
+
+
+def build_wheel(folder: Path) -> Path:
+    """The project's wheel as this tree is, in ``folder``.
+
+    Raises:
+        FetchError: it could not be built.
+    """
+    before = set(folder.glob("*.whl"))
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    made = [path for path in folder.glob("llama_bridge-*.whl") if path not in before]
+    if result.returncode or len(made) != 1:
+        raise fetch.FetchError(f"the wheel could not be built:\n{result.stderr[-2000:]}")
+    return made[0]
