@@ -22,7 +22,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from llama_bridge import BridgeError, LlamaBridge, ModelParams, SamplingParams
+from llama_bridge import BridgeError, LlamaBridge, MemoryKind, ModelParams, SamplingParams
 from llama_bridge.cli.app import app
 from llama_bridge.engine import Engine
 from llama_bridge.session import Session
@@ -48,8 +48,8 @@ _TEMPLATE = (
 )
 _SEEN_LOGITS = 97
 """Every so many logits are compared."""
-_TOLERANCE = 0.1
-"""Between logits of the same tokens, evaluated in other batches; those of other tokens differ by more than 1."""
+_TOLERANCE = 0.3
+"""Between logits of the same tokens, evaluated in other batches: up to 0.12 were seen, of other tokens 0.7 and more."""
 
 
 _DOORS = ("load", "replay", "bare", "look")
@@ -158,8 +158,10 @@ class _Target:
             return self._look(path, expected, draw)
         if door == "bare":
             _strip(path)
-            # Without its digest, damage is forgery, and nothing tells of which model it is.
-            if expected is Expected.REFUSED or "into " in hostile.steps:
+            # Without its digest, damage is forgery; nothing tells of which model it is, nor, but for a number,
+            # how many of the tokens a running state has seen.
+            unknown = self.llama.info.memory is MemoryKind.RECURRENT
+            if unknown or expected is Expected.REFUSED or "into " in hostile.steps:
                 expected = Expected.FORGED
         try:
             info = self.llama.session_load(
