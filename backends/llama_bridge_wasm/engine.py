@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
@@ -36,9 +36,14 @@ _STATEFUL_CHUNK = 32
 
 
 class WasmEngine(Engine):
-    """A model loaded into a guest. Made by :meth:`load`; owns the guest."""
+    """A model loaded into a guest. Made by :meth:`load`; owns the guest.
+
+    Attributes:
+        on_prefill: told how many tokens of how many are evaluated, where that takes more than one call.
+    """
 
     backend = NAME
+    on_prefill: Callable[[int, int], object] | None = None
 
     def __init__(
         self, guest: Guest, buffer: Buffer, path: str, capabilities: Capability, info: EngineInfo
@@ -131,6 +136,8 @@ class WasmEngine(Engine):
                 self._cancelled = True
                 return self.length - before
             self._check(status)
+            if self.on_prefill is not None and len(tokens) > self._chunk:
+                self.on_prefill(start + len(chunk), len(tokens))
         return len(tokens)
 
     def truncate(self, length: int) -> bool:

@@ -9,7 +9,7 @@ Only a worker has its synchronous access handles. Its errors are mapped here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ __all__ = ["Folder", "free_space", "mapped_errors"]
 
 
 @contextmanager
-def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Iterator[None]:
+def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
     """JavaScript's errors as the store's own; ``name`` is what people know the file by."""
     try:
         yield

@@ -7,7 +7,7 @@ only when its size is right and its header is one that llama_bridge reads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -124,7 +124,7 @@ class ModelStore:
         return await free_space()
 
     @asynccontextmanager
-    async def open(self, sha256: str) -> AsyncIterator[ModelSource]:
+    async def open(self, sha256: str) -> AsyncGenerator[ModelSource]:
         """A kept model, to be loaded within the block: ``LlamaBridge(source)`` reads all of it.
 
         Raises:

@@ -1,0 +1,184 @@
+"""What the worker does: one job after another for the page, and whatever happens told to it as an event."""
+
+import asyncio
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import js
+from pyodide.ffi import to_js
+
+from llama_bridge import Capability, FallbackWarning, LlamaBridge, UnsupportedCapability
+from llama_bridge.capabilities import capability_names
+from llama_bridge.models import ModelSource
+from llama_bridge_wasm import stop
+from llama_bridge_wasm.sources import BlobSource
+from llama_bridge_wasm.store import ModelStore, Progress, StoreFull, StoreUnavailable
+
+LACKS = {
+    Capability.SESSION_PERSISTENCE: "Nothing can be saved or opened",
+    Capability.KV_CONTINUATION: "Every question stands alone",
+}
+warnings.simplefilter("ignore", FallbackWarning)  # it stands at each answer that it is about
+BREATH = 0.02
+"""Seconds between two looks at what the page says, while an answer is generated."""
+
+
+def tell(event: str, **values: object) -> None:
+    message = {"event": event, **values}
+    js.postMessage(to_js(message, dict_converter=js.Object.fromEntries))
+
+
+class Chat:
+    """A bridge, the models that are kept, and at most one job at a time."""
+
+    def __init__(self, flag: Any) -> None:
+        self.flag = flag  # shared with the page, where it may be: not 0 means stop
+        stop.watch(flag)
+        self.llama, self.store = LlamaBridge(backend="wasm"), ModelStore()
+        self.job: asyncio.Task[None] | None = None
+        self.stopping = False
+
+    def hear(self, message: Any) -> None:
+        """A message of the page: stop, or the name of a job and what it needs."""
+        if message.job == "stop":
+            self.stop()
+        elif self.job is None:
+            self.stopping = False
+            work = getattr(self, f"do_{message.job}")
+            self.job = asyncio.create_task(self.run(partial(work, message)))
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.llama.cancel()
+        if self.job is not None and self.downloading:
+            self.job.cancel()
+
+    downloading = False
+
+    async def run(self, work: Callable[[], Awaitable[str]]) -> None:
+        try:
+            status = await work()
+        except asyncio.CancelledError:
+            status = "Stopped. What has come is kept"
+        except Exception as error:  # whatever goes wrong belongs in the page
+            status = "That did not work"
+            tell("failed", kind=type(error).__name__, words=str(error))
+        finally:
+            self.job, self.downloading = None, False
+        await self.show_kept()
+        tell("idle", status=status)
+
+    # jobs
+
+    async def do_begin(self, _: Any) -> str:
+        return "Choose a model"
+
+    async def do_demo(self, _: Any) -> str:
+        return self.load("demo")
+
+    async def do_file(self, message: Any) -> str:
+        file, name = message.file, str(message.file.name)
+        try:
+            kept = await self.store.add(file, name, partial(self.progress, "Keeping"))
+        except (StoreFull, StoreUnavailable) as error:
+            tell("failed", kind=type(error).__name__, words=str(error))
+            return self.load(BlobSource(file, name)) + ", not kept"
+        return await self.use(kept.sha256)
+
+    async def do_url(self, message: Any) -> str:
+        self.downloading = True
+        kept = await self.store.download(message.url, partial(self.progress, "Downloading"))
+        self.downloading = False
+        return await self.use(kept.sha256)
+
+    async def do_use(self, message: Any) -> str:
+        return await self.use(message.sha256)
+
+    async def do_delete(self, message: Any) -> str:
+        await self.store.delete(message.sha256)
+        return "Deleted"
+
+    async def do_discard(self, message: Any) -> str:
+        await self.store.discard(message.url)
+        return "Deleted"
+
+    async def do_new(self, _: Any) -> str:
+        self.llama.session_reset()
+        tell("new")
+        return "A new conversation"
+
+    async def do_ask(self, message: Any) -> str:
+        active = self.llama.session.active
+        start = self.llama.generate_continue_stream if active else self.llama.generate_stream
+        stopped = self.flag[0]  # before it was asked to; the flag begins anew with the answer
+        stream = start(message.prompt)
+        if stopped or self.stopping:
+            self.llama.cancel()
+        breath = time.monotonic() + BREATH
+        for text in stream:
+            tell("text", text=text)
+            if time.monotonic() > breath:
+                await asyncio.sleep(0)  # a page that shares no flag sends its stop as a message
+                breath = time.monotonic() + BREATH
+        end, usage = stream.result, stream.result.usage
+        tell(
+            "answered",
+            text=end.text,
+            mode=end.mode.value,
+            finish=end.finish_reason,
+            fallback=end.fallback or "",
+            **asdict(usage),
+            speed=usage.tokens_per_second,
+        )
+        return "Stopped" if end.finish_reason == "cancelled" else "Ready"
+
+    # what jobs do
+
+    async def use(self, sha256: str) -> str:
+        async with self.store.open(sha256) as source:
+            return self.load(source, sha256)
+
+    def load(self, model: str | ModelSource, sha256: str = "") -> str:
+        tell("busy", status="Loading the model…")
+        start = time.monotonic()
+        self.llama.init_generate_model(model)
+        able = self.llama.capabilities
+        tell(
+            "loaded",
+            name=self.llama.model.name,
+            backend=self.llama.backend,
+            sha256=sha256,
+            capabilities=capability_names(able),
+            lacks=[self.lack(flag, words) for flag, words in LACKS.items() if flag not in able],
+        )
+        self.llama.session.engine.on_prefill = lambda done, total: tell(
+            "prefill", done=done, total=total
+        )
+        return f"Ready, loaded in {time.monotonic() - start:.1f} s"
+
+    def lack(self, flag: Capability, words: str) -> dict[str, str]:
+        try:
+            self.llama.requires(flag)
+        except UnsupportedCapability as error:
+            return {"name": capability_names(flag)[0], "words": words, "why": str(error)}
+        raise AssertionError(f"{flag} is there")
+
+    def progress(self, doing: str, at: Progress) -> None:
+        tell("progress", doing=doing, done=at.done, total=at.total or 0, note=at.note)
+
+    async def show_kept(self) -> None:
+        try:
+            models, unfinished = await self.store.models(), await self.store.unfinished()
+            used, free = await self.store.space()
+        except StoreUnavailable as error:
+            tell("kept", models=[], unfinished=[], used=0, free=0, why=str(error))
+            return
+        kept = {
+            "models": [asdict(model) for model in models],
+            "unfinished": [asdict(part) for part in unfinished],
+        }
+        tell("kept", **kept, used=used, free=free, why="")
