@@ -31,6 +31,5 @@ def proxy(function: Any) -> Any:
 def let_messages_in() -> None:
     """Handle what waits in the worker's event loop, where the browser can suspend Python for it (JSPI)."""
     if _ffi.can_run_sync():
-        _ffi.run_sync(
-            asyncio.sleep(0)
-        )  # a timer of 0 comes after the messages that are there already
+        # Below 4 ms Pyodide sets no timer but goes round by itself, and a page's message waits for seconds.
+        _ffi.run_sync(asyncio.sleep(0.004))

@@ -23,7 +23,7 @@ LACKS = {
     Capability.KV_CONTINUATION: "Every question stands alone",
 }
 warnings.simplefilter("ignore", FallbackWarning)  # it stands at each answer that it is about
-BREATH = 0.02
+BREATH = 0.05
 """Seconds between two looks at what the page says, while an answer is generated."""
 
 
@@ -121,8 +121,8 @@ class Chat:
         breath = time.monotonic() + BREATH
         for text in stream:
             tell("text", text=text)
-            if time.monotonic() > breath:
-                await asyncio.sleep(0)  # a page that shares no flag sends its stop as a message
+            if time.monotonic() > breath and not stop.is_shared():
+                await asyncio.sleep(0.004)  # the shortest for which Pyodide lets messages in
                 breath = time.monotonic() + BREATH
         end, usage = stream.result, stream.result.usage
         tell(
