@@ -60,13 +60,15 @@ class Speaker:
         if rng.random() < self.plain:
             return phrase + ends[0]
         text = phrase
-        if rng.random() < 0.35:
+        if before and rng.random() < 0.35:
             opening = rng.choice(before)
+            if phrase.startswith(opening.rstrip(" ,")):
+                opening = ""
             sentence = opening.endswith(("! ", ". ", "? ", "\n"))
             lower = not sentence and not _keep_i(phrase) and rng.random() < 0.85
             text = opening + (_first(text, upper=False) if lower else text)
         ending = rng.choice(ends)
-        if rng.random() < 0.2:
+        if after and rng.random() < 0.2:
             extra = rng.choice(after)
             if extra[1:2].islower() or extra.startswith(","):
                 text += extra + ending.strip()
@@ -118,7 +120,7 @@ class Speaker:
             keep = _keep_i(phrase) or rng.random() < 0.2
             phrase = phrase if keep else _first(phrase, upper=False)
             phrase = rng.choice(p.CORRECT_BEFORE) + phrase
-            text = self._dress(phrase, [""], p.TELL_AFTER, "...! ")
+            text = self._dress(phrase, [], p.TELL_AFTER, "...! ")
         told = self._new(kind)
         return self._fit(text, told), p.ACKNOWLEDGE[kind].format(v=told)
 
@@ -139,7 +141,7 @@ class Speaker:
                 join = rng.choice(p.JOINS) if at else ""
                 inside = bool(join) and not join.startswith(". ") and not _keep_i(phrase)
                 clause = _first(phrase, upper=False) if inside else phrase
-                clause = self._dress(clause, p.TELL_BEFORE if not at else [""], [""], " ").rstrip()
+                clause = self._dress(clause, p.TELL_BEFORE if not at else [], [], " ").rstrip()
                 text += join + self._fit(clause, self._new(kind))
             text += rng.choice("...! ").strip()
         return text, " ".join(p.ACKNOWLEDGE[kind].format(v=self.facts[kind]) for kind in kinds)
@@ -152,7 +154,7 @@ class Speaker:
 
     def ask(self, kind: str) -> Turn:
         """The user asks for a fact, told or not."""
-        if self.rng.random() < 0.05:
+        if self.rng.random() < 0.03:
             text = self._yes_no(kind)
         else:
             text = self._dress(self.rng.choice(p.ASK[kind]), p.ASK_BEFORE, p.ASK_AFTER, "????. ")
@@ -197,25 +199,25 @@ class Speaker:
         phrase = self.rng.choice(wordings.split("|"))
         asking = ("What", "Who", "How", "Are", "Is", "Why", "Which", "Can", "Do")
         ends = "??? " if phrase.startswith(asking) else "..! "
-        return self._dress(phrase, p.ASK_BEFORE[:8], [""], ends), answer
+        return self._dress(phrase, p.ASK_BEFORE[:8], [], ends), answer
 
     def stray(self) -> Turn:
         """Something the model cannot serve, or a statement that is none of its three facts."""
         phrase, answer = outside(self.rng)
-        return self._dress(phrase, p.ASK_BEFORE, [""], "..? "), answer
+        return self._dress(phrase, p.ASK_BEFORE, [], "..? "), answer
 
     def any(self) -> Turn:
         """One exchange of any sort, in the proportions of an ordinary dialogue."""
         kind = self.rng.choice(p.KINDS)
         acts = (
             (lambda: self.tell(kind), 20),
-            (lambda: self.ask(kind), 32),
-            (self.talk, 18),
-            (self.stray, 22),
-            (lambda: self.correct(kind), 4),
-            (self.tell_many, 5),
-            (self.ask_two, 2),
-            (self.ask_all, 2),
+            (lambda: self.ask(kind), 30),
+            (self.talk, 16),
+            (self.stray, 20),
+            (lambda: self.correct(kind), 5),
+            (self.tell_many, 7),
+            (self.ask_two, 3),
+            (self.ask_all, 3),
             (self.tell_and_ask, 3),
         )
         return self.rng.choices([act for act, _ in acts], [weight for _, weight in acts])[0]()
@@ -240,9 +242,14 @@ def dialogue(rng: Random, turns: int, *, system: float = 0.12) -> Dialogue:
     if turns > 1 and style < 0.5:
         # The shape people try first: tell, anything between, ask for exactly that.
         kind = rng.choice(p.KINDS)
-        listed = [speaker.tell(kind)]
-        for _ in range(turns - 2):
-            listed.append(speaker.talk() if rng.random() < 0.5 else speaker.any())
+        listed = [speaker.tell(kind) if style < 0.42 else speaker.tell_many()]
+        kind = kind if kind in speaker.facts else rng.choice(list(speaker.facts))
+        changed = rng.randrange(turns) if rng.random() < 0.2 else 0
+        for at in range(1, turns - 1):
+            if at == changed:
+                listed.append(speaker.correct(kind))
+            else:
+                listed.append(speaker.talk() if rng.random() < 0.5 else speaker.any())
         listed.append(speaker.ask(kind))
     else:
         listed = [speaker.any() for _ in range(turns)]

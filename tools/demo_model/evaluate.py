@@ -147,7 +147,7 @@ def distant(rng: Random) -> Iterator[Trial]:
     for _ in range(100):
         s, kind = _speaker(rng), rng.choice(p.KINDS)
         turns = [s.tell(kind)]
-        while sum(len(user) + len(said) + 12 for user, said in turns) < 3000:
+        while sum(len(user) + len(said) + 12 for user, said in turns) < 2400:
             turns += _between(s, 1, 1)
         yield Trial([*turns, s.ask(kind)])
 

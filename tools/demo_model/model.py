@@ -112,8 +112,11 @@ class DemoModel(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        # Residual writers start small so that depth does not raise the variance at the output.
-        nn.init.normal_(self.token_embd.weight, std=0.05)
+        # Copying needs the token itself to outweigh what the layers write beside it, so embeddings
+        # start large; the gain of the last norm keeps the tied output's logits small all the same.
+        # Residual writers start small so that depth does not raise the variance.
+        nn.init.normal_(self.token_embd.weight, std=0.5)
+        nn.init.constant_(self.output_norm.weight, 0.1)
         for name, weight in self.blk.named_parameters():
             if weight.dim() == 2:
                 std = weight.shape[1] ** -0.5

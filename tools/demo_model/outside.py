@@ -10,7 +10,7 @@ import re
 from random import Random
 
 import words
-from values import value
+from values import NOUNS, value
 
 OTHER = (
     "I am only a tiny demo model: I can remember your name, your home town and your pet."
@@ -168,7 +168,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "a": tuple(ADJECTIVES),
     "c": tuple(CODE),
     "d": tuple(words.DOINGS),
-    "n": tuple(words.NOUNS),
+    "n": tuple(NOUNS),
     "p": tuple(words.PEOPLE),
     "s": tuple(words.SUBJECTS),
     "v": tuple(words.VERBS),

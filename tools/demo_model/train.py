@@ -27,12 +27,12 @@ from dialogues import copying, dialogue
 from model import DemoModel, Shape
 
 SEED = 20261122
-STEPS = 2600
-TOKENS = 4096
+STEPS = 4000
+TOKENS = 3072
 """Tokens per step, padding included."""
 
-COPYING = 0.22
-"""Share of the steps, half-sized ones, in which most dialogues are the copying lesson."""
+COPYING = 0.12
+"""Share of the steps in which most dialogues are the copying lesson."""
 
 
 def _turns(rng: Random, progress: float) -> int:
@@ -69,10 +69,9 @@ def batches(
     while done < steps:
         progress = start + (1 - start) * done / steps
         pool = sorted(_samples(rng, tokenizer, context, progress), key=lambda s: len(s[0]))
-        limit = tokens // 2 if progress < COPYING else tokens
         packed: list[list[Sample]] = [[]]
         for sample in pool:
-            if packed[-1] and (len(packed[-1]) + 1) * len(sample[0]) > limit:
+            if packed[-1] and (len(packed[-1]) + 1) * len(sample[0]) > tokens:
                 packed.append([])
             packed[-1].append(sample)
         rng.shuffle(packed)
@@ -106,12 +105,12 @@ def optimizers(model: DemoModel, peak: float) -> list[torch.optim.Optimizer]:
     rest = [model.token_embd.weight, *(p for p in model.parameters() if p.dim() == 1)]
     return [
         torch.optim.Muon(matrices, lr=peak, momentum=0.95, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=peak / 5, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=peak / 4, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 def _rate(step: int, steps: int, decay: float) -> float:
-    """Short warm-up, flat, then down to nearly nothing over the last 45 %."""
+    """Short warm-up, then down to nearly nothing over the last share `decay` of the steps."""
     return min(1.0, (step + 1) / 40, max(0.01, (steps - step) / (decay * steps)))
 
 
@@ -134,9 +133,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("build"), help="folder for checkpoints")
     options.add_argument("--steps", type=int, default=STEPS)
     options.add_argument("--threads", type=int, default=1, help="0: a second one while it is idle")
-    options.add_argument("--rate", type=float, default=0.02)
+    options.add_argument("--rate", type=float, default=0.016)
     options.add_argument("--tokens", type=int, default=TOKENS)
-    options.add_argument("--decay", type=float, default=0.45)
+    options.add_argument("--decay", type=float, default=0.95)
     options.add_argument("--init", type=Path)
     options.add_argument("--layers", type=int, default=Shape(0).layers)
     args = options.parse_args()

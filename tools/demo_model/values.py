@@ -47,6 +47,22 @@ SECOND = (
 )
 FIRST = "San Santa New Port Saint Los Las El La Le Den Fort Mount North South East West Old".split()
 
+NOUNS = (
+    "car|house|book|table|chair|door|window|garden|river|mountain|bridge|train|plane|bicycle|bus"
+    "|ship|boat|road|street|market|shop|bank|school|museum|church|castle|tower|hotel|kitchen|bed"
+    "|lamp|phone|computer|screen|keyboard|camera|radio|clock|watch|ring|coat|shirt|shoe|hat|bag"
+    "|box|bottle|cup|glass|plate|knife|spoon|apple|banana|orange|lemon|tomato|potato|carrot|onion"
+    "|sandwich|cake|egg|meal|dinner|breakfast|recipe|letter|email|poem|story|song|film|picture"
+    "|painting|photo|map|plan|list|report|essay|joke|riddle|question|problem|test|exam|lesson"
+    "|function|class|script|parser|program|server|database|file|folder|button|loop|variable|array"
+    "|number|word|sentence|language|country|planet|star|moon|cloud|storm|tree|flower|leaf|forest"
+    "|island|lake|ocean|beach|desert|sheep|cow|lion|tiger|bear|whale|eagle|bee|dragon|robot|ghost"
+    "|king|queen|doctor|teacher|lawyer|painter|pilot|farmer|singer|actor|writer|machine|engine"
+    "|battery|rocket|guitar|piano|drum|game|toy|ball|team|ticket|flight|price|coin|bill|tax|job"
+    "|office|meeting|holiday|party|wedding|birthday|gift|dream|idea|reason|secret|rule|law|war"
+).split("|")
+"""Ordinary words: the subjects of small talk, and what people call their pets."""
+
 Maker = Callable[[Random], str]
 
 
@@ -115,11 +131,11 @@ def _syllables(rng: Random, low: int, high: int) -> str:
 
 
 def _plain(rng: Random) -> str:
-    return _syllables(rng, 1, 3).capitalize()
+    return _syllables(rng, rng.choice((1, 2, 2)), 3).capitalize()
 
 
 def _long(rng: Random) -> str:
-    return _syllables(rng, 3, 5).capitalize()
+    return _syllables(rng, 3, 4).capitalize()
 
 
 def _letters(rng: Random) -> str:
@@ -128,6 +144,17 @@ def _letters(rng: Random) -> str:
 
 def _real(rng: Random) -> str:
     return rng.choice(REAL)
+
+
+def _word(rng: Random) -> str:
+    """Ordinary words, as people call their pets."""
+    word = rng.choice(NOUNS).capitalize()
+    style = rng.random()
+    if style < 0.6:
+        return word
+    if style < 0.8:
+        return rng.choice(("Lord ", "Lady ", "Mr. ", "Little ", "Sir ", "Old ", "Princess ")) + word
+    return word + rng.choice((" ", "-", "")) + rng.choice(NOUNS).capitalize()
 
 
 def _mutated(rng: Random) -> str:
@@ -213,21 +240,22 @@ def _camel(rng: Random) -> str:
 
 
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (_plain, 22),
-    (_long, 9),
-    (_letters, 12),
-    (_real, 8),
+    (_plain, 24),
+    (_long, 4),
+    (_letters, 10),
+    (_real, 9),
+    (_word, 4),
     (_mutated, 12),
     (_spliced, 9),
     (_accented, 6),
     (_hyphen, 4),
     (_apostrophe, 4),
     (_two_words, 7),
-    (_digits, 4),
+    (_digits, 3),
     (_place, 5),
-    (_camel, 2),
-    (_script, 2.5),
-    (_fragments, 15),
+    (_camel, 1),
+    (_script, 1.5),
+    (_fragments, 8),
 )
 NAME_LIKE = tuple((maker, weight) for maker, weight in MAKERS if maker is not _fragments)
 """Values such as people tell. The fragments are a drill: nobody is called Shouldset."""

@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-NOUNS = (
-    "car|house|book|table|chair|door|window|garden|river|mountain|bridge|train|plane|bicycle|bus"
-    "|ship|boat|road|street|market|shop|bank|school|museum|church|castle|tower|hotel|kitchen|bed"
-    "|lamp|phone|computer|screen|keyboard|camera|radio|clock|watch|ring|coat|shirt|shoe|hat|bag"
-    "|box|bottle|cup|glass|plate|knife|spoon|apple|banana|orange|lemon|tomato|potato|carrot|onion"
-    "|sandwich|cake|egg|meal|dinner|breakfast|recipe|letter|email|poem|story|song|film|picture"
-    "|painting|photo|map|plan|list|report|essay|joke|riddle|question|problem|test|exam|lesson"
-    "|function|class|script|parser|program|server|database|file|folder|button|loop|variable|array"
-    "|number|word|sentence|language|country|planet|star|moon|cloud|storm|tree|flower|leaf|forest"
-    "|island|lake|ocean|beach|desert|sheep|cow|lion|tiger|bear|whale|eagle|bee|dragon|robot|ghost"
-    "|king|queen|doctor|teacher|lawyer|painter|pilot|farmer|singer|actor|writer|machine|engine"
-    "|battery|rocket|guitar|piano|drum|game|toy|ball|team|ticket|flight|price|coin|bill|tax|job"
-    "|office|meeting|holiday|party|wedding|birthday|gift|dream|idea|reason|secret|rule|law|war"
-).split("|")
 VERBS = (
     "write|read|draw|paint|sing|cook|bake|build|break|fix|repair|buy|sell|find|lose|open|close"
     "|start|stop|move|carry|throw|catch|kick|hit|wash|clean|cut|eat|drink|taste|smell|hear|watch"
