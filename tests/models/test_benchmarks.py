@@ -27,10 +27,18 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
 
     report = json.loads(out.read_text())
     titles = [table["title"].split(":")[0].split(",")[0] for table in report["tables"]]
-    assert titles == ["Speed", "Time to first token", "Sessions", "Import time", "Peak memory"]
+    assert titles == [
+        "Speed",
+        "Time to first token",
+        "Sessions",
+        "Sessions",
+        "Named sessions at 256 tokens",
+        "Import time",
+        "Peak memory",
+    ]
     assert all(table["title"] in done.stdout for table in report["tables"])
     judged = " ".join(bound["promise"] for bound in report["bounds"])
-    for words in ("raw loop", "Llama", "save", "load", "import", "wasm peak memory"):
+    for words in ("raw loop", "Llama", "save", "load", "fork", "import", "wasm peak memory"):
         assert words in judged
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"], "session files were left behind"
 
