@@ -219,12 +219,18 @@ class SessionMismatch(_SessionFileError):
     def __init__(
         self, path: PathLike, field: str, saved: object, current: object, why: str = ""
     ) -> None:
-        reason = f"{field} differs: saved with {saved!r}, now {current!r}"
+        reason = f"{field} differs: saved with {_short(saved)}, now {_short(current)}"
         super().__init__(path, reason + f"; {why}" * bool(why))
         self.field = field
         self.saved = saved
         self.current = current
         self.why = why
+
+
+def _short(value: object) -> str:
+    """A file may say anything, at any length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 class SessionCancelled(SessionError):

@@ -111,3 +111,17 @@ def test_a_refused_file_does_not_even_begin_the_named_session(
             llama.session("other").session_load(saved)
         assert llama.sessions() == []
         assert llama.session.engine.length == len(llama.session.tokens)
+
+
+def test_a_long_value_in_a_file_makes_no_long_message(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.session"
+    with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
+        llama.generate("Once upon a time", params=SHORT, chat=False)
+        llama.session_save(file)
+        forge(file, manifest={"model.architecture": "x" * 100_000})
+        with pytest.raises(SessionMismatch, match=r"model\.architecture differs") as caught:
+            llama.session_load(file)
+        assert len(str(caught.value)) < 1000
+        assert caught.value.saved == "x" * 100_000
