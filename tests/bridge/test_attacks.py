@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,10 +32,15 @@ from llama_bridge import (
 from llama_bridge.models import open_model
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tests.ledger import GREEDY, assert_ledger_rule, machine
-from tools.random_model import write_model
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+
+
+def random_model(path: Path, **shape: Any) -> None:
+    from tools.random_model import write_model  # numpy: not in a page
+
+    write_model(path, **shape)
 
 
 def test_two_threads_ending_one_stream_are_told_apart() -> None:
@@ -116,7 +122,7 @@ def test_a_stop_string_of_replacement_characters_cuts_nothing_wrong() -> None:
 
 @BACKENDS
 def test_a_stop_string_in_the_last_token_of_a_full_context(backend: str, tmp_path: Path) -> None:
-    write_model(tmp_path / "m.gguf", vocab="gpt-2", seed=2)
+    random_model(tmp_path / "m.gguf", vocab="gpt-2", seed=2)
     params = ModelParams(n_ctx=256)
     with LlamaBridge(tmp_path / "m.gguf", backend=backend, params=params) as llama:
         prompt = " one" * 250
@@ -130,7 +136,7 @@ def test_a_stop_string_in_the_last_token_of_a_full_context(backend: str, tmp_pat
 
 @pytest.mark.requires_capability("kv_continuation")
 def test_raw_text_goes_on_inside_a_word(llama_backend: str, tmp_path: Path) -> None:
-    write_model(tmp_path / "m.gguf", vocab="llama-spm")
+    random_model(tmp_path / "m.gguf", vocab="llama-spm")
     one = SamplingParams(temperature=0, max_tokens=1)
     with LlamaBridge(tmp_path / "m.gguf", backend=llama_backend) as llama:
         llama.generate("The capital of France is Par", chat=False, params=one)
@@ -148,7 +154,7 @@ def test_bos_stands_once_however_the_prompt_is_given(llama: LlamaBridge) -> None
 
 
 def test_a_long_run_of_one_character_does_not_end_the_process(tmp_path: Path) -> None:
-    write_model(tmp_path / "m.gguf", vocab="deepseek-llm")
+    random_model(tmp_path / "m.gguf", vocab="deepseek-llm")
     with LlamaBridge(tmp_path / "m.gguf", backend="native") as llama:
         assert len(llama.tokenize("a" * 60_000)) > 1000
         with pytest.raises(ContextOverflow):
@@ -160,7 +166,7 @@ def test_a_long_run_of_one_character_does_not_end_the_process(tmp_path: Path) ->
 def test_a_quantised_cache_for_odd_heads_is_refused(
     backend: str, params: dict[str, str], tmp_path: Path
 ) -> None:
-    write_model(tmp_path / "m.gguf", n_embd=96, n_head=4, n_head_kv=2)
+    random_model(tmp_path / "m.gguf", n_embd=96, n_head=4, n_head_kv=2)
     with pytest.raises(InvalidInput, match="multiple of 32"):
         LlamaBridge(tmp_path / "m.gguf", backend=backend, params=ModelParams(**params))  # type: ignore[arg-type]
 

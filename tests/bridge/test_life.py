@@ -21,7 +21,6 @@ from llama_bridge import (
     TextStream,
 )
 from tests.ledger import GREEDY, assert_ledger_rule
-from tools.random_model import write_model
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
 
@@ -106,6 +105,8 @@ def test_close_ends_a_stream_that_another_thread_left_open() -> None:
 @pytest.fixture(scope="module")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model large enough that a prefill takes seconds."""
+    from tools.random_model import write_model  # numpy: not in a page
+
     path = tmp_path_factory.mktemp("slow") / "slow.gguf"
     write_model(
         path,

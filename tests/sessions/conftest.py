@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tools.random_model import TINY, write_model
-
 MakeModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="package")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     """Writes a model, once for each set of ``write_model``'s arguments."""
+    from tools.random_model import TINY, write_model  # numpy: not in a page
+
     folder = tmp_path_factory.mktemp("models")
 
     @cache

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND, artifact
-from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH
+from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH, Guest
 from llama_bridge_wasm.engine import WasmEngine
-from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
 from llama_bridge_wasm.wasi import GuestFile
 
-MakeGuest = Callable[..., WasmtimeGuest]
+MakeGuest = Callable[..., Guest]
+MEMORY_LIMIT = 1 << 30
 _available = BACKEND.probe()
 
 
@@ -51,10 +53,10 @@ def _empty_cache(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
     """Instances without a model; closed at the end."""
-    guests: list[WasmtimeGuest] = []
+    guests: list[Guest] = []
 
-    def make(file: Path = demo.path, memory_limit: int = 1 << 30) -> WasmtimeGuest:
-        guests.append(WasmtimeGuest(wasm, GuestFile.at(file), memory_limit))
+    def make(file: Path = demo.path, memory_limit: int = MEMORY_LIMIT) -> Guest:
+        guests.append(new_guest(wasm, file, memory_limit))
         return guests[-1]
 
     yield make
@@ -62,7 +64,27 @@ def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
         guest.close()
 
 
-def put(guest: WasmtimeGuest, data: bytes) -> int:
+def new_guest(wasm: Path, file: Path, memory_limit: int = MEMORY_LIMIT) -> Guest:
+    """An instance in the host of this platform."""
+    if sys.platform == "emscripten":
+        from llama_bridge_wasm.host_browser import BrowserGuest
+
+        if memory_limit != MEMORY_LIMIT:
+            pytest.skip("needs a limit of memory, which the browser's engine has not")
+        return BrowserGuest(wasm, GuestFile.at(file))
+    from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
+
+    return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit)
+
+
+def random_model(**shape: Any) -> Path:
+    """A model of this shape, written once."""
+    from tools.random_model import cached_model  # numpy: not in a page
+
+    return cached_model(**shape)
+
+
+def put(guest: Guest, data: bytes) -> int:
     """A copy of ``data`` in guest memory that stays there."""
     pointer = guest.call("lb_alloc", max(1, len(data))) & 0xFFFFFFFF
     assert pointer
@@ -70,12 +92,12 @@ def put(guest: WasmtimeGuest, data: bytes) -> int:
     return pointer
 
 
-def load(guest: WasmtimeGuest, path: str = MODEL_PATH, n_ctx: int = 256) -> int:
+def load(guest: Guest, path: str = MODEL_PATH, n_ctx: int = 256) -> int:
     """Call lb_load as a host does; its status."""
     params = put(guest, LOAD_PARAMS.pack(n_ctx, 64, 64, 1, 1, 1, 1))
     return guest.call("lb_load", put(guest, path.encode() + b"\0"), params)
 
 
-def last_error(guest: WasmtimeGuest) -> str:
+def last_error(guest: Guest) -> str:
     text = guest.read(guest.call("lb_last_error") & 0xFFFFFFFF, 200)
     return text.split(b"\0")[0].decode()

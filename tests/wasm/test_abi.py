@@ -10,28 +10,34 @@ from pathlib import Path
 import pytest
 
 from llama_bridge.models import ModelFile
-from llama_bridge_wasm.abi import ABI_VERSION, LOAD_PARAMS, MODEL_PATH, SAMPLER_PARAMS, Info, Status
-from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
-from llama_bridge_wasm.wasi import GuestFile
+from llama_bridge_wasm.abi import (
+    ABI_VERSION,
+    LOAD_PARAMS,
+    MODEL_PATH,
+    SAMPLER_PARAMS,
+    Guest,
+    Info,
+    Status,
+)
 
-from .conftest import MakeGuest, last_error, load, put
+from .conftest import MakeGuest, last_error, load, new_guest, put
 
 GREEDY = (1, 0.0, 40, 1.0, 0.0, 0, 1.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
-def guest(wasm: Path, demo: ModelFile) -> Iterator[WasmtimeGuest]:
-    guest = WasmtimeGuest(wasm, GuestFile.at(demo.path), 1 << 30)
+def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
+    guest = new_guest(wasm, demo.path)
     assert load(guest) == 0
     yield guest
     guest.close()
 
 
-def tokens(guest: WasmtimeGuest, *ids: int) -> int:
+def tokens(guest: Guest, *ids: int) -> int:
     return put(guest, struct.pack(f"<{len(ids)}i", *ids))
 
 
-def test_versions_agree(guest: WasmtimeGuest) -> None:
+def test_versions_agree(guest: Guest) -> None:
     assert guest.call("lb_abi_version") == ABI_VERSION
 
 
@@ -73,7 +79,7 @@ def test_everything_says_that_no_model_is_loaded(make_guest: MakeGuest) -> None:
     ],
 )
 def test_bad_load_parameters_are_refused_and_the_loaded_model_stays(
-    guest: WasmtimeGuest, params: tuple[int, ...]
+    guest: Guest, params: tuple[int, ...]
 ) -> None:
     path = put(guest, MODEL_PATH.encode() + b"\0")
     assert guest.call("lb_load", path, put(guest, LOAD_PARAMS.pack(*params))) == Status.BAD_ARGUMENT
@@ -83,7 +89,7 @@ def test_bad_load_parameters_are_refused_and_the_loaded_model_stays(
 
 
 @pytest.mark.parametrize("token", [-2, -(2**31), 1_000_000, 2**31 - 1])
-def test_ids_that_are_no_tokens_are_refused(guest: WasmtimeGuest, token: int) -> None:
+def test_ids_that_are_no_tokens_are_refused(guest: Guest, token: int) -> None:
     assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
     before = guest.call("lb_length")
     assert guest.call("lb_decode", tokens(guest, 1, token), 2) == Status.BAD_ARGUMENT
@@ -93,14 +99,14 @@ def test_ids_that_are_no_tokens_are_refused(guest: WasmtimeGuest, token: int) ->
     assert guest.call("lb_length") == before
 
 
-def test_batches_must_have_from_one_token_to_n_batch(guest: WasmtimeGuest) -> None:
+def test_batches_must_have_from_one_token_to_n_batch(guest: Guest) -> None:
     ids = tokens(guest, *[1] * 65)
     for n in (0, -1, 65, 2**31 - 1):
         assert guest.call("lb_decode", ids, n) == Status.BAD_ARGUMENT
     assert guest.call("lb_decode", 0, 1) == Status.BAD_ARGUMENT
 
 
-def test_a_full_context_says_so_and_keeps_what_it_has(guest: WasmtimeGuest) -> None:
+def test_a_full_context_says_so_and_keeps_what_it_has(guest: Guest) -> None:
     assert guest.call("lb_clear") == 0
     assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
     ids = tokens(guest, *[7] * 64)
@@ -114,7 +120,7 @@ def test_a_full_context_says_so_and_keeps_what_it_has(guest: WasmtimeGuest) -> N
     assert guest.call("lb_length") == 0
 
 
-def test_truncate_knows_its_bounds(guest: WasmtimeGuest) -> None:
+def test_truncate_knows_its_bounds(guest: Guest) -> None:
     guest.call("lb_clear")
     assert guest.call("lb_decode", tokens(guest, 1, 2, 3), 3) == 0
     assert guest.call("lb_truncate", 4) == Status.BAD_ARGUMENT
@@ -141,7 +147,7 @@ def test_sampling_needs_a_sampler_and_logits(make_guest: MakeGuest) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_sampler_parameters_must_be_finite(guest: WasmtimeGuest, value: float) -> None:
+def test_sampler_parameters_must_be_finite(guest: Guest, value: float) -> None:
     for place in (1, 3, 4, 6, 7, 8):
         params = [*GREEDY[:place], value, *GREEDY[place + 1 :]]
         packed = put(guest, SAMPLER_PARAMS.pack(*params))
@@ -152,7 +158,7 @@ def test_sampler_parameters_must_be_finite(guest: WasmtimeGuest, value: float) -
     assert guest.call("lb_sampler", good, tokens(guest, 1, 99_999_999), 2) == Status.BAD_ARGUMENT
 
 
-def test_results_that_do_not_fit_are_counted_but_not_written(guest: WasmtimeGuest) -> None:
+def test_results_that_do_not_fit_are_counted_but_not_written(guest: Guest) -> None:
     text = put(guest, b"Hello, my name is Ana.")
     out = put(guest, b"\xaa" * 400)
     needed = guest.call("lb_tokenize", text, 22, 1, 1, out, 0)
@@ -171,7 +177,7 @@ def test_results_that_do_not_fit_are_counted_but_not_written(guest: WasmtimeGues
     assert guest.call("lb_tokenize", text, 5, 1, 1, 0, 10) == Status.BAD_ARGUMENT
 
 
-def test_a_raised_flag_stops_work_before_it_begins(guest: WasmtimeGuest) -> None:
+def test_a_raised_flag_stops_work_before_it_begins(guest: Guest) -> None:
     guest.call("lb_clear")
     set_flag = guest.flag(guest.call("lb_cancel_flag"))
     set_flag(1)

@@ -17,7 +17,8 @@ from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.engine import WasmEngine
-from tools.random_model import cached_model
+
+from .conftest import random_model
 
 GREEDY = SamplingParams(temperature=0)
 PROMPT = "<|user|>\nHello, my name is Wilda.<|end|>\n<|assistant|>\n"
@@ -170,7 +171,7 @@ class TestOtherMemories:
     def test_a_refused_rewind_changes_nothing(
         self, wasm: Path, architecture: str, kind: MemoryKind
     ) -> None:
-        path = cached_model(architecture=architecture, n_layer=4, n_swa=32)
+        path = random_model(architecture=architecture, n_layer=4, n_swa=32)
         engine = BACKEND.load(open_model(path), ModelParams(n_ctx=1024, n_batch=64))
         assert engine.info.memory is kind
         tokens = [10 + i % 500 for i in range(600)]
@@ -184,7 +185,7 @@ class TestOtherMemories:
         engine.close()
 
     def test_a_sliding_window_allows_the_rewind_it_still_holds(self, wasm: Path) -> None:
-        path = cached_model(architecture="gemma3", n_layer=4, n_swa=32)
+        path = random_model(architecture="gemma3", n_layer=4, n_swa=32)
         engine = BACKEND.load(open_model(path), ModelParams(n_ctx=1024, n_batch=64))
         tokens = [10 + i % 500 for i in range(600)]
         fresh = generate(engine, tokens, 8)
@@ -194,7 +195,7 @@ class TestOtherMemories:
 
     def test_a_recurrent_model_is_cancelled_between_chunks(self, wasm: Path) -> None:
         engine = BACKEND.load(
-            open_model(cached_model(architecture="mamba")), ModelParams(n_ctx=4096)
+            open_model(random_model(architecture="mamba")), ModelParams(n_ctx=4096)
         )
         tokens = [10 + i % 500 for i in range(4000)]
         _cancel_soon(engine, 0.05)
@@ -207,7 +208,7 @@ class TestOtherMemories:
 @pytest.fixture(scope="module")
 def slow(wasm: Path) -> Iterator[WasmEngine]:
     """A model whose prefill of 4,000 tokens takes seconds."""
-    path = cached_model(n_layer=8, n_embd=512, n_ff=2048, quantization="q8_0")
+    path = random_model(n_layer=8, n_embd=512, n_ff=2048, quantization="q8_0")
     engine = BACKEND.load(open_model(path), ModelParams(n_ctx=4096))
     yield engine
     engine.close()

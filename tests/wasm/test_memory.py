@@ -11,15 +11,14 @@ from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
-from tools.random_model import cached_model
 
-from .conftest import MakeGuest, load
+from .conftest import MakeGuest, load, random_model
 
 MIB = 1 << 20
 
 
 def test_a_model_larger_than_the_limit_is_refused_with_the_numbers(wasm: Path) -> None:
-    model = open_model(cached_model(n_layer=8, n_embd=512, n_ff=2048))
+    model = open_model(random_model(n_layer=8, n_embd=512, n_ff=2048))
     with pytest.raises(OutOfMemory, match=r"file of \d\d+ MiB .* 512 tokens do not fit 40 MiB"):
         BACKEND.load(model, ModelParams(n_ctx=512, memory_limit=40 * MIB))
 
@@ -61,7 +60,7 @@ def test_whatever_does_not_fit_ends_in_the_same_error(wasm: Path, demo: ModelFil
 
 
 def test_weights_are_held_once(wasm: Path) -> None:
-    path = cached_model(n_layer=8, n_embd=512, n_ff=2048)
+    path = random_model(n_layer=8, n_embd=512, n_ff=2048)
     engine = BACKEND.load(open_model(path), ModelParams(n_ctx=256))
     used = engine.guest.memory_size
     engine.close()

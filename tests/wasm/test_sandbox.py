@@ -13,7 +13,6 @@ import pytest
 
 from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import MODEL_PATH
-from llama_bridge_wasm.host_wasmtime import compiled_module
 from llama_bridge_wasm.wasi import MAX_OPEN_FILES, GuestFile, World
 
 from .conftest import MakeGuest, last_error, load
@@ -56,6 +55,8 @@ def test_the_real_path_of_the_model_does_not_open_it(
 
 
 def test_llama_wasm_imports_only_what_the_sandbox_answers(wasm: Path) -> None:
+    from llama_bridge_wasm.host_wasmtime import compiled_module
+
     _, module = compiled_module(wasm)
     world = World(GuestFile(io.BytesIO, 0, Path("x")), "x", _Memory(bytearray()), lambda line: None)
     imports = {(i.module, i.name) for i in module.imports} - {("lb_host", "stop")}

@@ -1,0 +1,112 @@
+"""Packs the suite for Pyodide, and gathers what comes back."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.browser import fetch, site
+from tools.browser.browsers import messages
+from tools.browser.server import serve
+
+__all__ = ["Outcome", "lay_out", "pack", "run_in_browser"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = Path(__file__).with_name("page")
+
+OPTIONS = ["--llama-backend=wasm", "-m", "not slow", "tests"]
+
+
+@dataclass
+class Outcome:
+    """What a run of the suite came to.
+
+    Attributes:
+        host: what ran it, in words.
+        ran: tests that passed.
+        gated: why, by test or by file of tests.
+        failed: tracebacks by test.
+        status: of pytest.
+        printed: what pytest wrote.
+        complaints: what the page's console said of errors.
+        seconds: by test.
+    """
+
+    host: str
+    ran: list[str] = field(default_factory=list)
+    gated: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
+    printed: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, test: Mapping[str, Any]) -> None:
+        """Count what :mod:`.inside` told."""
+        name, why = str(test["test"]), str(test["why"])
+        self.seconds[name] = float(test["seconds"])
+        if test["outcome"] == "passed":
+            self.ran.append(name)
+        elif test["outcome"] == "skipped":
+            self.gated[name] = why
+        else:
+            self.failed[name] = why
+
+    def __str__(self) -> str:
+        lines = [f"wasm on {self.host}: {len(self.ran)} ran, {len(self.gated)} gated:"]
+        reasons = Counter(self.gated.values())
+        lines += [f"  {count:4d}  {reason}" for reason, count in reasons.most_common()]
+        lines += [f"  FAILED {test}\n{why}" for test, why in self.failed.items()]
+        if self.status != 0 and not self.failed:
+            lines += self.printed
+        return "\n".join([*lines, *self.complaints])
+
+
+def pack(archive: Path) -> Path:
+    """A zip of the tests as they are, with a pytest.ini that holds what pyproject.toml says."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        ini: dict[str, Any] = tomllib.load(file)["tool"]["pytest"]["ini_options"]
+    del ini["timeout"]  # of a plugin that needs threads or signals
+    ini["markers"].append("timeout: does nothing here")
+    lines = ["[pytest]"]
+    for name, value in ini.items():
+        values: Sequence[str] = value if isinstance(value, list) else [str(value)]
+        lines += [f"{name} =", *(f"    {line}" for line in values)]
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(ROOT.glob("tests/**/*.py")):
+            file.write(path, path.relative_to(ROOT))
+        file.writestr("pytest.ini", "\n".join(lines) + "\n")
+    return archive
+
+
+def lay_out(folder: Path, options: Sequence[str] = OPTIONS) -> Path:
+    """The site that runs the suite."""
+    site.lay_out(folder, extra=[PAGE], tests=fetch.TESTS)
+    pack(folder / "suite.zip")
+    (folder / "options.json").write_text(json.dumps(list(options)))
+    return folder
+
+
+def run_in_browser(browser: str, folder: Path, *, seconds: float = 280) -> Outcome:
+    """Run the suite of a site in a browser."""
+    outcome = Outcome(browser)
+    with serve(folder) as address, messages(browser, address, seconds=seconds) as happened:
+        for message in happened:
+            if message.kind == "version":
+                outcome.host = f"Pyodide in {message.data}"
+            elif message.kind == "test":
+                outcome.add(message.data)
+            elif message.kind == "done":
+                outcome.status, outcome.printed = message.data["status"], message.data["printed"]
+                break
+            elif message.kind != "ready":
+                outcome.complaints.append(f"{message.kind}: {message.data}")
+                if message.kind == "error":
+                    break
+    return outcome
