@@ -17,7 +17,7 @@ from .page import JsException, js, new
 
 __all__ = ["BlobSource", "HandleSource", "UrlSource"]
 
-_PIECE = 8 << 20
+_BLOCK = 4 << 20
 """Bytes read at once: no more than that is in two places at a time."""
 
 
@@ -28,6 +28,8 @@ class _Reader(io.RawIOBase, FillsMemory):
         super().__init__()
         self._size = size
         self._at = 0
+        self._block: Any = None
+        self._block_at = self._block_size = 0
 
     @abstractmethod
     def _read_at(self, array: Any, offset: int) -> int:
@@ -38,16 +40,29 @@ class _Reader(io.RawIOBase, FillsMemory):
         wanted = min(int(array.length), max(0, self._size - self._at))
         done = 0
         while done < wanted:
-            piece = array.subarray(done, min(done + _PIECE, wanted))
-            try:
-                n = self._read_at(piece, self._at)
-            except JsException as error:
-                raise OSError(None, f"the browser could not read it: {error}") from error
+            n = self._some(array.subarray(done, wanted))
             if n == 0:
                 break
             done += n
             self._at += n
         return done
+
+    def _some(self, array: Any) -> int:
+        """Some bytes: large reads go straight to where they belong, small ones through a block read ahead."""
+        try:
+            if array.length >= _BLOCK:
+                return self._read_at(array.subarray(0, _BLOCK), self._at)
+            start = self._at - self._block_at
+            if not 0 <= start < self._block_size:
+                size = min(_BLOCK, self._size - self._at)
+                self._block = self._block or new(js.Uint8Array, _BLOCK)
+                self._block_at, start = self._at, 0
+                self._block_size = self._read_at(self._block.subarray(0, size), self._at)
+        except JsException as error:
+            raise OSError(None, f"the browser could not read it: {error}") from error
+        n = min(int(array.length), self._block_size - start)
+        array.set(self._block.subarray(start, start + n))
+        return n
 
     def readable(self) -> bool:
         return True
