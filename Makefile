@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test quick fuzz lint types bench wheel wasm clean
+.PHONY: help setup demo browser test quick fuzz lint types bench bench-browser wheel wasm clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup:  ## .venv with everything in it, llama.wasm built
 	@$(PYTHON) tools/setup_venv.py
 
 demo: setup  ## see it: a conversation continued, saved, restored, and the fallback on wasm
 	@$(BIN)/llama-bridge demo
+
+browser: setup  ## a chat in a web page: serves examples/browser and prints the address
+	@$(BIN)/python -m tools.browser examples/browser
 
 test: setup  ## the whole suite, on every backend
 	@$(BIN)/python -m pytest
@@ -30,6 +33,9 @@ types: setup  ## mypy and pyright, both strict
 
 bench: setup  ## measure this machine; see benchmarks/
 	@$(BIN)/python -m benchmarks
+
+bench-browser: setup  ## llama.wasm in Chromium, against wllama there and against wasmtime here
+	@$(BIN)/python -m benchmarks.browser
 
 wasm: setup  ## build llama.wasm (setup does it too)
 	@$(BIN)/python wasm/build.py

@@ -1,0 +1,168 @@
+"""``python -m benchmarks.browser``: llama.wasm in Chromium, against wllama there and against wasmtime here.
+
+One thread each, the same model, prompt and greedy sampling, in alternation. wllama is fetched from npm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from playwright.sync_api import Page, sync_playwright
+
+from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from tools.browser import fetch
+from tools.browser.browsers import find
+from tools.browser.server import CSP, serve
+from tools.browser.site import lay_out
+
+from .__main__ import models
+from .contenders import text_of
+from .measure import Spread, alternate, machine, ratio, spread
+from .report import Report
+
+_PAGES = Path(__file__).parent / "pages"
+_OURS, _WASMTIME, _WLLAMA = "llama.wasm in Chromium", "llama.wasm in wasmtime", "wllama in Chromium"
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Tokens per second."""
+
+    prefill: float
+    decode: float
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.browser", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny model: does it run at all")
+    parser.add_argument("--model", default="q4_0", help="as python -m benchmarks takes it")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run; the exit status."""
+    given = _options()
+    chromium = find("chromium")
+    if chromium is None:
+        print("Chromium is not installed; on Debian: apt-get install chromium", file=sys.stderr)
+        return 2
+    ((label, model),) = models(None if given.quick else [given.model], given.quick).items()
+    n_prompt, n = (32, 8) if given.quick else (128, 32)
+    rounds = 2 if given.quick else given.rounds
+    report = Report(machine())
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(TemporaryDirectory()))
+        lay_out(folder, extra=[_PAGES])
+        os.symlink(model, folder / "model.gguf")
+        os.symlink(fetch.node_modules() / "@wllama" / "wllama" / "esm", folder / "wllama")
+        strict = opened.enter_context(serve(folder, csp=CSP))
+        loose = opened.enter_context(serve(folder, csp=""))  # wllama makes its worker from a blob
+        browser = opened.enter_context(sync_playwright()).chromium.launch(
+            executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"]
+        )
+        ours, theirs = browser.new_page(), browser.new_page()
+        ours.goto(f"{strict}ours.html")
+        theirs.goto(f"{loose}wllama.html")
+        n_ctx = n_prompt + n + 64
+        llama = opened.enter_context(
+            LlamaBridge(model, backend="wasm", params=ModelParams(n_ctx=n_ctx, n_threads=1))
+        )
+        prompt = text_of(n_prompt, lambda text: len(llama.tokenize(text)))
+        loaded = _ask(ours, "load", "model.gguf", n_ctx)
+        _ask(theirs, "load", "model.gguf", n_ctx, 1)
+        found = alternate(
+            {
+                _OURS: lambda: _page_run(ours, prompt, n),
+                _WASMTIME: lambda: _desktop_run(llama, prompt, n),
+                _WLLAMA: lambda: _page_run(theirs, prompt, n),
+            },
+            rounds,
+            "browser",
+        )
+        first = [cast("float", ours.evaluate("first()")) for _ in range(rounds)]
+        browser.close()
+    rows = [
+        [name, *(_shown(runs, kind) for kind in ("prefill", "decode"))]
+        for name, runs in found.items()
+    ]
+    report.table(
+        f"Browser, {label}, prompt {n_prompt}, {n} generated, one thread, {rounds} rounds",
+        ["", "prefill, tokens/s", "decode, tokens/s"],
+        rows,
+    )
+    for kind in ("prefill", "decode"):
+        _bound(report, f"{kind}: {_OURS} / wllama", 4.0, _ratio(found, kind, _WLLAMA))
+        _bound(report, f"{kind}: {_OURS} / wasmtime", 0.85, _ratio(found, kind, _WASMTIME))
+    more = (loaded["memory"] - model.stat().st_size) / _MIB
+    report.bound(
+        "linear memory and Pyodide's at most model + 200 MiB",
+        more,
+        more <= 200,
+        f"model + {more:.0f} MiB",
+    )
+    wait = spread(first)
+    report.bound(
+        "first token of the demo model at most 0.7 s after Pyodide's start",
+        wait.median,
+        wait.median <= 0.7,
+        f"{wait.median:.2f} s ({wait.low:.2f} to {wait.high:.2f})",
+    )
+    print("Bounds" + (" (of a tiny model: they say nothing)" if given.quick else ""))
+    for bound in report.bounds:
+        print(f"  {bound}")
+    return 1 if given.check and report.missed else 0
+
+
+def _ask(page: Page, name: str, *args: object) -> dict[str, Any]:
+    answer = page.evaluate(f"(args) => {name}(...args)", list(args))
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return cast("dict[str, Any]", answer)
+
+
+def _page_run(page: Page, prompt: str, n: int) -> _Run:
+    found = _ask(page, "run", prompt, n)
+    return _Run(found["n_prompt"] / found["prompt_seconds"], found["n"] / found["seconds"])
+
+
+def _desktop_run(llama: LlamaBridge, prompt: str, n: int) -> _Run:
+    params = SamplingParams(temperature=0, max_tokens=n)
+    usage = llama.generate(prompt, params=params, chat=False).usage
+    return _Run(
+        usage.evaluated_tokens / usage.prompt_seconds,
+        usage.completion_tokens / usage.completion_seconds,
+    )
+
+
+def _shown(runs: list[_Run], kind: str) -> str:
+    found = spread([getattr(run, kind) for run in runs])
+    return f"{found.median:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def _ratio(found: dict[str, list[_Run]], kind: str, other: str) -> Spread:
+    speed: Callable[[_Run], float] = lambda run: getattr(run, kind)  # noqa: E731
+    return ratio([*map(speed, found[_OURS])], [*map(speed, found[other])])
+
+
+def _bound(report: Report, promise: str, least: float, measured: Spread) -> None:
+    report.bound(
+        f"{promise} at least {least:g}",
+        measured.median,
+        measured.median >= least,
+        f"{measured.median:.2f} ({measured.low:.2f} to {measured.high:.2f})",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""In the worker: loads a model and times runs. Its functions are called by name and answer in JSON."""
+
+import json
+import time
+
+import js
+import pyodide_js
+
+from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge_wasm.sources import BlobSource
+
+bridge = None
+
+
+async def load(url, n_ctx):
+    """Seconds to load a model from the page's server, and the bytes of both WebAssembly memories, which never shrink."""
+    global bridge
+    blob = await (await js.fetch(url)).blob()
+    clock = time.perf_counter()
+    bridge = LlamaBridge(BlobSource(blob, url), params=ModelParams(n_ctx=n_ctx, n_threads=1))
+    seconds = time.perf_counter() - clock
+    memory = bridge.session.engine.guest.memory_size + pyodide_js._module.HEAP8.byteLength
+    return json.dumps({"seconds": seconds, "memory": memory})
+
+
+async def run(prompt, n):
+    """One greedy generation of raw text."""
+    params = SamplingParams(temperature=0, max_tokens=n)
+    usage = bridge.generate(prompt, params=params, chat=False).usage
+    return json.dumps(
+        {
+            "n_prompt": usage.evaluated_tokens,
+            "prompt_seconds": usage.prompt_seconds,
+            "n": usage.completion_tokens,
+            "seconds": usage.completion_seconds,
+        }
+    )
