@@ -56,7 +56,7 @@ class WasmBackend(Backend):
         if sys.platform == "emscripten":
             from .host_browser import BrowserGuest
 
-            return BrowserGuest(self._wasm, file)
+            return BrowserGuest(self._wasm, file, params.memory_limit)
         try:
             from .host_wasmtime import WasmtimeGuest
         except (ImportError, OSError) as error:

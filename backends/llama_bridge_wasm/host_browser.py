@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
 from . import stop
 from .abi import MODEL_PATH
 from .logs import LOG_TAIL, log_lines
+from .memory_limit import MAX_MEMORY, check_room, limited, memory_of
 from .page import JsException, js, let_messages_in, new, proxy
 from .wasi import WASI, GuestFile, World
 
@@ -36,11 +38,17 @@ class BrowserGuest:
     It has a linear memory of its own: Pyodide's stays as small as it is.
     """
 
-    def __init__(self, wasm: Path, file: GuestFile) -> None:
+    def __init__(self, wasm: Path, file: GuestFile, memory_limit: int = MAX_MEMORY) -> None:
         """Instantiate.
+
+        Args:
+            wasm: the module.
+            file: the one file the guest may read.
+            memory_limit: most bytes of linear memory.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
+            OutOfMemory: the limit leaves no room even for the module itself.
             EngineError: its start failed.
         """
         self.version = str(getattr(js.navigator, "userAgent", "JavaScript"))
@@ -57,7 +65,7 @@ class BrowserGuest:
         self._proxies = {name: proxy(function) for name, function in functions.items()}
         self._unknown = proxy(self._world.unknown)
         try:
-            module = _module(wasm)
+            module = _module(wasm, file, memory_limit)
             imports = new(js.Object)
             for wanted in js.WebAssembly.Module.imports(module):
                 if wanted.module == WASI:
@@ -200,21 +208,28 @@ class FillsMemory:
         raise NotImplementedError
 
 
-def _module(wasm: Path) -> Any:
-    """The compiled module, once for each file."""
-    if wasm not in _modules:
-        try:
-            code = wasm.read_bytes()
-        except OSError as error:
-            raise BackendUnavailable("wasm", f"{wasm} cannot be read: {error}") from error
-        array = new(js.Uint8Array, len(code))
-        array.assign(code)
-        try:
-            _modules[wasm] = new(js.WebAssembly.Module, array)
-        except JsException as error:
-            raise BackendUnavailable(
-                "wasm",
-                f"this browser does not take llama.wasm: {error}",
-                "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137, Firefox 145 or Safari 26 have them.",
-            ) from error
-    return _modules[wasm]
+def _module(wasm: Path, file: GuestFile, memory_limit: int) -> Any:
+    """The compiled module: with the memory that it asks for once for each file, with less for each guest."""
+    if memory_limit >= MAX_MEMORY and wasm in _modules:
+        return _modules[wasm]
+    try:
+        code = wasm.read_bytes()
+    except OSError as error:
+        raise BackendUnavailable("wasm", f"{wasm} cannot be read: {error}") from error
+    if memory_limit < MAX_MEMORY:
+        with suppress(ValueError):  # the engine says below what is wrong with it
+            check_room(memory_of(code)[0], file.path, memory_limit)
+            code = limited(code, memory_limit)
+    array = new(js.Uint8Array, len(code))
+    array.assign(code)
+    try:
+        module = new(js.WebAssembly.Module, array)
+    except JsException as error:
+        raise BackendUnavailable(
+            "wasm",
+            f"this browser does not take llama.wasm: {error}",
+            "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137, Firefox 145 or Safari 26 have them.",
+        ) from error
+    if memory_limit >= MAX_MEMORY:
+        _modules[wasm] = module
+    return module

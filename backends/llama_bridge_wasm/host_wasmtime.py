@@ -21,11 +21,12 @@ from typing import Any, BinaryIO, cast
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError, OutOfMemory
+from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
 
 from .abi import MODEL_PATH
 from .compiled_cache import CompiledCache, cache_key, default_folder
 from .logs import LOG_TAIL, log_lines
+from .memory_limit import check_room
 from .wasi import WASI, GuestFile, World
 
 __all__ = ["WasmtimeGuest", "compiled_module"]
@@ -307,11 +308,7 @@ class WasmtimeGuest:
 def _check_room(module: wasmtime.Module, file: GuestFile, limit: int) -> None:
     memories = [e.type for e in module.exports if isinstance(e.type, wasmtime.MemoryType)]
     needed = sum(memory.limits.min << 16 for memory in memories)
-    if needed > limit:
-        least, most = needed / 2**20, limit / 2**20
-        raise OutOfMemory(
-            file.path, f"llama.wasm alone needs {least:.0f} MiB, but memory_limit is {most:.0f} MiB"
-        )
+    check_room(needed, file.path, limit)
 
 
 def _words(error: Exception) -> str:

@@ -40,6 +40,9 @@ ABSENT = {
 _TESTS = ("tests.", "llama_bridge.testing.conformance")
 """Modules whose code is a test's own."""
 
+_TERMINAL = "llama_bridge.cli."
+"""The command line reads the keyboard while a thread works; no page has it."""
+
 Tell = Callable[[str], None]
 
 
@@ -102,7 +105,7 @@ class _Gates:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self) -> Generator[None, object, object]:
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
         with _shielded():
             return (yield)
 
@@ -142,7 +145,10 @@ def _gate(reason: str) -> None:
         ):
             break
         frame = frame.f_back
-    if str(frame.f_globals.get("__name__")).startswith(_TESTS):
+    name = str(frame.f_globals.get("__name__"))
+    if name.startswith(_TERMINAL):
+        pytest.skip(f"the command line {reason}")
+    if name.startswith(_TESTS):
         pytest.skip(reason)
 
 

@@ -20,6 +20,7 @@ __all__ = ["Outcome", "lay_out", "pack", "run_in_browser"]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path(__file__).with_name("page")
 
+_PACKED = ("tests/**/*.py", "examples/*.py", "examples/gated_tests/*")
 OPTIONS = ["--llama-backend=wasm", "-m", "not slow", "tests"]
 
 
@@ -79,8 +80,9 @@ def pack(archive: Path) -> Path:
         values: Sequence[str] = value if isinstance(value, list) else [str(value)]
         lines += [f"{name} =", *(f"    {line}" for line in values)]
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(ROOT.glob("tests/**/*.py")):
-            file.write(path, path.relative_to(ROOT))
+        for pattern in _PACKED:
+            for path in sorted(ROOT.glob(pattern)):
+                file.write(path, path.relative_to(ROOT))
         file.writestr("pytest.ini", "\n".join(lines) + "\n")
     return archive
 

@@ -69,9 +69,7 @@ def new_guest(wasm: Path, file: Path, memory_limit: int = MEMORY_LIMIT) -> Guest
     if sys.platform == "emscripten":
         from llama_bridge_wasm.host_browser import BrowserGuest
 
-        if memory_limit != MEMORY_LIMIT:
-            pytest.skip("needs a limit of memory, which the browser's engine has not")
-        return BrowserGuest(wasm, GuestFile.at(file))
+        return BrowserGuest(wasm, GuestFile.at(file), memory_limit)
     from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
 
     return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit)

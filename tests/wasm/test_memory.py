@@ -11,6 +11,7 @@ from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
+from llama_bridge_wasm.memory_limit import limited, memory_of
 
 from .conftest import MakeGuest, load, random_model
 
@@ -41,6 +42,20 @@ def test_a_kv_cache_larger_than_the_address_space_is_refused(wasm: Path, demo: M
 def test_a_limit_too_small_for_the_module_itself_is_refused(wasm: Path, demo: ModelFile) -> None:
     with pytest.raises(OutOfMemory):
         BACKEND.load(demo, ModelParams(n_ctx=512, memory_limit=4 * MIB))
+
+
+def test_a_module_with_a_smaller_memory_is_the_same_module(wasm: Path) -> None:
+    code = wasm.read_bytes()
+    least, most = memory_of(code)
+    assert (least, most) > (MIB, 1 << 31)
+    for limit in (least, 40 * MIB, 128 * MIB, 1 << 31):
+        smaller = limited(code, limit + 1000)
+        assert memory_of(smaller) == (least, limit)
+        assert limited(smaller, most) == smaller
+        assert smaller.endswith(code[64_000:])
+    for broken in (b"", b"\0asm\1\0\0\0", code[:9], b"\0asm\1\0\0\0\5\1\0"):
+        with pytest.raises(ValueError, match="memor"):
+            limited(broken, MIB)
 
 
 def test_whatever_does_not_fit_ends_in_the_same_error(wasm: Path, demo: ModelFile) -> None:

@@ -27,7 +27,7 @@ def own_engine(wasm: Path, demo: ModelFile) -> WasmEngine:
 def test_a_trap_becomes_an_engine_error_and_a_new_engine_works(
     own_engine: WasmEngine, demo: ModelFile
 ) -> None:
-    with pytest.raises(EngineError, match="stopped in lb_tokenize: wasm trap: out of bounds"):
+    with pytest.raises(EngineError, match=r"stopped in lb_tokenize: .*out of bounds"):
         own_engine.guest.call("lb_tokenize", -8, 4, 0, 0, 0, 0)
     for work in (lambda: own_engine.length, lambda: own_engine.decode([1]), own_engine.clear):
         with pytest.raises(EngineError, match="Load the model again"):
@@ -121,5 +121,5 @@ def test_without_llama_wasm_probe_says_how_to_build_it(demo: ModelFile, tmp_path
 
 def test_a_damaged_llama_wasm_is_a_typed_error(demo: ModelFile, tmp_path: Path) -> None:
     (tmp_path / "llama.wasm").write_bytes(b"\0asm\1\0\0\0 and then nonsense")
-    with pytest.raises(BackendUnavailable, match="wasmtime refuses"):
+    with pytest.raises(BackendUnavailable, match=r"wasmtime refuses|does not take llama\.wasm"):
         WasmBackend(tmp_path / "llama.wasm").load(demo, ModelParams())
