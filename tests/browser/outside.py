@@ -18,10 +18,13 @@ from tools.browser.server import serve
 __all__ = ["Outcome", "lay_out", "pack", "run_in_browser"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = Path(__file__).with_name("page")
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "page"
 
+_INSIDE = ("__init__.py", "inside.py")
 _PACKED = ("tests/**/*.py", "examples/*.py", "examples/gated_tests/*")
-OPTIONS = ["--llama-backend=wasm", "-m", "not slow", "tests"]
+OPTIONS = ["--llama-backend=wasm", "-m", "not slow", "--assert=plain", "tests"]
+"""For pytest. Taking asserts apart would double the time; in a page each file is compiled anew."""
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Outcome:
             self.failed[name] = why
 
     def __str__(self) -> str:
-        lines = [f"wasm on {self.host}: {len(self.ran)} ran, {len(self.gated)} gated:"]
+        lines = [f"wasm on {self.host}: {len(self.ran)} ran, {len(self.gated)} tests and files gated:"]
         reasons = Counter(self.gated.values())
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.most_common()]
         lines += [f"  FAILED {test}\n{why}" for test, why in self.failed.items()]
@@ -82,7 +85,8 @@ def pack(archive: Path) -> Path:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for pattern in _PACKED:
             for path in sorted(ROOT.glob(pattern)):
-                file.write(path, path.relative_to(ROOT))
+                if path.parent != HERE or path.name in _INSIDE:
+                    file.write(path, path.relative_to(ROOT))
         file.writestr("pytest.ini", "\n".join(lines) + "\n")
     return archive
 

@@ -1,0 +1,73 @@
+"""The suite itself, run inside Pyodide: in Chromium and in Firefox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools.browser import fetch
+from tools.browser.browsers import BROWSERS, find
+
+from .conftest import Report
+from .outside import Outcome, lay_out, run_in_browser
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+Missing = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory, missing: Missing) -> Path:
+    """The site that runs it."""
+    try:
+        return lay_out(tmp_path_factory.mktemp("suite"))
+    except fetch.FetchError as error:
+        missing(str(error))
+        raise
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+def test_what_runs_on_a_desktop_runs_in_a_page(
+    browser: str, suite: Path, missing: Missing, report: Report
+) -> None:
+    if find(browser) is None:
+        missing(f"{browser} is not installed")
+    outcome = run_in_browser(browser, suite)
+    report(outcome)
+    check(outcome)
+
+
+def check(outcome: Outcome) -> None:
+    """Nothing failed, nothing was left out without a reason, and enough was really run."""
+    assert not outcome.failed, outcome
+    assert outcome.status == 0, outcome
+    assert not outcome.complaints
+    assert all(outcome.gated.values())
+    ran = {test.partition("::")[0] for test in outcome.ran}
+    assert ran >= {f"tests/{name}.py" for name in MUST_RUN}
+    assert len(outcome.ran) >= AT_LEAST
+
+
+MUST_RUN = (
+    "bridge/test_attacks",
+    "bridge/test_generation",
+    "bridge/test_gguf",
+    "bridge/test_ledger_rule",
+    "bridge/test_life",
+    "bridge/test_params",
+    "bridge/test_registry",
+    "bridge/test_templates",
+    "bridge/test_text",
+    "testing/test_conformance",
+    "testing/test_fake",
+    "testing/test_gates",
+    "testing/test_plugin",
+    "wasm/test_abi",
+    "wasm/test_engine",
+    "wasm/test_memory",
+    "wasm/test_recovery",
+    "wasm/test_sandbox",
+)
+AT_LEAST = 380
