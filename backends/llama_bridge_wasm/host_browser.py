@@ -6,25 +6,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
+from llama_bridge.errors import BackendUnavailable, EngineError
 
 from . import stop
-from .abi import MODEL_PATH
-from .logs import LOG_TAIL, log_lines
+from .hosted import Hosted
 from .memory_limit import MAX_MEMORY, check_room, limited, memory_of
 from .page import JsException, js, let_messages_in, new, proxy
-from .wasi import WASI, GuestFile, World
+from .wasi import WASI, GuestFile
 
 __all__ = ["BrowserGuest", "FillsMemory"]
 
-_logger = logging.getLogger("llama_bridge.wasm")
 _CLOCK = 0
 _CHUNK = 1 << 16
 _CHUNK_WITHOUT_FLAG = 8
@@ -32,11 +28,13 @@ _CHUNK_WITHOUT_FLAG = 8
 _modules: dict[Path, Any] = {}
 
 
-class BrowserGuest:
+class BrowserGuest(Hosted):
     """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`.
 
     It has a linear memory of its own: Pyodide's stays as small as it is.
     """
+
+    failures = (JsException,)
 
     def __init__(self, wasm: Path, file: GuestFile, memory_limit: int = MAX_MEMORY) -> None:
         """Instantiate.
@@ -52,18 +50,15 @@ class BrowserGuest:
             EngineError: its start failed.
         """
         self.version = str(getattr(js.navigator, "userAgent", "JavaScript"))
-        self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
-        self._dead = ""
-        self._closed = False
+        super().__init__(file)
         self._stop = stop.watched()
-        self._world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
         functions = {
-            **self._world.imports(),
+            **self.world.imports(),
             "clock_time_get": self._clock,
             "random_get": self._random,
         }
         self._proxies = {name: proxy(function) for name, function in functions.items()}
-        self._unknown = proxy(self._world.unknown)
+        self._unknown = proxy(self.world.unknown)
         try:
             module = _module(wasm, file, memory_limit)
             imports = new(js.Object)
@@ -77,8 +72,7 @@ class BrowserGuest:
             outer.lb_host = host
             self._exports: Any = new(js.WebAssembly.Instance, module, outer).exports
             self._memory: Any = self._exports.memory
-            self.call("_initialize")
-            self.call("lb_set_log_level", 2 if _logger.isEnabledFor(logging.DEBUG) else 3)
+            self._begin()
         except JsException as error:
             self.close()
             raise EngineError(f"llama.wasm could not be started: {error}") from error
@@ -93,24 +87,12 @@ class BrowserGuest:
         self._check_open()
         return int(self._memory.buffer.byteLength)
 
-    @property
-    def log_tail(self) -> str:
-        return "\n".join(self._log_lines)
-
-    def call(self, name: str, *args: int) -> int:
-        self._check_open()
-        if self._dead:
-            raise EngineError(self._dead)
-        try:
-            result = getattr(self._exports, name)(*args)
-        except JsException as error:
-            raise self._died(name, error) from error
-        if (failure := self._world.failure) is not None:
-            self._world.failure = None
-            if isinstance(failure, Exception):
-                raise EngineError(f"{name}: the host failed: {failure}") from failure
-            raise failure
+    def _run(self, name: str, args: tuple[int, ...]) -> int:
+        result = getattr(self._exports, name)(*args)
         return 0 if result is None else int(result)
+
+    def _words(self, error: Exception) -> str:
+        return (str(error).splitlines() or ["no reason given"])[0]
 
     def read(self, pointer: int, size: int) -> bytearray:
         copy = bytearray(size)
@@ -159,13 +141,9 @@ class BrowserGuest:
         self._exports = self._memory = None
         for function in [*self._proxies.values(), self._unknown]:
             function.destroy()
-        self._world.close()
+        self.world.close()
 
     # inside
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the engine is closed")
 
     def _array(self, pointer: int, size: int) -> Any:
         """A view, made anew each time: growing memory ends the old ones."""
@@ -173,20 +151,6 @@ class BrowserGuest:
         if pointer < 0 or size < 0 or pointer + size > self._memory.buffer.byteLength:
             raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
         return new(js.Uint8Array, self._memory.buffer, pointer, size)
-
-    def _died(self, name: str, error: Exception) -> EngineError:
-        code = self._world.exit_code
-        why = f"it left with status {code}" if code is not None else str(error).splitlines()[0]
-        words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
-        self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
-        cause, self._world.failure = self._world.failure, None
-        error.__cause__ = error.__cause__ or cause
-        return EngineError(self._dead)
-
-    def _log(self, data: bytes) -> None:
-        for level, text in log_lines(data):
-            self._log_lines.append(text)
-            _logger.log(level, "%s", text)
 
     # what wasmtime has of its own
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -21,17 +19,15 @@ from typing import Any, BinaryIO, cast
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
+from llama_bridge.errors import BackendUnavailable, EngineError
 
-from .abi import MODEL_PATH
 from .compiled_cache import CompiledCache, cache_key, default_folder
-from .logs import LOG_TAIL, log_lines
+from .hosted import Hosted
 from .memory_limit import check_room
-from .wasi import WASI, GuestFile, World
+from .wasi import WASI, GuestFile
 
 __all__ = ["WasmtimeGuest", "compiled_module"]
 
-_logger = logging.getLogger("llama_bridge.wasm")
 _CONFIG = "exceptions,simd,relaxed_simd,fixed_memory"
 
 # Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
@@ -138,8 +134,10 @@ class _Export:
         return self._results[0].of.i32 if len(self._results) else 0
 
 
-class WasmtimeGuest:
+class WasmtimeGuest(Hosted):
     """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
+
+    failures = (wasmtime.Trap, wasmtime.WasmtimeError)
 
     def __init__(
         self, wasm: Path, file: GuestFile, memory_limit: int, cache: CompiledCache | None = None
@@ -160,18 +158,15 @@ class WasmtimeGuest:
         engine, module = compiled_module(wasm, cache)
         _check_room(module, file, memory_limit)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
-        self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
-        self._dead = ""
-        self._closed = False
+        super().__init__(file)
         self._life = threading.RLock()  # only between flag writes and close; never held during work
-        self._world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(memory_size=memory_limit)
         try:
             self._instantiate(engine, module)
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+        except self.failures as error:
             self.close()
-            raise EngineError(f"llama.wasm could not be started: {_words(error)}") from error
+            raise EngineError(f"llama.wasm could not be started: {self._words(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -181,7 +176,7 @@ class WasmtimeGuest:
         linker.define_wasi()
         linker.allow_shadowing = True
         self._store.set_wasi(wasmtime.WasiConfig())
-        imports = self._world.imports()
+        imports = self.world.imports()
         stop = wasmtime.Instance(self._store, wasmtime.Module(engine, _NEVER), [])
         linker.define(self._store, "lb_host", "stop", stop.exports(self._store)["stop"])
         for wanted in module.imports:
@@ -191,7 +186,7 @@ class WasmtimeGuest:
                 and isinstance(wanted.type, wasmtime.FuncType)
                 and name not in _FROM_WASMTIME
             ):
-                function = imports.get(name, self._world.unknown)
+                function = imports.get(name, self.world.unknown)
                 linker.define_func(wanted.module, name, wanted.type, function)
         instance = linker.instantiate(self._store, module)
         exports: dict[str, Any] = {
@@ -203,9 +198,7 @@ class WasmtimeGuest:
             for name, item in exports.items()
             if isinstance(item, wasmtime.Func)
         }
-        self.call("_initialize")
-        # A line costs a call into Python: the hundreds about each load only where somebody listens.
-        self.call("lb_set_log_level", 2 if _logger.isEnabledFor(logging.DEBUG) else 3)
+        self._begin()
 
     # the Guest protocol
 
@@ -214,24 +207,14 @@ class WasmtimeGuest:
         self._check_open()
         return self._memory.data_len(self._store)
 
-    @property
-    def log_tail(self) -> str:
-        return "\n".join(self._log_lines)
+    def _run(self, name: str, args: tuple[int, ...]) -> int:
+        return self._exports[name](args)
 
-    def call(self, name: str, *args: int) -> int:
-        self._check_open()
-        if self._dead:
-            raise EngineError(self._dead)
-        try:
-            result = self._exports[name](args)
-        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise self._died(name, error) from error
-        if (failure := self._world.failure) is not None:
-            self._world.failure = None
-            if isinstance(failure, Exception):
-                raise EngineError(f"{name}: the host failed: {failure}") from failure
-            raise failure
-        return result
+    def _words(self, error: Exception) -> str:
+        """The first line of wasmtime's message without its stack of numbered functions."""
+        text = error.message if isinstance(error, wasmtime.Trap) else str(error)
+        lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+        return next((line for line in lines if "trap:" in line), lines[0])
 
     def read(self, pointer: int, size: int) -> bytearray:
         return bytearray(self._view(pointer, size))
@@ -275,13 +258,9 @@ class WasmtimeGuest:
             self._closed = True
             self._exports = {}
             self._store.close()
-        self._world.close()
+        self.world.close()
 
     # inside
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the engine is closed")
 
     def _view(self, pointer: int, size: int) -> memoryview:
         self._check_open()
@@ -289,30 +268,8 @@ class WasmtimeGuest:
             raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
         return memoryview(self._memory.get_buffer_ptr(self._store, size, pointer)).cast("B")
 
-    def _died(self, name: str, error: Exception) -> EngineError:
-        code = self._world.exit_code
-        why = f"it left with status {code}" if code is not None else _words(error)
-        words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
-        self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
-        cause = self._world.failure
-        self._world.failure = None
-        error.__cause__ = error.__cause__ or cause
-        return EngineError(self._dead)
-
-    def _log(self, data: bytes) -> None:
-        for level, text in log_lines(data):
-            self._log_lines.append(text)
-            _logger.log(level, "%s", text)
-
 
 def _check_room(module: wasmtime.Module, file: GuestFile, limit: int) -> None:
     memories = [e.type for e in module.exports if isinstance(e.type, wasmtime.MemoryType)]
     needed = sum(memory.limits.min << 16 for memory in memories)
     check_room(needed, file.path, limit)
-
-
-def _words(error: Exception) -> str:
-    """The first line of wasmtime's message without its stack of numbered functions."""
-    text = error.message if isinstance(error, wasmtime.Trap) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
-    return next((line for line in lines if "trap:" in line), lines[0])

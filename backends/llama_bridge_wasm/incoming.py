@@ -15,12 +15,13 @@ from llama_bridge.errors import ModelNotFound
 
 from .opfs import mapped_errors
 from .page import JsException, js, new
-from .store_errors import DownloadError
+from .store_errors import DownloadError, StoreFull
 
 __all__ = ["Incoming", "Progress", "Tell", "Transfer", "blob_pieces", "request"]
 
 _MAGIC = b"GGUF"
 _PIECE = 4 << 20
+_GRAIN = 1 << 16
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -83,15 +84,43 @@ class Incoming:
             self._handle.truncate(0)
         self._hash, self._magic, self.size = hashlib.sha256(), b"", 0
 
-    def write(self, piece: Any, free: int) -> None:
+    def room(self, total: int) -> int:
+        """How large the file may become, up to ``total`` bytes.
+
+        What browsers estimate is meant to tell nothing: they are asked for the room itself, which is given back.
+        """
+
+        def fits(size: int) -> bool:
+            try:
+                self._handle.truncate(size)
+            except JsException as error:
+                if getattr(error, "name", "") == "QuotaExceededError":
+                    return False
+                raise
+            return True
+
+        with mapped_errors(self._name):
+            low, high = self.size, total
+            if fits(total):
+                low = total
+            while high - low > _GRAIN:
+                middle = (low + high) // 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            self._handle.truncate(self.size)
+        return low
+
+    def write(self, piece: Any) -> None:
         """Append a ``Uint8Array``.
 
         Raises:
-            StoreFull: the browser does not let it; ``free`` is what it said it would.
+            StoreFull: the browser does not let it.
         """
         n = int(piece.byteLength)
-        with mapped_errors(self._name, needed=n, free=min(free, n - 1)):
-            self._handle.write(piece, _at(self.size))
+        with mapped_errors(self._name, needed=n):
+            written = int(self._handle.write(piece, _at(self.size)))
+        if written < n:  # how some of them say it
+            self._handle.truncate(self.size)
+            raise StoreFull(self._name, n, written)
         self._count(piece)
 
     def close(self) -> None:

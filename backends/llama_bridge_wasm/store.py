@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llama_bridge.errors import InvalidModel, ModelNotFound
+from llama_bridge.errors import InvalidModel, ModelNotFound, OutOfMemory
 from llama_bridge.models import ModelSource, open_model
 
 from .incoming import Incoming, Progress, Tell, Transfer, blob_pieces, request
@@ -39,6 +39,7 @@ __all__ = [
     "Unfinished",
 ]
 
+_MEMORY = 4 << 30
 _MODEL, _PART, _ABOUT = ".gguf", ".part", ".json"
 
 
@@ -120,7 +121,7 @@ class ModelStore:
         return found
 
     async def space(self) -> tuple[int, int]:
-        """Bytes that this page uses of the browser's storage, and how many more it may."""
+        """Bytes that this page uses of the browser's storage, and how many more it may: an estimate."""
         return await free_space()
 
     @asynccontextmanager
@@ -166,18 +167,20 @@ class ModelStore:
 
         Raises:
             InvalidModel: it is no usable GGUF.
+            OutOfMemory: no browser could load it.
             StoreFull: it does not fit; nothing was written.
         """
         open_model(BlobSource(blob, name))
         total = int(blob.size)
-        free = await self._room(name, total)
+        _check_memory(name, total)
         folder, key = await self._folder("parts"), _key(f"file:{name}:{total}")
         incoming = Incoming(await folder.open(key + _PART, shown=name, create=True), name)
         try:
             with closing(incoming):
                 incoming.start_over()
+                _check_room(incoming, name, total)
                 async for piece in blob_pieces(blob, name):
-                    incoming.write(piece, free)
+                    incoming.write(piece)
                     _tell(progress, incoming, total)
             return await self._accept(folder, key, name, incoming.sha256)
         finally:
@@ -189,6 +192,7 @@ class ModelStore:
         Raises:
             ModelNotFound, DownloadError: from the server; what has come stays for the next try.
             InvalidModel: what came is no usable GGUF.
+            OutOfMemory: no browser could load it.
             StoreFull: it does not fit; told before it is tried, where the server says the size.
             ModelBusy: another tab is downloading it.
         """
@@ -210,7 +214,7 @@ class ModelStore:
             model = await self._accept(folder, key, name, incoming.sha256)
         except BaseException as error:
             useless = isinstance(error, InvalidModel | ModelNotFound) or not about.get("validator")
-            if useless or not incoming.size:
+            if useless or not incoming.size or isinstance(error, OutOfMemory):
                 await self.discard(url)
             elif isinstance(error, DownloadError):
                 raise _with_way_out(error, name, incoming.size, about["total"]) from error
@@ -228,10 +232,12 @@ class ModelStore:
     ) -> None:
         total = transfer.total
         try:
-            free = await self._room(name, (total or 0) - incoming.size)
+            if total is not None:
+                _check_memory(name, total)
+                _check_room(incoming, name, total)
             _tell(progress, incoming, total, note)
             async for piece in transfer.pieces:
-                incoming.write(piece, free)
+                incoming.write(piece)
                 _tell(progress, incoming, total, note)
                 if not incoming.is_gguf:  # its check says so; the rest need not come
                     return
@@ -239,12 +245,6 @@ class ModelStore:
             transfer.cancel()
         if total is not None and incoming.size != total:
             raise DownloadError(name, "the connection broke", incoming.size, total)
-
-    async def _room(self, name: str, needed: int) -> int:
-        _, free = await free_space()
-        if needed > free:
-            raise StoreFull(name, needed, free)
-        return free
 
     async def _accept(self, parts: Folder, key: str, name: str, sha256: str) -> KeptModel:
         """A part that is complete becomes a model, if it is one."""
@@ -262,6 +262,20 @@ class ModelStore:
 
     async def _folder(self, name: str) -> Folder:
         return await Folder.at(f"{self._path}/{name}")
+
+
+def _check_memory(name: str, size: int) -> None:
+    if size > _MEMORY:
+        raise OutOfMemory(
+            name,
+            f"a model of {size / 1e9:,.1f} GB: llama.wasm has 4 GiB of memory at most, in any browser",
+        )
+
+
+def _check_room(incoming: Incoming, name: str, total: int) -> None:
+    room = incoming.room(total)
+    if room < total:
+        raise StoreFull(name, total - incoming.size, room - incoming.size)
 
 
 def _tell(progress: Tell | None, incoming: Incoming, total: int | None, note: str = "") -> None:
