@@ -97,7 +97,7 @@ class Incoming:
                 if getattr(error, "name", "") == "QuotaExceededError":
                     return False
                 raise
-            return True
+            return int(self._handle.getSize()) == size  # Chromium's private windows say nothing
 
         with mapped_errors(self._name):
             low, high = self.size, total
@@ -118,9 +118,10 @@ class Incoming:
         n = int(piece.byteLength)
         with mapped_errors(self._name, needed=n):
             written = int(self._handle.write(piece, _at(self.size)))
-        if written < n:  # how some of them say it
+        if written != n:  # and there it is -8 as an unsigned number
+            room = int(self._handle.getSize()) - self.size
             self._handle.truncate(self.size)
-            raise StoreFull(self._name, n, written)
+            raise StoreFull(self._name, n, max(0, room))
         self._count(piece)
 
     def close(self) -> None:

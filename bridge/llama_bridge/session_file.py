@@ -15,12 +15,11 @@ digest without a key could. XXH3, because SHA-256 took six times as long as read
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import stat
 import struct
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any, BinaryIO, cast
 
 from .call import check_path
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
+from .fresh_memory import fresh_memory
 
 __all__ = [
     "FORMAT",
@@ -247,7 +247,7 @@ def ends_as_session(file: BinaryIO) -> bool:
 
 def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
     """The whole file, writable."""
-    data = memoryview(_fresh_memory(size))
+    data = fresh_memory(size)
     file.seek(0)
     done = 0
     while done < size:
@@ -256,21 +256,6 @@ def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
             raise SessionCorrupt(path, "the file shrank while it was read")
         done += n
     return data
-
-
-def _fresh_memory(size: int) -> mmap.mmap:
-    """Memory that is not filled with zeros first, as a bytearray is.
-
-    Private, and in large pages where there are any: to have the system find small ones, one by one, takes
-    several times as long as to read the file into them.
-    """
-    if os.name != "posix":
-        return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
 
 
 def _digest(data: memoryview) -> bytes:
