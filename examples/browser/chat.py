@@ -40,7 +40,8 @@ class Chat:
         stop.watch(flag)
         self.llama, self.store = LlamaBridge(backend="wasm"), ModelStore()
         self.job: asyncio.Task[None] | None = None
-        self.stopping = False
+        self.stopping = self.waiting = False
+        self.using = ""
 
     def hear(self, message: Any) -> None:
         """A message of the page: stop, or the name of a job and what it needs."""
@@ -54,21 +55,19 @@ class Chat:
     def stop(self) -> None:
         self.stopping = True
         self.llama.cancel()
-        if self.job is not None and self.downloading:
+        if self.job is not None and self.waiting:
             self.job.cancel()
-
-    downloading = False
 
     async def run(self, work: Callable[[], Awaitable[str]]) -> None:
         try:
             status = await work()
         except asyncio.CancelledError:
-            status = "Stopped. What has come is kept"
+            status = "Stopped"
         except Exception as error:  # whatever goes wrong belongs in the page
             status = "That did not work"
             tell("failed", kind=type(error).__name__, words=str(error))
         finally:
-            self.job, self.downloading = None, False
+            self.job, self.waiting = None, False
         await self.show_kept()
         tell("idle", status=status)
 
@@ -82,17 +81,20 @@ class Chat:
 
     async def do_file(self, message: Any) -> str:
         file, name = message.file, str(message.file.name)
+        status = self.load(BlobSource(file, name))  # before it is kept: it may be no model
+        self.waiting = True
         try:
             kept = await self.store.add(file, name, partial(self.progress, "Keeping"))
         except (StoreFull, StoreUnavailable) as error:
             tell("failed", kind=type(error).__name__, words=str(error))
-            return self.load(BlobSource(file, name)) + ", not kept"
-        return await self.use(kept.sha256)
+            return f"{status}, but not kept"
+        self.using = kept.sha256
+        return status
 
     async def do_url(self, message: Any) -> str:
-        self.downloading = True
+        self.waiting = True
         kept = await self.store.download(message.url, partial(self.progress, "Downloading"))
-        self.downloading = False
+        self.waiting = False
         return await self.use(kept.sha256)
 
     async def do_use(self, message: Any) -> str:
@@ -140,18 +142,19 @@ class Chat:
 
     async def use(self, sha256: str) -> str:
         async with self.store.open(sha256) as source:
-            return self.load(source, sha256)
+            status = self.load(source)
+        self.using = sha256
+        return status
 
-    def load(self, model: str | ModelSource, sha256: str = "") -> str:
+    def load(self, model: str | ModelSource) -> str:
         tell("busy", status="Loading the model…")
         start = time.monotonic()
         self.llama.init_generate_model(model)
-        able = self.llama.capabilities
+        self.using, able = "", self.llama.capabilities
         tell(
             "loaded",
             name=self.llama.model.name,
             backend=self.llama.backend,
-            sha256=sha256,
             capabilities=capability_names(able),
             lacks=[self.lack(flag, words) for flag, words in LACKS.items() if flag not in able],
         )
@@ -175,10 +178,10 @@ class Chat:
             models, unfinished = await self.store.models(), await self.store.unfinished()
             used, free = await self.store.space()
         except StoreUnavailable as error:
-            tell("kept", models=[], unfinished=[], used=0, free=0, why=str(error))
+            tell("kept", models=[], unfinished=[], using="", used=0, free=0, why=str(error))
             return
         kept = {
             "models": [asdict(model) for model in models],
             "unfinished": [asdict(part) for part in unfinished],
         }
-        tell("kept", **kept, used=used, free=free, why="")
+        tell("kept", **kept, using=self.using, used=used, free=free, why="")

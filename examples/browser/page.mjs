@@ -25,6 +25,7 @@ function ask(job, values = {}, status = "One moment…") {
   flag[0] = 0;
   $("trouble").replaceChildren();
   show(status, true);
+  $("said").textContent = status;
   worker.postMessage({ job, ...values });
 }
 
@@ -94,7 +95,6 @@ function finishAnswer(done) {
     line("cost", `${mode} (${done.finish}): ${read}, ${speed}`);
     if (done.fallback) line("why", `Why fresh: ${done.fallback}`);
   });
-  $("said").textContent = done.text;
 }
 
 // models
@@ -113,7 +113,7 @@ function keptItem(name, about, buttons) {
 
 function showKept() {
   const items = kept.models.map(({ name, size, sha256, kept: when }) => {
-    const used = model?.sha256 === sha256;
+    const used = kept.using === sha256;
     const about = `${megabytes(size)} · ${new Date(when).toLocaleDateString([], { day: "numeric", month: "short" })}`;
     const use = ["Use", "use", { sha256 }, `Loading ${name}…`];
     const remove = ["Delete", "delete", { sha256 }, `Deleting ${name}…`];
@@ -145,8 +145,10 @@ const events = {
   idle({ status }) {
     if (answer && !answer.words.textContent && !answer.item.querySelector(".cost")) answer.item.remove();
     answer?.item.classList.remove("writing");
+    $("said").textContent = answer?.words.textContent || status;
     answer = null;
     show(status, false);
+    navigator.serviceWorker?.register("offline.js").catch(() => {}); // then a visit needs the network
   },
   busy: ({ status }) => show(status, true),
   progress({ doing, done, total, note }) {
@@ -171,7 +173,9 @@ const events = {
     for (const button of [$("open"), $("save")]) {
       button.hidden = false;
       button.ariaDescription = button.title = files.why;
-      button.onclick = () => ($("status").textContent = files.why);
+      button.onclick = () => {
+        $("status").textContent = $("said").textContent = files.why;
+      };
     }
     $("talk").replaceChildren();
     $("talk").dataset.empty = "Ask it something.";
@@ -230,12 +234,16 @@ $("prompt").onkeydown = (event) => {
     send();
   }
 };
-document.onkeydown = ({ key }) => key === "Escape" && stop();
+document.onkeydown = ({ key }) => {
+  if (key === "Escape") stop();
+};
 document.ondragover = (event) => {
   event.preventDefault();
   $("drop").classList.add("over");
 };
-document.ondragleave = ({ relatedTarget }) => relatedTarget || $("drop").classList.remove("over");
+document.ondragleave = ({ relatedTarget }) => {
+  if (!relatedTarget) $("drop").classList.remove("over");
+};
 document.ondrop = (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");

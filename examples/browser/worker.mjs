@@ -1,13 +1,17 @@
-import { loadPyodide } from "./pyodide/pyodide.mjs";
-
 const text = async (path) => (await fetch(path)).text();
+
+self.onunhandledrejection = ({ reason }) => postMessage({ event: "failed", kind: "Error", words: String(reason) });
 
 self.onmessage = async ({ data: flag }) => {
   const waiting = [];
   self.onmessage = ({ data }) => waiting.push(data);
   try {
-    if (!("WebAssembly" in self)) throw new Error("this browser has no WebAssembly, or it is switched off");
-    const [wheels, code] = await Promise.all([text("wheels.json").then(JSON.parse), text("chat.py")]);
+    if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
+    const [{ loadPyodide }, wheels, code] = await Promise.all([
+      import("./pyodide/pyodide.mjs"),
+      text("wheels.json").then(JSON.parse),
+      text("chat.py"),
+    ]);
     const packages = wheels.llama_bridge.map((path) => new URL(path, location).href);
     const python = await loadPyodide({ packages });
     await python.runPythonAsync(code);

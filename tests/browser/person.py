@@ -70,7 +70,7 @@ class Person:
         # The page's Content-Security-Policy lets no text be evaluated, so Playwright cannot wait in it.
         end = time.monotonic() + seconds
         while not what():
-            assert time.monotonic() < end, f"waited in vain; {self.status!r}, {self.trouble!r}"
+            assert time.monotonic() < end, f"waited in vain; {self.text('body')!r}"
             self.page.wait_for_timeout(20)
 
     def idle(self, seconds: float = 60) -> None:
@@ -116,8 +116,12 @@ class Person:
 
     def say(self, words: str, *, wait: bool = True) -> None:
         self.idle()
-        self.page.fill("#prompt", words)
-        self.page.press("#prompt", "Enter")
+        self.page.click("#prompt")
+        if len(words) < 100:
+            self.page.keyboard.type(words)
+        else:
+            self.page.keyboard.insert_text(words)
+        self.page.keyboard.press("Enter")
         if wait:
             self.idle()
 

@@ -1,0 +1,32 @@
+// A second visit works without the network: what the page is made of comes from its server, or else from here.
+const NAME = "llama-bridge";
+const PAGE = ["./", "style.css", "icon.svg", "page.mjs", "worker.mjs", "chat.py", "wheels.json"];
+const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
+
+async function keepAll() {
+  const wheels = await (await fetch("wheels.json")).json();
+  const cache = await caches.open(NAME);
+  await cache.addAll([...PAGE, ...PYODIDE.map((name) => `pyodide/${name}`), ...wheels.llama_bridge]);
+}
+
+async function answer(request) {
+  const cache = await caches.open(NAME);
+  try {
+    const found = await fetch(request);
+    const kept = await cache.match(request);
+    if (found.ok && kept?.headers.get("ETag") !== found.headers.get("ETag"))
+      await cache.put(request, found.clone()).catch(() => {}); // no room: then it needs the network
+    return found;
+  } catch (error) {
+    const kept = await cache.match(request);
+    if (kept) return kept;
+    throw error;
+  }
+}
+
+self.oninstall = (event) => event.waitUntil(keepAll());
+self.onfetch = (event) => {
+  const { method, url, cache } = event.request;
+  const isModel = cache === "no-store" || new URL(url).pathname.endsWith(".gguf");
+  if (method === "GET" && !isModel) event.respondWith(answer(event.request));
+};
