@@ -11,6 +11,16 @@
     wasi.py             what the guest sees of the world: one read-only file
     compiled_cache.py   machine code of llama.wasm, kept between runs
     artifact.py         where llama.wasm is and what it was built from
+
+In a page, with Pyodide:
+
+.. code-block:: text
+
+    page.py             the only module that imports js and pyodide
+    host_browser.py     a Guest in the browser's engine
+    stop.py             how the page stops its worker
+    sources.py          models from a Blob, a server or an OPFS file, read straight into the guest
+    store.py            models kept in the browser; incoming.py: on their way in; opfs.py: where they lie
 """
 
 from .backend import WasmBackend
