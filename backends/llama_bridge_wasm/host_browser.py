@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -164,12 +165,12 @@ class BrowserGuest(Hosted):
         return 0
 
 
-class FillsMemory:
+class FillsMemory(ABC):
     """A file whose bytes JavaScript has: they go into guest memory without a way through Python's."""
 
+    @abstractmethod
     def fill(self, array: Any) -> int:
         """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""
-        raise NotImplementedError
 
 
 def _module(wasm: Path, file: GuestFile, memory_limit: int) -> Any:
