@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test quick fuzz lint types bench bench-browser wheel wasm clean
+.PHONY: help setup demo browser test quick fuzz lint types bench bench-browser wheel wasm pyodide clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -42,6 +42,9 @@ wasm: setup  ## build llama.wasm (setup does it too)
 
 wheel: setup  ## dist/llama_bridge-*.whl
 	@$(BIN)/python -m build --wheel
+
+pyodide: setup  ## the wheel by pyodide-build, and the suite in a virtual environment of Pyodide on Node
+	@$(BIN)/python -m tools.pyodide
 
 clean:  ## remove what was made here; the per-user caches stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -173,3 +173,8 @@ def _absent(error: BaseException | None) -> str | None:
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     return ABSENT.get(error.name) or ABSENT.get(error.name.partition(".")[0])
+
+
+if __name__ == "__main__":  # FOLDER FILE OPTIONS...: outcomes go to the file, a line each
+    with open(sys.argv[2], "w", buffering=1) as told:
+        sys.exit(run(sys.argv[1], lambda line: print(line, file=told), *sys.argv[3:]))

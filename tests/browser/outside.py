@@ -14,8 +14,10 @@ from typing import Any
 from tools.browser import fetch, site
 from tools.browser.browsers import messages
 from tools.browser.server import serve
+from tools.pyodide import venv
+from tools.pyodide.environment import environment
 
-__all__ = ["Outcome", "lay_out", "pack", "run_in_browser"]
+__all__ = ["Outcome", "lay_out", "pack", "run_in_browser", "run_on_node"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -63,7 +65,9 @@ class Outcome:
             self.failed[name] = why
 
     def __str__(self) -> str:
-        lines = [f"wasm on {self.host}: {len(self.ran)} ran, {len(self.gated)} tests and files gated:"]
+        lines = [
+            f"wasm on {self.host}: {len(self.ran)} ran, {len(self.gated)} tests and files gated:"
+        ]
         reasons = Counter(self.gated.values())
         lines += [f"  {count:4d}  {reason}" for reason, count in reasons.most_common()]
         lines += [f"  FAILED {test}\n{why}" for test, why in self.failed.items()]
@@ -101,11 +105,12 @@ def lay_out(folder: Path, options: Sequence[str] = OPTIONS) -> Path:
 
 def run_in_browser(browser: str, folder: Path, *, seconds: float = 280) -> Outcome:
     """Run the suite of a site in a browser."""
+    version = json.loads((fetch.pyodide() / "package.json").read_text())["version"]
     outcome = Outcome(browser)
     with serve(folder) as address, messages(browser, address, seconds=seconds) as happened:
         for message in happened:
             if message.kind == "version":
-                outcome.host = f"Pyodide in {message.data}"
+                outcome.host = f"Pyodide {version} in {message.data}"
             elif message.kind == "test":
                 outcome.add(message.data)
             elif message.kind == "done":
@@ -115,4 +120,24 @@ def run_in_browser(browser: str, folder: Path, *, seconds: float = 280) -> Outco
                 outcome.complaints.append(f"{message.kind}: {message.data}")
                 if message.kind == "error":
                     break
+    return outcome
+
+
+def run_on_node(folder: Path, *, seconds: float = 280) -> Outcome:
+    """Build the wheel with pyodide-build, make a ``pyodide venv`` with it, and run the suite there.
+
+    Args:
+        folder: keeps all of it; the second time most is there.
+        seconds: for the suite itself.
+    """
+    made = environment()
+    wheel = venv.build(made, folder / "dist")
+    python = venv.make(made, wheel, folder / "venv")
+    archive = pack(folder / "suite.zip")
+    outcome = Outcome(f"Pyodide {made.version} on Node")
+    for told in venv.run_suite(python, archive, folder / "suite", OPTIONS, seconds=seconds):
+        if "status" in told:
+            outcome.status, outcome.printed = told["status"], told["printed"]
+        else:
+            outcome.add(told)
     return outcome

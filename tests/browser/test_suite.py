@@ -1,4 +1,4 @@
-"""The suite itself, run inside Pyodide: in Chromium and in Firefox."""
+"""The suite itself, run inside Pyodide: in Chromium, in Firefox and on Node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.browser import fetch
 from tools.browser.browsers import BROWSERS, find
 
 from .conftest import Report
-from .outside import Outcome, lay_out, run_in_browser
+from .outside import ROOT, Outcome, lay_out, run_in_browser, run_on_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,6 +35,20 @@ def test_what_runs_on_a_desktop_runs_in_a_page(
     if find(browser) is None:
         missing(f"{browser} is not installed")
     outcome = run_in_browser(browser, suite)
+    report(outcome)
+    check(outcome)
+
+
+def test_and_in_a_virtual_environment_of_pyodide_on_node(missing: Missing, report: Report) -> None:
+    folder = ROOT / "build" / "pyodide"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = run_on_node(folder)
+    except fetch.FetchError as error:
+        missing(str(error))
+        raise
+    wheels = {wheel.name.split("-", 2)[2] for wheel in (folder / "dist").glob("*.whl")}
+    assert wheels == {"py3-none-any.whl", "cp313-none-any.whl"}, "as built, and compiled"
     report(outcome)
     check(outcome)
 

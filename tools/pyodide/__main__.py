@@ -1,0 +1,27 @@
+"""``python -m tools.pyodide``: the wheel for Pyodide, built, compiled, installed and tried; kept in build/pyodide."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.browser.outside import run_on_node
+from tools.browser.fetch import FetchError
+from tools.browser.site import ROOT
+
+
+def main() -> None:
+    """Do it and tell; the status says whether the suite passed."""
+    folder = ROOT / "build" / "pyodide"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = run_on_node(folder)
+    except FetchError as error:
+        sys.exit(str(error))
+    print(outcome)
+    for wheel in (folder / "dist").glob("*.whl"):
+        print(wheel.relative_to(ROOT))
+    sys.exit(outcome.status)
+
+
+if __name__ == "__main__":
+    main()
