@@ -63,7 +63,7 @@ def main() -> int:
     report = Report(machine())
     with ExitStack() as opened:
         folder = Path(opened.enter_context(TemporaryDirectory()))
-        lay_out(folder, extra=[_PAGES])
+        lay_out(folder, extra=[_PAGES], compiled=True)
         os.symlink(model, folder / "model.gguf")
         os.symlink(fetch.node_modules() / "@wllama" / "wllama" / "esm", folder / "wllama")
         strict = opened.enter_context(serve(folder, csp=CSP))

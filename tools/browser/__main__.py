@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--site", type=Path, default=ROOT / "build" / "site", metavar="FOLDER")
     options = parser.parse_args()
     try:
-        lay_out(options.site, extra=options.folder)
+        lay_out(options.site, extra=options.folder, compiled=True)
         with suppress(KeyboardInterrupt), serve(options.site, port=options.port) as address:
             print(f"Serving {address}  (Ctrl-C ends it)", flush=True)
             threading.Event().wait()

@@ -1,0 +1,27 @@
+"""In Pyodide: a wheel whose modules are bytecode, which a page need not compile."""
+
+import importlib.util
+import io
+import marshal
+import zipfile
+
+
+def compiled(data):
+    """The wheel in ``data``, each ``.py`` replaced by the ``.pyc`` that is imported in its place."""
+    wheel = zipfile.ZipFile(io.BytesIO(data.to_bytes()))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
+        for info in wheel.infolist():
+            content = wheel.read(info)
+            if info.filename.endswith(".py"):
+                code = compile(content, info.filename, "exec", dont_inherit=True)
+                # Flags and source time of 0: nothing to compare with, the source is not there.
+                content = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+                info.filename += "c"
+            elif info.filename.endswith(".dist-info/RECORD"):
+                content = b"".join(
+                    line.replace(b".py,", b".pyc,", 1).split(b",")[0] + b",,\n"
+                    for line in content.splitlines()
+                )
+            out.writestr(info, content)
+    return made.getvalue()
