@@ -46,7 +46,7 @@ def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
 
 async def free_space() -> tuple[int, int]:
     """Bytes that this page uses of the browser's storage, and how many more it may."""
-    with mapped_errors("storage"):
+    with mapped_errors("model store"):
         estimate = await js.navigator.storage.estimate()
     used = int(estimate.usage)
     return used, max(0, int(estimate.quota) - used)
@@ -65,7 +65,7 @@ class Folder:
         Raises:
             StoreUnavailable: this browser has no such thing here.
         """
-        with mapped_errors(path):
+        with mapped_errors("model store"):
             handle = await js.navigator.storage.getDirectory()
             for part in path.split("/"):
                 handle = await handle.getDirectoryHandle(part, _options(create=True))
@@ -73,7 +73,7 @@ class Folder:
 
     async def names(self) -> list[str]:
         """What is in it, sorted."""
-        with mapped_errors("storage"):
+        with mapped_errors("model store"):
             names = self._handle.keys()
             found: list[str] = []
             while not (step := await names.next()).done:

@@ -59,17 +59,20 @@ class Chat:
             self.job.cancel()
 
     async def run(self, work: Callable[[], Awaitable[str]]) -> None:
-        try:
-            status = await work()
-        except asyncio.CancelledError:
-            status = "Stopped"
-        except Exception as error:  # whatever goes wrong belongs in the page
-            status = "That did not work"
-            tell("failed", kind=type(error).__name__, words=str(error))
-        finally:
-            self.job, self.waiting = None, False
-        await self.show_kept()
+        status = await self.guarded(work)
+        self.waiting = False
+        await self.guarded(self.show_kept)
+        self.job = None
         tell("idle", status=status)
+
+    async def guarded(self, work: Callable[[], Awaitable[str]]) -> str:
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            return "Stopped"
+        except Exception as error:  # whatever goes wrong belongs in the page
+            tell("failed", kind=type(error).__name__, words=str(error))
+            return "That did not work"
 
     # jobs
 
@@ -173,15 +176,13 @@ class Chat:
     def progress(self, doing: str, at: Progress) -> None:
         tell("progress", doing=doing, done=at.done, total=at.total or 0, note=at.note)
 
-    async def show_kept(self) -> None:
+    async def show_kept(self) -> str:
+        kept: dict[str, object] = {"models": [], "unfinished": [], "used": 0, "free": 0, "why": ""}
         try:
-            models, unfinished = await self.store.models(), await self.store.unfinished()
-            used, free = await self.store.space()
+            kept["models"] = [asdict(model) for model in await self.store.models()]
+            kept["unfinished"] = [asdict(part) for part in await self.store.unfinished()]
+            kept["used"], kept["free"] = await self.store.space()
         except StoreUnavailable as error:
-            tell("kept", models=[], unfinished=[], using="", used=0, free=0, why=str(error))
-            return
-        kept = {
-            "models": [asdict(model) for model in models],
-            "unfinished": [asdict(part) for part in unfinished],
-        }
-        tell("kept", **kept, using=self.using, used=used, free=free, why="")
+            kept["why"] = str(error)
+        tell("kept", using=self.using, **kept)
+        return ""

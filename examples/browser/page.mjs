@@ -2,11 +2,14 @@ const $ = (id) => document.getElementById(id);
 const flag = new Int32Array(self.crossOriginIsolated ? new SharedArrayBuffer(4) : 4);
 const worker = new Worker("worker.mjs", { type: "module" });
 
+const ANSWERING = "Answering…  Esc stops";
+
 let busy = true;
 let lost = false;
 let model = null;
 let kept = null;
 let answer = null;
+let heard = "";
 
 const megabytes = (bytes) => {
   const [size, unit] = bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
@@ -82,10 +85,18 @@ function send() {
   $("prompt").value = "";
   turn("you", "You", prompt);
   answer = turn("model writing", "Model", "");
-  ask("ask", { prompt }, "Answering…  Esc stops");
+  ask("ask", { prompt }, ANSWERING);
+}
+
+function write() {
+  if (!heard) return;
+  if ($("status").textContent !== ANSWERING) show(ANSWERING, true);
+  follow(() => answer.words.append(heard));
+  heard = "";
 }
 
 function finishAnswer(done) {
+  heard = "";
   const mode = done.mode[0].toUpperCase() + done.mode.slice(1);
   const read = `${number(done.cached_tokens)} cached + ${number(done.evaluated_tokens)} evaluated tokens`;
   const speed = `${number(done.completion_tokens)} new at ${number(done.speed)} tokens/s`;
@@ -143,6 +154,7 @@ function take(file) {
 
 const events = {
   idle({ status }) {
+    write();
     if (answer && !answer.words.textContent && !answer.item.querySelector(".cost")) answer.item.remove();
     answer?.item.classList.remove("writing");
     $("said").textContent = answer?.words.textContent || status;
@@ -170,7 +182,7 @@ const events = {
       ),
     );
     const files = loaded.lacks.find(({ name }) => name === "session_persistence");
-    for (const button of [$("open"), $("save")]) {
+    for (const button of files ? [$("open"), $("save")] : []) {
       button.hidden = false;
       button.ariaDescription = button.title = files.why;
       button.onclick = () => {
@@ -184,7 +196,8 @@ const events = {
   },
   new: () => $("talk").replaceChildren(),
   text({ text }) {
-    follow(() => answer.words.append(text));
+    if (!heard) requestAnimationFrame(write); // faster than that nobody reads
+    heard += text;
   },
   answered: finishAnswer,
   kept(all) {

@@ -3,8 +3,7 @@ const text = async (path) => (await fetch(path)).text();
 self.onunhandledrejection = ({ reason }) => postMessage({ event: "failed", kind: "Error", words: String(reason) });
 
 self.onmessage = async ({ data: flag }) => {
-  const waiting = [];
-  self.onmessage = ({ data }) => waiting.push(data);
+  self.onmessage = null;
   try {
     if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
     const [{ loadPyodide }, wheels, code] = await Promise.all([
@@ -18,7 +17,6 @@ self.onmessage = async ({ data: flag }) => {
     const chat = python.globals.get("Chat")(flag);
     self.onmessage = ({ data }) => chat.hear(data);
     chat.hear({ job: "begin" });
-    waiting.forEach((data) => chat.hear(data));
   } catch (error) {
     postMessage({ event: "broken", words: error.message });
   }
