@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import js
@@ -77,6 +78,8 @@ class Chat:
     # jobs
 
     async def do_begin(self, _: Any) -> str:
+        # Half a second of the first answer, spent while a person chooses.
+        asyncio.get_running_loop().call_later(0.05, import_module, "jinja2.sandbox")
         return "Choose a model"
 
     async def do_demo(self, _: Any) -> str:
