@@ -4,9 +4,10 @@ import importlib.util
 import io
 import marshal
 import zipfile
+from typing import Any
 
 
-def compiled(data):
+def compiled(data: Any) -> bytes:
     """The wheel in ``data``, each ``.py`` replaced by the ``.pyc`` that is imported in its place."""
     wheel = zipfile.ZipFile(io.BytesIO(data.to_bytes()))
     made = io.BytesIO()
