@@ -47,7 +47,7 @@ _STATE_MAGIC = 0x67677371
 _DIGEST_BYTES = 16
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _NOTHING = memoryview(bytearray())
-_PIECE = 1 << 18
+_PIECE = 1 << 20
 _MAX_MANIFEST = 16 << 20  # JSON takes up to 30 times its size in memory
 _MAX_TOKENS = 1 << 24
 
