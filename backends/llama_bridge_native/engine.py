@@ -12,6 +12,7 @@ from typing import Any
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
+from llama_bridge.fresh_memory import fresh_memory
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
@@ -289,11 +290,12 @@ class NativeEngine(Engine):
 
     def state_get(self) -> memoryview:
         size = lib.llama_state_seq_get_size(self._open(self._context), _SEQ)
-        buffer = (ctypes.c_uint8 * size)()
+        state = fresh_memory(size)
+        buffer = (ctypes.c_uint8 * size).from_buffer(state)
         with errors_logged() as errors:
             if lib.llama_state_seq_get_data(self._context, buffer, size, _SEQ) != size:
                 raise EngineError(f"llama.cpp could not copy its state: {'; '.join(errors)}")
-        return memoryview(buffer).cast("B")
+        return state
 
     def state_length(self, state: memoryview) -> int:
         return self._layout.n_tokens(state[_STATE_HEAD.size :])

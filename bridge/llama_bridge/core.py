@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import logging
 import threading
@@ -64,6 +65,8 @@ class Core:
 
     def put(self, engine: Engine, model: ModelFile, session_memory: int) -> None:
         """Take over a loaded engine, in place of the one before. Inside :meth:`exclusive`."""
+        if Capability.SESSION_PERSISTENCE in engine.capabilities:
+            _prepare_files()
         self._free()
         self._loaded = (engine, model, Sessions(engine, model, session_memory, self.folder))
 
@@ -261,6 +264,13 @@ class Core:
             warnings.warn(fallback, FallbackWarning, stacklevel=_outside())
             self.warned = True  # not where warnings are errors
         return fallback
+
+
+def _prepare_files() -> None:
+    """Import what session files need: beside a model's load that is nothing, beside a file's it is much."""
+    with contextlib.suppress(ImportError):  # a page has no xxhash, and no use for it
+        importlib.import_module("xxhash")
+        importlib.import_module(f"{_PACKAGE}.loading")
 
 
 def _is_chat(call: Call, engine: Engine) -> bool:

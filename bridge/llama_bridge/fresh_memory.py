@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import mmap
-import os
 from contextlib import suppress
 
 __all__ = ["fresh_memory"]
 
+_LARGE = 32 << 20
+"""From here on the C library gives freed memory back at once, so that its pages are to be found anew each time."""
+
 
 def fresh_memory(size: int) -> memoryview:
-    """Writable memory that is not filled with zeros first, as a bytearray is; freed with the last view of it.
+    """Writable memory; freed with the last view of it.
 
-    Private, and in large pages where there are any: to have the system find small ones, one by one, takes
-    several times as long as to copy a cache into them.
+    What is large comes in large pages where there are any: to have the system find small ones, one by one, takes
+    longer than to copy a cache into them.
     """
-    if size == 0:
-        return memoryview(bytearray())
-    if os.name != "posix":
-        return memoryview(mmap.mmap(-1, size))
+    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(bytearray(size))
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(memory)
