@@ -5,9 +5,9 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
-__all__ = ["fresh_memory"]
+__all__ = ["LARGE", "fresh_memory"]
 
-_LARGE = 32 << 20
+LARGE = 32 << 20
 """From here on the C library gives freed memory back at once, so that its pages are to be found anew each time."""
 
 
@@ -17,7 +17,7 @@ def fresh_memory(size: int) -> memoryview:
     What is large comes in large pages where there are any: to have the system find small ones, one by one, takes
     longer than to copy a cache into them.
     """
-    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return memoryview(bytearray(size))
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):
