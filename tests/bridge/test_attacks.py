@@ -113,7 +113,12 @@ def test_a_stop_string_of_replacement_characters_cuts_nothing_wrong() -> None:
         engine = llama.session.engine
         drawn = iter([0xE6, 0x89, 0x41, min(engine.info.end_of_generation)])
         engine.sample = lambda: next(drawn)  # type: ignore[method-assign]
-        engine.step = lambda token: (engine._tokens.append(token), next(drawn))[1]  # type: ignore
+
+        def step(token: int) -> int:
+            engine._tokens.append(token)  # type: ignore[attr-defined]
+            return next(drawn)
+
+        engine.step = step  # type: ignore[method-assign]
         answer = llama.generate("x", chat=False, stop="\ufffd")
         assert answer.finish_reason == "stop"
         assert len(machine(llama).kv.tokens) == engine.length

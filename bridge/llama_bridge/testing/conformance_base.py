@@ -29,7 +29,7 @@ class EngineTests:
     @pytest.fixture
     def backend(self) -> Backend:
         """The backend under test."""
-        raise NotImplementedError("give the class a fixture `backend` that returns your Backend")
+        pytest.fail("give the class a fixture `backend` that returns your Backend")
 
     @pytest.fixture
     def engine(self, backend: Backend, _engines_of_class: dict[str, Engine]) -> Engine:
