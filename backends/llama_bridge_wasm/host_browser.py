@@ -193,7 +193,7 @@ def _module(wasm: Path, file: GuestFile, memory_limit: int) -> Any:
         raise BackendUnavailable(
             "wasm",
             f"this browser does not take llama.wasm: {error}",
-            "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137, Firefox 145 or Safari 26 have them.",
+            "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137 and Firefox 145 have them.",
         ) from error
     if memory_limit >= MAX_MEMORY:
         _modules[wasm] = module

@@ -209,7 +209,7 @@ const events = {
     lost = true;
     show("Python could not be started", true);
     $("progress").hidden = true;
-    fail("This browser cannot run the page", `${words}. Chrome 137, Firefox 145 and Safari 26 can.`);
+    fail("This browser cannot run the page", `${words}. Chrome 137 and Firefox 145 can.`);
   },
 };
 

@@ -420,7 +420,7 @@ def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
     person = visit()
     person.take_demo()
     assert person.trouble.startswith("BackendUnavailable: backend 'wasm' is not available")
-    assert "relaxed SIMD and exceptions: Chrome 137, Firefox 145 or Safari 26" in person.trouble
+    assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.trouble
     assert person.status == "That did not work"
 
 
