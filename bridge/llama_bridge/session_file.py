@@ -21,13 +21,13 @@ import struct
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO, FileIO
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .call import check_path
 from .errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
-from .fresh_memory import LARGE, fresh_memory
+from .fresh_memory import large_pages
 
 __all__ = [
     "FORMAT",
@@ -247,19 +247,14 @@ def ends_as_session(file: BinaryIO) -> bool:
 
 def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
     """The whole file, writable."""
+    data, done = large_pages(size), 0
     file.seek(0)
-    if size < LARGE:
-        whole = BytesIO(file.read(size)).getbuffer()  # bytes that nobody else has are not copied
-        if len(whole) == size:
-            return whole
-        file.seek(0)
-    memory, done = fresh_memory(size), 0
     while done < size:
-        n = file.readinto(memory[done:])
+        n = file.readinto(data[done:])
         if not n:
             raise SessionCorrupt(path, "the file shrank while it was read")
         done += n
-    return memory
+    return data
 
 
 def _digest(data: memoryview) -> bytes:
