@@ -80,8 +80,7 @@ class _Talk:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["llama", "lfm2"])
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(("architecture", "kept"), [("llama", True), ("lfm2", False)])
 def test_soak(architecture: str, kept: bool, tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     write_model(model, architecture=architecture, seed=11)
