@@ -182,8 +182,13 @@ class _State:
 
 
 def _new(path: Path, work: Callable[[], object]) -> float:
-    """Seconds to write a file that is not there yet: to free an old one's blocks is another matter."""
+    """Seconds to write a file that is not there yet: to free an old one's blocks is another matter.
+
+    So is what others wrote before and left unsynced: an fsync of one file waits for the journal of all.
+    """
     path.unlink(missing_ok=True)
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()
     return seconds(work)
 
 

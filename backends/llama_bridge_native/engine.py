@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_bridge.capabilities import Capability
+from llama_bridge.copy_memory import copy_memory
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
-from llama_bridge.fresh_memory import fresh_memory
 from llama_bridge.models import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
@@ -290,7 +290,7 @@ class NativeEngine(Engine):
 
     def state_get(self) -> memoryview:
         size = lib.llama_state_seq_get_size(self._open(self._context), _SEQ)
-        state = fresh_memory(size)
+        state = copy_memory(size)
         buffer = (ctypes.c_uint8 * size).from_buffer(state)
         with errors_logged() as errors:
             if lib.llama_state_seq_get_data(self._context, buffer, size, _SEQ) != size:
