@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 
 from .engine import Engine
 
-__all__ = ["KvLedger"]
+__all__ = ["KvLedger", "common_beginning"]
+
+
+def common_beginning(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    for i, (a, b) in enumerate(zip(held, wanted, strict=False)):
+        if a != b:
+            return i
+    return min(len(held), len(wanted))
 
 
 class KvLedger:
@@ -85,12 +93,7 @@ class KvLedger:
         """
         if self.origin is not None and self.origin is not origin:
             self.clear()
-        keep = 0
-        for held, wanted in zip(self.tokens, tokens, strict=False):
-            if held != wanted:
-                break
-            keep += 1
-        self.rewind(keep)
+        self.rewind(common_beginning(self.tokens, tokens))
         self.owed = list(tokens[len(self.tokens) :])
 
     def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:

@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from .errors import (
     SessionMismatch,
     SessionNotFound,
 )
+from .ledger import common_beginning
 from .models import ModelFile
 from .params import SamplingParams
 from .session import Session
@@ -265,11 +265,11 @@ class Sessions:
             return None  # it could not be rewound to what is common
         tokens, usable = wanted.tokens, (None, wanted.origin)
         kv = self.session.kv
-        most, best = _common(kv.tokens if kv.origin in usable else [], tokens), None
+        most, best = common_beginning(kv.tokens if kv.origin in usable else [], tokens), None
         for resting in self._resting.values():
             snapshot = resting.snapshot
             if snapshot.state is not None and snapshot.origin in usable:
-                common = _common(snapshot.tokens[: snapshot.held], tokens)
+                common = common_beginning(snapshot.tokens[: snapshot.held], tokens)
                 if common > most:
                     most, best = common, snapshot
         return best
@@ -306,11 +306,3 @@ class Sessions:
         if resting is not None and resting.path and not resting.kept:
             with contextlib.suppress(OSError):
                 os.unlink(resting.path)
-
-
-def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for i, (a, b) in enumerate(zip(held, wanted, strict=False)):
-        if a != b:
-            return i
-    return min(len(held), len(wanted))
