@@ -29,6 +29,7 @@ class NativeBackend(Backend):
         | Capability.CANCEL
         | Capability.CHAT_TEMPLATE
         | Capability.KV_CONTINUATION
+        | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
         | Capability.SESSION_TOOLS
         | Capability.THREADS

@@ -76,6 +76,8 @@ class NativeEngine(Engine):
             | Capability.SESSION_TOOLS
             | Capability.THREADS
         )
+        if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
+            self.capabilities |= Capability.PREFIX_CACHE
         if file.header.architecture in SPARSE_ATTENTION:
             self.capabilities &= ~Capability.SESSION_PERSISTENCE
         if file.chat_template:

@@ -29,6 +29,7 @@ CAPABILITIES = (
     | Capability.STREAM
     | Capability.CANCEL
     | Capability.CHAT_TEMPLATE
+    | Capability.PREFIX_CACHE
     | Capability.SANDBOX
 )
 _STATEFUL_CHUNK = 32
@@ -80,6 +81,8 @@ class WasmEngine(Engine):
             if model.chat_template is None:
                 capabilities &= ~Capability.CHAT_TEMPLATE
             info = describe(guest, buffer, params, version)
+            if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
+                capabilities &= ~Capability.PREFIX_CACHE
             return cls(guest, buffer, str(model.path), capabilities, info)
         except BaseException:
             guest.close()

@@ -24,8 +24,8 @@ class Turn:
     """A checked and tokenised prompt, ready to be evaluated.
 
     Attributes:
-        tokens: to append to the KV cache; the whole prompt where ``fresh``.
-        fresh: whether the KV cache is emptied first.
+        tokens: to append to the conversation; the whole prompt where ``fresh``.
+        fresh: whether a new conversation begins.
         messages: the conversation up to and including this prompt; empty for raw text.
         fallback: why a continuation runs fresh, or None.
         again: the turn that is answered anew, or None.
@@ -83,9 +83,9 @@ class Answer:
             seed=self._seed,
         )
 
-    def run(self) -> Generator[str, None, FinishReason]:
-        """Prefill, then decode; yields text as soon as it is certain."""
-        if not self._prefill():
+    def run(self, tokens: Sequence[int]) -> Generator[str, None, FinishReason]:
+        """Prefill what is owed and ``tokens``, then decode; yields text as soon as it is certain."""
+        if not self._prefill(tokens):
             return "cancelled"
         start = len(self._kv.tokens)
         clock = time.perf_counter()
@@ -136,10 +136,10 @@ class Answer:
         self._completion_seconds += time.perf_counter() - clock
         return finish
 
-    def _prefill(self) -> bool:
+    def _prefill(self, tokens: Sequence[int]) -> bool:
         self._cached = len(self._kv.tokens)
         clock = time.perf_counter()
-        finished = self._kv.append(self._turn.tokens)
+        finished = self._kv.append(tokens)
         self._prompt_seconds = time.perf_counter() - clock
         self._evaluated = len(self._kv.tokens) - self._cached
         return finished and not self._engine.cancelled

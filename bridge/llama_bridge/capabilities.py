@@ -27,6 +27,8 @@ class Capability(enum.Flag):
     """Embedding vectors."""
     KV_CONTINUATION = enum.auto()
     """``generate_continue`` reuses the KV cache; without it, it runs fresh and says so."""
+    PREFIX_CACHE = enum.auto()
+    """A fresh prompt that begins like what the KV cache holds evaluates only the rest; needs memory that rewinds."""
     SESSION_PERSISTENCE = enum.auto()
     """``session_save`` and ``session_load``."""
     SESSION_TOOLS = enum.auto()

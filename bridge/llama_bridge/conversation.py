@@ -41,6 +41,8 @@ class Conversation:
     ) -> Generation:
         """Answer a prompt from nothing; its KV cache becomes the session's.
 
+        With ``Capability.PREFIX_CACHE``, what the KV cache holds of the prompt's beginning is not evaluated again.
+
         Args:
             prompt: a user turn where the model has a chat template, else raw text.
             params: how tokens are drawn; None takes :attr:`sampling`.
@@ -121,7 +123,10 @@ class Conversation:
     # the session
 
     def session_reset(self) -> None:
-        """Forget the conversation: the KV cache is emptied, the model stays loaded."""
+        """Forget the conversation: the KV cache is emptied, the model stays loaded.
+
+        The next prompt is evaluated from its first token.
+        """
         with self._core.exclusive():
             self._core.alive()[2].take(self._name).reset()
 

@@ -30,7 +30,8 @@ class Usage:
 
     Attributes:
         prompt_tokens: all tokens that the answer was conditioned on.
-        cached_tokens: of these, those already in the KV cache.
+        cached_tokens: of these, those already in the KV cache; with ``Capability.PREFIX_CACHE`` a fresh
+            prompt can have some, too.
         evaluated_tokens: of these, those evaluated now.
         completion_tokens: tokens drawn, the one that ends the generation included.
         prompt_seconds: wall time of the prefill.

@@ -113,7 +113,8 @@ class SamplingParams:
         repeat_penalty: divide the logits of recent tokens; 1 is off.
         frequency_penalty, presence_penalty: subtract from the logits of recent tokens; 0 is off.
         repeat_last_n: how many recent tokens the penalties see.
-        seed: the same seed, model, backend and history give the same text; None draws a new one.
+        seed: the same seed, model, backend and history give the same text; None draws a new one. To the last
+            bit after ``session_reset()``: how much of a prompt is cached decides how its sums are rounded.
     """
 
     max_tokens: int | None = 512

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from functools import cached_property
 
 from .answer import Answer, Turn
+from .capabilities import Capability
 from .engine import Engine, MemoryKind
 from .errors import ContextOverflow, InvalidInput, TemplateError
 from .generation import Generation, StreamClosed
@@ -302,18 +303,11 @@ class Session:
         except StreamClosed:
             return answer.result("cancelled")
         self.kv.check()
-        if turn.fresh:
-            self.reset()
-        before = self.bare_snapshot()
-        mark = turn.again
-        if mark is None:
-            start = len(before.tokens)
-            mark = TurnMark(start, start + len(turn.tokens), len(self.messages))
-        else:
-            self.kv.rewind(mark.prompt_end - 1)
-            self.turns.pop()
+        before = Snapshot() if turn.fresh else self.bare_snapshot()
+        start = len(before.tokens)
+        mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
         try:
-            finish = yield from answer.run()
+            finish = yield from answer.run(self._make_way(turn))
         except BaseException:
             self.restore(before)
             raise
@@ -324,3 +318,20 @@ class Session:
         if turn.messages:
             self.messages = [*turn.messages, {"role": "assistant", "content": answer.text}]
         return answer.result(finish)
+
+    def _make_way(self, turn: Turn) -> list[int]:
+        """Take what the turn replaces out of conversation and cache; gives the tokens to append.
+
+        Of a fresh prompt, what the cache holds of its beginning stays, if the engine can do that: all but the
+        last token, for the logits come with that one.
+        """
+        if turn.again is not None:
+            self.kv.rewind(turn.again.prompt_end - 1)
+            self.turns.pop()
+        elif turn.fresh:
+            self.messages, self.turns = [], []
+            if Capability.PREFIX_CACHE in self.engine.capabilities:
+                self.kv.aim(turn.tokens[:-1])
+                return turn.tokens[-1:]
+            self.kv.clear()
+        return turn.tokens

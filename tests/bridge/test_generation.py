@@ -67,7 +67,8 @@ def test_without_continuation_a_continue_is_a_fresh_generation_and_says_so(
     assert again.mode is Mode.FRESH
     assert again.fallback is not None
     assert "kv_continuation" in again.fallback
-    assert again.usage.cached_tokens == 0
+    assert again.usage.prompt_tokens == again.usage.cached_tokens + again.usage.evaluated_tokens
+    assert "Zorblax" not in again.text
     fresh = llama.generate("What is my name?", params=GREEDY)
     assert again.text == fresh.text
     assert again.usage.prompt_tokens == fresh.usage.prompt_tokens

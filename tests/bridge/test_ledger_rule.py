@@ -124,6 +124,22 @@ def reset_then_continued(llama: LlamaBridge) -> None:
     assert llama.generate_continue("Hello!", params=GREEDY).mode is Mode.FRESH
 
 
+def fresh_upon_fresh(llama: LlamaBridge) -> None:
+    for prompt in ("Who are you?", "Who are you? And I?", "Who are you?", "Who am I?", "Thanks!"):
+        llama.generate(prompt, params=GREEDY)
+        llama.generate(prompt, chat=False, params=SamplingParams(temperature=0, max_tokens=3))
+    llama.generate_continue("Thanks!", params=GREEDY)
+
+
+def fresh_and_cancelled(llama: LlamaBridge) -> None:
+    llama.generate("Who are you?", params=GREEDY)
+    stream = llama.generate_stream("Who are you?", params=GREEDY)
+    next(stream)
+    llama.cancel()
+    assert stream.result.finish_reason == "cancelled"
+    llama.generate("Who are you?", params=GREEDY, stop="language")
+
+
 SEQUENCES: list[Callable[[LlamaBridge], None]] = [
     chat,
     raw,
@@ -140,6 +156,8 @@ SEQUENCES: list[Callable[[LlamaBridge], None]] = [
     refused_input,
     reset,
     reset_then_continued,
+    fresh_upon_fresh,
+    fresh_and_cancelled,
 ]
 
 

@@ -60,10 +60,11 @@ def test_a_backend_does_what_its_flags_say_on_the_demo_model(run: Run, llama_bac
     continues = Capability.KV_CONTINUATION in backend.capabilities
     persists = Capability.SESSION_PERSISTENCE in backend.capabilities
     assert knew(found) == [continues, continues and persists, False]
-    _, _, asked, saved, _, loaded, again, _, forgotten = found["steps"]
+    _, told, asked, saved, _, loaded, again, _, forgotten = found["steps"]
     assert saved["refused"] is loaded["refused"] is (not persists)
     assert (asked["mode"] == "continued") is continues
-    assert (asked["usage"]["cached_tokens"] > 0) is continues
+    told_tokens = told["usage"]["prompt_tokens"]
+    assert (asked["usage"]["cached_tokens"] > told_tokens) is continues
     assert (again["usage"]["cached_tokens"] > 0) is (continues and persists)
     assert forgotten["usage"]["cached_tokens"] == 0
     assert forgotten["fallback"]
@@ -80,11 +81,14 @@ def test_the_transcript_of_all_backends(program: Program) -> None:
     assert "\x1b" not in shown
 
 
-@pytest.mark.parametrize("lacks", [(), "kv_continuation", "session_persistence", "both"])
+@pytest.mark.parametrize(
+    "lacks", ["", "kv_continuation", "session_persistence", "prefix_cache", "all three"]
+)
 def test_every_combination_of_flags_is_judged_by_what_it_promises(
     run: Run, installed: Install, lacks: str
 ) -> None:
-    missing = ["kv_continuation", "session_persistence"] if lacks == "both" else lacks
+    every = ["kv_continuation", "session_persistence", "prefix_cache"]
+    missing = every if lacks == "all three" else [flag for flag in every if flag == lacks]
     installed([FakeBackend(remembers, lacks=missing)])
     record = json.loads(run("demo", "--json").stdout)
     assert record["ok"] is True, record

@@ -174,6 +174,7 @@ class TestOtherMemories:
         path = random_model(architecture=architecture, n_layer=4, n_swa=32)
         engine = BACKEND.load(open_model(path), ModelParams(n_ctx=1024, n_batch=64))
         assert engine.info.memory is kind
+        assert (Capability.PREFIX_CACHE in engine.capabilities) is (kind is MemoryKind.SWA)
         tokens = [10 + i % 500 for i in range(600)]
         assert engine.decode(tokens) == engine.length == 600
         assert not engine.truncate(100), "what the next token must see is gone"

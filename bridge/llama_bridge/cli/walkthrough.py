@@ -18,6 +18,7 @@ from ..capabilities import Capability
 from ..engine import Backend
 from ..errors import BridgeError, FallbackWarning, UnsupportedCapability
 from ..generation import Generation, Mode
+from ..ledger import common_beginning
 from ..params import ModelParams, SamplingParams
 from .terminal import count, size
 
@@ -28,6 +29,7 @@ ASK = "What is my name?"
 
 _GREEDY = SamplingParams(temperature=0.0, max_tokens=64)
 _CONTINUATION = Capability.KV_CONTINUATION
+_PREFIX_CACHE = Capability.PREFIX_CACHE
 _PERSISTENCE = Capability.SESSION_PERSISTENCE
 
 
@@ -98,7 +100,7 @@ def walk(
         yield _loaded(llama, time.perf_counter() - clock)
         told = TELL.format(name=name)
         clock = time.perf_counter()
-        yield _fresh(llama.generate(told), told, time.perf_counter() - clock)
+        yield _fresh(llama, llama.generate(told), told, time.perf_counter() - clock)
         yield _ask(llama, name, continued=_CONTINUATION in llama.capabilities, first=True)
         yield _save(llama, path)
 
@@ -126,14 +128,17 @@ def _loaded(llama: LlamaBridge, seconds: float) -> Step:
     return Step("LlamaBridge", seconds, note)
 
 
-def _fresh(generation: Generation, prompt: str, seconds: float) -> Step:
-    checks = (*_mode_checks(generation, False, 0), _is("no fallback", None, generation.fallback))
+def _fresh(llama: LlamaBridge, generation: Generation, prompt: str, seconds: float) -> Step:
+    checks = (
+        *_mode_checks(llama, generation, False, ()),
+        _is("no fallback", None, generation.fallback),
+    )
     return Step("generate", seconds, "", prompt, generation, checks=checks)
 
 
 def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step:
     """Ask with generate_continue; ``first`` on this bridge, for a FallbackWarning comes once."""
-    held = len(llama.session.tokens)
+    held = llama.session.tokens
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FallbackWarning)
         clock = time.perf_counter()
@@ -141,7 +146,7 @@ def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step
         seconds = time.perf_counter() - clock
     announced = [w for w in caught if issubclass(w.category, FallbackWarning)]
     checks = [
-        *_mode_checks(generation, continued, held),
+        *_mode_checks(llama, generation, continued, held),
         Check(
             "a fallback is given just when the answer is fresh",
             (generation.fallback is None) == continued,
@@ -158,16 +163,25 @@ def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step
     return Step("generate_continue", seconds, "", ASK, generation, checks=tuple(checks))
 
 
-def _mode_checks(generation: Generation, continued: bool, held: int) -> list[Check]:
+def _mode_checks(
+    llama: LlamaBridge, generation: Generation, continued: bool, held: tuple[int, ...]
+) -> list[Check]:
     usage = generation.usage
+    if continued:
+        reuse = "the whole conversation came from the cache"
+        right = usage.cached_tokens == len(held) > 0
+    elif held and _PREFIX_CACHE in llama.capabilities:
+        reuse = (
+            "of the conversation before, only what the prompt begins with too came from the cache"
+        )
+        prompt = llama.session.tokens[: usage.prompt_tokens]
+        right = usage.cached_tokens <= common_beginning(held, prompt)
+    else:
+        reuse, right = "nothing was cached", usage.cached_tokens == 0
     seen = f"{usage.cached_tokens} cached, {usage.evaluated_tokens} evaluated"
     return [
         _is("mode", (Mode.CONTINUED if continued else Mode.FRESH).value, generation.mode.value),
-        Check(
-            "the whole conversation came from the cache" if continued else "nothing was cached",
-            usage.cached_tokens == (held if continued else 0) and held >= continued,
-            seen,
-        ),
+        Check(reuse, right, seen),
         Check(
             "cached and evaluated tokens add up",
             usage.evaluated_tokens > 0

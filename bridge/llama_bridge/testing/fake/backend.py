@@ -27,7 +27,7 @@ class FakeBackend(Backend):
             answer; or a function of :class:`Asked`. Running out of them raises EngineError.
         capabilities: flags or their names; None for all that the fake can do.
         lacks: capabilities taken away from these.
-        memory: of which kind the KV cache is; only a dense one can be rewound.
+        memory: of which kind the KV cache is; only a dense one can be rewound, and has ``PREFIX_CACHE``.
         prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
         load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
 
@@ -43,6 +43,7 @@ class FakeBackend(Backend):
         | Capability.CANCEL
         | Capability.CHAT_TEMPLATE
         | Capability.KV_CONTINUATION
+        | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
         | Capability.SESSION_TOOLS
     )

@@ -72,6 +72,8 @@ class FakeEngine(Engine):
         self.capabilities = capabilities
         if not self._template:
             self.capabilities &= ~Capability.CHAT_TEMPLATE
+        if memory is not MemoryKind.DENSE:
+            self.capabilities &= ~Capability.PREFIX_CACHE
         n_ctx_train = model.n_ctx_train or 1 << 16
         ends = [self._ids[text] for text in self._special.ends]
         self.info = EngineInfo(
