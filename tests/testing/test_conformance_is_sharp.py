@@ -46,6 +46,10 @@ class TruncateLies(FakeEngine):
     def truncate(self, length):
         return True
 
+class NeverRewinds(FakeEngine):
+    def truncate(self, length):
+        return length in (0, len(self._tokens)) and super().truncate(length)
+
 class CancelledTokenStays(FakeEngine):
     def step(self, token):
         following = super().step(token)
@@ -91,6 +95,7 @@ class SpelledControlTokens(FakeEngine):
         ("ClearForgets", "test_clearing_leaves_nothing_behind"),
         ("StepForgets", "test_a_step_is_a_decode_and_a_sample"),
         ("TruncateLies", "test_a_rewound_cache_is_as_if_the_rest_had_never_been"),
+        ("NeverRewinds", "test_a_prefix_cache_can_be_rewound"),
         ("CancelledTokenStays", "test_a_cancelled_step_leaves_its_token_out"),
         ("CancelIsDeaf", "test_a_cancelled_decode_keeps_what_it_says"),
         ("LoadKeepsTokens", "test_what_is_no_state_is_refused_and_leaves_nothing"),

@@ -143,6 +143,19 @@ class BackendConformance(EngineTests):
             assert engine.info.memory is not MemoryKind.DENSE, "a dense cache can be rewound"
             assert engine.length == held
 
+    def test_a_prefix_cache_can_be_rewound(self, engine: Engine) -> None:
+        self._needs(engine, Capability.PREFIX_CACHE)
+        tokens = self.prompt(engine)
+        self.read(engine, tokens)
+        expected = self.generate(engine, 8)
+        self.read(engine, tokens)
+        for length in (len(tokens) - 1, 1):
+            assert engine.truncate(length), "without this the flag promises too much"
+            assert engine.length == length
+            engine.decode(tokens[length:])
+            assert self.generate(engine, 8) == expected
+            assert engine.truncate(len(tokens))
+
     # sampling
 
     def test_a_step_is_a_decode_and_a_sample(self, engine: Engine) -> None:
