@@ -113,6 +113,7 @@ class Bridge(Contender):
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""
         greedy = SamplingParams(max_tokens=n, temperature=0)
+        self.llama.session_reset()  # or the prompt would be in the cache
         clock = time.perf_counter()
         stream = self.llama.generate_stream(prompt, params=greedy, chat=False)
         spent = 0.0

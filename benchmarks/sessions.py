@@ -63,6 +63,7 @@ def _measure(
 ) -> None:
     llama = bridge.llama
     text = text_of(history - 1, lambda text: len(llama.tokenize(text)))
+    llama.session_reset()  # or the prompt's beginning could be in the cache
     prefill = llama.generate(text, params=_ONE, chat=False).usage.prompt_seconds
     session, plain = place / "a.session", place / "plain"
     info = llama.session_save(session)

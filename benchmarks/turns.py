@@ -74,6 +74,7 @@ def _race(
     evaluated = 0
     for turn in range(rounds):
         print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+        llama.session_reset()  # or the prompt would be in the cache
         fresh.append(first_token(partial(llama.generate_stream, long, params=_ONE, chat=chat))[0])
         short = short or text_of(
             n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)

@@ -26,6 +26,7 @@ async def load(url, n_ctx):
 async def run(prompt, n):
     """One greedy generation of raw text."""
     params = SamplingParams(temperature=0, max_tokens=n)
+    bridge.session_reset()  # or the prompt would be in the cache
     usage = bridge.generate(prompt, params=params, chat=False).usage
     return json.dumps(
         {
