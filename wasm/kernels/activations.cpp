@@ -1,0 +1,117 @@
+#include "activations.h"
+
+#include "ggml-impl.h"
+#include "simd.h"
+
+namespace lb {
+
+namespace {
+
+size_t padded(size_t n) {
+    return (n + 15) & ~static_cast<size_t>(15);
+}
+
+// The largest magnitude; NaN if there is one.
+float magnitude(const float * x, int n) {
+    vec m = zeros();
+    for (int i = 0; i < n; i += 4) {
+        m = wasm_f32x4_max(m, wasm_f32x4_abs(wasm_v128_load(x + i)));
+    }
+    m = wasm_f32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
+    m = wasm_f32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
+    return wasm_f32x4_extract_lane(m, 0);
+}
+
+// 16 values, rounded to nearest. Where the scale is no number, what they become does not matter.
+vec round16(const float * x, vec inverse) {
+    vec r[4];
+    for (int i = 0; i < 4; i++) {
+        r[i] = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(wasm_v128_load(x + 4 * i), inverse)));
+    }
+    return wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(r[0], r[1]), wasm_i16x8_narrow_i32x4(r[2], r[3]));
+}
+
+bool is_wide(const activation_kind & kind, int rows) {
+    return rows == 4 && kind.unit == 2;
+}
+
+// 16 values of one row, where `to` is that of the first.
+void store(const activation_kind & kind, int rows, int8_t * to, vec v) {
+    if (rows == 1) {
+        wasm_v128_store(to, v);
+        return;
+    }
+    if (is_wide(kind, rows)) {
+        alignas(16) int16_t values[16];
+        wasm_v128_store(values, wasm_i16x8_extend_low_i8x16(v));
+        wasm_v128_store(values + 8, wasm_i16x8_extend_high_i8x16(v));
+        for (int i = 0; i < 16; i += 2) {
+            __builtin_memcpy(to + 2 * i * rows, values + i, 4);
+        }
+        return;
+    }
+    alignas(16) int8_t values[16];
+    wasm_v128_store(values, v);
+    for (int i = 0; i < 16; i += 4) {
+        __builtin_memcpy(to + i * rows, values + i, 4);
+    }
+}
+
+// Sums of the values in even and in odd pairs: what the two 16-bit lanes of a row add up.
+vec pair_sums(vec low, vec high) {
+    vec s = wasm_i16x8_add(wasm_i16x8_extadd_pairwise_i8x16(low), wasm_i16x8_extadd_pairwise_i8x16(high));
+    s = wasm_i16x8_add(s, wasm_i32x4_shuffle(s, s, 2, 3, 0, 1));
+    return wasm_i16x8_add(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
+}
+
+void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, const float * x, char * to) {
+    const activation_layout at(kind, k, rows);
+    const int width = is_wide(kind, rows) ? 2 : 1;
+    auto * values = reinterpret_cast<int8_t *>(to) + row * kind.unit * width;
+    auto * scales = reinterpret_cast<float *>(to + at.scales) + row;
+    auto * corrections = reinterpret_cast<int16_t *>(to + at.corrections) + 2 * row;
+    auto * sums = reinterpret_cast<int16_t *>(to + at.sums) + 8 * row;
+    const vec zero = wasm_i16x8_splat(static_cast<int16_t>(-kind.zero));
+    for (int64_t b = 0; b < k / kind.block; b++) {
+        const float * block = x + b * kind.block;
+        const float largest = magnitude(block, kind.block);
+        const float scale = largest / 127.0f;
+        scales[b * rows] = kind.block == 32 ? GGML_FP16_TO_FP32(GGML_FP32_TO_FP16(scale)) * HALF_FACTOR : scale;
+        const vec inverse = wasm_f32x4_splat(largest != 0.0f ? 127.0f / largest : 0.0f);
+        for (int i = 0; i < kind.block; i += 32) {
+            const int64_t position = b * kind.block + i;
+            const vec low = round16(block + i, inverse), high = round16(block + i + 16, inverse);
+            store(kind, rows, values + position * rows * width, low);
+            store(kind, rows, values + (position + 16) * rows * width, high);
+            if (kind.zero != 0 && kind.sub == 32) {
+                wasm_v128_store32_lane(corrections + position / 32 * rows * 2, wasm_i16x8_mul(pair_sums(low, high), zero), 0);
+            } else if (kind.zero != 0) {
+                const int64_t sub = position / 16 * rows * 2;
+                wasm_v128_store32_lane(corrections + sub, wasm_i16x8_mul(pair_sums(low, zeros()), zero), 0);
+                wasm_v128_store32_lane(corrections + sub + 2 * rows, wasm_i16x8_mul(pair_sums(high, zeros()), zero), 0);
+            }
+            if (kind.sums) {
+                const vec s = pair_sums(low, high);
+                sums[b * rows * 8 + i / 32] = static_cast<int16_t>(wasm_i16x8_extract_lane(s, 0) + wasm_i16x8_extract_lane(s, 1));
+            }
+        }
+    }
+}
+
+} // namespace
+
+activation_layout::activation_layout(const activation_kind & kind, int64_t k, int rows) {
+    const auto values = static_cast<size_t>(k), n = static_cast<size_t>(rows);
+    scales = padded(values * n * (is_wide(kind, rows) ? 2 : 1));
+    corrections = scales + padded(values / static_cast<size_t>(kind.block) * n * sizeof(float));
+    sums = corrections + padded(kind.zero != 0 ? values / static_cast<size_t>(kind.sub) * n * 4 : 0);
+    size = sums + padded(kind.sums ? values / 32 * n * 2 : 0);
+}
+
+void quantize_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to) {
+    for (int row = 0; row < rows; row++) {
+        quantize_row(kind, k, rows, row, from[row], static_cast<char *>(to));
+    }
+}
+
+} // namespace lb

@@ -1,0 +1,35 @@
+// Activations at eight bits, laid out as the kernels read them.
+//
+// The numbers are those of ggml's own Q8_0 (a scale for 32 values, rounded to half precision) and Q8_K (one for 256),
+// so that results stay next to those of the native backend.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace lb {
+
+// How a weight format wants the activations it is multiplied with.
+struct activation_kind {
+    int block; // values per scale: 32 or 256
+    int unit;  // values of one row that stand together in a group of four rows: 4, or 2 for weights of eight bits
+    int zero;  // what codes of weights have above their values; the sums that undo it are stored per `sub` values
+    int sub;   // 32 or 16
+    bool sums; // of 32 values, for weights with a minimum
+};
+
+// Where the parts of one group of `rows` rows of `k` values are, in bytes from its start.
+struct activation_layout {
+    size_t scales, corrections, sums, size;
+
+    activation_layout(const activation_kind & kind, int64_t k, int rows);
+};
+
+// A group of 1 or 4 rows. Parts:
+//   values       int8 [k / unit][rows][unit]; int16 where four rows have units of 2
+//   scales       float [k / block][rows]          for blocks of 32 times HALF_FACTOR
+//   corrections  int16 [k / sub][rows][2]      -zero * sum of the values in even and in odd pairs
+//   sums         int16 [k / 256][rows][8]      of 32 values
+void quantize_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to);
+
+} // namespace lb

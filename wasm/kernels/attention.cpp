@@ -1,0 +1,355 @@
+// ggml's own kernel converts K and V a value at a time and keeps its sums at half precision, for each head anew. Here a
+// tile of K and V is converted once for all the queries that look at it: heads that share a K and V head, and
+// neighbouring tokens. Sums are single precision throughout.
+#include "attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "ggml-impl.h"
+#include "simd.h"
+
+namespace lb {
+
+namespace {
+
+enum {
+    ROWS = 32, // queries of a tile at most
+    KEYS = 32, // positions of a tile
+};
+
+// Four rows as columns.
+inline void transpose(const vec * r, vec * to) {
+    const vec a = wasm_i32x4_shuffle(r[0], r[1], 0, 4, 1, 5), b = wasm_i32x4_shuffle(r[2], r[3], 0, 4, 1, 5);
+    const vec c = wasm_i32x4_shuffle(r[0], r[1], 2, 6, 3, 7), d = wasm_i32x4_shuffle(r[2], r[3], 2, 6, 3, 7);
+    to[0] = wasm_i64x2_shuffle(a, b, 0, 2);
+    to[1] = wasm_i64x2_shuffle(a, b, 1, 3);
+    to[2] = wasm_i64x2_shuffle(c, d, 0, 2);
+    to[3] = wasm_i64x2_shuffle(c, d, 1, 3);
+}
+
+// to[m / 4][k][4] = from[m][k]: four rows side by side, as multiply_into() wants its left side.
+void interleave(const float * from, int m, int k, float * to) {
+    for (int i = 0; i < m; i += 4) {
+        LB_ROLLED for (int j = 0; j < k; j += 4) {
+            vec rows[4], columns[4];
+            for (int r = 0; r < 4; r++) {
+                rows[r] = wasm_v128_load(from + (i + r) * k + j);
+            }
+            transpose(rows, columns);
+            for (int r = 0; r < 4; r++) {
+                wasm_v128_store(to + i * k + 4 * (j + r), columns[r]);
+            }
+        }
+    }
+}
+
+inline void add_products(vec v, vec y0, vec y1, vec * s) {
+    s[0] = multiply_add(spread<0>(v), y0, s[0]);
+    s[1] = multiply_add(spread<0>(v), y1, s[1]);
+    s[2] = multiply_add(spread<1>(v), y0, s[2]);
+    s[3] = multiply_add(spread<1>(v), y1, s[3]);
+    s[4] = multiply_add(spread<2>(v), y0, s[4]);
+    s[5] = multiply_add(spread<2>(v), y1, s[5]);
+    s[6] = multiply_add(spread<3>(v), y0, s[6]);
+    s[7] = multiply_add(spread<3>(v), y1, s[7]);
+}
+
+// to[m][n] += a[m][k] * b[k][n], a interleaved; m a multiple of 4, n of 8, k of 2.
+void multiply_into(float * to, const float * a, const float * b, int m, int k, int n) {
+    for (int i = 0; i < m; i += 4) {
+        for (int j = 0; j < n; j += 8) {
+            float * t = to + i * n + j;
+            vec s[8];
+            for (int r = 0; r < 4; r++) {
+                s[2 * r] = wasm_v128_load(t + r * n);
+                s[2 * r + 1] = wasm_v128_load(t + r * n + 4);
+            }
+            const float * x = a + i * k, *y = b + j;
+            const float * const end = x + 4 * k;
+            LB_ROLLED do {
+                // Two steps at a time: wasmtime moves each sum to its place again at the end of the loop.
+                const vec v0 = wasm_v128_load(x), v1 = wasm_v128_load(x + 4);
+                vec y0 = wasm_v128_load(y), y1 = wasm_v128_load(y + 4);
+                add_products(v0, y0, y1, s);
+                y0 = wasm_v128_load(y + n);
+                y1 = wasm_v128_load(y + n + 4);
+                add_products(v1, y0, y1, s);
+                x += 8;
+                y += 2 * n;
+                LB_STEP(x, y);
+            } while (x != end);
+            for (int r = 0; r < 4; r++) {
+                wasm_v128_store(t + r * n, s[2 * r]);
+                wasm_v128_store(t + r * n + 4, s[2 * r + 1]);
+            }
+        }
+    }
+}
+
+// to[d][key], from rows of half precision; keys beyond `n` are zero.
+void transpose_keys(const char * from, size_t stride, int n, int width, float * to) {
+    for (int t = 0; t < n / 4 * 4; t += 4) {
+        const char * row = from + static_cast<size_t>(t) * stride;
+        float * column = to + t;
+        LB_ROLLED for (int d = 0; d < width; d += 4) {
+            const vec rows[4] = {exact_halves(row), exact_halves(row + stride), exact_halves(row + 2 * stride),
+                                 exact_halves(row + 3 * stride)};
+            vec columns[4];
+            transpose(rows, columns);
+            for (int i = 0; i < 4; i++) {
+                wasm_v128_store(column + i * KEYS, columns[i]);
+            }
+            row += 8;
+            column += 4 * KEYS;
+            LB_STEP(row, column);
+        }
+    }
+    for (int t = n / 4 * 4; t < KEYS; t++) {
+        const auto * row = reinterpret_cast<const ggml_fp16_t *>(from + static_cast<size_t>(t) * stride);
+        for (int d = 0; d < width; d++) {
+            to[d * KEYS + t] = t < n ? GGML_FP16_TO_FP32(row[d]) : 0.0f;
+        }
+    }
+}
+
+void convert_values(const char * from, size_t stride, int n, int width, float * to) {
+    for (int t = 0; t < n; t++) {
+        const char * row = from + static_cast<size_t>(t) * stride;
+        LB_ROLLED for (int d = 0; d < width; d += 4) {
+            wasm_v128_store(to + t * width + d, exact_halves(row + 2 * d));
+        }
+    }
+    memset(to + n * width, 0, static_cast<size_t>((KEYS - n) * width) * sizeof(float));
+}
+
+// Touches each cache line of n rows. What comes after works on one value after the other and would wait for each line
+// in turn; here the processor fetches many at once.
+void fetch(const char * from, size_t stride, int n, size_t row_size) {
+    for (int t = 0; t < n; t++) {
+        const char * row = from + static_cast<size_t>(t) * stride;
+        LB_ROLLED for (size_t i = 0; i < row_size; i += 64) {
+            uint32_t word;
+            memcpy(&word, row + i, sizeof(word));
+            __asm__ volatile("" : : "r"(word));
+        }
+    }
+}
+
+struct shape {
+    const ggml_tensor * q, *k, *v, *mask, *sinks;
+    int width_k, width_v;
+    int64_t n_tokens, n_heads, n_heads_kv, n_keys;
+    int heads, tokens; // of a tile
+    float scale, max_bias, softcap;
+
+    shape(const ggml_tensor * op, int n_threads)
+        : q(op->src[0]), k(op->src[1]), v(op->src[2]), mask(op->src[3]), sinks(op->src[4]),
+          width_k(static_cast<int>(k->ne[0])), width_v(static_cast<int>(v->ne[0])), n_tokens(q->ne[1]), n_heads(q->ne[2]),
+          n_heads_kv(k->ne[2]), n_keys(k->ne[1]) {
+        float parameters[3];
+        memcpy(parameters, op->op_params, sizeof(parameters));
+        scale = parameters[0];
+        max_bias = parameters[1];
+        softcap = parameters[2];
+        // All heads that share K and V, if that leaves work for each thread.
+        const int64_t shared = n_heads / n_heads_kv;
+        heads = static_cast<int>(std::min<int64_t>(shared, ROWS));
+        while (heads > 1 && n_heads_kv * ((shared + heads - 1) / heads) * n_tokens * q->ne[3] < n_threads) {
+            heads = (heads + 1) / 2;
+        }
+        tokens = static_cast<int>(std::min<int64_t>(n_tokens, ROWS / heads));
+    }
+
+    int64_t head_tiles() const { return (n_heads / n_heads_kv + heads - 1) / heads; }
+    int64_t token_tiles() const { return (n_tokens + tokens - 1) / tokens; }
+    int64_t tiles() const { return q->ne[3] * n_heads_kv * head_tiles() * token_tiles(); }
+
+    // Floats of scratch memory: queries, scores twice, mask, results, K, V.
+    size_t scratch() const {
+        return static_cast<size_t>(ROWS * width_k + 3 * ROWS * KEYS + ROWS * width_v + KEYS * width_k + KEYS * width_v);
+    }
+
+    float slope(int64_t head) const {
+        if (max_bias <= 0.0f) {
+            return 1.0f;
+        }
+        const auto below = static_cast<int64_t>(1) << static_cast<int>(floor(log2(static_cast<double>(n_heads))));
+        const float base = powf(2.0f, -(head < below ? max_bias : max_bias / 2.0f) / static_cast<float>(below));
+        return powf(base, static_cast<float>(head < below ? head + 1 : 2 * (head - below) + 1));
+    }
+};
+
+const char * at(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
+    return static_cast<const char *>(t->data) + static_cast<size_t>(i1) * t->nb[1] + static_cast<size_t>(i2) * t->nb[2] +
+           static_cast<size_t>(i3) * t->nb[3];
+}
+
+// Adds the mask of a tile to `to`; whether any key is to be seen.
+bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, int64_t n_tokens, int64_t i3, int64_t key, int n,
+               float * to) {
+    vec any = wasm_f32x4_const_splat(-INFINITY);
+    for (int64_t h = 0; h < n_heads; h++) {
+        const float slope = s.slope(head + h);
+        for (int64_t t = 0; t < n_tokens; t++) {
+            float * row = to + (h * n_tokens + t) * KEYS;
+            if (h > 0 && s.max_bias <= 0.0f && s.mask->ne[2] == 1) { // the same for all heads
+                memcpy(row, to + t * KEYS, KEYS * sizeof(float));
+                continue;
+            }
+            const auto * from = reinterpret_cast<const uint16_t *>(at(s.mask, token + t, (head + h) % s.mask->ne[2], i3 % s.mask->ne[3])) + key;
+            for (int i = 0; i < KEYS; i += 4) {
+                if (i + 4 <= n) {
+                    const vec m = wasm_f32x4_mul(exact_halves(from + i), wasm_f32x4_splat(slope));
+                    any = wasm_f32x4_max(any, m);
+                    wasm_v128_store(row + i, m);
+                } else {
+                    for (int j = i; j < i + 4; j++) {
+                        row[j] = j < n ? slope * GGML_FP16_TO_FP32(from[j]) : -INFINITY;
+                        any = wasm_f32x4_max(any, wasm_f32x4_splat(row[j]));
+                    }
+                }
+            }
+        }
+    }
+    return !(largest_of(any) == -INFINITY);
+}
+
+void attend_tile(const shape & s, int64_t tile, float * scratch, ggml_tensor * op) {
+    const int64_t token = tile % s.token_tiles() * s.tokens;
+    int64_t rest = tile / s.token_tiles();
+    const int64_t head_tile = rest % s.head_tiles();
+    rest /= s.head_tiles();
+    const int64_t head_kv = rest % s.n_heads_kv, i3 = rest / s.n_heads_kv;
+    const int64_t shared = s.n_heads / s.n_heads_kv;
+    const int64_t first = head_tile * s.heads, n_heads = std::min<int64_t>(s.heads, shared - first);
+    const int64_t head = head_kv * shared + first;
+    const int64_t n_tokens = std::min<int64_t>(s.tokens, s.n_tokens - token);
+    const int n_rows = static_cast<int>(n_heads * n_tokens), padded = (n_rows + 3) / 4 * 4;
+
+    float * const queries = scratch, *const scores = queries + ROWS * s.width_k, *const shares = scores + ROWS * KEYS;
+    float * const mask = shares + ROWS * KEYS, *const results = mask + ROWS * KEYS, *const keys = results + ROWS * s.width_v, *const values = keys + KEYS * s.width_k;
+    const float scale = s.softcap != 0.0f ? s.scale / s.softcap : s.scale;
+    memset(keys, 0, static_cast<size_t>(padded * s.width_k) * sizeof(float)); // its memory serves, too
+    memset(results, 0, static_cast<size_t>(padded * s.width_v) * sizeof(float));
+    for (int r = 0; r < n_rows; r++) {
+        const auto * from = reinterpret_cast<const float *>(at(s.q, token + r % n_tokens, head + r / n_tokens, i3));
+        for (int d = 0; d < s.width_k; d++) {
+            keys[r * s.width_k + d] = from[d] * scale;
+        }
+    }
+    interleave(keys, padded, s.width_k, queries);
+    float largest[ROWS], sums[ROWS];
+    std::fill_n(largest, ROWS, -INFINITY);
+    std::fill_n(sums, ROWS, 0.0f);
+
+    for (int64_t key = 0; key < s.n_keys; key += KEYS) {
+        const int n = static_cast<int>(std::min<int64_t>(KEYS, s.n_keys - key));
+        if (s.mask && !read_mask(s, head, n_heads, token, n_tokens, i3, key, n, mask)) {
+            continue;
+        }
+        const char * k = at(s.k, key, head_kv, i3 / (s.q->ne[3] / s.k->ne[3]));
+        const char * v = at(s.v, key, head_kv, i3 / (s.q->ne[3] / s.v->ne[3]));
+        fetch(k, s.k->nb[1], n, 2 * static_cast<size_t>(s.width_k));
+        fetch(v, s.v->nb[1], n, 2 * static_cast<size_t>(s.width_v));
+        transpose_keys(k, s.k->nb[1], n, s.width_k, keys);
+        memset(scores, 0, static_cast<size_t>(padded) * KEYS * sizeof(float));
+        multiply_into(scores, queries, keys, padded, s.width_k, KEYS);
+        for (int r = 0; r < n_rows; r++) {
+            float * row = scores + r * KEYS;
+            vec top = wasm_f32x4_const_splat(-INFINITY);
+            for (int i = 0; i < KEYS; i += 4) {
+                vec x = wasm_v128_load(row + i);
+                if (s.softcap != 0.0f) {
+                    for (int j = i; j < i + 4; j++) {
+                        row[j] = s.softcap * tanhf(row[j]);
+                    }
+                    x = wasm_v128_load(row + i);
+                }
+                if (s.mask) {
+                    x = wasm_f32x4_add(x, wasm_v128_load(mask + r * KEYS + i));
+                } else if (i + 4 > n) {
+                    for (int j = std::max(i, n); j < i + 4; j++) {
+                        row[j] = -INFINITY;
+                    }
+                    x = i >= n ? wasm_f32x4_const_splat(-INFINITY) : wasm_v128_load(row + i);
+                }
+                wasm_v128_store(row + i, x);
+                top = wasm_f32x4_max(top, x);
+            }
+            const float tile_largest = largest_of(top);
+            if (tile_largest == -INFINITY) { // nothing of this tile is to be seen from here
+                memset(row, 0, KEYS * sizeof(float));
+                continue;
+            }
+            if (!(tile_largest <= largest[r])) { // a new maximum, or NaN
+                const float less = expf(largest[r] - tile_largest);
+                sums[r] *= less;
+                for (int d = 0; d < s.width_v; d += 4) {
+                    float * result = results + r * s.width_v + d;
+                    wasm_v128_store(result, wasm_f32x4_mul(wasm_v128_load(result), wasm_f32x4_splat(less)));
+                }
+                largest[r] = tile_largest;
+            }
+            vec sum = zeros();
+            const vec most = wasm_f32x4_splat(largest[r]);
+            LB_ROLLED for (int i = 0; i < KEYS; i += 4) {
+                const vec e = exponential(wasm_f32x4_sub(wasm_v128_load(row + i), most));
+                wasm_v128_store(row + i, e);
+                sum = wasm_f32x4_add(sum, e);
+            }
+            sums[r] += sum_of(sum);
+        }
+        convert_values(v, s.v->nb[1], n, s.width_v, values);
+        interleave(scores, padded, KEYS, shares);
+        multiply_into(results, shares, values, padded, KEYS, s.width_v);
+    }
+
+    for (int r = 0; r < n_rows; r++) {
+        const int64_t h = head + r / n_tokens, t = token + r % n_tokens;
+        float * result = results + r * s.width_v;
+        float factor = 1.0f;
+        if (s.sinks) { // a score that takes its share and gives nothing
+            const float sink = static_cast<const float *>(s.sinks->data)[h];
+            const float most = std::max(largest[r], sink);
+            factor = expf(largest[r] - most);
+            sums[r] = sums[r] * factor + expf(sink - most);
+        }
+        factor = sums[r] == 0.0f ? 0.0f : factor / sums[r];
+        auto * to = reinterpret_cast<float *>(static_cast<char *>(op->data) +
+                                              static_cast<size_t>(i3 * op->ne[2] * op->ne[1] + h + t * op->ne[1]) * op->nb[1]);
+        for (int d = 0; d < s.width_v; d++) {
+            to[d] = result[d] * factor;
+        }
+    }
+}
+
+} // namespace
+
+bool can_attend(const ggml_tensor * op) {
+    const ggml_tensor * q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
+    return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && q->nb[0] == sizeof(float) &&
+           k->nb[0] == 2 && v->nb[0] == 2 && k->ne[0] % 4 == 0 && v->ne[0] % 8 == 0 && q->ne[2] % k->ne[2] == 0 &&
+           v->ne[2] == k->ne[2] && q->ne[3] % k->ne[3] == 0 && q->ne[3] % v->ne[3] == 0 &&
+           (!mask || (mask->type == GGML_TYPE_F16 && mask->nb[0] == 2));
+}
+
+size_t attention_work_size(const ggml_tensor * op, int n_threads) {
+    return static_cast<size_t>(n_threads) * shape(op, n_threads).scratch() * sizeof(float);
+}
+
+void attend(const ggml_compute_params * params, ggml_tensor * op) {
+    const shape s(op, params->nth);
+    float * scratch = static_cast<float *>(params->wdata) + static_cast<size_t>(params->ith) * s.scratch();
+    if (params->ith == 0) {
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+    for (int64_t tile = params->ith; tile < s.tiles(); tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        attend_tile(s, tile, scratch, op);
+    }
+}
+
+} // namespace lb

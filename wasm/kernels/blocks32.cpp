@@ -1,0 +1,377 @@
+// Q4_0, Q5_0 and Q8_0: a scale for 32 weights.
+#include <string.h>
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+
+#include "formats.h"
+#include "simd.h"
+
+namespace lb {
+
+namespace {
+
+// --- Q4_0 and Q5_0: eight scales, 8 vectors of nibbles, and for Q5_0 the fifth bits of all in 2 vectors
+
+// A byte of words is value 4 * j + i in its low half and 16 + 4 * j + i in its high half.
+template <bool five> struct small_block {
+    uint16_t scales[GROUP];
+    uint8_t words[4][GROUP][4];
+    uint8_t fifth[five ? GROUP : 0][4]; // bit j: of the low half of word j; bit 4 + j: of its high half
+};
+
+template <typename block> constexpr bool has_fifth = sizeof(block) == sizeof(block_q5_0);
+
+template <typename block> void pack_small(const uint8_t * from, size_t stride, uint8_t * to) {
+    constexpr bool five = has_fifth<block>;
+    auto & packed = *reinterpret_cast<small_block<five> *>(to);
+    for (int r = 0; r < GROUP; r++) {
+        const auto & row = *reinterpret_cast<const block *>(from + static_cast<size_t>(r) * stride);
+        packed.scales[r] = row.d;
+        for (int j = 0; j < 4; j++) {
+            memcpy(packed.words[j][r], row.qs + 4 * j, 4);
+        }
+        if constexpr (five) {
+            uint32_t bits;
+            memcpy(&bits, row.qh, 4);
+            for (int i = 0; i < 4; i++) {
+                uint32_t byte = 0;
+                for (int j = 0; j < 8; j++) {
+                    byte |= (bits >> (4 * j + i) & 1) << j;
+                }
+                packed.fifth[r][i] = static_cast<uint8_t>(byte);
+            }
+        }
+    }
+}
+
+template <typename block> void unpack_small(const uint8_t * from, int r, uint8_t * to) {
+    constexpr bool five = has_fifth<block>;
+    const auto & packed = *reinterpret_cast<const small_block<five> *>(from);
+    auto & row = *reinterpret_cast<block *>(to);
+    row.d = packed.scales[r];
+    for (int j = 0; j < 4; j++) {
+        memcpy(row.qs + 4 * j, packed.words[j][r], 4);
+    }
+    if constexpr (five) {
+        uint32_t bits = 0;
+        for (int i = 0; i < 4; i++) {
+            for (int j = 0; j < 8; j++) {
+                bits |= static_cast<uint32_t>(packed.fifth[r][i] >> j & 1) << (4 * j + i);
+            }
+        }
+        memcpy(row.qh, &bits, 4);
+    }
+}
+
+// Word j of the low halves, or of the high ones, with the fifth bit at its place.
+template <bool five, int j> inline vec low_codes(vec words, vec fifth) {
+    const vec codes = wasm_v128_and(words, wasm_i8x16_const_splat(0x0f));
+    if constexpr (!five) {
+        return codes;
+    }
+    return wasm_v128_or(codes, wasm_v128_and(wasm_i16x8_shl(fifth, 4 - j), wasm_i8x16_const_splat(0x10)));
+}
+
+template <bool five, int j> inline vec high_codes(vec words, vec fifth) {
+    const vec codes = wasm_v128_and(wasm_u16x8_shr(words, 4), wasm_i8x16_const_splat(0x0f));
+    if constexpr (!five) {
+        return codes;
+    }
+    return wasm_v128_or(codes, wasm_v128_and(wasm_u16x8_shr(fifth, j), wasm_i8x16_const_splat(0x10)));
+}
+
+inline vec scaled(vec sums, vec scales, vec acc) {
+    return multiply_add(wasm_f32x4_convert_i32x4(wasm_i32x4_extadd_pairwise_i16x8(sums)), scales, acc);
+}
+
+template <bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+    using packed = small_block<five>;
+    const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 1);
+    const char * y = activations;
+    const char * const end = y + k;
+    const char * scales = activations + at.scales;       // and the corrections, as many bytes further on
+    const size_t to_corrections = at.corrections - at.scales;
+    vec a0 = zeros(), a1 = zeros();
+    LB_ROLLED do {
+        const vec low = wasm_v128_load(y), high = wasm_v128_load(y + 16);
+        vec q0 = wasm_v128_load32_splat(scales + to_corrections), q1 = q0;
+        const vec f0 = five ? wasm_v128_load(weights + offsetof(packed, fifth)) : zeros();
+        const vec f1 = five ? wasm_v128_load(weights + offsetof(packed, fifth) + 16) : zeros();
+#define STEP(j)                                                                        \
+    {                                                                                  \
+        const vec w0 = wasm_v128_load(weights + offsetof(packed, words) + 32 * j);      \
+        q0 = add_dot(q0, spread<j>(low), low_codes<five, j>(w0, f0));                  \
+        q0 = add_dot(q0, spread<j>(high), high_codes<five, j>(w0, f0));                \
+        const vec w1 = wasm_v128_load(weights + offsetof(packed, words) + 32 * j + 16); \
+        q1 = add_dot(q1, spread<j>(low), low_codes<five, j>(w1, f1));                  \
+        q1 = add_dot(q1, spread<j>(high), high_codes<five, j>(w1, f1));                \
+    }
+        STEP(0) STEP(1) STEP(2) STEP(3)
+#undef STEP
+        const vec d = wasm_v128_load32_splat(scales);
+        a0 = scaled(q0, wasm_f32x4_mul(small_halves(weights), d), a0);
+        a1 = scaled(q1, wasm_f32x4_mul(small_halves(weights + 8), d), a1);
+        y += 32;
+        scales += 4;
+        weights += sizeof(packed);
+        LB_STEP(y, weights);
+    } while (y != end);
+    wasm_v128_store(to, a0);
+    wasm_v128_store(to + 4, a1);
+}
+
+// Codes as bytes, in the order of the values, and scales in single precision.
+struct expanded_block {
+    uint8_t codes[8][GROUP][4];
+};
+
+template <bool five> void expand(const uint8_t * weights, int64_t n, expanded_block * codes, float * scales) {
+    using packed = small_block<five>;
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        LB_ROLLED for (int half = 0; half < 2; half++) {
+            const uint8_t * from = weights + offsetof(packed, words) + 16 * half;
+            const vec f = five ? wasm_v128_load(weights + offsetof(packed, fifth) + 16 * half) : zeros();
+            uint8_t * to = &codes->codes[0][0][0] + 16 * half;
+#define STEP(j)                                                              \
+    {                                                                        \
+        const vec w = wasm_v128_load(from + 32 * j);                         \
+        wasm_v128_store(to + 32 * j, low_codes<five, j>(w, f));              \
+        wasm_v128_store(to + 32 * (4 + j), high_codes<five, j>(w, f));       \
+    }
+            STEP(0) STEP(1) STEP(2) STEP(3)
+#undef STEP
+            wasm_v128_store(scales + 4 * half, small_halves(weights + 8 * half));
+        }
+        weights += sizeof(packed);
+        codes += 1;
+        scales += GROUP;
+    }
+}
+
+// Eight rows of weights times four of activations, over n blocks, added to `sums`.
+inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_scales, const char * y,
+                       const char * scales, const char * corrections, vec * sums) {
+    vec f[8];
+    for (int i = 0; i < 8; i++) {
+        f[i] = sums[i];
+    }
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        vec q[8];
+        for (int a = 0; a < 4; a++) {
+            q[2 * a] = q[2 * a + 1] = wasm_v128_load32_splat(corrections + 4 * a);
+        }
+        const char * const end = y + 128;
+        LB_ROLLED do {
+            const vec v = wasm_v128_load(y), w0 = wasm_v128_load(codes), w1 = wasm_v128_load(codes + 16);
+            q[0] = add_dot(q[0], spread<0>(v), w0);
+            q[1] = add_dot(q[1], spread<0>(v), w1);
+            q[2] = add_dot(q[2], spread<1>(v), w0);
+            q[3] = add_dot(q[3], spread<1>(v), w1);
+            q[4] = add_dot(q[4], spread<2>(v), w0);
+            q[5] = add_dot(q[5], spread<2>(v), w1);
+            q[6] = add_dot(q[6], spread<3>(v), w0);
+            q[7] = add_dot(q[7], spread<3>(v), w1);
+            y += 16;
+            codes += 32;
+            LB_STEP(y, codes);
+        } while (y != end);
+        const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
+        f[0] = scaled(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
+        f[1] = scaled(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
+        f[2] = scaled(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
+        f[3] = scaled(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
+        f[4] = scaled(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
+        f[5] = scaled(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
+        f[6] = scaled(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
+        f[7] = scaled(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
+        weight_scales += GROUP;
+        scales += 16;
+        corrections += 16;
+    }
+    for (int i = 0; i < 8; i++) {
+        sums[i] = f[i];
+    }
+}
+
+enum { CHUNK = 64 }; // blocks expanded at a time: their codes, 16 KiB, stay in the first-level cache
+
+template <bool five>
+void gemm_small(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+                float * const * to, char * scratch) {
+    const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 4);
+    auto * codes = reinterpret_cast<expanded_block *>(scratch);
+    auto * scales = reinterpret_cast<float *>(codes + CHUNK);
+    static_assert(sizeof(expanded_block) * CHUNK + sizeof(float) * GROUP * CHUNK <= SCRATCH_SIZE, "");
+    const int64_t blocks = k / 32;
+    for (int64_t first = 0; first < blocks; first += CHUNK) {
+        const int64_t count = blocks - first < CHUNK ? blocks - first : CHUNK;
+        expand<five>(weights + static_cast<size_t>(first) * sizeof(small_block<five>), count, codes, scales);
+        for (int64_t i = 0; i < n; i++) {
+            const char * group = activations + static_cast<size_t>(i) * group_size;
+            vec sums[8];
+            load_sums(first == 0, to + 4 * i, sums);
+            tile_small(count, &codes->codes[0][0][0], scales, group + first * 128, group + at.scales + first * 16,
+                       group + at.corrections + first * 16, sums);
+            store_sums(to + 4 * i, sums);
+        }
+    }
+}
+
+// --- Q8_0: eight scales, then 16 pairs of values of each row
+
+struct byte_block {
+    uint16_t scales[GROUP];
+    int8_t pairs[16][GROUP][2];
+};
+
+void pack_bytes(const uint8_t * from, size_t stride, uint8_t * to) {
+    auto & packed = *reinterpret_cast<byte_block *>(to);
+    for (int r = 0; r < GROUP; r++) {
+        const auto & row = *reinterpret_cast<const block_q8_0 *>(from + static_cast<size_t>(r) * stride);
+        packed.scales[r] = row.d;
+        for (int p = 0; p < 16; p++) {
+            memcpy(packed.pairs[p][r], row.qs + 2 * p, 2);
+        }
+    }
+}
+
+void unpack_bytes(const uint8_t * from, int r, uint8_t * to) {
+    const auto & packed = *reinterpret_cast<const byte_block *>(from);
+    auto & row = *reinterpret_cast<block_q8_0 *>(to);
+    row.d = packed.scales[r];
+    for (int p = 0; p < 16; p++) {
+        memcpy(row.qs + 2 * p, packed.pairs[p][r], 2);
+    }
+}
+
+inline vec scaled32(vec sums, vec scales, vec acc) {
+    return multiply_add(wasm_f32x4_convert_i32x4(sums), scales, acc);
+}
+
+void gemv_bytes(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+    const activation_layout at(Q8_0_ACTIVATIONS, k, 1);
+    const char * y = activations;
+    const char * const end = y + k;
+    const char * scales = activations + at.scales;
+    vec a0 = zeros(), a1 = zeros();
+    LB_ROLLED do {
+        vec q0 = zeros(), q1 = zeros();
+        const vec d0 = small_halves(weights), d1 = small_halves(weights + 8);
+        const char * const block_end = y + 32;
+        LB_ROLLED do {
+            const vec v = wasm_i16x8_load8x8(y);
+#define STEP(p)                                                               \
+    q0 = add_dot16(q0, wasm_i16x8_load8x8(weights + 16 + 16 * p), spread<p>(v)); \
+    q1 = add_dot16(q1, wasm_i16x8_load8x8(weights + 24 + 16 * p), spread<p>(v));
+            STEP(0) STEP(1) STEP(2) STEP(3)
+#undef STEP
+            y += 8;
+            weights += 64;
+            LB_STEP(y, weights);
+        } while (y != block_end);
+        const vec d = wasm_v128_load32_splat(scales);
+        a0 = scaled32(q0, wasm_f32x4_mul(d0, d), a0);
+        a1 = scaled32(q1, wasm_f32x4_mul(d1, d), a1);
+        weights += 16;
+        scales += 4;
+        LB_STEP(scales, weights);
+    } while (y != end);
+    wasm_v128_store(to, a0);
+    wasm_v128_store(to + 4, a1);
+}
+
+// Values at 16 bits and scales in single precision.
+struct wide_block {
+    int16_t pairs[16][GROUP][2];
+};
+
+void expand_bytes(const uint8_t * weights, int64_t n, wide_block * wide, float * scales) {
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        int16_t * to = &wide->pairs[0][0][0];
+        const uint8_t * from = weights + offsetof(byte_block, pairs);
+        for (int i = 0; i < 32; i++) {
+            wasm_v128_store(to + 8 * i, wasm_i16x8_load8x8(from + 8 * i));
+        }
+        wasm_v128_store(scales, small_halves(weights));
+        wasm_v128_store(scales + 4, small_halves(weights + 8));
+        weights += sizeof(byte_block);
+        wide += 1;
+        scales += GROUP;
+    }
+}
+
+inline void tile_bytes(int64_t n, const char * weights, const float * weight_scales, const char * y, const char * scales, vec * sums) {
+    vec f[8];
+    for (int i = 0; i < 8; i++) {
+        f[i] = sums[i];
+    }
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        vec q[8];
+        for (int i = 0; i < 8; i++) {
+            q[i] = zeros();
+        }
+        const char * const end = y + 256;
+        LB_ROLLED do {
+            const vec v = wasm_v128_load(y), w0 = wasm_v128_load(weights), w1 = wasm_v128_load(weights + 16);
+            q[0] = add_dot16(q[0], w0, spread<0>(v));
+            q[1] = add_dot16(q[1], w1, spread<0>(v));
+            q[2] = add_dot16(q[2], w0, spread<1>(v));
+            q[3] = add_dot16(q[3], w1, spread<1>(v));
+            q[4] = add_dot16(q[4], w0, spread<2>(v));
+            q[5] = add_dot16(q[5], w1, spread<2>(v));
+            q[6] = add_dot16(q[6], w0, spread<3>(v));
+            q[7] = add_dot16(q[7], w1, spread<3>(v));
+            y += 16;
+            weights += 32;
+            LB_STEP(y, weights);
+        } while (y != end);
+        const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
+        f[0] = scaled32(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
+        f[1] = scaled32(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
+        f[2] = scaled32(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
+        f[3] = scaled32(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
+        f[4] = scaled32(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
+        f[5] = scaled32(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
+        f[6] = scaled32(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
+        f[7] = scaled32(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
+        weight_scales += GROUP;
+        scales += 16;
+    }
+    for (int i = 0; i < 8; i++) {
+        sums[i] = f[i];
+    }
+}
+
+enum { WIDE_CHUNK = 32 }; // blocks, 16 KiB at 16 bits
+
+void gemm_bytes(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+                float * const * to, char * scratch) {
+    const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
+    auto * wide = reinterpret_cast<wide_block *>(scratch);
+    auto * scales = reinterpret_cast<float *>(wide + WIDE_CHUNK);
+    static_assert(sizeof(wide_block) * WIDE_CHUNK + sizeof(float) * GROUP * WIDE_CHUNK <= SCRATCH_SIZE, "");
+    const int64_t blocks = k / 32;
+    for (int64_t first = 0; first < blocks; first += WIDE_CHUNK) {
+        const int64_t count = blocks - first < WIDE_CHUNK ? blocks - first : WIDE_CHUNK;
+        expand_bytes(weights + static_cast<size_t>(first) * sizeof(byte_block), count, wide, scales);
+        for (int64_t i = 0; i < n; i++) {
+            const char * group = activations + static_cast<size_t>(i) * group_size;
+            vec sums[8];
+            load_sums(first == 0, to + 4 * i, sums);
+            tile_bytes(count, reinterpret_cast<const char *>(wide), scales, group + first * 256, group + at.scales + first * 16, sums);
+            store_sums(to + 4 * i, sums);
+        }
+    }
+}
+
+} // namespace
+
+const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       sizeof(block_q4_0), sizeof(small_block<false>),
+                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, true};
+const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       sizeof(block_q5_0), sizeof(small_block<true>),
+                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, true};
+const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, sizeof(block_q8_0), sizeof(byte_block),
+                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, true};
+
+} // namespace lb

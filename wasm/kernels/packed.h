@@ -1,0 +1,41 @@
+// Weights as the kernels read them: eight rows together, in one stream from first to last byte.
+//
+// A group of eight rows is stored block by block. Codes of four neighbouring values of a row form a word; the words of
+// rows 0 to 3 make a vector, those of rows 4 to 7 the next. So one broadcast word of activations meets four rows
+// in one instruction. Words keep the bits that the file has, so packing only moves them.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "activations.h"
+#include "ggml.h"
+
+namespace lb {
+
+enum { GROUP = 8 };
+
+struct format {
+    ggml_type type;
+    activation_kind activations;
+    size_t block_size;  // bytes of a block of one row in the file
+    size_t packed_size; // bytes of a block of eight rows, packed
+
+    // One block of eight rows; `stride` bytes from row to row.
+    void (*pack)(const uint8_t * from, size_t stride, uint8_t * to);
+    // The file's block of one of the rows.
+    void (*unpack)(const uint8_t * from, int row, uint8_t * to);
+    // to[0..7] = eight rows times one row of activations.
+    void (*gemv)(int64_t k, const uint8_t * weights, const char * activations, float * to);
+    // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go.
+    void (*gemm)(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+                 float * const * to, char * scratch);
+    bool half_scales; // scales are half precision: infinities and NaN need poison (see repack.cpp)
+};
+
+// The format of weights of this type, or nullptr where ggml's own kernels do it.
+const format * find_format(ggml_type type);
+
+enum { SCRATCH_SIZE = 24 * 1024 }; // for gemm, per thread
+
+} // namespace lb

@@ -1,0 +1,379 @@
+// Takes the place of ggml's repack.cpp: the buffer type that holds packed weights, and the operations on them.
+//
+// ggml asks for this buffer type by ggml_backend_cpu_repack_buffer_type() and for nothing else, so nothing of it is
+// changed. Matrix products of one token run gemv; more tokens go in groups of four through gemm, eight rows of
+// weights at a time, so that those stay in the first-level cache while the activations pass by. Rows of the token
+// embedding can be read from packed weights too: a model that uses it at both ends holds it once.
+#include "repack.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "attention.h"
+#include "ggml-backend-impl.h"
+#include "ggml-cpu-impl.h"
+#include "ggml-cpu.h"
+#include "ggml-impl.h"
+#include "packed.h"
+#include "formats.h"
+#include "traits.h"
+
+namespace lb {
+
+const format * find_format(ggml_type type) {
+    for (const format * f : {&Q4_0, &Q5_0, &Q8_0, &Q4_K, &Q5_K, &Q6_K}) {
+        if (f->type == type) {
+            return f;
+        }
+    }
+    return nullptr;
+}
+
+namespace {
+
+int64_t block_length(const format & f) {
+    return ggml_blck_size(f.type);
+}
+
+size_t packed_group_size(const format & f, int64_t k) {
+    return static_cast<size_t>(k / block_length(f)) * f.packed_size;
+}
+
+const format * format_of(const ggml_tensor * t) {
+    return t->ne[1] % GROUP == 0 ? find_format(t->type) : nullptr;
+}
+
+// Rows with a scale that is infinite or no number, by where the packed tensor is. Kernels that convert scales from
+// half precision take them for large numbers; what such rows give is NaN, as it would be.
+std::mutex poison_lock;
+std::unordered_map<const void *, std::vector<int64_t>> poison;
+
+void find_poison(const format & f, const ggml_tensor * t, const uint8_t * data) {
+    std::vector<int64_t> rows;
+    const size_t row_size = ggml_row_size(t->type, t->ne[0]);
+    for (int64_t r = 0; f.half_scales && r < ggml_nrows(t); r++) {
+        const uint8_t * row = data + static_cast<size_t>(r) * row_size;
+        for (size_t at = 0; at < row_size; at += f.block_size) {
+            if ((row[at + 1] & 0x7c) == 0x7c) { // all three formats begin with their scale
+                rows.push_back(r);
+                break;
+            }
+        }
+    }
+    const std::lock_guard<std::mutex> guard(poison_lock);
+    poison.erase(t->data);
+    if (!rows.empty()) {
+        poison.emplace(t->data, std::move(rows));
+    }
+}
+
+// The packed weights that a tensor, possibly a view of some of the rows of another, stands for.
+struct packed_rows {
+    const format * f;
+    const uint8_t * groups;
+    size_t group_size;
+    const std::vector<int64_t> * poisoned; // rows of `whole`, or nullptr
+    int64_t first;                         // row of `whole`
+
+    explicit packed_rows(const ggml_tensor * t) : f(format_of(t)), group_size(packed_group_size(*f, t->ne[0])) {
+        const ggml_tensor * whole = t->view_src ? t->view_src : t;
+        first = t->view_src ? static_cast<int64_t>(t->view_offs / ggml_row_size(t->type, t->ne[0])) : 0;
+        GGML_ASSERT(whole->ne[0] == t->ne[0] && first % GROUP == 0);
+        groups = static_cast<const uint8_t *>(whole->data) + static_cast<size_t>(first / GROUP) * group_size;
+        const auto found = poison.empty() ? poison.end() : poison.find(whole->data);
+        poisoned = found == poison.end() ? nullptr : &found->second;
+    }
+
+    const uint8_t * group(int64_t row) const { return groups + static_cast<size_t>(row / GROUP) * group_size; }
+
+    // Results of rows [from, to), which begin at `results`.
+    void spoil(float * results, int64_t from, int64_t to) const {
+        for (const int64_t row : *poisoned) {
+            if (row - first >= from && row - first < to) {
+                results[row - first - from] = NAN;
+            }
+        }
+    }
+};
+
+const float * row_of(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
+    return reinterpret_cast<const float *>(static_cast<const char *>(t->data) + static_cast<size_t>(i1) * t->nb[1] +
+                                           static_cast<size_t>(i2) * t->nb[2] + static_cast<size_t>(i3) * t->nb[3]);
+}
+
+// Row `i` of all the rows of a tensor of up to four dimensions.
+const float * row_of(const ggml_tensor * t, int64_t i) {
+    return row_of(t, i % t->ne[1], i / t->ne[1] % t->ne[2], i / (t->ne[1] * t->ne[2]));
+}
+
+// The work buffer: activations, in groups of four and then one by one, and scratch memory for each thread.
+struct work {
+    int64_t n, groups;
+    size_t single_size, group_size;
+    char * activations;
+    char * scratch;
+
+    work(const format & f, int64_t k, int64_t rows, const ggml_compute_params * params)
+        : n(rows), groups(rows / 4), single_size(activation_layout(f.activations, k, 1).size),
+          group_size(activation_layout(f.activations, k, 4).size), activations(static_cast<char *>(params->wdata)),
+          scratch(activations + end() + static_cast<size_t>(params->ith) * SCRATCH_SIZE) {
+        GGML_ASSERT(end() + static_cast<size_t>(params->nth) * SCRATCH_SIZE <= params->wsize);
+    }
+
+    static size_t size(const format & f, int64_t k, int64_t rows, int n_threads) {
+        const size_t four = activation_layout(f.activations, k, 4).size, one = activation_layout(f.activations, k, 1).size;
+        return static_cast<size_t>(rows / 4) * four + static_cast<size_t>(rows % 4) * one +
+               static_cast<size_t>(n_threads) * SCRATCH_SIZE;
+    }
+
+    size_t end() const {
+        return static_cast<size_t>(groups) * group_size + static_cast<size_t>(n - 4 * groups) * single_size;
+    }
+    char * group(int64_t i) const { return activations + static_cast<size_t>(i) * group_size; }
+    char * single(int64_t row) const {
+        return group(groups) + static_cast<size_t>(row - 4 * groups) * single_size;
+    }
+};
+
+enum { GROUPS_AT_ONCE = 16 }; // of four rows; their activations stay in the second-level cache
+
+void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
+    const ggml_tensor * weights = dst->src[0], *x = dst->src[1];
+    const packed_rows rows(weights);
+    const int64_t k = weights->ne[0], n_rows = weights->ne[1], n = ggml_nrows(x);
+    const work w(*rows.f, k, n, params);
+
+    for (int64_t i = params->ith; i < w.groups + (n - 4 * w.groups); i += params->nth) {
+        const int64_t first = i < w.groups ? 4 * i : 3 * w.groups + i;
+        const int count = i < w.groups ? 4 : 1;
+        const float * from[4];
+        for (int r = 0; r < count; r++) {
+            from[r] = row_of(x, first + r);
+        }
+        quantize_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
+    }
+
+    // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
+    const int64_t n_groups = n_rows / GROUP;
+    const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(n_groups, 4 * params->nth);
+    if (params->ith == 0) {
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+    for (int64_t part = params->ith; part < parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t from = n_groups * part / parts * GROUP, to = n_groups * (part + 1) / parts * GROUP;
+        for (int64_t first = 0; first < w.groups; first += GROUPS_AT_ONCE) {
+            const int64_t count = std::min<int64_t>(GROUPS_AT_ONCE, w.groups - first);
+            float * results[4 * GROUPS_AT_ONCE];
+            for (int64_t i = 0; i < 4 * count; i++) {
+                results[i] = const_cast<float *>(row_of(dst, 4 * first + i)) + from;
+            }
+            for (int64_t row = from; row < to; row += GROUP) {
+                rows.f->gemm(k, rows.group(row), w.group(first), w.group_size, count, results, w.scratch);
+                for (int64_t i = 0; i < 4 * count; i++) {
+                    results[i] += GROUP;
+                }
+            }
+        }
+        for (int64_t i = 4 * w.groups; i < n; i++) {
+            float * results = const_cast<float *>(row_of(dst, i));
+            for (int64_t row = from; row < to; row += GROUP) {
+                rows.f->gemv(k, rows.group(row), w.single(i), results + row);
+            }
+        }
+        for (int64_t i = 0; rows.poisoned && i < n; i++) {
+            rows.spoil(const_cast<float *>(row_of(dst, i)) + from, from, to);
+        }
+    }
+}
+
+// Mixtures of experts: each row of activations meets the matrices that its ids name.
+void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
+    const ggml_tensor * weights = dst->src[0], *x = dst->src[1], *ids = dst->src[2];
+    const packed_rows rows(weights);
+    const int64_t k = weights->ne[0], n_rows = weights->ne[1], n = ggml_nrows(x);
+    const size_t single_size = activation_layout(rows.f->activations, k, 1).size;
+    char * const activations = static_cast<char *>(params->wdata);
+    GGML_ASSERT(static_cast<size_t>(n) * single_size <= params->wsize);
+
+    for (int64_t i = params->ith; i < n; i += params->nth) {
+        const float * from = row_of(x, i);
+        quantize_activations(rows.f->activations, k, 1, &from, activations + static_cast<size_t>(i) * single_size);
+    }
+    ggml_barrier(params->threadpool);
+
+    const int64_t n_groups = n_rows / GROUP;
+    const int64_t from = n_groups * params->ith / params->nth * GROUP, to = n_groups * (params->ith + 1) / params->nth * GROUP;
+    for (int64_t expert = 0; expert < weights->ne[2]; expert++) { // each one's weights are read once, for all that want it
+        for (int64_t token = 0; token < ids->ne[1]; token++) {
+            for (int64_t slot = 0; slot < ids->ne[0]; slot++) {
+                const auto * id = reinterpret_cast<const int32_t *>(static_cast<const char *>(ids->data) +
+                                                                    static_cast<size_t>(token) * ids->nb[1] +
+                                                                    static_cast<size_t>(slot) * ids->nb[0]);
+                GGML_ASSERT(*id >= 0 && *id < weights->ne[2]);
+                if (*id != expert) {
+                    continue;
+                }
+                const char * y = activations + static_cast<size_t>(slot % x->ne[1] + token * x->ne[1]) * single_size;
+                float * results = const_cast<float *>(row_of(dst, slot, token, 0));
+                for (int64_t row = from; row < to; row += GROUP) {
+                    rows.f->gemv(k, rows.group(expert * n_rows + row), y, results + row);
+                }
+                if (rows.poisoned) {
+                    rows.spoil(results + from, expert * n_rows + from, expert * n_rows + to);
+                }
+            }
+        }
+    }
+}
+
+void read_rows(const ggml_compute_params * params, ggml_tensor * dst) {
+    const ggml_tensor * weights = dst->src[0], *ids = dst->src[1];
+    const packed_rows rows(weights);
+    const int64_t k = weights->ne[0], length = block_length(*rows.f);
+    const ggml_to_float_t to_float = ggml_get_type_traits(weights->type)->to_float;
+    std::vector<uint8_t> row(ggml_row_size(weights->type, k));
+    for (int64_t i = params->ith; i < ggml_nelements(ids); i += params->nth) {
+        const int64_t i0 = i % ids->ne[0], i1 = i / ids->ne[0] % ids->ne[1], i2 = i / (ids->ne[0] * ids->ne[1]);
+        const int64_t id = *reinterpret_cast<const int32_t *>(static_cast<const char *>(ids->data) +
+                                                              static_cast<size_t>(i0) * ids->nb[0] +
+                                                              static_cast<size_t>(i1) * ids->nb[1] +
+                                                              static_cast<size_t>(i2) * ids->nb[2]);
+        GGML_ASSERT(id >= 0 && id < weights->ne[1]);
+        const uint8_t * group = rows.group(i1 * weights->ne[1] + id);
+        for (int64_t b = 0; b < k / length; b++) {
+            rows.f->unpack(group + static_cast<size_t>(b) * rows.f->packed_size, static_cast<int>(id % GROUP),
+                           row.data() + static_cast<size_t>(b) * rows.f->block_size);
+        }
+        to_float(row.data(), const_cast<float *>(row_of(dst, i0, i1, i2)), k);
+    }
+}
+
+// ggml asks every extra buffer type about every operation, whatever buffer its tensors are in.
+class attention_traits : public ggml::cpu::tensor_traits {
+    bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
+        size = attention_work_size(op, n_threads);
+        return true;
+    }
+
+    bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
+        attend(params, op);
+        return true;
+    }
+};
+
+class packed_traits : public ggml::cpu::tensor_traits {
+    bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
+        switch (op->op) {
+        case GGML_OP_MUL_MAT:
+        case GGML_OP_MUL_MAT_ID: {
+            const format & f = *format_of(op->src[0]);
+            const int64_t k = op->src[0]->ne[0], n = ggml_nrows(op->src[1]);
+            size = op->op == GGML_OP_MUL_MAT ? work::size(f, k, n, n_threads)
+                                             : static_cast<size_t>(n) * activation_layout(f.activations, k, 1).size;
+            return true;
+        }
+        case GGML_OP_GET_ROWS: size = 0; return true;
+        default: return false;
+        }
+    }
+
+    bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
+        switch (op->op) {
+        case GGML_OP_MUL_MAT: multiply(params, op); return true;
+        case GGML_OP_MUL_MAT_ID: multiply_by_id(params, op); return true;
+        case GGML_OP_GET_ROWS: read_rows(params, op); return true;
+        default: return false;
+        }
+    }
+};
+
+bool is_packed(const ggml_tensor * t) {
+    return t->buffer && t->buffer->buft == ggml_backend_cpu_repack_buffer_type();
+}
+
+class packed_buffer_type : public ggml::cpu::extra_buffer_type {
+    bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
+        if (!is_packed(op->src[0]) || !format_of(op->src[0]) || op->src[0]->ne[3] != 1) {
+            return false;
+        }
+        const ggml_tensor * x = op->src[1];
+        if (x->buffer && !ggml_backend_buft_is_host(x->buffer->buft)) {
+            return false;
+        }
+        switch (op->op) {
+        case GGML_OP_MUL_MAT: return ggml_n_dims(op->src[0]) <= 2 && x->type == GGML_TYPE_F32;
+        case GGML_OP_MUL_MAT_ID: return x->type == GGML_TYPE_F32;
+        case GGML_OP_GET_ROWS: return x->type == GGML_TYPE_I32 && ggml_n_dims(op->src[0]) <= 2;
+        default: return false;
+        }
+    }
+
+    ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
+        static packed_traits traits;
+        static attention_traits attention;
+        if (op->op == GGML_OP_FLASH_ATTN_EXT) {
+            return can_attend(op) ? &attention : nullptr;
+        }
+        const bool ours = op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID || op->op == GGML_OP_GET_ROWS;
+        return ours && is_packed(op->src[0]) ? &traits : nullptr;
+    }
+};
+
+const char * get_name(ggml_backend_buffer_type_t) {
+    return "CPU_REPACK";
+}
+
+void set_tensor(ggml_backend_buffer_t, ggml_tensor * t, const void * data, size_t offset, size_t size) {
+    GGML_ASSERT(offset == 0 && size == ggml_nbytes(t));
+    const format & f = *format_of(t);
+    const auto * from = static_cast<const uint8_t *>(data);
+    auto * to = static_cast<uint8_t *>(t->data);
+    find_poison(f, t, from);
+    const size_t stride = ggml_row_size(t->type, t->ne[0]);
+    for (int64_t row = 0; row < ggml_nrows(t); row += GROUP) {
+        for (int64_t b = 0; b < t->ne[0] / block_length(f); b++) {
+            f.pack(from + static_cast<size_t>(row) * stride + static_cast<size_t>(b) * f.block_size, stride, to);
+            to += f.packed_size;
+        }
+    }
+}
+
+ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
+    ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
+    if (buffer != nullptr) {
+        buffer->buft = type;
+        buffer->iface.init_tensor = nullptr;
+        buffer->iface.set_tensor = set_tensor;
+        buffer->iface.get_tensor = nullptr;
+        buffer->iface.cpy_tensor = nullptr;
+    }
+    return buffer;
+}
+
+size_t get_alignment(ggml_backend_buffer_type_t) {
+    return 64;
+}
+
+size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * t) {
+    const format * f = format_of(t);
+    return f ? static_cast<size_t>(ggml_nrows(t) / GROUP) * packed_group_size(*f, t->ne[0]) : ggml_nbytes(t);
+}
+
+} // namespace
+
+} // namespace lb
+
+ggml_backend_buffer_type_t ggml_backend_cpu_repack_buffer_type(void) {
+    static ggml_backend_buffer_type type = {
+        {lb::get_name, lb::alloc_buffer, lb::get_alignment, nullptr, lb::get_alloc_size, nullptr},
+        ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
+        new lb::packed_buffer_type(),
+    };
+    return &type;
+}

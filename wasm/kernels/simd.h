@@ -1,0 +1,97 @@
+// The few SIMD operations that all kernels are made of, by names that say what they are for.
+//
+// Two habits of the compilers that run this, found by reading their output: wasmtime's keeps loads in the order
+// they are written and sinks arithmetic to its use, so an unrolled block turns into all loads, spills, then all
+// arithmetic. Hence small loops that are not unrolled (LB_ROLLED) around pointers that are bumped behind an empty
+// asm (LB_STEP), and broadcasts by shuffles of one load rather than by many loads.
+#pragma once
+
+#include <stdint.h>
+#include <wasm_simd128.h>
+
+#define LB_ROLLED _Pragma("clang loop unroll(disable)")
+#define LB_STEP(a, b) __asm__ volatile("" : "+r"(a), "+r"(b))
+
+namespace lb {
+
+using vec = v128_t;
+
+inline vec zeros() {
+    return wasm_i32x4_const_splat(0);
+}
+
+// One 32-bit lane in all four.
+template <int lane> inline vec spread(vec v) {
+    return wasm_i32x4_shuffle(v, v, lane, lane, lane, lane);
+}
+
+// acc plus the sums of pairs of products. `codes` are at most 127: within that the instruction is exact and the same
+// on every CPU. Sums wrap around at 16 bits; callers see to it that the last one fits.
+inline vec add_dot(vec acc, vec signed_bytes, vec codes) {
+    return wasm_i16x8_add(acc, wasm_i16x8_relaxed_dot_i8x16_i7x16(signed_bytes, codes));
+}
+
+inline vec add_dot16(vec acc, vec a, vec b) {
+    return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(a, b));
+}
+
+inline vec multiply_add(vec a, vec b, vec acc) {
+    return wasm_f32x4_relaxed_madd(a, b, acc);
+}
+
+inline vec multiply_subtract(vec a, vec b, vec acc) {
+    return wasm_f32x4_relaxed_nmadd(a, b, acc);
+}
+
+// What small_halves() gives has to be multiplied with. The largest number at half precision times this is still finite.
+constexpr float HALF_FACTOR = 0x1p112f;
+
+// Four half-precision numbers, subnormal ones too, over HALF_FACTOR. Infinities and NaN come out as numbers.
+inline vec small_halves(const void * p) {
+    return wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), wasm_i32x4_const_splat((int) 0x8fffe000));
+}
+
+// Four half-precision numbers, whatever they are: attention masks hold infinities.
+inline vec exact_halves(const void * p) {
+    const vec h = wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13);
+    const vec exponent = wasm_v128_and(h, wasm_i32x4_const_splat(0x0f800000));
+    const vec special = wasm_i32x4_eq(exponent, wasm_i32x4_const_splat(0x0f800000));
+    const vec number = wasm_f32x4_mul(wasm_v128_and(h, wasm_i32x4_const_splat((int) 0x8fffe000)), wasm_f32x4_const_splat(0x1p112f));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_const_splat(0x7f800000)));
+}
+
+// e to the power of x, to within 2 units in the last place; 0 below -104, infinity above 89, NaN of NaN.
+inline vec exponential(vec x) {
+    const vec bounded = wasm_f32x4_max(wasm_f32x4_min(x, wasm_f32x4_const_splat(89.0f)), wasm_f32x4_const_splat(-104.0f));
+    const vec n = wasm_f32x4_nearest(wasm_f32x4_mul(bounded, wasm_f32x4_const_splat(0x1.715476p+0f)));
+    // The remainder, with ln 2 in two parts: the first has few bits, so that its multiples are exact.
+    vec r = multiply_subtract(n, wasm_f32x4_const_splat(0x1.62e4p-1f), bounded);
+    r = multiply_subtract(n, wasm_f32x4_const_splat(0x1.7f7d1cp-20f), r);
+    // Taylor's series: on [-ln(2) / 2, ln(2) / 2] the first term left out is below 2^-26.
+    vec p = wasm_f32x4_const_splat(1.0f / 5040);
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 720));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 120));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 24));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 6));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(0.5f));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f));
+    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f));
+    // 2^n in two factors: one alone would overflow, or lose a subnormal result.
+    const vec i = wasm_i32x4_trunc_sat_f32x4(n), half = wasm_i32x4_shr(i, 1);
+    const vec one = wasm_i32x4_const_splat(127);
+    const vec a = wasm_i32x4_shl(wasm_i32x4_add(half, one), 23);
+    const vec b = wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_sub(i, half), one), 23);
+    return wasm_f32x4_mul(wasm_f32x4_mul(p, a), b);
+}
+
+inline float sum_of(vec v) {
+    v = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 1, 0, 3, 2)), 0);
+}
+
+inline float largest_of(vec v) {
+    v = wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 1, 0, 3, 2)), 0);
+}
+
+} // namespace lb
