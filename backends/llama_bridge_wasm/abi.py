@@ -9,11 +9,13 @@ from typing import Protocol
 
 __all__ = [
     "ABI_VERSION",
+    "CHECK_PARAMS",
     "KV_TYPES",
     "LOAD_PARAMS",
     "MODEL_PATH",
     "NO_TOKEN",
     "SAMPLER_PARAMS",
+    "CheckOp",
     "Guest",
     "Info",
     "Status",
@@ -28,6 +30,8 @@ LOAD_PARAMS = struct.Struct("<7i")
 """n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
 SAMPLER_PARAMS = struct.Struct("<Ififfifff")
 """seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
+CHECK_PARAMS = struct.Struct("<10i3f")
+"""op, type, packed, repeat, six sizes; scale, ALiBi, soft cap."""
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
 """enum ggml_type."""
 
@@ -41,6 +45,18 @@ class Status(enum.IntEnum):
     CANCELLED = -4
     OUT_OF_MEMORY = -5
     ENGINE_ERROR = -6
+
+
+class CheckOp(enum.IntEnum):
+    """Operations that ``lb_check`` does, for tests and benchmarks of the kernels."""
+
+    PRODUCT = 0
+    EXPERTS = 1
+    ROWS = 2
+    ATTENTION = 3
+    SILU = 4
+    SWIGLU = 5
+    SOFTMAX = 6
 
 
 class Info(enum.IntEnum):
