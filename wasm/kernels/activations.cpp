@@ -102,13 +102,36 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
 
 activation_layout::activation_layout(const activation_kind & kind, int64_t k, int rows) {
     const auto values = static_cast<size_t>(k), n = static_cast<size_t>(rows);
+    if (kind.block == 1) {
+        scales = corrections = sums = size = padded(values * n * sizeof(float));
+        return;
+    }
     scales = padded(values * n * (is_wide(kind, rows) ? 2 : 1));
     corrections = scales + padded(values / static_cast<size_t>(kind.block) * n * sizeof(float));
     sums = corrections + padded(kind.zero != 0 ? values / static_cast<size_t>(kind.sub) * n * 4 : 0);
     size = sums + padded(kind.sums ? values / 32 * n * 2 : 0);
 }
 
-void quantize_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to) {
+void prepare_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to) {
+    if (kind.block == 1) {
+        const vec factor = wasm_f32x4_const_splat(ACTIVATION_FACTOR);
+        auto * values = static_cast<float *>(to);
+        for (int64_t i = 0; i < k; i += 4) {
+            vec v[4], columns[4];
+            for (int row = 0; row < rows; row++) {
+                v[row] = wasm_f32x4_mul(rounded_to_half(wasm_v128_load(from[row] + i)), factor);
+            }
+            if (rows == 1) {
+                wasm_v128_store(values + i, v[0]);
+                continue;
+            }
+            transpose(v, columns);
+            for (int j = 0; j < 4; j++) {
+                wasm_v128_store(values + 4 * (i + j), columns[j]);
+            }
+        }
+        return;
+    }
     for (int row = 0; row < rows; row++) {
         quantize_row(kind, k, rows, row, from[row], static_cast<char *>(to));
     }

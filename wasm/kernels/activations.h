@@ -1,6 +1,6 @@
-// Activations at eight bits, laid out as the kernels read them.
+// Activations laid out as the kernels read them: at eight bits, or for weights of half precision as they are.
 //
-// The numbers are those of ggml's own Q8_0 (a scale for 32 values, rounded to half precision) and Q8_K (one for 256),
+// The numbers are those of ggml's own Q8_0 (a scale for 32 values, rounded to half precision), Q8_K (one for 256) and F16,
 // so that results stay next to those of the native backend.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace lb {
 
 // How a weight format wants the activations it is multiplied with.
 struct activation_kind {
-    int block; // values per scale: 32 or 256
+    int block; // values per scale: 32 or 256; 1: no scales, single precision
     int unit;  // values of one row that stand together in a group of four rows: 4, or 2 for weights of eight bits
     int zero;  // what codes of weights have above their values; the sums that undo it are stored per `sub` values
     int sub;   // 32 or 16
@@ -25,11 +25,14 @@ struct activation_layout {
     activation_layout(const activation_kind & kind, int64_t k, int rows);
 };
 
-// A group of 1 or 4 rows. Parts:
+// What single-precision activations are multiplied with, so that their products with small_halves() stay normal.
+constexpr float ACTIVATION_FACTOR = 0x1p56f;
+
+// A group of 1 or 4 rows. Without scales: float [k][rows], times ACTIVATION_FACTOR. Else, the parts are:
 //   values       int8 [k / unit][rows][unit]; int16 where four rows have units of 2
 //   scales       float [k / block][rows]          for blocks of 32 times HALF_FACTOR
 //   corrections  int16 [k / sub][rows][2]      -zero * sum of the values in even and in odd pairs
 //   sums         int16 [k / 256][rows][8]      of 32 values
-void quantize_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to);
+void prepare_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to);
 
 } // namespace lb

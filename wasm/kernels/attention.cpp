@@ -20,16 +20,6 @@ enum {
     KEYS = 32, // positions of a tile
 };
 
-// Four rows as columns.
-inline void transpose(const vec * r, vec * to) {
-    const vec a = wasm_i32x4_shuffle(r[0], r[1], 0, 4, 1, 5), b = wasm_i32x4_shuffle(r[2], r[3], 0, 4, 1, 5);
-    const vec c = wasm_i32x4_shuffle(r[0], r[1], 2, 6, 3, 7), d = wasm_i32x4_shuffle(r[2], r[3], 2, 6, 3, 7);
-    to[0] = wasm_i64x2_shuffle(a, b, 0, 2);
-    to[1] = wasm_i64x2_shuffle(a, b, 1, 3);
-    to[2] = wasm_i64x2_shuffle(c, d, 0, 2);
-    to[3] = wasm_i64x2_shuffle(c, d, 1, 3);
-}
-
 // to[m / 4][k][4] = from[m][k]: four rows side by side, as multiply_into() wants its left side.
 void interleave(const float * from, int m, int k, float * to) {
     for (int i = 0; i < m; i += 4) {
@@ -44,17 +34,6 @@ void interleave(const float * from, int m, int k, float * to) {
             }
         }
     }
-}
-
-inline void add_products(vec v, vec y0, vec y1, vec * s) {
-    s[0] = multiply_add(spread<0>(v), y0, s[0]);
-    s[1] = multiply_add(spread<0>(v), y1, s[1]);
-    s[2] = multiply_add(spread<1>(v), y0, s[2]);
-    s[3] = multiply_add(spread<1>(v), y1, s[3]);
-    s[4] = multiply_add(spread<2>(v), y0, s[4]);
-    s[5] = multiply_add(spread<2>(v), y1, s[5]);
-    s[6] = multiply_add(spread<3>(v), y0, s[6]);
-    s[7] = multiply_add(spread<3>(v), y1, s[7]);
 }
 
 // to[m][n] += a[m][k] * b[k][n], a interleaved; m a multiple of 4, n of 8, k of 2.
@@ -73,10 +52,10 @@ void multiply_into(float * to, const float * a, const float * b, int m, int k, i
                 // Two steps at a time: wasmtime moves each sum to its place again at the end of the loop.
                 const vec v0 = wasm_v128_load(x), v1 = wasm_v128_load(x + 4);
                 vec y0 = wasm_v128_load(y), y1 = wasm_v128_load(y + 4);
-                add_products(v0, y0, y1, s);
+                add_outer(v0, y0, y1, s);
                 y0 = wasm_v128_load(y + n);
                 y1 = wasm_v128_load(y + n + 4);
-                add_products(v1, y0, y1, s);
+                add_outer(v1, y0, y1, s);
                 x += 8;
                 y += 2 * n;
                 LB_STEP(x, y);

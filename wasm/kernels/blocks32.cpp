@@ -22,25 +22,34 @@ template <bool five> struct small_block {
 
 template <typename block> constexpr bool has_fifth = sizeof(block) == sizeof(block_q5_0);
 
+void pack_fifth(const uint8_t * from, uint8_t * to) {
+    uint32_t bits;
+    memcpy(&bits, from, 4);
+    for (int i = 0; i < 4; i++) {
+        uint32_t byte = 0;
+        for (int j = 0; j < 8; j++) {
+            byte |= (bits >> (4 * j + i) & 1) << j;
+        }
+        to[i] = static_cast<uint8_t>(byte);
+    }
+}
+
 template <typename block> void pack_small(const uint8_t * from, size_t stride, uint8_t * to) {
     constexpr bool five = has_fifth<block>;
     auto & packed = *reinterpret_cast<small_block<five> *>(to);
-    for (int r = 0; r < GROUP; r++) {
-        const auto & row = *reinterpret_cast<const block *>(from + static_cast<size_t>(r) * stride);
-        packed.scales[r] = row.d;
-        for (int j = 0; j < 4; j++) {
-            memcpy(packed.words[j][r], row.qs + 4 * j, 4);
-        }
-        if constexpr (five) {
-            uint32_t bits;
-            memcpy(&bits, row.qh, 4);
-            for (int i = 0; i < 4; i++) {
-                uint32_t byte = 0;
-                for (int j = 0; j < 8; j++) {
-                    byte |= (bits >> (4 * j + i) & 1) << j;
-                }
-                packed.fifth[r][i] = static_cast<uint8_t>(byte);
+    for (int half = 0; half < 2; half++) {
+        vec rows[4], columns[4];
+        for (int i = 0; i < 4; i++) {
+            const auto & row = *reinterpret_cast<const block *>(from + static_cast<size_t>(4 * half + i) * stride);
+            packed.scales[4 * half + i] = row.d;
+            rows[i] = wasm_v128_load(row.qs);
+            if constexpr (five) {
+                pack_fifth(row.qh, packed.fifth[4 * half + i]);
             }
+        }
+        transpose(rows, columns);
+        for (int j = 0; j < 4; j++) {
+            wasm_v128_store(packed.words[j][4 * half], columns[j]);
         }
     }
 }
@@ -227,11 +236,16 @@ struct byte_block {
 
 void pack_bytes(const uint8_t * from, size_t stride, uint8_t * to) {
     auto & packed = *reinterpret_cast<byte_block *>(to);
-    for (int r = 0; r < GROUP; r++) {
-        const auto & row = *reinterpret_cast<const block_q8_0 *>(from + static_cast<size_t>(r) * stride);
-        packed.scales[r] = row.d;
-        for (int p = 0; p < 16; p++) {
-            memcpy(packed.pairs[p][r], row.qs + 2 * p, 2);
+    for (int half = 0; half < 2; half++) {
+        vec rows[GROUP], columns[GROUP];
+        for (int r = 0; r < GROUP; r++) {
+            const auto & row = *reinterpret_cast<const block_q8_0 *>(from + static_cast<size_t>(r) * stride);
+            packed.scales[r] = row.d;
+            rows[r] = wasm_v128_load(row.qs + 16 * half);
+        }
+        transpose16(rows, columns);
+        for (int p = 0; p < 8; p++) {
+            wasm_v128_store(packed.pairs[8 * half + p], columns[p]);
         }
     }
 }
@@ -367,11 +381,11 @@ void gemm_bytes(int64_t k, const uint8_t * weights, const char * activations, si
 
 } // namespace
 
-const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       sizeof(block_q4_0), sizeof(small_block<false>),
+const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       32, sizeof(block_q4_0), sizeof(small_block<false>),
                      pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, true};
-const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       sizeof(block_q5_0), sizeof(small_block<true>),
+const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       32, sizeof(block_q5_0), sizeof(small_block<true>),
                      pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, true};
-const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, sizeof(block_q8_0), sizeof(byte_block),
+const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block),
                      pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, true};
 
 } // namespace lb

@@ -13,7 +13,9 @@ constexpr activation_kind Q4_K_ACTIVATIONS = {256, 4, 0, 32, true};
 constexpr activation_kind Q5_K_ACTIVATIONS = {256, 4, 16, 32, true};
 constexpr activation_kind Q6_K_ACTIVATIONS = {256, 4, 32, 16, false};
 
-extern const format Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K;
+constexpr activation_kind F16_ACTIVATIONS = {1, 1, 0, 1, false};
+
+extern const format F16, Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K;
 
 // Results of eight rows for four of activations: sums[2 * a] and sums[2 * a + 1] belong to to[a].
 inline void load_sums(bool first, float * const * to, vec * sums) {

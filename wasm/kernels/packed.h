@@ -18,7 +18,8 @@ enum { GROUP = 8 };
 struct format {
     ggml_type type;
     activation_kind activations;
-    size_t block_size;  // bytes of a block of one row in the file
+    int values;         // of one row in a packed block
+    size_t block_size;  // bytes of them in the file
     size_t packed_size; // bytes of a block of eight rows, packed
 
     // One block of eight rows; `stride` bytes from row to row.
@@ -30,7 +31,7 @@ struct format {
     // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go.
     void (*gemm)(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
                  float * const * to, char * scratch);
-    bool half_scales; // scales are half precision: infinities and NaN need poison (see repack.cpp)
+    bool half_scales; // numbers at half precision may be infinite, or none: see poison in repack.cpp
 };
 
 // The format of weights of this type, or nullptr where ggml's own kernels do it.

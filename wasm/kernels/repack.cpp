@@ -19,14 +19,15 @@
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
-#include "packed.h"
 #include "formats.h"
+#include "packed.h"
 #include "traits.h"
+#include "weights.h"
 
 namespace lb {
 
 const format * find_format(ggml_type type) {
-    for (const format * f : {&Q4_0, &Q5_0, &Q8_0, &Q4_K, &Q5_K, &Q6_K}) {
+    for (const format * f : {&F16, &Q4_0, &Q5_0, &Q8_0, &Q4_K, &Q5_K, &Q6_K}) {
         if (f->type == type) {
             return f;
         }
@@ -36,19 +37,16 @@ const format * find_format(ggml_type type) {
 
 namespace {
 
-int64_t block_length(const format & f) {
-    return ggml_blck_size(f.type);
-}
-
 size_t packed_group_size(const format & f, int64_t k) {
-    return static_cast<size_t>(k / block_length(f)) * f.packed_size;
+    return static_cast<size_t>(k / f.values) * f.packed_size;
 }
 
 const format * format_of(const ggml_tensor * t) {
-    return t->ne[1] % GROUP == 0 ? find_format(t->type) : nullptr;
+    const format * f = find_format(t->type);
+    return f && t->ne[1] % GROUP == 0 && t->ne[0] % f->values == 0 ? f : nullptr;
 }
 
-// Rows with a scale that is infinite or no number, by where the packed tensor is. Kernels that convert scales from
+// Rows with a scale, or value, that is infinite or no number, by where the packed tensor is. Kernels that convert from
 // half precision take them for large numbers; what such rows give is NaN, as it would be.
 std::mutex poison_lock;
 std::unordered_map<const void *, std::vector<int64_t>> poison;
@@ -58,8 +56,9 @@ void find_poison(const format & f, const ggml_tensor * t, const uint8_t * data) 
     const size_t row_size = ggml_row_size(t->type, t->ne[0]);
     for (int64_t r = 0; f.half_scales && r < ggml_nrows(t); r++) {
         const uint8_t * row = data + static_cast<size_t>(r) * row_size;
-        for (size_t at = 0; at < row_size; at += f.block_size) {
-            if ((row[at + 1] & 0x7c) == 0x7c) { // all three formats begin with their scale
+        const size_t step = t->type == GGML_TYPE_F16 ? 2 : f.block_size; // the other formats begin with their scale
+        for (size_t at = 0; at < row_size; at += step) {
+            if ((row[at + 1] & 0x7c) == 0x7c) {
                 rows.push_back(r);
                 break;
             }
@@ -155,7 +154,7 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         for (int r = 0; r < count; r++) {
             from[r] = row_of(x, first + r);
         }
-        quantize_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
+        prepare_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
     }
 
     // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
@@ -203,7 +202,7 @@ void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
 
     for (int64_t i = params->ith; i < n; i += params->nth) {
         const float * from = row_of(x, i);
-        quantize_activations(rows.f->activations, k, 1, &from, activations + static_cast<size_t>(i) * single_size);
+        prepare_activations(rows.f->activations, k, 1, &from, activations + static_cast<size_t>(i) * single_size);
     }
     ggml_barrier(params->threadpool);
 
@@ -235,7 +234,7 @@ void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
 void read_rows(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * weights = dst->src[0], *ids = dst->src[1];
     const packed_rows rows(weights);
-    const int64_t k = weights->ne[0], length = block_length(*rows.f);
+    const int64_t k = weights->ne[0], length = rows.f->values;
     const ggml_to_float_t to_float = ggml_get_type_traits(weights->type)->to_float;
     std::vector<uint8_t> row(ggml_row_size(weights->type, k));
     for (int64_t i = params->ith; i < ggml_nelements(ids); i += params->nth) {
@@ -329,26 +328,48 @@ const char * get_name(ggml_backend_buffer_type_t) {
     return "CPU_REPACK";
 }
 
-void set_tensor(ggml_backend_buffer_t, ggml_tensor * t, const void * data, size_t offset, size_t size) {
-    GGML_ASSERT(offset == 0 && size == ggml_nbytes(t));
-    const format & f = *format_of(t);
-    const auto * from = static_cast<const uint8_t *>(data);
-    auto * to = static_cast<uint8_t *>(t->data);
-    find_poison(f, t, from);
-    const size_t stride = ggml_row_size(t->type, t->ne[0]);
-    for (int64_t row = 0; row < ggml_nrows(t); row += GROUP) {
-        for (int64_t b = 0; b < t->ne[0] / block_length(f); b++) {
-            f.pack(from + static_cast<size_t>(row) * stride + static_cast<size_t>(b) * f.block_size, stride, to);
-            to += f.packed_size;
+// Packs n rows. `from` may be where `to` is, or lie before it.
+void pack_rows(const format & f, int64_t k, int64_t n, const uint8_t * from, uint8_t * to) {
+    const size_t stride = static_cast<size_t>(k / f.values) * f.block_size, group_size = packed_group_size(f, k);
+    std::vector<uint8_t> group(GROUP * stride);
+    for (int64_t row = n - GROUP; row >= 0; row -= GROUP) { // from the end: packed, a group may be larger
+        memcpy(group.data(), from + static_cast<size_t>(row) * stride, group.size());
+        uint8_t * block = to + static_cast<size_t>(row / GROUP) * group_size;
+        for (int64_t b = 0; b < k / f.values; b++) {
+            f.pack(group.data() + static_cast<size_t>(b) * f.block_size, stride, block);
+            block += f.packed_size;
         }
     }
+}
+
+// Tensors whose data is still as it is in the file.
+std::vector<ggml_tensor *> waiting;
+
+ggml_status init_tensor(ggml_backend_buffer_t, ggml_tensor * t) {
+    if (!t->view_src && format_of(t)) {
+        waiting.push_back(t);
+    }
+    return GGML_STATUS_SUCCESS;
+}
+
+void set_tensor(ggml_backend_buffer_t, ggml_tensor * t, const void * data, size_t offset, size_t size) {
+    GGML_ASSERT(offset == 0 && size == ggml_nbytes(t));
+    waiting.erase(std::remove(waiting.begin(), waiting.end(), t), waiting.end());
+    find_poison(*format_of(t), t, static_cast<const uint8_t *>(data));
+    pack_rows(*format_of(t), t->ne[0], ggml_nrows(t), static_cast<const uint8_t *>(data), static_cast<uint8_t *>(t->data));
+}
+
+// llama.cpp reads weights straight to where they stay only if that is said to be ordinary memory. Else it holds the
+// largest tensor twice.
+bool is_host(ggml_backend_buffer_type_t) {
+    return true;
 }
 
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
     ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
     if (buffer != nullptr) {
         buffer->buft = type;
-        buffer->iface.init_tensor = nullptr;
+        buffer->iface.init_tensor = init_tensor;
         buffer->iface.set_tensor = set_tensor;
         buffer->iface.get_tensor = nullptr;
         buffer->iface.cpy_tensor = nullptr;
@@ -367,11 +388,24 @@ size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * t) {
 
 } // namespace
 
+void forget_weights() {
+    waiting.clear();
+}
+
+void pack_weights() {
+    for (ggml_tensor * t : waiting) {
+        auto * data = static_cast<uint8_t *>(t->data);
+        find_poison(*format_of(t), t, data);
+        pack_rows(*format_of(t), t->ne[0], ggml_nrows(t), data, data);
+    }
+    waiting.clear();
+}
+
 } // namespace lb
 
 ggml_backend_buffer_type_t ggml_backend_cpu_repack_buffer_type(void) {
     static ggml_backend_buffer_type type = {
-        {lb::get_name, lb::alloc_buffer, lb::get_alignment, nullptr, lb::get_alloc_size, nullptr},
+        {lb::get_name, lb::alloc_buffer, lb::get_alignment, nullptr, lb::get_alloc_size, lb::is_host},
         ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         new lb::packed_buffer_type(),
     };

@@ -60,6 +60,55 @@ inline vec exact_halves(const void * p) {
     return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_const_splat(0x7f800000)));
 }
 
+// Four rows as columns.
+inline void transpose(const vec * r, vec * to) {
+    const vec a = wasm_i32x4_shuffle(r[0], r[1], 0, 4, 1, 5), b = wasm_i32x4_shuffle(r[2], r[3], 0, 4, 1, 5);
+    const vec c = wasm_i32x4_shuffle(r[0], r[1], 2, 6, 3, 7), d = wasm_i32x4_shuffle(r[2], r[3], 2, 6, 3, 7);
+    to[0] = wasm_i64x2_shuffle(a, b, 0, 2);
+    to[1] = wasm_i64x2_shuffle(a, b, 1, 3);
+    to[2] = wasm_i64x2_shuffle(c, d, 0, 2);
+    to[3] = wasm_i64x2_shuffle(c, d, 1, 3);
+}
+
+// Eight rows of eight 16-bit values as columns.
+inline void transpose16(const vec * r, vec * to) {
+    vec a[8], b[8];
+    for (int i = 0; i < 4; i++) { // pairs of rows, then of pairs
+        a[2 * i] = wasm_i16x8_shuffle(r[2 * i], r[2 * i + 1], 0, 8, 1, 9, 2, 10, 3, 11);
+        a[2 * i + 1] = wasm_i16x8_shuffle(r[2 * i], r[2 * i + 1], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < 2; j++) {
+            b[4 * i + 2 * j] = wasm_i32x4_shuffle(a[4 * i + j], a[4 * i + 2 + j], 0, 4, 1, 5);
+            b[4 * i + 2 * j + 1] = wasm_i32x4_shuffle(a[4 * i + j], a[4 * i + 2 + j], 2, 6, 3, 7);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        to[2 * i] = wasm_i64x2_shuffle(b[i], b[4 + i], 0, 2);
+        to[2 * i + 1] = wasm_i64x2_shuffle(b[i], b[4 + i], 1, 3);
+    }
+}
+
+// s[2 * r] and s[2 * r + 1] += lane r of v times y0 and y1.
+inline void add_outer(vec v, vec y0, vec y1, vec * s) {
+    s[0] = multiply_add(spread<0>(v), y0, s[0]);
+    s[1] = multiply_add(spread<0>(v), y1, s[1]);
+    s[2] = multiply_add(spread<1>(v), y0, s[2]);
+    s[3] = multiply_add(spread<1>(v), y1, s[3]);
+    s[4] = multiply_add(spread<2>(v), y0, s[4]);
+    s[5] = multiply_add(spread<2>(v), y1, s[5]);
+    s[6] = multiply_add(spread<3>(v), y0, s[6]);
+    s[7] = multiply_add(spread<3>(v), y1, s[7]);
+}
+
+// Rounded to the 11 bits, or below 2^-14 to the multiples of 2^-24, that half precision has.
+inline vec rounded_to_half(vec x) {
+    const vec small = wasm_f32x4_lt(wasm_f32x4_abs(x), wasm_f32x4_const_splat(0x1p-14f));
+    const vec shifted = wasm_f32x4_sub(wasm_f32x4_add(x, wasm_f32x4_const_splat(0.75f)), wasm_f32x4_const_splat(0.75f));
+    const vec t = wasm_f32x4_mul(x, wasm_f32x4_const_splat(8193.0f)); // Veltkamp's splitting
+    return wasm_v128_bitselect(shifted, wasm_f32x4_sub(t, wasm_f32x4_sub(t, x)), small);
+}
+
 // e to the power of x, to within 2 units in the last place; 0 below -104, infinity above 89, NaN of NaN.
 inline vec exponential(vec x) {
     const vec bounded = wasm_f32x4_max(wasm_f32x4_min(x, wasm_f32x4_const_splat(89.0f)), wasm_f32x4_const_splat(-104.0f));

@@ -70,6 +70,28 @@ enum lb_info_key : int32_t {
     LB_INFO_N_THREADS = 13,
 };
 
+// Single operations, for tests of the kernels: see lb_check.
+enum lb_check_op : int32_t {
+    LB_CHECK_PRODUCT = 0,   // weights [rows][k], activations [n][k]; sizes: k, rows, n
+    LB_CHECK_EXPERTS = 1,   // weights [experts][rows][k], activations [tokens][used][k], ids [tokens][used]; sizes: k, rows,
+                            // experts, used, tokens
+    LB_CHECK_ROWS = 2,      // weights [rows][k], ids [n]; sizes: k, rows, n
+    LB_CHECK_ATTENTION = 3, // q, K, V, mask and, if there are any, sinks; sizes: head, tokens, heads, K and V heads, keys,
+                            // sinks or not; factors: scale, ALiBi, soft cap; `type` is that of K and V
+    LB_CHECK_SILU = 4,      // x [rows][n]; sizes: n, rows
+    LB_CHECK_SWIGLU = 5,    // x, gate
+    LB_CHECK_SOFTMAX = 6,   // x
+};
+
+struct lb_check_params {
+    int32_t op;
+    int32_t type;   // of the weights, an enum ggml_type
+    int32_t packed; // 1: weights as llama.cpp would pack them; 0: as they are in a file
+    int32_t repeat; // how often to compute it: for timing
+    int32_t sizes[6];
+    float factors[3];
+};
+
 // --- the module
 LB_EXPORT(lb_abi_version) int32_t lb_abi_version(void);
 LB_EXPORT(lb_alloc) void * lb_alloc(uint32_t n_bytes); // NULL if there is no room
@@ -104,6 +126,9 @@ LB_EXPORT(lb_sampler)
 int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent);
 // Append `token` (-1: nothing), then draw and accept the next token and return it.
 LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
+
+// --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.
+LB_EXPORT(lb_check) int32_t lb_check(const lb_check_params * params, const void * const * inputs, float * out);
 
 // --- cancelling: where the host writes 1, at any time and from any thread, to end lb_decode and lb_step with
 // LB_CANCELLED; the host writes 0 before it starts work.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "state.h"
+#include "weights.h"
 
 using lb::current;
 using lb::fail;
@@ -72,10 +73,12 @@ int32_t load(const char * path, const lb_load_params & params) {
     model_params.load_mode = LLAMA_LOAD_MODE_NONE;
     model_params.lazy_mode = LLAMA_LAZY_MODE_OFF;
     model_params.n_gpu_layers = 0;
+    lb::forget_weights();
     current.model.reset(llama_model_load_from_file(path, model_params));
     if (!current.model) {
         return refused("the model could not be loaded");
     }
+    lb::pack_weights();
     llama_model * model = current.model.get();
     if (llama_model_has_encoder(model) || !llama_model_has_decoder(model)) {
         current.reset();
