@@ -45,6 +45,7 @@ class Format:
 
 
 FORMATS = (
+    Format(Type.F16, (), 32, 1),
     Format(Type.Q4_0, (0,), 32, 32),
     Format(Type.Q5_0, (0,), 32, 32),
     Format(Type.Q8_0, (0,), 32, 32),
@@ -83,7 +84,7 @@ def check(
     try:
         status = guest.call("lb_check", pointers[-2], pointers[-3], pointers[-1])
         assert status in (0, 1), status
-        values = np.frombuffer(bytes(guest.read(pointers[-1], n_bytes)), np.float32)
+        values = np.frombuffer(guest.read(pointers[-1], n_bytes), np.float32)
     finally:
         for pointer in pointers:
             guest.call("lb_free", pointer)

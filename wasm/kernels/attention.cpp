@@ -104,6 +104,17 @@ void convert_values(const char * from, size_t stride, int n, int width, float * 
     memset(to + n * width, 0, static_cast<size_t>((KEYS - n) * width) * sizeof(float));
 }
 
+// to[m][width] += shares[m][KEYS] * values[KEYS][width], without what is masked: 0 times infinity is NaN.
+void multiply_seen(float * to, const float * shares, const float * mask, const float * values, int m, int width) {
+    for (int r = 0; r < m; r++) {
+        for (int t = 0; t < KEYS; t++) {
+            for (int d = 0; mask[r * KEYS + t] != -INFINITY && d < width; d++) {
+                to[r * width + d] += shares[r * KEYS + t] * values[t * width + d];
+            }
+        }
+    }
+}
+
 // Touches each cache line of n rows. What comes after works on one value after the other and would wait for each line
 // in turn; here the processor fetches many at once.
 void fetch(const char * from, size_t stride, int n, size_t row_size) {
@@ -196,7 +207,9 @@ bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, in
     return !(largest_of(any) == -INFINITY);
 }
 
-void attend_tile(const shape & s, int64_t tile, float * scratch, ggml_tensor * op) {
+// Whether all results are finite. What is masked may be no number, and would make NaN of what is seen; that is rare, and
+// only then it is worth its while to be careful.
+bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, ggml_tensor * op) {
     const int64_t token = tile % s.token_tiles() * s.tokens;
     int64_t rest = tile / s.token_tiles();
     const int64_t head_tile = rest % s.head_tiles();
@@ -248,7 +261,11 @@ void attend_tile(const shape & s, int64_t tile, float * scratch, ggml_tensor * o
                     x = wasm_v128_load(row + i);
                 }
                 if (s.mask) {
-                    x = wasm_f32x4_add(x, wasm_v128_load(mask + r * KEYS + i));
+                    const vec m = wasm_v128_load(mask + r * KEYS + i);
+                    x = wasm_f32x4_add(x, m);
+                    if (careful) {
+                        x = wasm_v128_bitselect(m, x, wasm_f32x4_eq(m, wasm_f32x4_const_splat(-INFINITY)));
+                    }
                 } else if (i + 4 > n) {
                     for (int j = std::max(i, n); j < i + 4; j++) {
                         row[j] = -INFINITY;
@@ -282,10 +299,15 @@ void attend_tile(const shape & s, int64_t tile, float * scratch, ggml_tensor * o
             sums[r] += sum_of(sum);
         }
         convert_values(v, s.v->nb[1], n, s.width_v, values);
+        if (careful && s.mask) {
+            multiply_seen(results, scores, mask, values, n_rows, s.width_v);
+            continue;
+        }
         interleave(scores, padded, KEYS, shares);
         multiply_into(results, shares, values, padded, KEYS, s.width_v);
     }
 
+    vec differences = zeros();
     for (int r = 0; r < n_rows; r++) {
         const int64_t h = head + r / n_tokens, t = token + r % n_tokens;
         float * result = results + r * s.width_v;
@@ -299,10 +321,13 @@ void attend_tile(const shape & s, int64_t tile, float * scratch, ggml_tensor * o
         factor = sums[r] == 0.0f ? 0.0f : factor / sums[r];
         auto * to = reinterpret_cast<float *>(static_cast<char *>(op->data) +
                                               static_cast<size_t>(i3 * op->ne[2] * op->ne[1] + h + t * op->ne[1]) * op->nb[1]);
-        for (int d = 0; d < s.width_v; d++) {
-            to[d] = result[d] * factor;
+        for (int d = 0; d < s.width_v; d += 4) {
+            const vec v = wasm_f32x4_mul(wasm_v128_load(result + d), wasm_f32x4_splat(factor));
+            wasm_v128_store(to + d, v);
+            differences = wasm_v128_or(differences, wasm_f32x4_sub(v, v)); // 0, or NaN of infinity and NaN
         }
     }
+    return wasm_i32x4_all_true(wasm_f32x4_eq(differences, differences));
 }
 
 } // namespace
@@ -327,7 +352,9 @@ void attend(const ggml_compute_params * params, ggml_tensor * op) {
     }
     ggml_barrier(params->threadpool);
     for (int64_t tile = params->ith; tile < s.tiles(); tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        attend_tile(s, tile, scratch, op);
+        if (!attend_tile(s, tile, false, scratch, op)) {
+            attend_tile(s, tile, true, scratch, op);
+        }
     }
 }
 
