@@ -6,11 +6,13 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llama_bridge import registry
 from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 
 from .keeping import measure_keeping
+from .kernels import measure_kernels
 from .measure import machine
 from .memory import measure_memory
 from .report import Report
@@ -19,7 +21,7 @@ from .speed import measure_speed
 from .startup import measure_startup
 from .turns import measure_turns
 
-SECTIONS = ("speed", "turns", "sessions", "keeping", "import", "memory")
+SECTIONS = ("speed", "kernels", "turns", "sessions", "keeping", "import", "memory")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,11 @@ class Sizes:
     kept: int
     imports: int
     context: int
+    kernels: dict[str, Any]
 
 
-FULL = Sizes(128, 64, [512, 2048, 4096], 2048, 11, 2048)
-QUICK = Sizes(32, 16, [64, 256], 256, 3, 512)
+FULL = Sizes(128, 64, [512, 2048, 4096], 2048, 11, 2048, {})
+QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, {"shapes": ((256, 8),), "tokens": (1, 4)})
 
 
 def options() -> argparse.Namespace:
@@ -103,6 +106,8 @@ def main() -> int:
                 n_prompt=sizes.n_prompt,
                 n_decode=sizes.n_decode,
             )
+    if "kernels" in sections and "wasm" in backends:
+        measure_kernels(report, **sizes.kernels)
     if "turns" in sections:
         for backend in backends:
             measure_turns(
