@@ -159,7 +159,7 @@ def rounded(format: Format, x: Array) -> Array:
         scale = largest / np.float32(127)
         if format.activations == 32:
             scale = scale.astype(np.float16)
-        inverse = np.where(largest == 0, np.float32(0), np.float32(127) / largest)
+        inverse = np.where(largest > 2.0**-121, np.float32(127) / largest, np.float32(0))
         codes = np.clip(np.nan_to_num(np.rint(blocks * inverse)), -127, 127)
         return np.reshape(codes.astype(np.float64) * scale.astype(np.float64), x.shape)
 

@@ -170,7 +170,7 @@ def test_activations_below_half_precision_give_next_to_nothing(
     guest: Guest, format: Format, size: float
 ) -> None:
     x = (activations(5, 512) * size).astype(np.float32)
-    hold(guest, format, random_weights(format, 16, 512), x, tiny=1e-35)
+    hold(guest, format, random_weights(format, 16, 512), x, tiny=1e-36)
 
 
 def test_huge_activations(guest: Guest, format: Format) -> None:

@@ -11,22 +11,23 @@ size_t padded(size_t n) {
     return (n + 15) & ~static_cast<size_t>(15);
 }
 
-// The largest magnitude; NaN if there is one.
+// The largest magnitude; NaN if there is one. Compared as integers: magnitudes are in their order, NaN above all others.
 float magnitude(const float * x, int n) {
     vec m = zeros();
     for (int i = 0; i < n; i += 4) {
-        m = wasm_f32x4_max(m, wasm_f32x4_abs(wasm_v128_load(x + i)));
+        m = wasm_i32x4_max(m, wasm_f32x4_abs(wasm_v128_load(x + i)));
     }
-    m = wasm_f32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
-    m = wasm_f32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
+    m = wasm_i32x4_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
+    m = wasm_i32x4_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
     return wasm_f32x4_extract_lane(m, 0);
 }
 
-// 16 values, rounded to nearest. Where the scale is no number, what they become does not matter.
+// 16 values, rounded to nearest. Where the scale is no number, what they become does not matter, nor what the relaxed
+// instruction makes of them.
 vec round16(const float * x, vec inverse) {
     vec r[4];
     for (int i = 0; i < 4; i++) {
-        r[i] = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(wasm_v128_load(x + 4 * i), inverse)));
+        r[i] = wasm_i32x4_relaxed_trunc_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(wasm_v128_load(x + 4 * i), inverse)));
     }
     return wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(r[0], r[1]), wasm_i16x8_narrow_i32x4(r[2], r[3]));
 }
@@ -64,6 +65,8 @@ vec pair_sums(vec low, vec high) {
     return wasm_i16x8_add(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2));
 }
 
+constexpr float SMALLEST = 0x1p-121f; // below it 127 over it may be infinite: such values count as 0
+
 void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, const float * x, char * to) {
     const activation_layout at(kind, k, rows);
     const int width = is_wide(kind, rows) ? 2 : 1;
@@ -77,7 +80,7 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
         const float largest = magnitude(block, kind.block);
         const float scale = largest / 127.0f;
         scales[b * rows] = kind.block == 32 ? GGML_FP16_TO_FP32(GGML_FP32_TO_FP16(scale)) * HALF_FACTOR : scale;
-        const vec inverse = wasm_f32x4_splat(largest != 0.0f ? 127.0f / largest : 0.0f);
+        const vec inverse = wasm_f32x4_splat(largest > SMALLEST ? 127.0f / largest : 0.0f);
         for (int i = 0; i < kind.block; i += 32) {
             const int64_t position = b * kind.block + i;
             const vec low = round16(block + i, inverse), high = round16(block + i + 16, inverse);
