@@ -312,6 +312,22 @@ def test_an_expert_with_a_scale_that_is_no_number(guest: Guest, format: Format) 
     assert [*zip(*np.nonzero(~np.isfinite(found.values)), strict=True)] == [(0, 9)]
 
 
+@pytest.mark.parametrize("between", [0.0, 0.25, 0.5, 0.75])
+def test_activations_are_rounded_to_half_precision(guest: Guest, between: float) -> None:
+    """Half-precision weights that are one each pick one activation; those halfway go to the even neighbour."""
+    numbers = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    x = numbers[:-1] + np.float32(between) * np.diff(numbers)
+    x = np.resize(np.append(x, -x), (len(x) // 4 + 1, 8)).astype(np.float32)
+    spread = np.zeros((len(x), 32), np.float32)
+    spread[:, ::4] = x
+    weights = np.zeros((8, 32), np.float16)
+    weights[np.arange(8), np.arange(0, 32, 4)] = 1
+    format = next(format for format in FORMATS if format.type == Type.F16)
+    found = multiply(guest, format, weights, spread)
+    assert found.packed
+    np.testing.assert_array_equal(found.values, x.astype(np.float16).astype(np.float32))
+
+
 def test_every_half_precision_number_is_what_it_is(guest: Guest) -> None:
     """ggml's product with half-precision weights, whose sums are ours: eight at a time, and the rest one by one."""
     bits = np.arange(65536, dtype=np.uint16).view(np.float16)
