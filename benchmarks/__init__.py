@@ -3,6 +3,7 @@
 .. code-block:: text
 
     __main__.py     options; which sections run
+    models.py       the models that are measured
     speed.py        prefill and decode, against the raw llama.cpp loop and llama-cpp-python's Llama
     kernels.py      products in llama.wasm, against ggml's own kernels
     turns.py        time to first token: a continued turn against a fresh prompt

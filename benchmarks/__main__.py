@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from llama_bridge import registry
-from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
 from .memory import measure_memory
+from .models import find_models
 from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
@@ -37,7 +37,7 @@ class Sizes:
     kernels: dict[str, Any]
 
 
-FULL = Sizes(128, 64, [512, 2048, 4096], 2048, 11, 2048, {})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, {})
 QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, {"shapes": ((256, 8),), "tokens": (1, 4)})
 
 
@@ -49,7 +49,7 @@ def options() -> argparse.Namespace:
         "--model",
         action="append",
         metavar="FILE",
-        help="a GGUF, or q4_0, q8_0, f16 for a random one of 0.5 B parameters; the first is taken "
+        help="a GGUF, or q4_0, q8_0, q4_k_m, f16 for a random one of 0.5 B parameters; the first is taken "
         "where only one is measured (default: q4_0 and q8_0)",
     )
     parser.add_argument("--backends", default="", help="comma-separated (default: all available)")
@@ -60,20 +60,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
     return parser.parse_args()
-
-
-def models(names: list[str] | None, quick: bool) -> dict[str, Path]:
-    """Label and path of each model."""
-    if quick and not names:
-        return {"tiny": cached_model(**TINY)}
-    found = {}
-    for name in names or ["q4_0", "q8_0"]:
-        if name in ("q4_0", "q8_0", "f16"):
-            shape = QWEN2_HALF_BILLION | {"quantization": name}
-            found[f"0.5 B {name}"] = cached_model(**shape)
-        else:
-            found[Path(name).stem] = Path(name)
-    return found
 
 
 def main() -> int:
@@ -87,7 +73,7 @@ def main() -> int:
     if unknown := sorted({*sections} - {*SECTIONS} | {*backends} - {*available}):
         print(f"not known here: {', '.join(unknown)}", file=sys.stderr)
         return 2
-    paths = models(given.model, given.quick)
+    paths = find_models(given.model, given.quick)
     first = next(iter(paths.values()))
     report = Report(machine())
     for name, value in report.machine.items():

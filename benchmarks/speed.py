@@ -12,6 +12,13 @@ from .report import Report, times
 
 __all__ = ["measure_speed"]
 
+_WASM_BOUNDS = {
+    "q4_0": {"prefill": 0.65, "decode": 0.9},
+    "q8_0": {"prefill": 0.65, "decode": 0.9},
+    "q4_k_m": {"prefill": 0.55, "decode": 0.85},
+    "f16": {"prefill": 0.5, "decode": 0.85},
+}
+"""Of the raw native loop, by the last word of a model's label; one thread each."""
 RAW, LLAMA = "raw llama.cpp loop", "llama-cpp-python Llama"
 
 
@@ -54,6 +61,8 @@ def measure_speed(
             rows += [_row(name, bridge.llama.info.n_threads, found) for name in shown]
             if native:
                 _judge(report, label, found)
+            elif RAW in found and n_threads == 1:
+                _judge_wasm(report, label, found[own], found[RAW])
     columns = ["", "threads", "prefill t/s", "decode t/s", "prefill / raw", "decode / raw"]
     report.table(
         f"Speed, {label}: prompt of {len(tokens)} tokens, {n_decode} decoded, {rounds} rounds, native {2 * rounds}",
@@ -92,6 +101,18 @@ def _ratio(found: dict[str, list[Speed]], kind: str, these: str, those: str) -> 
         [getattr(speed, kind) for speed in found[these]],
         [getattr(speed, kind) for speed in found[those]],
     )
+
+
+def _judge_wasm(report: Report, label: str, ours: list[Speed], raw: list[Speed]) -> None:
+    bounds = [bound for name, bound in _WASM_BOUNDS.items() if label.endswith(name)]
+    for kind, least in (pair for bound in bounds for pair in bound.items()):
+        measured = ratio([getattr(s, kind) for s in ours], [getattr(s, kind) for s in raw])
+        report.bound(
+            f"wasm {kind} at least {least:g} of the raw native loop ({label})",
+            measured.median,
+            measured.median >= least,
+            times(measured),
+        )
 
 
 def _judge(report: Report, label: str, found: dict[str, list[Speed]]) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import logging
 import threading
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +39,7 @@ _FROM_WASMTIME = ("clock_time_get", "random_get")
 # (module (func (export "stop") (result i32) i32.const 0)): a function in Python would cost 8 µs a call.
 _NEVER = bytes.fromhex("0061736d010000000105016000017f030201000708010473746f7000000a0601040041000b")
 
+_log = logging.getLogger("llama_bridge.wasm")
 _compiling = threading.Lock()
 _modules: dict[str, tuple[wasmtime.Engine, wasmtime.Module]] = {}
 
@@ -81,7 +84,10 @@ def _load_or_compile(
             return engine, wasmtime.Module.deserialize_file(engine, str(cached))
         except wasmtime.WasmtimeError:
             cache.discard(cached)
+    _log.info("compiling llama.wasm to machine code: some seconds, once per user and version")
+    clock = time.perf_counter()
     module = wasmtime.Module(engine, code)
+    _log.info("compiled llama.wasm in %.1f s", time.perf_counter() - clock)
     cache.store(key, module.serialize())
     _trim()
     return engine, module

@@ -42,6 +42,15 @@ def exports(path: Path, folder: Path) -> list[str]:
     return [e.name for e in module.exports if e.name]
 
 
+def test_compiling_is_told_before_it_begins(
+    tiny: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "llama_bridge.wasm"):
+        exports(tiny, folder)
+        exports(tiny, folder)
+    assert [m.split()[0] for m in caplog.messages] == ["compiling", "compiled"]
+
+
 def test_the_first_use_compiles_and_the_second_finds_it(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,46 @@
+"""The models that are measured: random weights in the shape of Qwen2-0.5B, or a file."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
+
+__all__ = ["find_models"]
+
+_WRITTEN = ("q4_0", "q8_0", "f16")
+_Q4_K_M = 15  # enum llama_ftype
+
+
+def find_models(names: list[str] | None, quick: bool) -> dict[str, Path]:
+    """Label and path of each model; a tiny one where a quick run names none."""
+    if quick and not names:
+        return {"tiny": cached_model(**TINY)}
+    found = {}
+    for name in names or ["q4_0", "q8_0"]:
+        if name in _WRITTEN:
+            found[f"0.5 B {name}"] = cached_model(**QWEN2_HALF_BILLION | {"quantization": name})
+        elif name == "q4_k_m":
+            found[f"0.5 B {name}"] = _quantized()
+        else:
+            found[Path(name).stem] = Path(name)
+    return found
+
+
+def _quantized() -> Path:
+    """Q4_K_M as llama.cpp's own quantiser makes it: of rows of 896 values it can keep none as Q4_K."""
+    import llama_cpp
+
+    shape = QWEN2_HALF_BILLION | {"quantization": "f16", "embedding": "f16"}
+    whole = cached_model(**shape)
+    file = whole.with_name(f"{whole.stem}-q4_k_m.gguf")
+    if not file.exists():
+        parameters = llama_cpp.llama_model_quantize_default_params()
+        parameters.ftype = _Q4_K_M
+        part = file.with_suffix(".part")
+        status = llama_cpp.llama_model_quantize(bytes(whole), bytes(part), ctypes.byref(parameters))
+        if status != 0:
+            raise RuntimeError(f"llama.cpp could not quantise {whole}: status {status}")
+        part.replace(file)
+    return file
