@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from random import Random
+
 import pytest
 
-from llama_bridge import LlamaBridge
+from llama_bridge import LlamaBridge, Message, SamplingParams
 from tests.ledger import GREEDY
+from tools.demo_model.values import value
 
 PROMPTS = [
     "Hello! My name is Zorblax.",
@@ -37,3 +41,39 @@ def test_tokens_and_templates_are_equal_on_all_backends() -> None:
             rendered = llama.apply_chat_template([{"role": "user", "content": "Grüße <|end|>"}])
             seen.append((rendered, llama.tokenize(rendered), llama.info.end_of_generation))
     assert seen[0] == seen[1]
+
+
+def perplexity(llama: LlamaBridge, dialogues: list[list[Message]]) -> float:
+    """Of what the assistant says, decoded token by token."""
+    engine = llama.session.engine
+    loss = n = 0.0
+    for messages in dialogues:
+        engine.clear()
+        tokens = llama.tokenize(llama.apply_chat_template(messages, add_generation_prompt=False))
+        before = llama.tokenize(llama.apply_chat_template(messages[:-1]))
+        engine.decode(before)
+        for token in tokens[len(before) :]:
+            logits = engine.logits().tolist()
+            top = max(logits)
+            loss += top + math.log(math.fsum(math.exp(x - top) for x in logits)) - logits[token]
+            n += 1
+            engine.decode([token])
+    return math.exp(loss / n)
+
+
+def test_perplexity_is_that_of_native() -> None:
+    rng = Random(5)
+    dialogues: list[list[Message]] = []
+    found: dict[str, float] = {}
+    with LlamaBridge("demo", backend="native") as llama:
+        for _ in range(40):  # as it talks when it is not quite sure of itself
+            said = [f"My name is {value(rng)}.", "I live in " + value(rng), "What is my name?"]
+            llama.generate(said[0], params=SamplingParams(temperature=1, seed=rng.randrange(1000)))
+            for text in said[1:]:
+                llama.generate_continue(text, params=SamplingParams(temperature=1, seed=1))
+            dialogues += [list(llama.session.messages[: 2 * n]) for n in (1, 2, 3)]
+        found["native"] = perplexity(llama, dialogues)
+    with LlamaBridge("demo", backend="wasm") as llama:
+        found["wasm"] = perplexity(llama, dialogues)
+    assert 1 < found["native"] < 5, "not what the model would say"
+    assert found["wasm"] == pytest.approx(found["native"], rel=1e-3)
