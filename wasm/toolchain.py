@@ -41,6 +41,8 @@ COMMON_FLAGS = (
     "-mcpu=generic+" + "+".join(_CPU_FEATURES),
     # zig adds undefined-behaviour traps by default.
     "-fno-sanitize=undefined",
+    # Else a * b + c becomes relaxed_madd, which is fused on one CPU and not on the next.
+    "-ffp-contract=off",
     # C too: exceptions pass through ggml's C code on their way to the shim.
     "-fwasm-exceptions",
     # The standard encoding (exnref). wasmtime refuses the legacy one.

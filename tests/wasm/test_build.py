@@ -77,3 +77,15 @@ def test_a_second_build_only_copies(wasm: Path, tmp_path: Path) -> None:
     assert (
         description["sha256"] == hashlib.sha256((tmp_path / "copy.wasm").read_bytes()).hexdigest()
     )
+
+
+def test_no_instruction_gives_other_results_on_another_cpu(wasm: Path) -> None:
+    """Of the relaxed ones, only those that the kernels keep within what is exact: conversions and byte products."""
+    code = wasm.read_bytes()
+    fused = {0x105: "f32x4.relaxed_madd", 0x106: "f32x4.relaxed_nmadd", 0x107: "f64x2.relaxed_madd"}
+    fused |= {0x108: "f64x2.relaxed_nmadd", 0x113: "i32x4.relaxed_dot_i8x16_i7x16_add_s"}
+    product = bytes([0xFD, 0x92, 0x02])  # i16x8.relaxed_dot_i8x16_i7x16_s
+    assert product in code, "the kernels are not there"
+    # A number of three bytes: the prefix, then the rest in seven bits each.
+    found = [n for op, n in fused.items() if bytes([0xFD, op & 127 | 128, op >> 7]) in code]
+    assert not found

@@ -35,12 +35,14 @@ inline vec add_dot16(vec acc, vec a, vec b) {
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(a, b));
 }
 
+// Two instructions, not relaxed_madd: that is fused on one CPU and not on the next, and results would differ. It costs
+// nothing to speak of, as wasmtime has to move the sums that it fuses.
 inline vec multiply_add(vec a, vec b, vec acc) {
-    return wasm_f32x4_relaxed_madd(a, b, acc);
+    return wasm_f32x4_add(acc, wasm_f32x4_mul(a, b));
 }
 
 inline vec multiply_subtract(vec a, vec b, vec acc) {
-    return wasm_f32x4_relaxed_nmadd(a, b, acc);
+    return wasm_f32x4_sub(acc, wasm_f32x4_mul(a, b));
 }
 
 // What small_halves() gives has to be multiplied with. The largest number at half precision times this is still finite.
