@@ -184,7 +184,8 @@ def test_ctrl_c_drops_a_half_typed_line_and_leaves_at_an_empty_one(start: Start)
     chat.type("whole\n")
     assert "half typed" not in chat.wait_for("I heard: .*\n")
     chat.wait_for("> ")
-    time.sleep(1)  # Python shows the prompt before it waits: a signal in between counts only with the next key
+    # Python shows the prompt a little before it waits for keys: a signal in between is seen with the next one.
+    time.sleep(1)
     chat.type(CTRL_C)
     assert chat.status() == 0
 
