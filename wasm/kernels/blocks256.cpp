@@ -407,14 +407,7 @@ inline void tile(const expanded<subs> & block, const char * y, const char * scal
         const char * const end = y + 1024 / subs;
         LB_ROLLED do {
             const vec v = wasm_v128_load(y), w0 = wasm_v128_load(w), w1 = wasm_v128_load(w + 16);
-            q[0] = add_dot(q[0], spread<0>(v), w0);
-            q[1] = add_dot(q[1], spread<0>(v), w1);
-            q[2] = add_dot(q[2], spread<1>(v), w0);
-            q[3] = add_dot(q[3], spread<1>(v), w1);
-            q[4] = add_dot(q[4], spread<2>(v), w0);
-            q[5] = add_dot(q[5], spread<2>(v), w1);
-            q[6] = add_dot(q[6], spread<3>(v), w0);
-            q[7] = add_dot(q[7], spread<3>(v), w1);
+            add_dots(v, w0, w1, q);
             y += 16;
             w += 32;
             LB_STEP(y, w);

@@ -94,6 +94,18 @@ inline vec scaled(vec sums, vec scales, vec acc) {
     return multiply_add(wasm_f32x4_convert_i32x4(wasm_i32x4_extadd_pairwise_i16x8(sums)), scales, acc);
 }
 
+// Sums of eight rows times four of activations: f += q, times the scales of the rows and lane a of those of the activations.
+template <vec (*scaled)(vec, vec, vec)> inline void add_scaled(const vec * q, vec d0, vec d1, vec d, vec * f) {
+    f[0] = scaled(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
+    f[1] = scaled(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
+    f[2] = scaled(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
+    f[3] = scaled(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
+    f[4] = scaled(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
+    f[5] = scaled(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
+    f[6] = scaled(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
+    f[7] = scaled(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
+}
+
 template <bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     using packed = small_block<five>;
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 1);
@@ -173,27 +185,13 @@ inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_sc
         const char * const end = y + 128;
         LB_ROLLED do {
             const vec v = wasm_v128_load(y), w0 = wasm_v128_load(codes), w1 = wasm_v128_load(codes + 16);
-            q[0] = add_dot(q[0], spread<0>(v), w0);
-            q[1] = add_dot(q[1], spread<0>(v), w1);
-            q[2] = add_dot(q[2], spread<1>(v), w0);
-            q[3] = add_dot(q[3], spread<1>(v), w1);
-            q[4] = add_dot(q[4], spread<2>(v), w0);
-            q[5] = add_dot(q[5], spread<2>(v), w1);
-            q[6] = add_dot(q[6], spread<3>(v), w0);
-            q[7] = add_dot(q[7], spread<3>(v), w1);
+            add_dots(v, w0, w1, q);
             y += 16;
             codes += 32;
             LB_STEP(y, codes);
         } while (y != end);
         const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
-        f[0] = scaled(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
-        f[1] = scaled(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
-        f[2] = scaled(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
-        f[3] = scaled(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
-        f[4] = scaled(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
-        f[5] = scaled(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
-        f[6] = scaled(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
-        f[7] = scaled(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
+        add_scaled<scaled>(q, d0, d1, d, f);
         weight_scales += GROUP;
         scales += 16;
         corrections += 16;
@@ -341,14 +339,7 @@ inline void tile_bytes(int64_t n, const char * weights, const float * weight_sca
             LB_STEP(y, weights);
         } while (y != end);
         const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
-        f[0] = scaled32(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
-        f[1] = scaled32(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
-        f[2] = scaled32(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
-        f[3] = scaled32(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
-        f[4] = scaled32(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
-        f[5] = scaled32(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
-        f[6] = scaled32(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
-        f[7] = scaled32(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
+        add_scaled<scaled32>(q, d0, d1, d, f);
         weight_scales += GROUP;
         scales += 16;
     }

@@ -91,6 +91,18 @@ inline void transpose16(const vec * r, vec * to) {
     }
 }
 
+// The same as add_outer() below for codes: s[2 * r] and s[2 * r + 1] += lane r of v times w0 and w1.
+inline void add_dots(vec v, vec w0, vec w1, vec * s) {
+    s[0] = add_dot(s[0], spread<0>(v), w0);
+    s[1] = add_dot(s[1], spread<0>(v), w1);
+    s[2] = add_dot(s[2], spread<1>(v), w0);
+    s[3] = add_dot(s[3], spread<1>(v), w1);
+    s[4] = add_dot(s[4], spread<2>(v), w0);
+    s[5] = add_dot(s[5], spread<2>(v), w1);
+    s[6] = add_dot(s[6], spread<3>(v), w0);
+    s[7] = add_dot(s[7], spread<3>(v), w1);
+}
+
 // s[2 * r] and s[2 * r + 1] += lane r of v times y0 and y1.
 inline void add_outer(vec v, vec y0, vec y1, vec * s) {
     s[0] = multiply_add(spread<0>(v), y0, s[0]);
