@@ -12,6 +12,7 @@ import pytest
 from llama_bridge.registry import probe_all
 
 ROOT = Path(__file__).parents[2]
+PACKED = ("F16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 
 
 @pytest.mark.slow
@@ -29,6 +30,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
     titles = [table["title"].split(":")[0].split(",")[0] for table in report["tables"]]
     assert titles == [
         "Speed",
+        *(f"Products with {name}" for name in PACKED),
         "Time to first token",
         "Sessions",
         "Sessions",
@@ -38,7 +40,16 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
     ]
     assert all(table["title"] in done.stdout for table in report["tables"])
     judged = " ".join(bound["promise"] for bound in report["bounds"])
-    for words in ("raw loop", "Llama", "save", "load", "fork", "import", "wasm peak memory"):
+    for words in (
+        "raw loop",
+        "Llama",
+        "stock kernel",
+        "save",
+        "load",
+        "fork",
+        "import",
+        "wasm peak memory",
+    ):
         assert words in judged
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"], "session files were left behind"
 
