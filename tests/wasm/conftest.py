@@ -42,6 +42,14 @@ def engine(wasm: Path, demo: ModelFile) -> Iterator[WasmEngine]:
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
+    """An instance without a model, one per file."""
+    guest = new_guest(wasm, demo.path)
+    yield guest
+    guest.close()
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache(request: pytest.FixtureRequest) -> None:
     if "engine" in request.fixturenames:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import CheckOp, Guest
 
-from .conftest import new_guest
 from .kernel_check import Array, Type, check
 
 CLOSE = 2e-5
 """Of the largest value: scores and sums are in single precision."""
-
-
-@pytest.fixture(scope="module")
-def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
-    guest = new_guest(wasm, demo.path)
-    yield guest
-    guest.close()
 
 
 @dataclasses.dataclass

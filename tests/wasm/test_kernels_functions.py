@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import CheckOp, Guest
 
-from .conftest import new_guest
 from .kernel_check import Array, check
 
 SPECIAL = [0.0, -0.0, 1e-45, -1e-45, 1.2e-38, 1.0, -1.0, 87.0, -87.0, 88.0, -88.0, 88.7, -88.7]
 FAR = [89.0, 104.0, -104.0, 1e4, -1e4, 1e30, -1e30, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan]
 LENGTHS = [*range(1, 10), 100_001]
-
-
-@pytest.fixture(scope="module")
-def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
-    guest = new_guest(wasm, demo.path)
-    yield guest
-    guest.close()
 
 
 def silu(guest: Guest, x: Array) -> Array:

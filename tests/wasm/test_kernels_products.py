@@ -6,17 +6,13 @@ activation would show.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from llama_bridge.models import ModelFile
 from llama_bridge_wasm.abi import CheckOp, Guest
 
-from .conftest import new_guest
 from .kernel_check import (
     FORMATS,
     Array,
@@ -36,13 +32,6 @@ from .kernel_check import (
 
 EXACT = 1e-6
 """Of the sum of the magnitudes of what is added up."""
-
-
-@pytest.fixture(scope="module")
-def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
-    guest = new_guest(wasm, demo.path)
-    yield guest
-    guest.close()
 
 
 @pytest.fixture(params=FORMATS, ids=str)
