@@ -98,7 +98,7 @@ def _measure(
                     both = []
                     for count in (0, repeat):
                         params = CHECK_PARAMS.pack(
-                            *(CheckOp.PRODUCT, int(kind), packed, count),
+                            *(CheckOp.PRODUCT, int(kind), packed, count, 1),
                             *(k, rows, n, 0, 0, 0, 0.0, 0.0, 0.0),
                         )
                         with _copied(guest, params) as given:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import edits
 import source
 import toolchain
 from layout import SOURCES, Layout, lay_out
@@ -87,6 +88,7 @@ def describe_inputs() -> dict[str, object]:
         "llama_cpp_commit": source.LLAMA_CPP_COMMIT,
         "source": {"name": source.PROJECT, "version": source.VERSION, "sha256": source.SHA256},
         "toolchain": toolchain.TOOLS,
+        "edits": [[edit.file, edit.old, edit.new] for edit in edits.EDITS],
         "settings": toolchain.cmake_settings(Layout(Path("root"))),
         "files": {
             path.relative_to(HERE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -133,6 +135,7 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
             phase("configuring")
             layout = lay_out(work, HERE, tools.ziglang)
             source.unpack(sdist, layout.llama_cpp)
+            edits.apply(layout.llama_cpp)
             environment = _environment(layout)
             result = subprocess.run(
                 toolchain.cmake_command(tools, layout),

@@ -32,6 +32,7 @@ _CPU_FEATURES = (
     "mutable_globals",
     "multivalue",
     "reference_types",
+    "atomics",
 )
 _WASI_EMULATED = ("MMAN", "SIGNAL", "PROCESS_CLOCKS", "GETPID")
 
@@ -39,6 +40,8 @@ COMMON_FLAGS = (
     "-target wasm32-wasi",
     # zig takes features only inside -mcpu; -msimd128 and the like are ignored.
     "-mcpu=generic+" + "+".join(_CPU_FEATURES),
+    # Thread-local variables, and atomic operations that are: also in the C library that zig builds.
+    "-pthread",
     # zig adds undefined-behaviour traps by default.
     "-fno-sanitize=undefined",
     # Else a * b + c becomes relaxed_madd, which is fused on one CPU and not on the next.
@@ -52,7 +55,7 @@ COMMON_FLAGS = (
 CXX_FLAGS = (
     "-fexceptions",
     # zig sets libc++ up for WASI without threads and files, but llama.cpp includes <thread>, <mutex>,
-    # <fstream> and <filesystem>. The C library has stand-ins for pthreads, enough for one thread.
+    # <fstream> and <filesystem>. Its threads are POSIX threads: runtime/threads.c.
     "-U_LIBCPP_HAS_THREADS -D_LIBCPP_HAS_THREADS=1 -D_LIBCPP_HAS_THREAD_API_PTHREAD=1",
     "-U_LIBCPP_HAS_FILESYSTEM -D_LIBCPP_HAS_FILESYSTEM=1",
 )
@@ -60,6 +63,9 @@ OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
 LINK_FLAGS = (
     "-mexec-model=reactor",  # `_initialize` instead of `main`
     "-nostdlib++",  # the C++ runtime is built here, with exceptions
+    # Given by the host and shared by all threads; a host without threads clears one bit (memory_import.py).
+    "-Wl,--import-memory,--export-memory,--shared-memory",
+    "-Wl,--max-memory=4294901760",  # 4 GiB less a page: its end has no address
     "-s",  # no names, no debug information
 )
 

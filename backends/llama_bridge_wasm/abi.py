@@ -21,7 +21,7 @@ __all__ = [
     "Status",
 ]
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MODEL_PATH = "/model.gguf"
 """The name the guest knows the one file by."""
 NO_TOKEN = -1
@@ -30,8 +30,8 @@ LOAD_PARAMS = struct.Struct("<7i")
 """n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
 SAMPLER_PARAMS = struct.Struct("<Ififfifff")
 """seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
-CHECK_PARAMS = struct.Struct("<10i3f")
-"""op, type, packed, repeat, six sizes; scale, ALiBi, soft cap."""
+CHECK_PARAMS = struct.Struct("<11i3f")
+"""op, type, packed, repeat, threads, six sizes; scale, ALiBi, soft cap."""
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
 """enum ggml_type."""
 
@@ -97,6 +97,16 @@ class Guest(Protocol):
     @property
     def log_tail(self) -> str:
         """The last lines that llama.cpp logged."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many are to compute; so many were tried."""
+        ...
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether more than one can compute: two at least were tried."""
         ...
 
     def call(self, name: str, *args: int) -> int:

@@ -14,6 +14,8 @@ from llama_bridge.sanity import check_model
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
 from .engine import CAPABILITIES, NAME, WasmEngine
+from .fit import check_fit
+from .hosted import open_guest
 from .wasi import GuestFile
 
 __all__ = ["WasmBackend"]
@@ -49,19 +51,30 @@ class WasmBackend(Backend):
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
         check_model(model, params)
-        file = GuestFile(model.open, model.header.file_size, model.path)
-        return WasmEngine.load(self._guest(file, params), model, params, available.version)
+        check_fit(model, params)
+        guest = self._guest(GuestFile(model.open, model.header.file_size, model.path), params)
+        return WasmEngine.load(guest, model, params, available.version)
 
     def _guest(self, file: GuestFile, params: ModelParams) -> Guest:
+        wasm, limit = self._wasm, params.memory_limit
         if sys.platform == "emscripten":
+            from . import page_threads
             from .host_browser import BrowserGuest
 
-            return BrowserGuest(self._wasm, file, params.memory_limit)
+            threads = page_threads.available(params.threads(file.size, page_threads.cores()))
+            if threads == 1:
+                return BrowserGuest(wasm, file, limit)
+            return open_guest(
+                lambda shared: BrowserGuest(wasm, file, limit, shared=shared), threads
+            )
         try:
             from .host_wasmtime import WasmtimeGuest
         except (ImportError, OSError) as error:
             raise BackendUnavailable(NAME, f"wasmtime does not work here: {error}") from error
-        return WasmtimeGuest(self._wasm, file, params.memory_limit)
+        return open_guest(
+            lambda shared: WasmtimeGuest(wasm, file, limit, shared=shared),
+            params.threads(file.size),
+        )
 
 
 def _wasmtime() -> str | Availability:

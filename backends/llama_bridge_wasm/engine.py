@@ -78,6 +78,8 @@ class WasmEngine(Engine):
             buffer = Buffer(guest)
             load_model(guest, buffer, model, params)
             capabilities = CAPABILITIES
+            if guest.has_threads:
+                capabilities |= Capability.THREADS
             if model.chat_template is None:
                 capabilities &= ~Capability.CHAT_TEMPLATE
             info = describe(guest, buffer, params, version)

@@ -16,8 +16,9 @@ from llama_bridge.errors import BackendUnavailable, EngineError
 
 from . import stop
 from .hosted import Hosted
-from .memory_limit import MAX_MEMORY, check_room, limited, memory_of
+from .linear_memory import MAX_MEMORY, MemoryImport, find_memory, unshared
 from .page import JsException, js, let_messages_in, new, proxy
+from .page_threads import Threads
 from .wasi import WASI, GuestFile
 
 __all__ = ["BrowserGuest", "FillsMemory"]
@@ -26,7 +27,7 @@ _CLOCK = 0
 _CHUNK = 1 << 16
 _CHUNK_WITHOUT_FLAG = 8
 """Tokens between two looks at the worker's messages, where a page has no other way to say stop."""
-_modules: dict[Path, Any] = {}
+_modules: dict[tuple[Path, bool], tuple[Any, MemoryImport]] = {}
 
 
 class BrowserGuest(Hosted):
@@ -37,13 +38,21 @@ class BrowserGuest(Hosted):
 
     failures = (JsException,)
 
-    def __init__(self, wasm: Path, file: GuestFile, memory_limit: int = MAX_MEMORY) -> None:
+    def __init__(
+        self,
+        wasm: Path,
+        file: GuestFile,
+        memory_limit: int = MAX_MEMORY,
+        *,
+        shared: bool = False,
+    ) -> None:
         """Instantiate.
 
         Args:
             wasm: the module.
             file: the one file the guest may read.
             memory_limit: most bytes of linear memory.
+            shared: with a memory that threads can share.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
@@ -60,19 +69,27 @@ class BrowserGuest(Hosted):
         }
         self._proxies = {name: proxy(function) for name, function in functions.items()}
         self._unknown = proxy(self.world.unknown)
+        self._spawn = proxy(self._start_thread)
+        self._threads: Threads | None = None
+        self._exports: Any = None
         try:
-            module = _module(wasm, file, memory_limit)
+            module, asked = _module(wasm, shared=shared)
+            self._memory: Any = _memory(asked, asked.most(memory_limit, file.path), shared=shared)
+            if shared:
+                self._threads = Threads(module, self._memory)
             imports = new(js.Object)
             for wanted in js.WebAssembly.Module.imports(module):
                 if wanted.module == WASI:
                     setattr(imports, wanted.name, self._proxies.get(wanted.name, self._unknown))
-            outer, host = new(js.Object), new(js.Object)
+            outer, host, given = new(js.Object), new(js.Object), new(js.Object)
             # Nothing of Python's stands between: it is asked for each node of a graph.
             host.stop = js.Atomics.load.bind(js.Atomics, self._stop, 0)
+            host.spawn = self._spawn
+            setattr(given, asked.name, self._memory)
             setattr(outer, WASI, imports)
+            setattr(outer, asked.module, given)
             outer.lb_host = host
-            self._exports: Any = new(js.WebAssembly.Instance, module, outer).exports
-            self._memory: Any = self._exports.memory
+            self._exports = new(js.WebAssembly.Instance, module, outer).exports
             self._begin()
         except JsException as error:
             self.close()
@@ -93,7 +110,8 @@ class BrowserGuest(Hosted):
         return 0 if result is None else int(result)
 
     def _words(self, error: Exception) -> str:
-        return (str(error).splitlines() or ["no reason given"])[0]
+        words = self._threads.failure if self._threads else ""
+        return words or (str(error).splitlines() or ["no reason given"])[0]
 
     def read(self, pointer: int, size: int) -> bytearray:
         copy = bytearray(size)
@@ -139,8 +157,11 @@ class BrowserGuest(Hosted):
         if self._closed:
             return
         self._closed = True
-        self._exports = self._memory = None
-        for function in [*self._proxies.values(), self._unknown]:
+        if self._threads is not None and self._exports is not None:
+            self._kill()
+            self._threads.join()
+        self._exports = self._memory = self._threads = None
+        for function in [*self._proxies.values(), self._unknown, self._spawn]:
             function.destroy()
         self.world.close()
 
@@ -153,6 +174,14 @@ class BrowserGuest(Hosted):
             raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
         return new(js.Uint8Array, self._memory.buffer, pointer, size)
 
+    def _start_thread(self, pointer: int) -> int:
+        return self._threads.spawn(pointer) if self._threads else -1
+
+    def _kill(self) -> None:
+        if self._threads is not None:
+            with suppress(JsException):
+                self._exports.lb_kill()
+
     # what wasmtime has of its own
 
     def _clock(self, clock: int, _precision: int, out: int) -> int:
@@ -161,7 +190,9 @@ class BrowserGuest(Hosted):
         return 0
 
     def _random(self, out: int, size: int) -> int:
-        js.crypto.getRandomValues(self._array(out & 0xFFFFFFFF, size))
+        own = new(js.Uint8Array, size)  # it takes no shared memory
+        js.crypto.getRandomValues(own)
+        self._array(out & 0xFFFFFFFF, size).set(own)
         return 0
 
 
@@ -173,18 +204,21 @@ class FillsMemory(ABC):
         """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""
 
 
-def _module(wasm: Path, file: GuestFile, memory_limit: int) -> Any:
-    """The compiled module: with the memory that it asks for once for each file, with less for each guest."""
-    if memory_limit >= MAX_MEMORY and wasm in _modules:
-        return _modules[wasm]
+def _module(wasm: Path, *, shared: bool) -> tuple[Any, MemoryImport]:
+    """The compiled module, once for each file, and the memory it wants."""
+    if (wasm, shared) in _modules:
+        return _modules[wasm, shared]
     try:
         code = wasm.read_bytes()
     except OSError as error:
         raise BackendUnavailable("wasm", f"{wasm} cannot be read: {error}") from error
-    if memory_limit < MAX_MEMORY:
-        with suppress(ValueError):  # the engine says below what is wrong with it
-            check_room(memory_of(code)[0], file.path, memory_limit)
-            code = limited(code, memory_limit)
+    try:
+        asked = find_memory(code)
+    except ValueError as error:
+        raise BackendUnavailable(
+            "wasm", f"this browser does not take llama.wasm: {error}"
+        ) from error
+    code = code if shared else unshared(code)
     array = new(js.Uint8Array, len(code))
     array.assign(code)
     try:
@@ -195,6 +229,19 @@ def _module(wasm: Path, file: GuestFile, memory_limit: int) -> Any:
             f"this browser does not take llama.wasm: {error}",
             "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137 and Firefox 145 have them.",
         ) from error
-    if memory_limit >= MAX_MEMORY:
-        _modules[wasm] = module
-    return module
+    _modules[wasm, shared] = module, asked
+    return module, asked
+
+
+def _memory(asked: MemoryImport, most: int, *, shared: bool) -> Any:
+    """A memory of at most ``most`` pages; of fewer where the browser reserves them at once and has not so many."""
+    options = new(js.Object)
+    options.initial, options.shared = asked.minimum, shared
+    while True:
+        options.maximum = most
+        try:
+            return new(js.WebAssembly.Memory, options)
+        except JsException:
+            if not shared or most // 2 < asked.minimum:
+                raise
+            most //= 2

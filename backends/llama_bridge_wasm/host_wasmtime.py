@@ -1,152 +1,46 @@
-"""A guest on wasmtime. The only module that imports wasmtime: none of its errors leave this file."""
+"""A guest on wasmtime. None of its errors leave this file and the three ``wasmtime_*`` beside it."""
 
-# The raw C interface is wasmtime's private side: pinned to one major, used in _Export alone, and untyped.
-# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # ruff: noqa: D102  (the Guest protocol documents its methods)
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import io
-import logging
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import wasmtime
-from wasmtime import _ffi as ffi
 
-from llama_bridge.errors import BackendUnavailable, EngineError
+from llama_bridge.errors import EngineError
 
-from .compiled_cache import CompiledCache, cache_key, default_folder
+from .compiled_cache import CompiledCache
 from .hosted import Hosted
-from .memory_limit import check_room
-from .wasi import WASI, GuestFile
+from .wasi import GuestFile
+from .wasmtime_instance import FAILURES, Instance, words
+from .wasmtime_module import Compiled, compiled_module
+from .wasmtime_threads import SharedMemory, Threads, refuse
 
-__all__ = ["WasmtimeGuest", "compiled_module"]
-
-_CONFIG = "exceptions,simd,relaxed_simd,fixed_memory"
-
-# Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
-# ctypes enters Python is raised, and lost, before the first line. Neither opens anything.
-_FROM_WASMTIME = ("clock_time_get", "random_get")
-
-# (module (func (export "stop") (result i32) i32.const 0)): a function in Python would cost 8 µs a call.
-_NEVER = bytes.fromhex("0061736d010000000105016000017f030201000708010473746f7000000a0601040041000b")
-
-_log = logging.getLogger("llama_bridge.wasm")
-_compiling = threading.Lock()
-_modules: dict[str, tuple[wasmtime.Engine, wasmtime.Module]] = {}
-
-
-def compiled_module(
-    path: Path, cache: CompiledCache | None = None
-) -> tuple[wasmtime.Engine, wasmtime.Module]:
-    """The module at ``path`` as machine code: of this process, from the cache, or compiled (seconds).
-
-    Raises:
-        BackendUnavailable: it cannot be read, or wasmtime refuses it.
-    """
-    try:
-        code = path.read_bytes()
-    except OSError as error:
-        raise BackendUnavailable("wasm", f"{path} cannot be read: {error}") from error
-    key = cache_key(code, metadata.version("wasmtime"), _CONFIG)
-    with _compiling:
-        if key not in _modules:
-            try:
-                _modules[key] = _load_or_compile(
-                    code, key, cache or CompiledCache(default_folder())
-                )
-            except wasmtime.WasmtimeError as error:
-                raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
-        return _modules[key]
-
-
-def _load_or_compile(
-    code: bytes, key: str, cache: CompiledCache
-) -> tuple[wasmtime.Engine, wasmtime.Module]:
-    # Defaults kept on purpose: a 4 GiB reservation (without it, bounds checks cost 18 to 42 %), and neither
-    # epochs nor fuel (23 to 38 %): cancelling is a flag in guest memory.
-    config = wasmtime.Config()
-    config.wasm_exceptions = True
-    config.wasm_simd = True
-    config.wasm_relaxed_simd = True
-    config.memory_may_move = False  # flag() keeps an address
-    engine = wasmtime.Engine(config)
-    if (cached := cache.find(key)) is not None:
-        try:
-            return engine, wasmtime.Module.deserialize_file(engine, str(cached))
-        except wasmtime.WasmtimeError:
-            cache.discard(cached)
-    _log.info("compiling llama.wasm to machine code: some seconds, once per user and version")
-    clock = time.perf_counter()
-    module = wasmtime.Module(engine, code)
-    _log.info("compiled llama.wasm in %.1f s", time.perf_counter() - clock)
-    cache.store(key, module.serialize())
-    _trim()
-    return engine, module
-
-
-def _trim() -> None:
-    """Hand the compiler's freed memory back, 100 MB that would else stay with this process. glibc only."""
-    with contextlib.suppress(OSError, TypeError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-class _Export:
-    """A prepared call: wasmtime's own ``Func.__call__`` takes ten times as long.
-
-    It also keeps apart what that one mixes: a trap, and a KeyboardInterrupt that came in during a call which
-    itself went well.
-    """
-
-    def __init__(self, store: wasmtime.Store, function: wasmtime.Func) -> None:
-        type_ = function.type(store)
-        self._params: Any = (ffi.wasmtime_val_t * len(type_.params))()
-        self._results: Any = (ffi.wasmtime_val_t * len(type_.results))()
-        for value in self._params:
-            value.kind = ffi.WASMTIME_I32
-        self._function = function
-        self._context = store._context()
-
-    def __call__(self, args: tuple[int, ...]) -> int:
-        if len(args) != len(self._params):
-            raise TypeError(f"{len(self._params)} arguments wanted, {len(args)} given")
-        for value, arg in zip(self._params, args, strict=True):
-            value.of.i32 = arg
-        trap = ctypes.POINTER(ffi.wasm_trap_t)()
-        error = None
-        try:
-            error = ffi.wasmtime_func_call(
-                self._context,
-                ctypes.byref(self._function._func),
-                self._params,
-                len(self._params),
-                self._results,
-                len(self._results),
-                ctypes.byref(trap),
-            )
-        finally:
-            if trap:
-                raise wasmtime.Trap._from_ptr(trap)
-        if error:
-            raise wasmtime.WasmtimeError._from_ptr(error)
-        return self._results[0].of.i32 if len(self._results) else 0
+__all__ = ["WasmtimeGuest"]
 
 
 class WasmtimeGuest(Hosted):
     """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
 
-    failures = (wasmtime.Trap, wasmtime.WasmtimeError)
+    failures = FAILURES
 
     def __init__(
-        self, wasm: Path, file: GuestFile, memory_limit: int, cache: CompiledCache | None = None
+        self,
+        wasm: Path,
+        file: GuestFile,
+        memory_limit: int,
+        cache: CompiledCache | None = None,
+        *,
+        shared: bool = True,
     ) -> None:
         """Instantiate.
 
@@ -155,21 +49,32 @@ class WasmtimeGuest(Hosted):
             file: the one file the guest may read.
             memory_limit: most bytes of linear memory.
             cache: of compiled code; the user's own by default.
+            shared: with a memory that threads can share.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
             OutOfMemory: the limit leaves no room even for the module itself.
             EngineError: its start failed.
         """
-        engine, module = compiled_module(wasm, cache)
-        _check_room(module, file, memory_limit)
+        compiled = compiled_module(wasm, cache, shared=shared)
+        most = compiled.memory.most(memory_limit, file.path)
+        self._limits = wasmtime.Limits(compiled.memory.minimum, most)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
         super().__init__(file)
         self._life = threading.RLock()  # only between flag writes and close; never held during work
-        self._store = wasmtime.Store(engine)
-        self._store.set_limits(memory_size=memory_limit)
+        self._base = 0
+        self._size: Callable[[], int] = int
+        self._threads: Threads | None = None
+        self._main: Instance | None = None
+        imports, unknown = self.world.imports(), self.world.unknown
         try:
-            self._instantiate(engine, module)
+            if shared:
+                memory = self._shared_memory(compiled)
+                threads = self._threads = Threads(compiled, memory, self.world)
+                self._main = Instance(compiled, lambda _: memory, imports, unknown, threads.spawn)
+            else:
+                self._main = Instance(compiled, self._own_memory, imports, unknown, refuse)
+            self._begin()
         except self.failures as error:
             self.close()
             raise EngineError(f"llama.wasm could not be started: {self._words(error)}") from error
@@ -177,50 +82,31 @@ class WasmtimeGuest(Hosted):
             self.close()
             raise
 
-    def _instantiate(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
-        linker = wasmtime.Linker(engine)
-        linker.define_wasi()
-        linker.allow_shadowing = True
-        self._store.set_wasi(wasmtime.WasiConfig())
-        imports = self.world.imports()
-        stop = wasmtime.Instance(self._store, wasmtime.Module(engine, _NEVER), [])
-        linker.define(self._store, "lb_host", "stop", stop.exports(self._store)["stop"])
-        for wanted in module.imports:
-            name = wanted.name or ""
-            if (
-                wanted.module == WASI
-                and isinstance(wanted.type, wasmtime.FuncType)
-                and name not in _FROM_WASMTIME
-            ):
-                function = imports.get(name, self.world.unknown)
-                linker.define_func(wanted.module, name, wanted.type, function)
-        instance = linker.instantiate(self._store, module)
-        exports: dict[str, Any] = {
-            e.name: instance.exports(self._store)[e.name] for e in module.exports
-        }
-        self._memory: wasmtime.Memory = exports["memory"]
-        self._exports = {
-            name: _Export(self._store, item)
-            for name, item in exports.items()
-            if isinstance(item, wasmtime.Func)
-        }
-        self._begin()
+    def _shared_memory(self, compiled: Compiled) -> SharedMemory:
+        kind = wasmtime.MemoryType(self._limits, shared=True)
+        memory = SharedMemory(compiled.engine, kind)
+        self._base, self._size = memory.address, memory.data_len
+        return memory
+
+    def _own_memory(self, store: wasmtime.Store) -> wasmtime.Memory:
+        memory = wasmtime.Memory(store, wasmtime.MemoryType(self._limits))
+        self._base = ctypes.addressof(memory.data_ptr(store).contents)
+        self._size = lambda: memory.data_len(store)
+        return memory
 
     # the Guest protocol
 
     @property
     def memory_size(self) -> int:
         self._check_open()
-        return self._memory.data_len(self._store)
+        return self._size()
 
     def _run(self, name: str, args: tuple[int, ...]) -> int:
-        return self._exports[name](args)
+        assert self._main is not None
+        return self._main.call(name, *args)
 
     def _words(self, error: Exception) -> str:
-        """The first line of wasmtime's message without its stack of numbered functions."""
-        text = error.message if isinstance(error, wasmtime.Trap) else str(error)
-        lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
-        return next((line for line in lines if "trap:" in line), lines[0])
+        return (self._threads.failure if self._threads else "") or words(error)
 
     def read(self, pointer: int, size: int) -> bytearray:
         return bytearray(self._view(pointer, size))
@@ -239,8 +125,7 @@ class WasmtimeGuest(Hosted):
 
     def flag(self, pointer: int) -> Callable[[int], None]:
         self._view(pointer, 4)
-        base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
-        cell = ctypes.c_int32.from_address(base + pointer)
+        cell = ctypes.c_int32.from_address(self._base + pointer)
 
         def write(value: int) -> None:
             with self._life:
@@ -262,20 +147,22 @@ class WasmtimeGuest(Hosted):
             if self._closed:
                 return
             self._closed = True
-            self._exports = {}
-            self._store.close()
+        if self._main is not None:
+            if self._threads is not None:
+                self._kill()
+                self._threads.join()
+            self._main.close()
         self.world.close()
 
     # inside
 
     def _view(self, pointer: int, size: int) -> memoryview:
         self._check_open()
-        if pointer < 0 or size < 0 or pointer + size > self._memory.data_len(self._store):
+        if pointer < 0 or size < 0 or pointer + size > self._size():
             raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
-        return memoryview(self._memory.get_buffer_ptr(self._store, size, pointer)).cast("B")
+        return memoryview((ctypes.c_ubyte * size).from_address(self._base + pointer)).cast("B")
 
-
-def _check_room(module: wasmtime.Module, file: GuestFile, limit: int) -> None:
-    memories = [e.type for e in module.exports if isinstance(e.type, wasmtime.MemoryType)]
-    needed = sum(memory.limits.min << 16 for memory in memories)
-    check_room(needed, file.path, limit)
+    def _kill(self) -> None:
+        assert self._main is not None
+        with suppress(*self.failures):
+            self._main.call("lb_kill")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from llama_bridge.errors import ClosedError, EngineError
 
@@ -13,9 +14,39 @@ from .abi import MODEL_PATH
 from .logs import LOG_TAIL, log_lines
 from .wasi import GuestFile, Memory, World
 
-__all__ = ["Hosted"]
+__all__ = ["Hosted", "open_guest"]
+
+_PROBE_MS = 10_000
+"""How long a machine may take to start threads. Only one that cannot start them at all uses it up."""
 
 _logger = logging.getLogger("llama_bridge.wasm")
+G = TypeVar("G", bound="Hosted")
+
+
+def open_guest(make: Callable[[bool], G], threads: int) -> G:
+    """A guest that computes with so many threads, or, where they do not work, with one.
+
+    Args:
+        make: makes one; True for a memory that threads can share.
+        threads: how many; two at least are tried, so that it is known what the host can do.
+
+    Raises:
+        BackendUnavailable, OutOfMemory, EngineError: from ``make``.
+    """
+    guest = make(True)
+    try:
+        if guest.probe(max(2, threads)):
+            guest.threads, guest.has_threads = threads, True
+            return guest
+        why = "they did not start in time"
+    except EngineError as error:
+        why = str(error)
+    except BaseException:
+        guest.close()
+        raise
+    guest.close()
+    _logger.warning("%d threads of llama.wasm do not work here, one will do: %s", threads, why)
+    return make(False)
 
 
 class Hosted(Memory, ABC):
@@ -24,9 +55,13 @@ class Hosted(Memory, ABC):
     Attributes:
         failures: what a call may raise: the host's own errors, which do not leave this package.
         world: the imports of the guest.
+        threads: how many are to compute; so many were tried.
+        has_threads: whether more than one can: two at least were tried.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]]
+    threads = 1
+    has_threads = False
 
     def __init__(self, file: GuestFile) -> None:
         self.world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
@@ -35,12 +70,28 @@ class Hosted(Memory, ABC):
         self._closed = False
 
     @abstractmethod
+    def close(self) -> None:
+        """See :class:`~.abi.Guest`."""
+
+    @abstractmethod
     def _run(self, name: str, args: tuple[int, ...]) -> int:
         """Call an export."""
 
     @abstractmethod
+    def _kill(self) -> None:
+        """End the guest's threads, which would else wait for this one for ever."""
+
+    @abstractmethod
     def _words(self, error: Exception) -> str:
         """A failure in one line."""
+
+    def probe(self, threads: int) -> bool:
+        """Whether so many threads run at once over one memory here; if not, close this guest.
+
+        Raises:
+            EngineError: starting them failed.
+        """
+        return self.call("lb_probe_threads", threads, _PROBE_MS) == 1
 
     @property
     def log_tail(self) -> str:
@@ -55,7 +106,9 @@ class Hosted(Memory, ABC):
         try:
             result = self._run(name, args)
         except self.failures as error:
-            raise self._died(name, error) from error
+            died = self._died(name, error)
+            self._kill()  # only now: whose failure was the first is known by then
+            raise died from error
         if (failure := self.world.failure) is not None:
             self.world.failure = None
             if isinstance(failure, Exception):

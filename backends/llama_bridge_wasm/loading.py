@@ -28,15 +28,12 @@ def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelPara
         ModelLoadError: llama.cpp refused it, in its own words.
         InvalidInput: a parameter llama.wasm does not take.
     """
-    size = model.header.file_size
-    if size > params.memory_limit:
-        raise _too_large(model, params, "its weights alone are larger than that", 0)
     batch = min(params.n_batch, _BATCH)
     packed = abi.LOAD_PARAMS.pack(
         params.context_length(model.n_ctx_train),
         batch,
         batch,
-        1,
+        guest.threads,
         abi.KV_TYPES[params.kv_type_k],
         abi.KV_TYPES[params.kv_type_v],
         int(params.flash_attention),

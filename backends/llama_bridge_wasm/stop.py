@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .page import js, new
+from .page import is_isolated, js, new
 
 __all__ = ["is_shared", "watch", "watched"]
 
@@ -25,15 +25,11 @@ def watch(array: Any) -> None:
 def watched() -> Any:
     """The array, made here if no page gave one."""
     if _array is None:
-        kind = js.SharedArrayBuffer if _isolated() else js.ArrayBuffer
+        kind = js.SharedArrayBuffer if is_isolated() else js.ArrayBuffer
         watch(new(js.Int32Array, new(kind, 4)))
     return _array
 
 
 def is_shared() -> bool:
     """Whether somebody outside the worker can write into it."""
-    return _isolated() and watched().buffer.constructor.name == "SharedArrayBuffer"
-
-
-def _isolated() -> bool:
-    return bool(getattr(js, "crossOriginIsolated", False))
+    return is_isolated() and watched().buffer.constructor.name == "SharedArrayBuffer"

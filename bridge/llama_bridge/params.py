@@ -86,15 +86,21 @@ class ModelParams:
         """The context to ask the engine for, given what the model was trained with."""
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
 
-    def threads(self, model_bytes: int) -> int:
+    def threads(self, model_bytes: int, cores: int = 0) -> int:
         """Compute threads for a model of this size: ``n_threads``, or the cores this process may use.
 
         A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
+
+        Args:
+            model_bytes: size of the file.
+            cores: how many there are, where Python cannot know; 0 asks the system.
         """
         if self.n_threads:
             return self.n_threads
         if model_bytes < _ONE_THREAD_BYTES:
             return 1
+        if cores:
+            return cores
         if hasattr(os, "sched_getaffinity"):
             return max(1, len(os.sched_getaffinity(0)))
         return max(1, os.cpu_count() or 1)

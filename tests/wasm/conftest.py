@@ -72,15 +72,19 @@ def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
         guest.close()
 
 
-def new_guest(wasm: Path, file: Path, memory_limit: int = MEMORY_LIMIT) -> Guest:
-    """An instance in the host of this platform."""
+def new_guest(
+    wasm: Path, file: Path, memory_limit: int = MEMORY_LIMIT, *, shared: bool = True
+) -> Guest:
+    """An instance in the host of this platform; in a page that may not share memory, on memory of its own."""
     if sys.platform == "emscripten":
+        from llama_bridge_wasm import page_threads
         from llama_bridge_wasm.host_browser import BrowserGuest
 
-        return BrowserGuest(wasm, GuestFile.at(file), memory_limit)
+        shared = shared and page_threads.available(2) > 1
+        return BrowserGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
     from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
 
-    return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit)
+    return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
 
 
 def random_model(**shape: Any) -> Path:

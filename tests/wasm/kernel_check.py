@@ -73,12 +73,13 @@ def check(
     type: int = 0,
     packed: bool = True,
     factors: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    threads: int = 1,
 ) -> Result:
     """One operation on these arrays; a result of this shape, in single precision."""
     pointers = [put(guest, np.ascontiguousarray(array).tobytes()) for array in inputs]
     pointers.append(put(guest, np.array(pointers, np.uint32).tobytes()))
     padded = [*sizes, *[0] * (6 - len(sizes))]
-    pointers.append(put(guest, CHECK_PARAMS.pack(op, type, packed, 1, *padded, *factors)))
+    pointers.append(put(guest, CHECK_PARAMS.pack(op, type, packed, 1, threads, *padded, *factors)))
     n_bytes = 4 * int(np.prod(shape))
     pointers.append(put(guest, b"\xee" * n_bytes))
     try:

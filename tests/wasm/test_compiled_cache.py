@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from llama_bridge_wasm import host_wasmtime
+from llama_bridge_wasm import wasmtime_module
 from llama_bridge_wasm.compiled_cache import CompiledCache
 
-# (module (func (export "answer") (result i32) i32.const 42))
+# (module (import "env" "memory" (memory 1 2 shared)) (func (export "answer") (result i32) i32.const 42))
 TINY = bytes.fromhex(
-    "0061736d010000000105016000017f03020100070a0106616e7377657200000a06010400412a0b"
+    "0061736d010000000105016000017f021001"
+    "03656e76066d656d6f727902030102"
+    "03020100070a0106616e7377657200000a06010400412a0b"
 )
 posix = pytest.mark.skipif(sys.platform == "win32", reason="folder modes are POSIX's")
 
 
 @pytest.fixture(autouse=True)
 def _forget_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_wasmtime, "_modules", {})
+    monkeypatch.setattr(wasmtime_module, "_modules", {})
 
 
 @pytest.fixture
@@ -37,9 +39,9 @@ def folder(tmp_path: Path) -> Path:
 
 def exports(path: Path, folder: Path) -> list[str]:
     """A new process would do this: nothing remembered but the files."""
-    host_wasmtime._modules.clear()
-    _, module = host_wasmtime.compiled_module(path, CompiledCache(folder))
-    return [e.name for e in module.exports if e.name]
+    wasmtime_module._modules.clear()
+    compiled = wasmtime_module.compiled_module(path, CompiledCache(folder))
+    return [e.name for e in compiled.module.exports if e.name]
 
 
 def test_compiling_is_told_before_it_begins(

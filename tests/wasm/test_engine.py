@@ -43,7 +43,7 @@ def prompt_of(engine: Engine) -> list[int]:
 
 def test_it_says_what_it_can_and_cannot(engine: WasmEngine) -> None:
     assert Capability.SANDBOX in engine.capabilities
-    for missing in (Capability.KV_CONTINUATION, Capability.SESSION_PERSISTENCE, Capability.THREADS):
+    for missing in (Capability.KV_CONTINUATION, Capability.SESSION_PERSISTENCE):
         assert missing not in engine.capabilities
     with pytest.raises(UnsupportedCapability):
         engine.state_get()

@@ -64,7 +64,7 @@ class Case:
                     result[h, t] = shares[h, t, at] @ v[h, at] / sums[h, t]
         return result.transpose(1, 0, 2)
 
-    def found(self, guest: Guest) -> Array:
+    def found(self, guest: Guest, threads: int = 1) -> Array:
         """The same from the guest."""
         heads, tokens, width = self.q.shape
         inputs = [self.q, self.k, self.v, self.mask.astype(np.float16)]
@@ -76,6 +76,7 @@ class Case:
             sizes=(width, tokens, heads, *self.k.shape[:2], int(self.sinks is not None)),
             type=int(Type.F16 if self.k.dtype == np.float16 else Type.F32),
             factors=(self.scale, self.alibi, self.softcap),
+            threads=threads,
         ).values
 
     def hold(self, guest: Guest, close: float = CLOSE) -> None:

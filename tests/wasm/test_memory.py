@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import pytest
 
@@ -11,27 +13,67 @@ from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
-from llama_bridge_wasm.memory_limit import limited, memory_of
+from llama_bridge_wasm.fit import check_fit, kv_bytes_per_token
+from llama_bridge_wasm.linear_memory import PAGE, find_memory, unshared
 
 from .conftest import MakeGuest, load, random_model
 
 MIB = 1 << 20
 
 
-def test_a_model_larger_than_the_limit_is_refused_with_the_numbers(wasm: Path) -> None:
-    model = open_model(random_model(n_layer=8, n_embd=512, n_ff=2048))
-    with pytest.raises(OutOfMemory, match=r"file of \d\d+ MiB .* 512 tokens do not fit 40 MiB"):
-        BACKEND.load(model, ModelParams(n_ctx=512, memory_limit=40 * MIB))
-
-
-def test_a_kv_cache_that_does_not_fit_is_refused_with_the_numbers(
-    wasm: Path, demo: ModelFile
+def test_what_cannot_fit_is_refused_before_anything_is_read(
+    wasm: Path, demo: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def must_not_open(_file: ModelFile) -> BinaryIO:
+        raise AssertionError("the file was opened")
+
+    model = open_model(random_model(n_layer=8, n_embd=512, n_ff=2048))
+    monkeypatch.setattr(ModelFile, "open", must_not_open)
     with pytest.raises(
-        OutOfMemory, match=r"262144 tokens do not fit 128 MiB \(\d+ MiB in use"
-    ) as caught:
+        OutOfMemory,
+        match=r"weights of \d\d+ MiB, .* 4 MiB for 512 tokens .* do not fit 40 MiB\. .* memory_limit",
+    ):
+        BACKEND.load(model, ModelParams(n_ctx=512, memory_limit=40 * MIB))
+    with pytest.raises(
+        OutOfMemory, match=r"960 MiB for 262144 tokens .* 128 MiB\. .* n_ctx of at most 29"
+    ):
         BACKEND.load(demo, ModelParams(n_ctx=1 << 18, memory_limit=128 * MIB))
-    assert "n_ctx" in str(caught.value)
+    with pytest.raises(
+        OutOfMemory, match=r"do not fit 4096 MiB\. .* n_ctx of at most 1\d\d\d\d\d\d,"
+    ):
+        BACKEND.load(demo, ModelParams(n_ctx=1 << 22))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "mamba", "lfm2"])
+@pytest.mark.parametrize("kv", ["f16", "q8_0", "f32"])
+def test_what_is_known_before_is_never_more_than_what_is_used(
+    wasm: Path,
+    architecture: str,
+    kv: Literal["f16", "q8_0", "f32"],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a model that fits would be refused."""
+    size = {"n_embd": 256, "n_head": 4, "n_head_kv": 2, "n_ff": 512}
+    model = open_model(random_model(architecture=architecture, **size))
+    params = ModelParams(n_ctx=4096, kv_type_k=kv, kv_type_v=kv)
+    engine = BACKEND.load(model, params)
+    used = engine.guest.memory_size
+    engine.close()
+    check_fit(model, dataclasses.replace(params, memory_limit=used))
+
+
+def test_the_kv_cache_of_a_dense_model_is_known_exactly(wasm: Path) -> None:
+    size = {"n_layer": 3, "n_embd": 256, "n_head": 4, "n_head_kv": 2, "n_ff": 512}
+    model = open_model(random_model(**size))
+    used = []
+    for n_ctx in (16_384, 65_536):
+        params = ModelParams(n_ctx=n_ctx)
+        assert kv_bytes_per_token(model, params) == 3 * 2 * 64 * 2 * 2
+        engine = BACKEND.load(model, params)
+        used.append(engine.guest.memory_size)
+        engine.close()
+    grown = (used[1] - used[0]) / (65_536 - 16_384)
+    assert 1536 <= grown < 1536 + 1200, "the rest is the mask of 128 tokens, and where each cell is"
 
 
 def test_a_kv_cache_larger_than_the_address_space_is_refused(wasm: Path, demo: ModelFile) -> None:
@@ -44,18 +86,30 @@ def test_a_limit_too_small_for_the_module_itself_is_refused(wasm: Path, demo: Mo
         BACKEND.load(demo, ModelParams(n_ctx=512, memory_limit=4 * MIB))
 
 
-def test_a_module_with_a_smaller_memory_is_the_same_module(wasm: Path) -> None:
+def test_a_module_for_an_ordinary_memory_differs_in_one_bit(wasm: Path) -> None:
     code = wasm.read_bytes()
-    least, most = memory_of(code)
-    assert (least, most) > (MIB, 1 << 31)
-    for limit in (least, 40 * MIB, 128 * MIB, 1 << 31):
-        smaller = limited(code, limit + 1000)
-        assert memory_of(smaller) == (least, limit)
-        assert limited(smaller, most) == smaller
-        assert smaller.endswith(code[64_000:])
-    for broken in (b"", b"\0asm\1\0\0\0", code[:9], b"\0asm\1\0\0\0\5\1\0"):
-        with pytest.raises(ValueError, match="memor"):
-            limited(broken, MIB)
+    asked = find_memory(code)
+    assert (asked.module, asked.name) == ("env", "memory")
+    assert asked.minimum * PAGE < 24 * MIB
+    assert asked.maximum * PAGE > 4095 * MIB
+    other = unshared(code)
+    assert len(other) == len(code)
+    changed = [(a, b) for a, b in zip(code, other, strict=True) if a != b]
+    assert changed == [(3, 1)]
+    assert unshared(other) == other
+    for broken in (b"", b"\0asm\1\0\0\0", code[:9], b"\0asm\1\0\0\0\2\1\0", code[: asked.flags_at]):
+        with pytest.raises(ValueError, match="imports a memory"):
+            unshared(broken)
+
+
+def test_a_memory_is_as_large_as_the_limit_allows(wasm: Path) -> None:
+    asked = find_memory(wasm.read_bytes())
+    here = Path("model.gguf")
+    assert asked.most(1 << 40, here) == asked.maximum
+    assert asked.most(40 * MIB + 1000, here) == 640
+    assert asked.most(asked.minimum * PAGE, here) == asked.minimum
+    with pytest.raises(OutOfMemory, match=r"alone needs 1\d MiB, but memory_limit is 1\d MiB"):
+        asked.most(asked.minimum * PAGE - 1, here)
 
 
 def test_whatever_does_not_fit_ends_in_the_same_error(wasm: Path, demo: ModelFile) -> None:

@@ -20,10 +20,11 @@ from typing import Any, BinaryIO
 __all__ = ["CSP", "Handler", "serve"]
 
 CSP = (
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Scripts and connections only of the page's own server; no inline script or style; WebAssembly."""
+"""Scripts and connections only of the page's own server; no inline script or style; WebAssembly, and its threads in
+workers of ours."""
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

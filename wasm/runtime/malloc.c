@@ -5,11 +5,13 @@
 // (M. Masmano et al., "TLSF: a New Dynamic Memory Allocator for Real-Time Systems", 2004) over one region from
 // the end of the data to the end of memory: neighbours join when freed, and memory grows by what is missing.
 //
-// Single-threaded, as the whole module is.
+// One lock for all: threads allocate rarely, ggml's workers never.
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lock.h"
 
 enum {
     GRANULE = 16,      // of addresses and sizes
@@ -35,6 +37,7 @@ static struct chunk * bins[CLASSES][SUBCLASSES];
 static uint32_t class_map;
 static uint16_t subclass_map[CLASSES];
 static struct chunk * end; // a header without payload that closes the region; NULL before the first use
+static int lock;           // for all of the above
 
 static uint32_t size_of(const struct chunk * c) {
     return c->size & ~(uint32_t) USED;
@@ -213,7 +216,7 @@ static struct chunk * take(uint32_t size) {
     return c;
 }
 
-void * malloc(size_t n) {
+static void * allocate(size_t n) {
     const uint32_t size = chunk_size(n);
     struct chunk * c = take(size);
     if (!c) {
@@ -223,31 +226,13 @@ void * malloc(size_t n) {
     return payload(c);
 }
 
-void free(void * p) {
-    if (p) {
-        struct chunk * c = chunk_of(p);
-        release(c, size_of(c));
-    }
+static void give_back(void * p) {
+    struct chunk * c = chunk_of(p);
+    release(c, size_of(c));
 }
 
-void * calloc(size_t count, size_t each) {
-    size_t n;
-    if (__builtin_mul_overflow(count, each, &n)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    void * p = malloc(n);
-    return p ? memset(p, 0, n) : NULL;
-}
-
-size_t malloc_usable_size(void * p) {
-    return p ? size_of(chunk_of(p)) - HEADER : 0;
-}
-
-void * realloc(void * p, size_t n) {
-    if (!p) {
-        return malloc(n);
-    }
+// Whether the block has `n` bytes now, where it is.
+static int resize(void * p, size_t n) {
     struct chunk * c = chunk_of(p);
     const uint32_t size = chunk_size(n);
     struct chunk * next = after(c);
@@ -255,31 +240,14 @@ void * realloc(void * p, size_t n) {
         unlink_free(next);
         set_size(c, size_of(c) + size_of(next), USED);
     }
-    if (size && size <= size_of(c)) {
-        trim(c, size);
-        return p;
+    if (!size || size > size_of(c)) {
+        return 0;
     }
-    void * moved = malloc(n);
-    if (moved) {
-        memcpy(moved, p, malloc_usable_size(p));
-        free(p);
-    }
-    return moved;
+    trim(c, size);
+    return 1;
 }
 
-void * reallocarray(void * p, size_t count, size_t each) {
-    size_t n;
-    if (__builtin_mul_overflow(count, each, &n)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    return realloc(p, n);
-}
-
-void * memalign(size_t alignment, size_t n) {
-    if (alignment <= GRANULE) {
-        return malloc(n);
-    }
+static void * allocate_aligned(size_t alignment, size_t n) {
     const uint32_t size = chunk_size(n);
     if (!size || (alignment & (alignment - 1)) || alignment > UINT32_MAX - 2 * PAGE - size) {
         errno = alignment & (alignment - 1) ? EINVAL : ENOMEM;
@@ -301,6 +269,71 @@ void * memalign(size_t alignment, size_t n) {
     }
     trim(c, size);
     return payload(c);
+}
+
+void * malloc(size_t n) {
+    lb_lock(&lock);
+    void * p = allocate(n);
+    lb_unlock(&lock);
+    return p;
+}
+
+void free(void * p) {
+    if (p) {
+        lb_lock(&lock);
+        give_back(p);
+        lb_unlock(&lock);
+    }
+}
+
+void * calloc(size_t count, size_t each) {
+    size_t n;
+    if (__builtin_mul_overflow(count, each, &n)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    void * p = malloc(n);
+    return p ? memset(p, 0, n) : NULL;
+}
+
+size_t malloc_usable_size(void * p) {
+    return p ? size_of(chunk_of(p)) - HEADER : 0;
+}
+
+void * realloc(void * p, size_t n) {
+    if (!p) {
+        return malloc(n);
+    }
+    lb_lock(&lock);
+    void * result = p;
+    if (!resize(p, n)) {
+        result = allocate(n);
+        if (result) {
+            memcpy(result, p, malloc_usable_size(p));
+            give_back(p);
+        }
+    }
+    lb_unlock(&lock);
+    return result;
+}
+
+void * reallocarray(void * p, size_t count, size_t each) {
+    size_t n;
+    if (__builtin_mul_overflow(count, each, &n)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(p, n);
+}
+
+void * memalign(size_t alignment, size_t n) {
+    if (alignment <= GRANULE) {
+        return malloc(n);
+    }
+    lb_lock(&lock);
+    void * p = allocate_aligned(alignment, n);
+    lb_unlock(&lock);
+    return p;
 }
 
 void * aligned_alloc(size_t alignment, size_t n) {

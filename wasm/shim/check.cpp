@@ -83,7 +83,10 @@ int32_t check(const lb_check_params & p, const void * const * inputs, float * ou
     }
 
     const std::unique_ptr<ggml_backend, free_backend> backend(ggml_backend_cpu_init());
-    ggml_backend_cpu_set_n_threads(backend.get(), 1);
+    ggml_threadpool_params pool = ggml_threadpool_params_default(p.threads);
+    const std::unique_ptr<ggml_threadpool, lb::free_threads> threads(ggml_threadpool_new(&pool));
+    ggml_backend_cpu_set_n_threads(backend.get(), p.threads);
+    ggml_backend_cpu_set_threadpool(backend.get(), threads.get());
     std::unique_ptr<ggml_backend_buffer, free_buffer> weights;
     int32_t packed = 0;
     if (p.packed != 0 && packed_type() != nullptr) {

@@ -4,12 +4,13 @@
 // gets memory with lb_alloc, or reads what a call returns before its next call. The guest trusts nothing:
 // a wrong argument gives a status, never a trap, because llama.cpp's own answer to one is to abort.
 //
-// The module is a reactor: the host calls `_initialize` once, then any of these, one thread at a time.
+// The module is a reactor: the host calls `_initialize` once, then any of these, one thread at a time. Its own threads
+// are further instances over the same memory, see LB_IMPORT(spawn).
 #pragma once
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 2
+#define LB_ABI_VERSION 3
 
 #ifdef __wasm__
 #define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -88,6 +89,7 @@ struct lb_check_params {
     int32_t type;   // of the weights, an enum ggml_type
     int32_t packed; // 1: weights as llama.cpp would pack them; 0: as they are in a file
     int32_t repeat; // how often to compute it: for timing
+    int32_t threads;
     int32_t sizes[6];
     float factors[3];
 };
@@ -133,6 +135,17 @@ LB_EXPORT(lb_check) int32_t lb_check(const lb_check_params * params, const void 
 // --- cancelling: where the host writes 1, at any time and from any thread, to end lb_decode and lb_step with
 // LB_CANCELLED; the host writes 0 before it starts work.
 LB_EXPORT(lb_cancel_flag) volatile int32_t * lb_cancel_flag(void);
-// The one import that is not WASI: asked between the nodes of a graph, not 0 means the same. For a host that cannot
+// Two imports are not WASI's. This one is asked between the nodes of a graph, not 0 means the same. For a host that cannot
 // reach this memory while the guest runs, as a page cannot.
 LB_IMPORT(stop) int32_t lb_host_stop(void);
+
+// --- threads: in ../runtime/threads.c, which is C, with these signatures
+// The other import: on a thread of its own, the host makes another instance over the same memory and calls its
+// lb_thread_start with this argument, not `_initialize`. 0, or negative if it has no thread to give.
+//     import  int32_t lb_host.spawn(void * thread);
+//     export  void lb_thread_start(void * thread);
+// 1 if `n` threads do run at once over one memory: so many lb_load then takes. If not within that time: 0, and this
+// guest is of no more use.
+//     export  int32_t lb_probe_threads(int32_t n, int32_t milliseconds);
+// After a trap in any instance: every thread traps at its next wait. Callable on an instance that trapped.
+//     export  int32_t lb_kill(void);

@@ -22,8 +22,8 @@ const char * wrong_with(const lb_load_params & params) {
     if (params.n_batch < 1 || params.n_ubatch < 1 || params.n_ubatch > params.n_batch) {
         return "n_batch and n_ubatch must be at least 1, and n_ubatch at most n_batch";
     }
-    if (params.n_threads < 1 || params.n_threads > GGML_MAX_N_THREADS) {
-        return "n_threads is out of range";
+    if (params.n_threads < 1 || params.n_threads > lb_threads_proven) {
+        return "n_threads must be at least 1, and no more than lb_probe_threads found to work";
     }
     if (!is_kv_type(params.type_k) || !is_kv_type(params.type_v)) {
         return "type_k and type_v must be f32, f16, q8_0 or q4_0";
@@ -118,6 +118,12 @@ int32_t load(const char * path, const lb_load_params & params) {
     if (current.memory() == nullptr) {
         current.reset();
         return fail(LB_ENGINE_ERROR, "this model has no KV cache: it cannot generate");
+    }
+    if (params.n_threads > 1) {
+        // One pool for good. Without it ggml would make one for each graph, that is for each token.
+        ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
+        current.threads.reset(ggml_threadpool_new(&pool));
+        llama_attach_threadpool(current.context.get(), current.threads.get(), nullptr);
     }
     current.vocab = llama_model_get_vocab(model);
     current.n_vocab = llama_vocab_n_tokens(current.vocab);

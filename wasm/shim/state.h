@@ -6,8 +6,11 @@
 #include <new>
 #include <string>
 
+#include "ggml-cpu.h"
 #include "lb.h"
 #include "llama.h"
+
+extern "C" int lb_threads_proven; // ../runtime/threads.c
 
 namespace lb {
 
@@ -21,8 +24,13 @@ struct free_sampler {
     void operator()(llama_sampler * p) const { llama_sampler_free(p); }
 };
 
+struct free_threads {
+    void operator()(ggml_threadpool * p) const { ggml_threadpool_free(p); } // ends and joins them
+};
+
 struct state {
     std::unique_ptr<llama_model, free_model> model;
+    std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
     std::unique_ptr<llama_sampler, free_sampler> sampler;
     const llama_vocab * vocab = nullptr;
@@ -34,6 +42,7 @@ struct state {
     void reset() {
         sampler.reset();
         context.reset();
+        threads.reset();
         model.reset();
         vocab = nullptr;
         n_vocab = 0;

@@ -1,0 +1,18 @@
+// Where the host enters a new instance as a thread. No C function may run before it has a stack and variables of its own.
+__asm__(".globaltype __stack_pointer, i32\n"
+        ".functype __wasm_init_tls (i32) -> ()\n"
+        ".functype lb_run_thread (i32) -> ()\n"
+        ".export_name lb_thread_start, lb_thread_start\n"
+        ".globl lb_thread_start\n"
+        ".type lb_thread_start,@function\n"
+        "lb_thread_start:\n"
+        ".functype lb_thread_start (i32) -> ()\n"
+        "local.get 0\n"
+        "i32.load 0\n"
+        "global.set __stack_pointer\n"
+        "local.get 0\n"
+        "i32.load 4\n"
+        "call __wasm_init_tls\n"
+        "local.get 0\n"
+        "call lb_run_thread\n"
+        "end_function\n");
