@@ -181,6 +181,7 @@ def multiply(
     raw: Array,
     x: Array,
     packed: bool = True,
+    threads: int = 1,
 ) -> Result:
     """Activations [n][k] times weights [rows][k] in the guest: [n][rows]."""
     n, k = x.shape
@@ -192,4 +193,5 @@ def multiply(
         sizes=(k, len(raw), n),
         type=int(format.type),
         packed=packed,
+        threads=threads,
     )

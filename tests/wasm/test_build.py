@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -77,6 +78,28 @@ def test_a_second_build_only_copies(wasm: Path, tmp_path: Path) -> None:
     assert (
         description["sha256"] == hashlib.sha256((tmp_path / "copy.wasm").read_bytes()).hexdigest()
     )
+
+
+def test_an_edit_whose_place_has_moved_stops_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "wasm"))
+    edits = importlib.import_module("edits")
+    error = importlib.import_module("source").BuildError
+    one = edits.Edit("ggml/a.c", "old text", "new text", "to see it happen")
+    file = tmp_path / "ggml" / "a.c"
+    with pytest.raises(error, match=r"has no ggml/a\.c any more"):
+        edits.apply(tmp_path, (one,))
+    file.parent.mkdir()
+    for text in ("another text", "old text, old text"):
+        file.write_text(text)
+        with pytest.raises(error, match=r"instead of once .* \(to see it happen\)"):
+            edits.apply(tmp_path, (one,))
+        assert file.read_text() == text
+    file.write_text("before\nold text\nafter\n")
+    edits.apply(tmp_path, (one,))
+    assert file.read_text() == "before\nnew text\nafter\n"
+    assert edits.EDITS
 
 
 def test_no_instruction_gives_other_results_on_another_cpu(wasm: Path) -> None:

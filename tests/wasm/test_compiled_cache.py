@@ -47,7 +47,7 @@ def exports(path: Path, folder: Path) -> list[str]:
 def test_compiling_is_told_before_it_begins(
     tiny: Path, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", "llama_bridge.wasm"):
+    with caplog.at_level("INFO", "llama_bridge.wasm.compile"):
         exports(tiny, folder)
         exports(tiny, folder)
     assert [m.split()[0] for m in caplog.messages] == ["compiling", "compiled"]

@@ -80,15 +80,36 @@ def test_any_length_of_a_row(guest: Guest, format: Format, rows: int) -> None:
         np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 9, 20])
-def test_rows_that_make_no_groups_of_eight_are_ggmls_own(
-    guest: Guest, format: Format, rows: int
-) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_fewer_than_eight_rows_are_ggmls_own(guest: Guest, format: Format, rows: int) -> None:
     raw, x = random_weights(format, rows, 256), activations(5, 256)
     exact, size = product(format, raw, x)
     found = multiply(guest, format, raw, x)
     assert not found.packed
     np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
+
+
+@pytest.mark.parametrize("rows", [9, 14, 23, 257])
+@pytest.mark.parametrize("n", [1, 4, 70])
+def test_the_last_group_of_eight_may_not_be_full(
+    guest: Guest, format: Format, rows: int, n: int
+) -> None:
+    raw, x = random_weights(format, rows, 512), activations(n, 512)
+    hold(guest, format, raw, x)
+    whole = random_weights(format, rows + 8 - rows % 8, 512, seed=5)
+    whole[:rows] = raw
+    expected = multiply(guest, format, whole, x).values[:, :rows]
+    for threads in (1, 3):
+        found = multiply(guest, format, raw, x, threads=threads).values
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_scale_that_is_no_number_in_the_last_row_of_many(guest: Guest, format: Format) -> None:
+    raw, x = random_weights(format, 19, 256), activations(6, 256)
+    set_halves(format, raw[18:], 0, np.inf)
+    found = multiply(guest, format, raw, x).values
+    assert not np.isfinite(found[:, 18]).any()
+    assert np.isfinite(found[:, :18]).all()
 
 
 def patterns(k: int) -> Array:
@@ -232,8 +253,11 @@ def every_half(format: Format, raw: Array) -> None:
         set_halves(format, raw, place, (bits + place % step).astype(np.uint16).view(np.float16))
 
 
-def test_rows_read_are_those_of_the_file_bit_by_bit(guest: Guest, format: Format) -> None:
-    rows = 8192 * 32 // format.unit
+@pytest.mark.parametrize("more", [0, 3])
+def test_rows_read_are_those_of_the_file_bit_by_bit(
+    guest: Guest, format: Format, more: int
+) -> None:
+    rows = 8192 * 32 // format.unit + more
     raw = random_weights(format, rows, 4 * format.unit)
     every_half(format, raw)
     rng = np.random.default_rng(3)

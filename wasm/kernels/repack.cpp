@@ -41,9 +41,15 @@ size_t packed_group_size(const format & f, int64_t k) {
     return static_cast<size_t>(k / f.values) * f.packed_size;
 }
 
+// Of so many rows; the last group may not be full.
+int64_t groups_of(int64_t rows) {
+    return (rows + GROUP - 1) / GROUP;
+}
+
 const format * format_of(const ggml_tensor * t) {
     const format * f = find_format(t->type);
-    return f && t->ne[1] % GROUP == 0 && t->ne[0] % f->values == 0 ? f : nullptr;
+    const bool rows = t->ne[1] % GROUP == 0 || (t->ne[1] > GROUP && ggml_n_dims(t) == 2);
+    return f && rows && t->ne[0] % f->values == 0 ? f : nullptr;
 }
 
 // Rows with a scale, or value, that is infinite or no number, by where the packed tensor is. Kernels that convert from
@@ -141,6 +147,19 @@ struct work {
 
 enum { GROUPS_AT_ONCE = 16 }; // of four rows; their activations stay in the second-level cache
 
+// Runs product(to) for eight rows of weights, of which only `count` exist, and keeps those results: to[i][0..7] are token i's.
+template <typename Product> void last_rows(float * const * results, int64_t n, int64_t count, Product && product) {
+    float all[4 * GROUPS_AT_ONCE][GROUP];
+    float * to[4 * GROUPS_AT_ONCE];
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = all[i];
+    }
+    product(to);
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(results[i], all[i], static_cast<size_t>(count) * sizeof(float));
+    }
+}
+
 void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * weights = dst->src[0], *x = dst->src[1];
     const packed_rows rows(weights);
@@ -158,31 +177,42 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     }
 
     // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
-    const int64_t n_groups = n_rows / GROUP;
+    const int64_t n_groups = groups_of(n_rows);
     const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(n_groups, 4 * params->nth);
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
     for (int64_t part = params->ith; part < parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t from = n_groups * part / parts * GROUP, to = n_groups * (part + 1) / parts * GROUP;
+        const int64_t from = n_groups * part / parts * GROUP;
+        const int64_t to = std::min(n_groups * (part + 1) / parts * GROUP, n_rows), whole = to / GROUP * GROUP;
         for (int64_t first = 0; first < w.groups; first += GROUPS_AT_ONCE) {
             const int64_t count = std::min<int64_t>(GROUPS_AT_ONCE, w.groups - first);
             float * results[4 * GROUPS_AT_ONCE];
             for (int64_t i = 0; i < 4 * count; i++) {
                 results[i] = const_cast<float *>(row_of(dst, 4 * first + i)) + from;
             }
-            for (int64_t row = from; row < to; row += GROUP) {
+            for (int64_t row = from; row < whole; row += GROUP) {
                 rows.f->gemm(k, rows.group(row), w.group(first), w.group_size, count, results, w.scratch);
                 for (int64_t i = 0; i < 4 * count; i++) {
                     results[i] += GROUP;
                 }
             }
+            if (whole < to) {
+                last_rows(results, 4 * count, to - whole, [&](float * const * eight) {
+                    rows.f->gemm(k, rows.group(whole), w.group(first), w.group_size, count, eight, w.scratch);
+                });
+            }
         }
         for (int64_t i = 4 * w.groups; i < n; i++) {
             float * results = const_cast<float *>(row_of(dst, i));
-            for (int64_t row = from; row < to; row += GROUP) {
+            for (int64_t row = from; row < whole; row += GROUP) {
                 rows.f->gemv(k, rows.group(row), w.single(i), results + row);
+            }
+            if (whole < to) {
+                float * const rest = results + whole;
+                last_rows(&rest, 1, to - whole,
+                          [&](float * const * eight) { rows.f->gemv(k, rows.group(whole), w.single(i), eight[0]); });
             }
         }
         for (int64_t i = 0; rows.poisoned && i < n; i++) {
@@ -307,7 +337,7 @@ class packed_buffer_type : public ggml::cpu::extra_buffer_type {
         }
         switch (op->op) {
         case GGML_OP_MUL_MAT: return ggml_n_dims(op->src[0]) <= 2 && x->type == GGML_TYPE_F32;
-        case GGML_OP_MUL_MAT_ID: return x->type == GGML_TYPE_F32;
+        case GGML_OP_MUL_MAT_ID: return x->type == GGML_TYPE_F32 && op->src[0]->ne[1] % GROUP == 0;
         case GGML_OP_GET_ROWS: return x->type == GGML_TYPE_I32 && ggml_n_dims(op->src[0]) <= 2;
         default: return false;
         }
@@ -331,9 +361,9 @@ const char * get_name(ggml_backend_buffer_type_t) {
 // Packs n rows. `from` may be where `to` is, or lie before it.
 void pack_rows(const format & f, int64_t k, int64_t n, const uint8_t * from, uint8_t * to) {
     const size_t stride = static_cast<size_t>(k / f.values) * f.block_size, group_size = packed_group_size(f, k);
-    std::vector<uint8_t> group(GROUP * stride);
-    for (int64_t row = n - GROUP; row >= 0; row -= GROUP) { // from the end: packed, a group may be larger
-        memcpy(group.data(), from + static_cast<size_t>(row) * stride, group.size());
+    std::vector<uint8_t> group(GROUP * stride); // rows that the last group lacks are zeros
+    for (int64_t row = (groups_of(n) - 1) * GROUP; row >= 0; row -= GROUP) { // from the end: packed, a group may be larger
+        memcpy(group.data(), from + static_cast<size_t>(row) * stride, static_cast<size_t>(std::min<int64_t>(GROUP, n - row)) * stride);
         uint8_t * block = to + static_cast<size_t>(row / GROUP) * group_size;
         for (int64_t b = 0; b < k / f.values; b++) {
             f.pack(group.data() + static_cast<size_t>(b) * f.block_size, stride, block);
@@ -383,7 +413,7 @@ size_t get_alignment(ggml_backend_buffer_type_t) {
 
 size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * t) {
     const format * f = format_of(t);
-    return f ? static_cast<size_t>(ggml_nrows(t) / GROUP) * packed_group_size(*f, t->ne[0]) : ggml_nbytes(t);
+    return f ? static_cast<size_t>(groups_of(ggml_nrows(t))) * packed_group_size(*f, t->ne[0]) : ggml_nbytes(t);
 }
 
 } // namespace
