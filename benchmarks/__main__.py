@@ -49,13 +49,16 @@ def options() -> argparse.Namespace:
         "--model",
         action="append",
         metavar="FILE",
-        help="a GGUF, or q4_0, q8_0, q4_k_m, f16 for a random one of 0.5 B parameters; the first is taken "
+        help="a GGUF, or q4_0, q8_0, q4_k_m, f16 for a random one of 0.5 B parameters, or 1.5b-q4_0; the first is taken "
         "where only one is measured (default: q4_0 and q8_0)",
     )
     parser.add_argument("--backends", default="", help="comma-separated (default: all available)")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated")
     parser.add_argument("--rounds", type=int, default=0, help="of each comparison (default: 8)")
     parser.add_argument("--threads", type=int, default=1, help="the same for all (default: 1)")
+    parser.add_argument(
+        "--prompt", type=int, default=0, help="tokens of the prompt of section speed"
+    )
     parser.add_argument("--folder", type=Path, help="where session files are written")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
@@ -87,9 +90,10 @@ def main() -> int:
                 path,
                 label,
                 backends,
+                has_native="native" in available,
                 n_threads=given.threads,
                 rounds=rounds,
-                n_prompt=sizes.n_prompt,
+                n_prompt=given.prompt or sizes.n_prompt,
                 n_decode=sizes.n_decode,
             )
     if "kernels" in sections and "wasm" in backends:

@@ -1,6 +1,6 @@
 """``python -m benchmarks.browser``: llama.wasm in Chromium, against wllama there and against wasmtime here.
 
-One thread each, the same model, prompt and greedy sampling, in alternation. wllama is fetched from npm.
+As many threads each, the same model, prompt and greedy sampling, in alternation. wllama is fetched from npm.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny model: does it run at all")
     parser.add_argument("--model", default="q4_0", help="as python -m benchmarks takes it")
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1, help="the same for all (default: 1)")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
     return parser.parse_args()
 
@@ -76,11 +77,16 @@ def main() -> int:
         theirs.goto(f"{loose}wllama.html")
         n_ctx = n_prompt + n + 64
         llama = opened.enter_context(
-            LlamaBridge(model, backend="wasm", params=ModelParams(n_ctx=n_ctx, n_threads=1))
+            LlamaBridge(
+                model, backend="wasm", params=ModelParams(n_ctx=n_ctx, n_threads=given.threads)
+            )
         )
         prompt = text_of(n_prompt, lambda text: len(llama.tokenize(text)))
-        loaded = _ask(ours, "load", "model.gguf", n_ctx)
-        _ask(theirs, "load", "model.gguf", n_ctx, 1)
+        loaded = _ask(ours, "load", "model.gguf", n_ctx, given.threads)
+        others = _ask(theirs, "load", "model.gguf", n_ctx, given.threads)
+        if {loaded["threads"], others["threads"], llama.info.n_threads} != {given.threads}:
+            print(f"{given.threads} threads were asked for, not all have them", file=sys.stderr)
+            return 2
         found = alternate(
             {
                 _OURS: lambda: _page_run(ours, prompt, n),
@@ -97,11 +103,12 @@ def main() -> int:
         for name, runs in found.items()
     ]
     report.table(
-        f"Browser, {label}, prompt {n_prompt}, {n} generated, one thread, {rounds} rounds",
+        f"Browser, {label}, prompt {n_prompt}, {n} generated, {given.threads} threads, {rounds} rounds",
         ["", "prefill, tokens/s", "decode, tokens/s"],
         rows,
     )
-    for kind, times in (("prefill", 25.0), ("decode", 12.0)):
+    for kind, one, more_threads in (("prefill", 25.0, 15.0), ("decode", 12.0, 8.0)):
+        times = one if given.threads == 1 else more_threads
         _bound(report, f"{kind}: {_OURS} / wllama", times, _ratio(found, kind, _WLLAMA))
         _bound(report, f"{kind}: {_OURS} / wasmtime", 0.9, _ratio(found, kind, _WASMTIME))
     more = (loaded["memory"] - model.stat().st_size) / _MIB

@@ -10,6 +10,13 @@ from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 __all__ = ["find_models"]
 
 _WRITTEN = ("q4_0", "q8_0", "f16")
+_LARGER = QWEN2_HALF_BILLION | {
+    "n_layer": 28,
+    "n_embd": 1536,
+    "n_head": 12,
+    "n_ff": 8960,
+}
+"""The shape of Qwen2-1.5B."""
 _Q4_K_M = 15  # enum llama_ftype
 
 
@@ -21,6 +28,9 @@ def find_models(names: list[str] | None, quick: bool) -> dict[str, Path]:
     for name in names or ["q4_0", "q8_0"]:
         if name in _WRITTEN:
             found[f"0.5 B {name}"] = cached_model(**QWEN2_HALF_BILLION | {"quantization": name})
+        elif name.startswith("1.5b-"):
+            kind = name.removeprefix("1.5b-")
+            found[f"1.5 B {kind}"] = cached_model(**_LARGER | {"quantization": kind})
         elif name == "q4_k_m":
             found[f"0.5 B {name}"] = _quantized()
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 _PROMISE = re.compile(r"wasm (\w+) at least ([\d.]+) of the raw native loop \((.*)\)")
-_WIDTH, _LEFT, _ROW, _UNIT = 720, 190, 26, 420
+_WIDTH, _LEFT, _ROW, _UNIT = 780, 250, 26, 420
 
 
 def bars(results: list[Path]) -> list[tuple[str, float, float]]:
@@ -28,7 +28,7 @@ def draw(found: list[tuple[str, float, float]]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         'font-family="sans-serif" font-size="13" fill="#808080">',
-        "<title>Speed of llama.wasm as a share of native llama.cpp, one thread</title>",
+        "<title>Speed of llama.wasm as a share of native llama.cpp with as many threads</title>",
     ]
     for i, (what, measured, least) in enumerate(found):
         y = _ROW * (i + 1)

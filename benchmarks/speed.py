@@ -13,12 +13,16 @@ from .report import Report, times
 __all__ = ["measure_speed"]
 
 _WASM_BOUNDS = {
-    "q4_0": {"prefill": 0.65, "decode": 0.9},
-    "q8_0": {"prefill": 0.65, "decode": 0.9},
-    "q4_k_m": {"prefill": 0.55, "decode": 0.85},
-    "f16": {"prefill": 0.5, "decode": 0.85},
+    ("q4_0", 1): {"prefill": 0.65, "decode": 0.9},
+    ("q8_0", 1): {"prefill": 0.65, "decode": 0.9},
+    ("q4_0", 2): {"prefill": 0.6, "decode": 0.9},
+    ("q8_0", 2): {"prefill": 0.6, "decode": 0.9},
+    ("q4_k_m", 1): {"prefill": 0.55, "decode": 0.85},
+    ("q4_k_m", 2): {"prefill": 0.55, "decode": 0.85},
+    ("f16", 1): {"prefill": 0.5, "decode": 0.85},
 }
-"""Of the raw native loop, by the last word of a model's label; one thread each."""
+"""Of the raw native loop with as many threads, by the last word of a model's label and the threads."""
+_LONG = 512
 RAW, LLAMA = "raw llama.cpp loop", "llama-cpp-python Llama"
 
 
@@ -28,6 +32,7 @@ def measure_speed(
     label: str,
     backends: list[str],
     *,
+    has_native: bool,
     n_threads: int,
     rounds: int,
     n_prompt: int,
@@ -35,12 +40,13 @@ def measure_speed(
 ) -> None:
     """One table for one model; the bounds on native decoding.
 
-    Each backend has a race of its own, with the raw loop in it. Native is quick: it runs more rounds.
+    Each backend has a race of its own, with the raw loop in it if ``has_native``. Native is quick: it runs more rounds.
     """
     setting = Setting(model, n_ctx=n_prompt + n_decode + 64, n_threads=n_threads)
     rows: list[list[str]] = []
     with ExitStack() as opened:
-        bridges = {backend: Bridge(backend, setting) for backend in backends}
+        names = [*dict.fromkeys([*backends, "native"])] if has_native else backends
+        bridges = {backend: Bridge(backend, setting) for backend in names}
         for bridge in bridges.values():
             opened.callback(bridge.close)
         llama = bridges[backends[0]].llama
@@ -52,7 +58,8 @@ def measure_speed(
             yardsticks = {RAW: RawLoop(setting, weights), LLAMA: LlamaClass(setting, weights)}
             for yardstick in yardsticks.values():
                 opened.callback(yardstick.close)
-        for backend, bridge in bridges.items():
+        for backend in backends:
+            bridge = bridges[backend]
             own, native = f"llama-bridge {backend}", backend == "native"
             race: dict[str, Contender] = {own: bridge}
             race |= {name: c for name, c in yardsticks.items() if native or name == RAW}
@@ -61,8 +68,8 @@ def measure_speed(
             rows += [_row(name, bridge.llama.info.n_threads, found) for name in shown]
             if native:
                 _judge(report, label, found)
-            elif RAW in found and n_threads == 1:
-                _judge_wasm(report, label, found[own], found[RAW])
+            elif RAW in found:
+                _judge_wasm(report, label, n_threads, len(tokens), found[own], found[RAW])
     columns = ["", "threads", "prefill t/s", "decode t/s", "prefill / raw", "decode / raw"]
     report.table(
         f"Speed, {label}: prompt of {len(tokens)} tokens, {n_decode} decoded, {rounds} rounds, native {2 * rounds}",
@@ -103,8 +110,17 @@ def _ratio(found: dict[str, list[Speed]], kind: str, these: str, those: str) -> 
     )
 
 
-def _judge_wasm(report: Report, label: str, ours: list[Speed], raw: list[Speed]) -> None:
-    bounds = [bound for name, bound in _WASM_BOUNDS.items() if label.endswith(name)]
+def _judge_wasm(
+    report: Report,
+    label: str,
+    n_threads: int,
+    n_prompt: int,
+    ours: list[Speed],
+    raw: list[Speed],
+) -> None:
+    bounds = [_WASM_BOUNDS.get((label.split()[-1], n_threads), {})]
+    label += f", {n_threads} threads" if n_threads > 1 else ""
+    label += f", {n_prompt:,} tokens" if n_prompt > _LONG else ""
     for kind, least in (pair for bound in bounds for pair in bound.items()):
         measured = ratio([getattr(s, kind) for s in ours], [getattr(s, kind) for s in raw])
         report.bound(

@@ -22,7 +22,7 @@ __all__ = ["Compiled", "compiled_module"]
 
 _CONFIG = "exceptions,simd,relaxed_simd,threads,fixed_memory"
 
-_log = logging.getLogger("llama_bridge.wasm")
+_log = logging.getLogger("llama_bridge.wasm.compile")
 _compiling = threading.Lock()
 _modules: dict[str, Compiled] = {}
 

@@ -7,20 +7,24 @@ import js
 import pyodide_js
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge_wasm import page_threads
 from llama_bridge_wasm.sources import BlobSource
 
 bridge = None
 
 
-async def load(url, n_ctx):
-    """Seconds to load a model from the page's server, and the bytes of both WebAssembly memories, which never shrink."""
+async def load(url, n_ctx, n_threads):
+    """Threads, seconds to load a model from the page's server, and the bytes of both WebAssembly memories, which never shrink."""
     global bridge
+    await page_threads.prepare(n_threads)
     blob = await (await js.fetch(url)).blob()
     clock = time.perf_counter()
-    bridge = LlamaBridge(BlobSource(blob, url), params=ModelParams(n_ctx=n_ctx, n_threads=1))
+    bridge = LlamaBridge(
+        BlobSource(blob, url), params=ModelParams(n_ctx=n_ctx, n_threads=n_threads)
+    )
     seconds = time.perf_counter() - clock
     memory = bridge.session.engine.guest.memory_size + pyodide_js._module.HEAP8.byteLength
-    return json.dumps({"seconds": seconds, "memory": memory})
+    return json.dumps({"threads": bridge.info.n_threads, "seconds": seconds, "memory": memory})
 
 
 async def run(prompt, n):

@@ -15,7 +15,7 @@ from pyodide.ffi import to_js
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, UnsupportedCapability
 from llama_bridge.capabilities import capability_names
 from llama_bridge.models import ModelSource
-from llama_bridge_wasm import stop
+from llama_bridge_wasm import page_threads, stop
 from llama_bridge_wasm.sources import BlobSource
 from llama_bridge_wasm.store import ModelStore, Progress, StoreFull, StoreUnavailable
 
@@ -83,11 +83,11 @@ class Chat:
         return "Choose a model"
 
     async def do_demo(self, _: Any) -> str:
-        return self.load("demo")
+        return await self.load("demo")
 
     async def do_file(self, message: Any) -> str:
         file, name = message.file, str(message.file.name)
-        status = self.load(BlobSource(file, name))  # before it is kept: it may be no model
+        status = await self.load(BlobSource(file, name))  # before it is kept: it may be no model
         self.waiting = True
         try:
             kept = await self.store.add(file, name, partial(self.progress, "Keeping"))
@@ -148,19 +148,22 @@ class Chat:
 
     async def use(self, sha256: str) -> str:
         async with self.store.open(sha256) as source:
-            status = self.load(source)
+            status = await self.load(source)
         self.using = sha256
         return status
 
-    def load(self, model: str | ModelSource) -> str:
+    async def load(self, model: str | ModelSource) -> str:
         tell("busy", status="Loading the model…")
         start = time.monotonic()
+        if model != "demo":  # too small for more than one thread
+            await page_threads.prepare()
         self.llama.init_generate_model(model)
         self.using, able = "", self.llama.capabilities
         tell(
             "loaded",
             name=self.llama.model.name,
             backend=self.llama.backend,
+            threads=self.llama.info.n_threads,
             capabilities=capability_names(able),
             lacks=[self.lack(flag, words) for flag, words in LACKS.items() if flag not in able],
         )

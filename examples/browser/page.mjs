@@ -170,7 +170,9 @@ const events = {
   prefill: ({ done, total }) => show(`Reading the prompt: ${number(done)} of ${number(total)} tokens`, true, done / total),
   loaded(loaded) {
     model = loaded;
-    $("about").replaceChildren(loaded.name, make("span", { textContent: ` on the ${loaded.backend} backend` }));
+    const threads = loaded.threads > 1 ? `, ${loaded.threads} threads` : "";
+    const where = make("span", { textContent: ` on the ${loaded.backend} backend${threads}` });
+    $("about").replaceChildren(loaded.name, where);
     $("lacks").replaceChildren(
       ...loaded.lacks.map(({ name, words, why }) =>
         make(

@@ -214,6 +214,8 @@ def test_stop_works_at_once_in_prefill_and_in_decode(
     with serve(site, isolated=isolated) as address:
         person = visit(address)
         person.pick(slow)
+        several = re.search(r", \d+ threads$", person.text("#about")) is not None
+        assert several is (isolated and (os.cpu_count() or 1) > 1)
         prompt = "one two three " * 800
         for moment in (0, 0.5, 1.5):
             person.say(prompt, wait=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_bridge import registry
 from tests.cli.conftest import SECONDS
 
 pytestmark = [
@@ -238,3 +239,18 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(
     run = start("run", "--backend", "slow", "hi")
     assert run.status() == 0
     assert "a�[2Jb" in run.shown
+
+
+def test_why_the_first_use_takes_seconds_is_told_to_who_waits(start: Start, tmp_path: Path) -> None:
+    (wasm,) = (found for found in registry.probe_all() if found.name == "wasm")
+    if not wasm.ok:
+        pytest.skip(f"wasm: {wasm.reason}")
+    for wanted in (True, False):
+        session = start(
+            "run", "--backend", "wasm", "Hello!", XDG_CACHE_HOME=str(tmp_path / "cache")
+        )
+        if wanted:
+            session.wait_for(r"llama-bridge: compiling llama\.wasm to machine code")
+            session.wait_for(r"llama-bridge: compiled llama\.wasm in \d")
+        assert session.status() == 0
+        assert ("compil" in session.shown) is wanted
