@@ -38,7 +38,7 @@ def draw(found: list[tuple[str, float, float]]) -> str:
             f'<rect x="{_LEFT}" y="{y}" width="{measured * _UNIT:.0f}" height="18" '
             f'fill="{"#3a86c8" if "prefill" in what else "#e08a3c"}"/>',
             f'<path d="M{mark:.0f} {y - 3}v24" stroke="#808080" stroke-width="2"/>',
-            f'<text x="{_LEFT + max(measured, least) * _UNIT + 8:.0f}" y="{y + 14}">{measured:.2f}</text>',
+            f'<text x="{_LEFT + 1.1 * _UNIT:.0f}" y="{y + 14}">{measured:.2f}</text>',
         ]
     end = _ROW * (len(found) + 1)
     lines += [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,7 @@ class WasmtimeGuest(Hosted):
         self.version = f"wasmtime {metadata.version('wasmtime')}"
         super().__init__(file)
         self._life = threading.RLock()  # only between flag writes and close; never held during work
+        self._process = os.getpid()
         self._base = 0
         self._size: Callable[[], int] = int
         self._threads: Threads | None = None
@@ -103,6 +105,11 @@ class WasmtimeGuest(Hosted):
 
     def _run(self, name: str, args: tuple[int, ...]) -> int:
         assert self._main is not None
+        if self._process != os.getpid():
+            # Threads do not survive a fork: the first decode would wait for them for ever.
+            raise EngineError(
+                "this process was forked after the model was loaded: load it again here"
+            )
         return self._main.call(name, *args)
 
     def _words(self, error: Exception) -> str:

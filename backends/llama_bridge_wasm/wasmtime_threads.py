@@ -9,7 +9,9 @@ A call into wasmtime holds no lock of Python's, so they run at the same time.
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -22,8 +24,11 @@ from .wasmtime_module import Compiled
 
 __all__ = ["SharedMemory", "Threads", "refuse"]
 
+_END_SECONDS = 10.0
 _PASSED_ON = ("fd_write", "proc_exit")
 """What a thread may ask the host for: to say why it ends."""
+
+_log = logging.getLogger("llama_bridge.wasm")
 
 
 class SharedMemory(wasmtime.SharedMemory):
@@ -55,6 +60,7 @@ class Threads:
 
     def spawn(self, pointer: int) -> int:
         """Start one, as the guest asks; negative if that cannot be."""
+        thread: threading.Thread | None = None
         try:
             imports = self._world.imports()
             instance = Instance(
@@ -68,17 +74,22 @@ class Threads:
             thread = threading.Thread(
                 target=self._run, args=(instance, pointer), name=name, daemon=True
             )
-            self._running.add(thread)
+            self._running.add(thread)  # before it starts: it takes itself out
             thread.start()
         except BaseException as error:  # a KeyboardInterrupt too: the host raises it after the call
+            if thread is not None and not thread.is_alive():
+                self._running.discard(thread)
             self._world.failure = self._world.failure or error
             return -1
         return 0
 
     def join(self) -> None:
         """Wait until all have ended: for a guest that was told to."""
+        end = time.monotonic() + _END_SECONDS
         for thread in list(self._running):
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        if self._running:
+            _log.warning("%d threads of llama.wasm do not end", len(self._running))
 
     def _run(self, instance: Instance, pointer: int) -> None:
         try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from .cores import usable_cores
 from .errors import InvalidInput
 
 __all__ = ["KvType", "ModelParams", "SamplingParams"]
@@ -38,7 +38,7 @@ class ModelParams:
         n_ctx: tokens the context can hold; 0 takes the length the model was trained with, but at
             most 4,096, because the KV cache is allocated whole.
         n_batch: most tokens handed to the engine at once during prefill.
-        n_threads: compute threads; 0 takes the cores this process may use, or one for a tiny model.
+        n_threads: compute threads; 0 takes the physical cores this process may use, or one for a tiny model.
         kv_type_k, kv_type_v: storage type of the K and V cache.
         flash_attention: fused attention; quantised V needs it. Set, never guessed, because a saved
             session fits only a context with the same choice.
@@ -87,7 +87,7 @@ class ModelParams:
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
 
     def threads(self, model_bytes: int, cores: int = 0) -> int:
-        """Compute threads for a model of this size: ``n_threads``, or the cores this process may use.
+        """Compute threads for a model of this size: ``n_threads``, or the physical cores this process may use.
 
         A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
 
@@ -99,11 +99,7 @@ class ModelParams:
             return self.n_threads
         if model_bytes < _ONE_THREAD_BYTES:
             return 1
-        if cores:
-            return cores
-        if hasattr(os, "sched_getaffinity"):
-            return max(1, len(os.sched_getaffinity(0)))
-        return max(1, os.cpu_count() or 1)
+        return cores or usable_cores()
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,16 +269,19 @@ def test_errors_cross_process_borders(error: BridgeError) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_is_told_to_load_again() -> None:
-    with LlamaBridge("demo", backend="native") as llama:
-        llama.generate("Hello!", params=GREEDY)
+@pytest.mark.parametrize("backend", ["native", "wasm"])
+def test_a_forked_child_is_told_to_load_again(backend: str) -> None:
+    with LlamaBridge("demo", backend=backend, params=ModelParams(n_threads=2)) as llama:
+        before = llama.generate("Hello!", params=GREEDY).text
         child = os.fork()
         if child == 0:
             try:
                 llama.generate("Hello!", params=GREEDY)
             except EngineError:
+                llama.close()
                 os._exit(7)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        assert llama.generate_continue("Thanks!", params=GREEDY).text
+        llama.session_reset()
+        assert llama.generate("Hello!", params=GREEDY).text == before
         assert_ledger_rule(llama)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,21 @@ def test_a_trap_ends_all_of_them(make_guest: MakeGuest) -> None:
     wait_for(lambda: running() == [])
 
 
+@pytest.mark.parametrize("kind", ["random", "zeros", "ones"])
+def test_threads_of_a_guest_whose_memory_was_overwritten_end(
+    make_guest: MakeGuest, kind: str
+) -> None:
+    guest = make_guest()
+    assert guest.call("lb_probe_threads", 3, 10_000) == 1
+    assert load(guest, 3) == 0
+    assert len(running()) == 2
+    size = guest.memory_size - 1024
+    rubbish = {"random": random.Random(4).randbytes(size), "ones": b"\xff" * size}
+    guest.write(1024, rubbish.get(kind, bytes(size)))
+    guest.close()
+    assert running() == []
+
+
 def test_cancel_stops_all_of_them(wasm: Path) -> None:
     engine = BACKEND.load(
         open_model(random_model(n_layer=4, n_embd=512, n_ff=2048)),
@@ -142,6 +158,24 @@ def test_where_threads_do_not_work_one_does(
     assert len(generate(engine, prompt_of(engine), 10)) == 10
     with pytest.raises(EngineError, match="out of bounds"):
         engine.guest.call("lb_tokenize", -8, 4, 0, 0, 0, 0)
+    engine.close()
+
+
+def test_a_system_that_gives_no_more_threads_gives_one(
+    wasm: Path, demo: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+
+    def start_two(thread: threading.Thread) -> None:
+        if len(running()) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    engine = BACKEND.load(demo, ModelParams(n_ctx=256, n_threads=4))
+    assert "can't start new thread" in caplog.text
+    assert engine.info.n_threads == 1
+    assert len(generate(engine, prompt_of(engine), 5)) == 5
     engine.close()
 
 

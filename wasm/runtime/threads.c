@@ -17,6 +17,7 @@ enum {
     STACK = 1 << 20,
     ALIGNMENT = 16,
     SPINS = 1 << 15, // some 50 µs
+    LONG = 1000000000, // ns
 };
 
 // The first two are read by thread_start.c's assembly.
@@ -55,7 +56,8 @@ static void check_alive(void) {
     }
 }
 
-// Sleeps until somebody wakes `word`, unless it is not `expected` any more; false after `timeout` ns (< 0: never).
+// Sleeps until somebody wakes `word`, unless it is not `expected` any more; false after `timeout` ns. Callers look again: a
+// guest whose memory was overwritten may find nobody to wake, and its threads have to end all the same.
 static int sleep_at(int * word, int expected, int64_t timeout) {
     __atomic_store_n(&waits_at[own_slot], word, __ATOMIC_SEQ_CST);
     check_alive(); // after the line above: who kills us later finds the word
@@ -79,7 +81,7 @@ void lb_lock(int * word) {
         seen = __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE);
     }
     while (seen != 0) {
-        sleep_at(word, 2, -1);
+        sleep_at(word, 2, LONG);
         seen = __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE);
     }
 }
@@ -163,7 +165,7 @@ void lb_run_thread(struct thread * t) {
 int pthread_join(pthread_t thread, void ** result) {
     struct thread * t = (struct thread *) thread;
     while (!__atomic_load_n(&t->done, __ATOMIC_SEQ_CST)) {
-        sleep_at(&t->done, 0, -1);
+        sleep_at(&t->done, 0, LONG);
     }
     if (result) {
         *result = t->result;
@@ -226,7 +228,7 @@ int pthread_cond_wait(pthread_cond_t * condition, pthread_mutex_t * mutex) {
     int * signals = signals_of(condition);
     const int seen = __atomic_load_n(signals, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(mutex);
-    sleep_at(signals, seen, -1);
+    sleep_at(signals, seen, LONG);
     pthread_mutex_lock(mutex);
     return 0;
 }
@@ -256,7 +258,7 @@ static void * arrive(void * argument) {
     __atomic_fetch_add(&p->arrived, 1, __ATOMIC_SEQ_CST);
     wake(&p->arrived, UINT32_MAX);
     for (int n; (n = __atomic_load_n(&p->arrived, __ATOMIC_SEQ_CST)) < p->wanted;) {
-        sleep_at(&p->arrived, n, -1);
+        sleep_at(&p->arrived, n, LONG);
     }
     return NULL;
 }

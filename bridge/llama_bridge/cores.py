@@ -1,0 +1,42 @@
+"""How many cores there are to compute with."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+__all__ = ["usable_cores"]
+
+
+def usable_cores(system: Path = Path("/sys")) -> int:
+    """Physical cores that this process may use.
+
+    The two threads of a core share its vector units, so that more threads than cores compute no faster. On Linux
+    the affinity of the process and the quota of its container (cgroup v2) count, too; elsewhere this is ``os.cpu_count()``.
+
+    Args:
+        system: where Linux tells about itself.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, os.cpu_count() or 1)
+    cores = {_core(system, cpu) for cpu in os.sched_getaffinity(0)}
+    return max(1, min(len(cores), _quota(system)))
+
+
+def _core(system: Path, cpu: int) -> str:
+    """What all threads of one core have in common."""
+    siblings = system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    try:
+        return siblings.read_text().strip() or str(cpu)
+    except (OSError, UnicodeDecodeError):
+        return str(cpu)
+
+
+def _quota(system: Path) -> int:
+    """Cores' worth of time that the container has: ``max 100000``, or microseconds of so many."""
+    try:
+        quota, period = (system / "fs/cgroup/cpu.max").read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1 << 16
