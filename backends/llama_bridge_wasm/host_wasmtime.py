@@ -159,6 +159,7 @@ class WasmtimeGuest(Hosted):
                 self._kill()
                 self._threads.join()
             self._main.close()
+        self._size, self._threads = int, None  # what holds the memory
         self.world.close()
 
     # inside

@@ -19,6 +19,7 @@ __all__ = ["Threads", "available", "cores", "prepare"]
 _MOST = 32
 _START_SECONDS = 20.0
 _END_MS = 5000
+_FREE_MS, _FREE_TRIES = 10, 500
 _IDLE, _BUSY = 0, 1
 _WORDS = 400
 
@@ -26,6 +27,7 @@ _log = logging.getLogger("llama_bridge.wasm")
 _workers: list[Any] = []
 _states: Any = None
 _refused = False
+_preparing = asyncio.Lock()
 
 
 def cores() -> int:
@@ -34,37 +36,43 @@ def cores() -> int:
 
 
 async def prepare(threads: int = 0) -> int:
-    """Start the workers that models loaded from now on can compute with.
+    """Start the workers that the next model can compute with. Those of models that are still loaded do not count.
 
     Args:
-        threads: how many threads a model is to have; 0 for as many as this machine has cores.
+        threads: how many threads it is to have; 0 for as many as this machine has cores.
 
     Returns:
         How many it can have: 1 where the page is not cross-origin isolated, or refuses workers.
     """
     global _states, _refused
     wanted = min(threads or cores(), _MOST)
-    if not is_isolated() or _refused:
-        return 1
-    if _states is None:
-        _states = new(js.Int32Array, new(js.SharedArrayBuffer, 4 * _MOST))
-    try:
+    async with _preparing:
+        if not is_isolated() or _refused:
+            return _free() + 1
+        if _states is None:
+            _states = new(js.Int32Array, new(js.SharedArrayBuffer, 4 * _MOST))
         url = _script()
-        starting = [_start(url, index) for index in range(len(_workers), wanted - 1)]
-        async with asyncio.timeout(_START_SECONDS):
-            for each in starting:
-                _workers.append(await each)
-    except (JsException, OSError, TimeoutError) as error:
-        _refused = True
-        _log.warning("this page starts no workers for llama.wasm (%s): one thread", error)
-    return len(_workers) + 1
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                while _free() < wanted - 1 and len(_workers) < _MOST:
+                    _workers.append(await _start(url, len(_workers)))
+        except (JsException, OSError, TimeoutError) as error:
+            _refused = True
+            _log.warning("this page starts no more workers for llama.wasm: %s", error)
+        finally:
+            js.URL.revokeObjectURL(url)
+    return _free() + 1
 
 
 def available(threads: int) -> int:
     """How many of so many threads a model that is loaded now can have."""
-    if threads > len(_workers) + 1 and can_wait():
+    if threads > _free() + 1 and can_wait():
         wait(prepare(threads))
-    return min(threads, len(_workers) + 1)
+    return min(threads, _free() + 1)
+
+
+def _free() -> int:
+    return sum(int(js.Atomics.load(_states, i)) == _IDLE for i in range(len(_workers)))
 
 
 class Threads:
@@ -86,15 +94,22 @@ class Threads:
         return ""
 
     def spawn(self, pointer: int) -> int:
-        """Start one, as the guest asks; negative if no worker is free."""
-        for index, worker in enumerate(_workers):
-            if js.Atomics.compareExchange(_states, index, _IDLE, _BUSY) == _IDLE:
-                worker.said.fill(0)
-                self._used.append(index)
-                work = new(js.Object)
-                work.module, work.memory, work.pointer = self._module, self._memory, pointer
-                worker.postMessage(work)
-                return 0
+        """Start one, as the guest asks; negative if no worker is free, nor soon is.
+
+        A thread that the guest has joined may be on its last steps: its worker is not free at once.
+        """
+        for _ in range(_FREE_TRIES):
+            for index, worker in enumerate(_workers):
+                if js.Atomics.compareExchange(_states, index, _IDLE, _BUSY) == _IDLE:
+                    worker.said.fill(0)
+                    self._used.append(index)
+                    work = new(js.Object)
+                    work.module, work.memory, work.pointer = self._module, self._memory, pointer
+                    worker.postMessage(work)
+                    return 0
+            if not self._used:
+                break  # all are another guest's
+            js.Atomics.wait(_states, self._used[-1], _BUSY, _FREE_MS)
         return -1
 
     def join(self) -> None:
@@ -127,5 +142,9 @@ async def _start(url: str, index: int) -> Any:
     greeting = new(js.Object)
     greeting.states, greeting.said, greeting.index = _states, worker.said, index
     worker.postMessage(greeting)
-    await ready
+    try:
+        await ready
+    except BaseException:
+        worker.terminate()
+        raise
     return worker

@@ -109,5 +109,6 @@ def load(guest: Guest, path: str = MODEL_PATH, n_ctx: int = 256) -> int:
 
 
 def last_error(guest: Guest) -> str:
-    text = guest.read(guest.call("lb_last_error") & 0xFFFFFFFF, 200)
+    pointer = guest.call("lb_last_error") & 0xFFFFFFFF
+    text = guest.read(pointer, min(200, guest.memory_size - pointer))
     return text.split(b"\0")[0].decode()

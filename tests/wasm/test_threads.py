@@ -97,6 +97,14 @@ def test_bridges_come_and_go(demo: ModelFile) -> None:
             llama.generate("Hello!", params=SamplingParams(max_tokens=3))
 
 
+def test_a_model_that_takes_the_place_of_another_has_its_threads_too() -> None:
+    params = ModelParams(n_threads=2)
+    with LlamaBridge("demo", backend="wasm", params=params) as llama:
+        for _ in range(5):  # the other goes only when this one is there
+            llama.init_generate_model("demo", params)
+            assert llama.info.n_threads == 2
+
+
 def test_a_model_loaded_again_has_the_threads_it_asks_for(guest: Guest) -> None:
     for n in (3, 2, 1, 3):
         assert load(guest, n) == 0
