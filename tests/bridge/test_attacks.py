@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -267,7 +268,7 @@ def test_errors_cross_process_borders(error: BridgeError) -> None:
     assert (str(again), again.__dict__) == (str(error), error.__dict__)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "emscripten", reason="no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("backend", ["native", "wasm"])
 def test_a_forked_child_is_told_to_load_again(backend: str) -> None:
