@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Availability, Backend
 from llama_bridge.errors import BackendUnavailable
 from llama_bridge.models import ModelFile
@@ -30,7 +31,7 @@ class WasmBackend(Backend):
 
     name = NAME
     rank = 10
-    capabilities = CAPABILITIES
+    capabilities = CAPABILITIES | Capability.THREADS  # where the host has them
 
     def __init__(self, wasm: Path = DEFAULT_PATH) -> None:
         self._wasm = wasm

@@ -38,7 +38,7 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
         OutOfMemory: with the numbers, and the context that would fit.
     """
     limit = min(params.memory_limit, MAX_MEMORY)
-    weights = sum(tensor.n_bytes or 0 for tensor in model.header.tensors)
+    weights = model.header.file_size - model.header.data_offset
     vocabulary = _VOCABULARY * _vocabulary_size(model)
     n_ctx = params.context_length(model.n_ctx_train)
     each = kv_bytes_per_token(model, params)

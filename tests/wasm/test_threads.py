@@ -63,7 +63,7 @@ def load(guest: Guest, n_threads: int) -> int:
 
 
 def look_up(guest: Guest, ids: list[int]) -> int:
-    """Four rows of 32 numbers, looked up by three threads: lb_check, for a row that may not exist."""
+    """Four rows of 32 numbers looked up, with three threads at hand: lb_check, for a row that may not exist."""
     rows = put(guest, bytes(4 * 32 * 4))
     inputs = put(guest, struct.pack("<2I", rows, put(guest, struct.pack(f"<{len(ids)}i", *ids))))
     sizes = (32, 4, len(ids), 0, 0, 0)
@@ -124,10 +124,10 @@ def test_nonsense_is_no_number_of_threads(guest: Guest) -> None:
     assert load(guest, 3) == 0
 
 
-def test_a_trap_in_one_thread_ends_the_guest_and_not_the_process(
+def test_an_abort_ends_the_guest_with_its_threads_and_not_the_process(
     guest: Guest, demo: ModelFile
 ) -> None:
-    """ggml aborts in whichever thread meets a row that does not exist: the last of nine is the third thread's."""
+    """ggml aborts where a row does not exist; two threads wait for work meanwhile."""
     assert look_up(guest, [0, 1, 2, 3, 0, 1, 2, 3, 0]) == 0
     with pytest.raises(EngineError, match=r"stopped in lb_check: .*Load the model again"):
         look_up(guest, [0, 1, 2, 3, 0, 1, 2, 3, 99])

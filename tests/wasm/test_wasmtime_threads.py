@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from llama_bridge.errors import EngineError
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND, hosted
+from llama_bridge_wasm.wasmtime_instance import Instance
 from llama_bridge_wasm.wasmtime_threads import SharedMemory, Threads
 
-from .conftest import MakeGuest, random_model
+from .conftest import MakeGuest, put, random_model
 from .test_engine import GREEDY, generate, prompt_of
 from .test_threads import load, look_up
 
@@ -83,6 +85,29 @@ def test_a_trap_ends_all_of_them(make_guest: MakeGuest) -> None:
     with pytest.raises(EngineError, match="Load the model again"):
         look_up(guest, [0] * 8 + [99])  # in a pool of its own
     wait_for(lambda: running() == [])
+
+
+def test_a_trap_in_another_thread_ends_the_guest(
+    make_guest: MakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new thread reads outside of its memory. Who called waits for it at the next barrier, and must not for ever."""
+    guest = make_guest()
+    assert guest.call("lb_probe_threads", 3, 10_000) == 1
+    call = Instance.call
+
+    def trap(instance: Instance, name: str, *args: int) -> int:
+        start = name == "lb_thread_start"
+        return call(instance, "lb_check", -8, 8, 8) if start else call(instance, name, *args)
+
+    monkeypatch.setattr(Instance, "call", trap)
+
+    def work() -> None:
+        assert load(guest, 3) == 0
+        guest.call("lb_decode", put(guest, struct.pack("<2i", 1, 2)), 2)
+
+    with pytest.raises(EngineError, match=r"stopped in lb_\w+: .*out of bounds"):
+        work()
+    wait_for(partial(count_is, 0))
 
 
 @pytest.mark.parametrize("kind", ["random", "zeros", "ones"])
