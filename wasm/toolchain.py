@@ -63,7 +63,7 @@ OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
 LINK_FLAGS = (
     "-mexec-model=reactor",  # `_initialize` instead of `main`
     "-nostdlib++",  # the C++ runtime is built here, with exceptions
-    # Given by the host and shared by all threads; a host without threads clears one bit (memory_import.py).
+    # Given by the host and shared by all threads; a host without threads clears one bit (linear_memory.py).
     "-Wl,--import-memory,--export-memory,--shared-memory",
     "-Wl,--max-memory=4294901760",  # 4 GiB less a page: its end has no address
     "-s",  # no names, no debug information
