@@ -57,6 +57,7 @@ class CheckOp(enum.IntEnum):
     SILU = 4
     SWIGLU = 5
     SOFTMAX = 6
+    MALLOC = 7
 
 
 class Info(enum.IntEnum):

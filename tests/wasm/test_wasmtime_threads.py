@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wasmtime
 
@@ -19,10 +20,12 @@ from llama_bridge.errors import EngineError
 from llama_bridge.models import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND, hosted
+from llama_bridge_wasm.abi import CheckOp
 from llama_bridge_wasm.wasmtime_instance import Instance
 from llama_bridge_wasm.wasmtime_threads import SharedMemory, Threads
 
 from .conftest import MakeGuest, put, random_model
+from .kernel_check import check
 from .test_engine import GREEDY, generate, prompt_of
 from .test_threads import load, look_up
 
@@ -59,6 +62,12 @@ def test_a_large_model_takes_the_cores_and_answers_the_same(wasm: Path) -> None:
         seen.append(engine.logits())
         engine.close()
     assert seen[0] == seen[1]
+
+
+def test_threads_that_allocate_at_once_get_blocks_of_their_own(make_guest: MakeGuest) -> None:
+    counts = np.full(4, 50_000, np.float32)
+    overwritten = check(make_guest(), CheckOp.MALLOC, [counts], counts.shape, sizes=(), threads=4)
+    assert overwritten.values.tolist() == [0, 0, 0, 0]
 
 
 def test_the_threads_end_with_the_bridge(wasm: Path, demo: ModelFile) -> None:

@@ -1,4 +1,6 @@
 // Single operations on given numbers, for tests that hold the kernels against a reference, and time them.
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -29,6 +31,40 @@ ggml_backend_buffer_type_t packed_type() {
         ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
     ggml_backend_buffer_type_t * types = get ? get(device) : nullptr;
     return types ? types[0] : nullptr;
+}
+
+// Each thread takes, fills, resizes and gives back as many blocks as its input says; its result is how many of them did
+// not hold what it had written.
+void allocate(ggml_tensor * results, const ggml_tensor * counts, int thread, int, void *) {
+    struct block {
+        uint8_t * data;
+        size_t size;
+    } blocks[32] = {};
+    const auto mark = static_cast<uint8_t>(thread + 1);
+    auto random = static_cast<uint32_t>(mark);
+    auto is_marked = [&](const block & b, size_t size) {
+        return std::all_of(b.data, b.data + std::min(b.size, size), [&](uint8_t byte) { return byte == mark; });
+    };
+    float wrong = 0;
+    for (float i = 0; i < static_cast<const float *>(counts->data)[thread]; i++) {
+        random = 1664525 * random + 1013904223; // W. H. Press et al., Numerical Recipes
+        block & b = blocks[random >> 27];
+        const size_t size = 1 + (random >> 12) % 2000;
+        wrong += is_marked(b, b.size) ? 0 : 1;
+        if (random >> 26 & 1) {
+            b.data = static_cast<uint8_t *>(std::realloc(b.data, size));
+            wrong += is_marked(b, size) ? 0 : 1;
+        } else {
+            std::free(b.data);
+            b.data = static_cast<uint8_t *>(std::malloc(size));
+        }
+        b.size = size;
+        std::memset(b.data, mark, size);
+    }
+    for (const block & b : blocks) {
+        std::free(b.data);
+    }
+    static_cast<float *>(results->data)[thread] = wrong;
 }
 
 int32_t check(const lb_check_params & p, const void * const * inputs, float * out) {
@@ -78,6 +114,10 @@ int32_t check(const lb_check_params & p, const void * const * inputs, float * ou
     case LB_CHECK_SOFTMAX:
         in[0] = ggml_new_tensor_2d(c, GGML_TYPE_F32, p.sizes[0], p.sizes[1]);
         result = ggml_soft_max(c, in[0]);
+        break;
+    case LB_CHECK_MALLOC:
+        in[0] = ggml_new_tensor_1d(c, GGML_TYPE_F32, p.threads);
+        result = ggml_map_custom1(c, in[0], allocate, p.threads, nullptr);
         break;
     default: return fail(LB_BAD_ARGUMENT, "no such operation");
     }

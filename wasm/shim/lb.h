@@ -82,6 +82,7 @@ enum lb_check_op : int32_t {
     LB_CHECK_SILU = 4,      // x [rows][n]; sizes: n, rows
     LB_CHECK_SWIGLU = 5,    // x, gate
     LB_CHECK_SOFTMAX = 6,   // x
+    LB_CHECK_MALLOC = 7,    // how many blocks each thread allocates; the result is how many were overwritten
 };
 
 struct lb_check_params {
