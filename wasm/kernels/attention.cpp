@@ -18,10 +18,12 @@ namespace {
 enum {
     ROWS = 32, // queries of a tile at most
     KEYS = 32, // positions of a tile
+    SPREAD = 4, // places that one value takes where it fills a vector
 };
 
-// to[m / 4][k][4] = from[m][k]: four rows side by side, as multiply_into() wants its left side.
-void interleave(const float * from, int m, int k, float * to) {
+// to[m / 4][k][m % 4] = from[m][k], each of them in a whole vector, as multiply_into() wants its left side: its inner
+// loop multiplies and adds on all units, and would wait for the one that spreads values.
+void spread_rows(const float * from, int m, int k, float * to) {
     for (int i = 0; i < m; i += 4) {
         LB_ROLLED for (int j = 0; j < k; j += 4) {
             vec rows[4], columns[4];
@@ -30,13 +32,17 @@ void interleave(const float * from, int m, int k, float * to) {
             }
             transpose(rows, columns);
             for (int r = 0; r < 4; r++) {
-                wasm_v128_store(to + i * k + 4 * (j + r), columns[r]);
+                float * vectors = to + SPREAD * (i * k + 4 * (j + r));
+                wasm_v128_store(vectors, spread<0>(columns[r]));
+                wasm_v128_store(vectors + 4, spread<1>(columns[r]));
+                wasm_v128_store(vectors + 8, spread<2>(columns[r]));
+                wasm_v128_store(vectors + 12, spread<3>(columns[r]));
             }
         }
     }
 }
 
-// to[m][n] += a[m][k] * b[k][n], a interleaved; m a multiple of 4, n of 8, k of 2.
+// to[m][n] += a[m][k] * b[k][n], a from spread_rows(); m a multiple of 4, n of 8.
 void multiply_into(float * to, const float * a, const float * b, int m, int k, int n) {
     for (int i = 0; i < m; i += 4) {
         for (int j = 0; j < n; j += 8) {
@@ -46,18 +52,17 @@ void multiply_into(float * to, const float * a, const float * b, int m, int k, i
                 s[2 * r] = wasm_v128_load(t + r * n);
                 s[2 * r + 1] = wasm_v128_load(t + r * n + 4);
             }
-            const float * x = a + i * k, *y = b + j;
-            const float * const end = x + 4 * k;
+            const float * x = a + SPREAD * i * k, *y = b + j;
+            const float * const end = x + SPREAD * 4 * k;
             LB_ROLLED do {
-                // Two steps at a time: wasmtime moves each sum to its place again at the end of the loop.
-                const vec v0 = wasm_v128_load(x), v1 = wasm_v128_load(x + 4);
-                vec y0 = wasm_v128_load(y), y1 = wasm_v128_load(y + 4);
-                add_outer(v0, y0, y1, s);
-                y0 = wasm_v128_load(y + n);
-                y1 = wasm_v128_load(y + n + 4);
-                add_outer(v1, y0, y1, s);
-                x += 8;
-                y += 2 * n;
+                const vec y0 = wasm_v128_load(y), y1 = wasm_v128_load(y + 4);
+                for (int r = 0; r < 4; r++) {
+                    const vec v = wasm_v128_load(x + 4 * r);
+                    s[2 * r] = multiply_add(v, y0, s[2 * r]);
+                    s[2 * r + 1] = multiply_add(v, y1, s[2 * r + 1]);
+                }
+                x += SPREAD * 4;
+                y += n;
                 LB_STEP(x, y);
             } while (x != end);
             for (int r = 0; r < 4; r++) {
@@ -157,9 +162,9 @@ struct shape {
     int64_t token_tiles() const { return (n_tokens + tokens - 1) / tokens; }
     int64_t tiles() const { return q->ne[3] * n_heads_kv * head_tiles() * token_tiles(); }
 
-    // Floats of scratch memory: queries, scores twice, mask, results, K, V.
+    // Floats of scratch memory: queries, scores, shares, mask, results, K, V.
     size_t scratch() const {
-        return static_cast<size_t>(ROWS * width_k + 3 * ROWS * KEYS + ROWS * width_v + KEYS * width_k + KEYS * width_v);
+        return static_cast<size_t>(SPREAD * ROWS * width_k + (2 + SPREAD) * ROWS * KEYS + ROWS * width_v + KEYS * width_k + KEYS * width_v);
     }
 
     float slope(int64_t head) const {
@@ -221,8 +226,8 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
     const int64_t n_tokens = std::min<int64_t>(s.tokens, s.n_tokens - token);
     const int n_rows = static_cast<int>(n_heads * n_tokens), padded = (n_rows + 3) / 4 * 4;
 
-    float * const queries = scratch, *const scores = queries + ROWS * s.width_k, *const shares = scores + ROWS * KEYS;
-    float * const mask = shares + ROWS * KEYS, *const results = mask + ROWS * KEYS, *const keys = results + ROWS * s.width_v, *const values = keys + KEYS * s.width_k;
+    float * const queries = scratch, *const scores = queries + SPREAD * ROWS * s.width_k, *const shares = scores + ROWS * KEYS;
+    float * const mask = shares + SPREAD * ROWS * KEYS, *const results = mask + ROWS * KEYS, *const keys = results + ROWS * s.width_v, *const values = keys + KEYS * s.width_k;
     const float scale = s.softcap != 0.0f ? s.scale / s.softcap : s.scale;
     memset(keys, 0, static_cast<size_t>(padded * s.width_k) * sizeof(float)); // its memory serves, too
     memset(results, 0, static_cast<size_t>(padded * s.width_v) * sizeof(float));
@@ -232,7 +237,7 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
             keys[r * s.width_k + d] = from[d] * scale;
         }
     }
-    interleave(keys, padded, s.width_k, queries);
+    spread_rows(keys, padded, s.width_k, queries);
     float largest[ROWS], sums[ROWS];
     std::fill_n(largest, ROWS, -INFINITY);
     std::fill_n(sums, ROWS, 0.0f);
@@ -292,7 +297,7 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
             vec sum = zeros();
             const vec most = wasm_f32x4_splat(largest[r]);
             LB_ROLLED for (int i = 0; i < KEYS; i += 4) {
-                const vec e = exponential(wasm_f32x4_sub(wasm_v128_load(row + i), most));
+                const vec e = exponential_up_to_one(wasm_f32x4_sub(wasm_v128_load(row + i), most));
                 wasm_v128_store(row + i, e);
                 sum = wasm_f32x4_add(sum, e);
             }
@@ -303,7 +308,7 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
             multiply_seen(results, scores, mask, values, n_rows, s.width_v);
             continue;
         }
-        interleave(scores, padded, KEYS, shares);
+        spread_rows(scores, padded, KEYS, shares);
         multiply_into(results, shares, values, padded, KEYS, s.width_v);
     }
 

@@ -40,13 +40,15 @@ void unpack(const uint8_t * from, int r, uint8_t * to) {
     }
 }
 
-// The second values of four pairs, over HALF_FACTOR, and the first. Cheaper than small_halves(), which widens them first.
+// The second and the first values of four pairs, over HALF_FACTOR. A product with 2^13 moves as a shift would, the sign
+// with it, but other units do it: shifts are what is scarce here.
 inline vec second(vec pairs) {
     return wasm_v128_and(wasm_i32x4_shr(pairs, 3), wasm_i32x4_const_splat((int) 0x8fffe000));
 }
 
 inline vec first(vec pairs) {
-    return second(wasm_i32x4_shl(pairs, 16));
+    const vec moved = wasm_i32x4_dot_i16x8(pairs, wasm_i32x4_const_splat(1 << 13));
+    return wasm_v128_and(moved, wasm_i32x4_const_splat((int) 0x8fffe000));
 }
 
 void gemv(int64_t k, const uint8_t * weights, const char * activations, float * to) {
@@ -74,6 +76,19 @@ void gemv(int64_t k, const uint8_t * weights, const char * activations, float * 
     wasm_v128_store(to + 4, wasm_f32x4_mul(wasm_f32x4_add(a[1], a[3]), factor));
 }
 
+// s[2 * r] and s[2 * r + 1] += lane r of v times w0 and w1.
+inline void add_outer(vec v, vec w0, vec w1, vec * s) {
+    s[0] = multiply_add(spread<0>(v), w0, s[0]);
+    s[1] = multiply_add(spread<0>(v), w1, s[1]);
+    s[2] = multiply_add(spread<1>(v), w0, s[2]);
+    s[3] = multiply_add(spread<1>(v), w1, s[3]);
+    s[4] = multiply_add(spread<2>(v), w0, s[4]);
+    s[5] = multiply_add(spread<2>(v), w1, s[5]);
+    s[6] = multiply_add(spread<3>(v), w0, s[6]);
+    s[7] = multiply_add(spread<3>(v), w1, s[7]);
+}
+
+// One step at a time: of two, wasmtime keeps two sums in memory.
 inline void tile(int64_t n, const char * weights, const char * y, vec * sums) {
     vec s[8];
     for (int i = 0; i < 8; i++) {
@@ -81,14 +96,9 @@ inline void tile(int64_t n, const char * weights, const char * y, vec * sums) {
     }
     const char * const end = y + 16 * n;
     LB_ROLLED do {
-        const vec v0 = wasm_v128_load(y), v1 = wasm_v128_load(y + 16);
-        vec w0 = wasm_v128_load(weights), w1 = wasm_v128_load(weights + 16);
-        add_outer(v0, w0, w1, s);
-        w0 = wasm_v128_load(weights + 32);
-        w1 = wasm_v128_load(weights + 48);
-        add_outer(v1, w0, w1, s);
-        y += 32;
-        weights += 64;
+        add_outer(wasm_v128_load(y), wasm_v128_load(weights), wasm_v128_load(weights + 16), s);
+        y += 16;
+        weights += 32;
         LB_STEP(y, weights);
     } while (y != end);
     for (int i = 0; i < 8; i++) {

@@ -313,6 +313,16 @@ void expand_bytes(const uint8_t * weights, int64_t n, wide_block * wide, float *
     }
 }
 
+// Products of a pair of values of eight rows and of four of activations: added to q, or, first of a block, set.
+template <bool first> inline void add_pairs(const char * weights, const char * y, vec * q) {
+    const vec v = wasm_v128_load(y), w0 = wasm_v128_load(weights), w1 = wasm_v128_load(weights + 16);
+    const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
+    for (int i = 0; i < 4; i++) {
+        q[2 * i] = first ? wasm_i32x4_dot_i16x8(w0, a[i]) : add_dot16(q[2 * i], w0, a[i]);
+        q[2 * i + 1] = first ? wasm_i32x4_dot_i16x8(w1, a[i]) : add_dot16(q[2 * i + 1], w1, a[i]);
+    }
+}
+
 inline void tile_bytes(int64_t n, const char * weights, const float * weight_scales, const char * y, const char * scales, vec * sums) {
     vec f[8];
     for (int i = 0; i < 8; i++) {
@@ -320,23 +330,15 @@ inline void tile_bytes(int64_t n, const char * weights, const float * weight_sca
     }
     LB_ROLLED for (int64_t b = 0; b < n; b++) {
         vec q[8];
-        for (int i = 0; i < 8; i++) {
-            q[i] = zeros();
-        }
         const char * const end = y + 256;
+        add_pairs<true>(weights, y, q);
+        y += 16;
+        weights += 32;
         LB_ROLLED do {
-            const vec v = wasm_v128_load(y), w0 = wasm_v128_load(weights), w1 = wasm_v128_load(weights + 16);
-            q[0] = add_dot16(q[0], w0, spread<0>(v));
-            q[1] = add_dot16(q[1], w1, spread<0>(v));
-            q[2] = add_dot16(q[2], w0, spread<1>(v));
-            q[3] = add_dot16(q[3], w1, spread<1>(v));
-            q[4] = add_dot16(q[4], w0, spread<2>(v));
-            q[5] = add_dot16(q[5], w1, spread<2>(v));
-            q[6] = add_dot16(q[6], w0, spread<3>(v));
-            q[7] = add_dot16(q[7], w1, spread<3>(v));
+            LB_STEP(y, weights);
+            add_pairs<false>(weights, y, q);
             y += 16;
             weights += 32;
-            LB_STEP(y, weights);
         } while (y != end);
         const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
         add_scaled<scaled32>(q, d0, d1, d, f);

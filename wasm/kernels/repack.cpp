@@ -145,12 +145,13 @@ struct work {
     }
 };
 
-enum { GROUPS_AT_ONCE = 16 }; // of four rows; their activations stay in the second-level cache
+// Groups of four rows that meet the weights at once: as many as stay in the second-level cache, within bounds.
+enum { MIN_GROUPS = 16, MAX_GROUPS = 64, GROUPS_SIZE = 512 * 1024 };
 
 // Runs product(to) for eight rows of weights, of which only `count` exist, and keeps those results: to[i][0..7] are token i's.
 template <typename Product> void last_rows(float * const * results, int64_t n, int64_t count, Product && product) {
-    float all[4 * GROUPS_AT_ONCE][GROUP];
-    float * to[4 * GROUPS_AT_ONCE];
+    float all[4 * MAX_GROUPS][GROUP];
+    float * to[4 * MAX_GROUPS];
     for (int64_t i = 0; i < n; i++) {
         to[i] = all[i];
     }
@@ -176,6 +177,7 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         prepare_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
     }
 
+    const auto at_once = std::clamp<int64_t>(GROUPS_SIZE / static_cast<int64_t>(w.group_size), MIN_GROUPS, MAX_GROUPS);
     // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
     const int64_t n_groups = groups_of(n_rows);
     const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(n_groups, 4 * params->nth);
@@ -186,9 +188,9 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     for (int64_t part = params->ith; part < parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int64_t from = n_groups * part / parts * GROUP;
         const int64_t to = std::min(n_groups * (part + 1) / parts * GROUP, n_rows), whole = to / GROUP * GROUP;
-        for (int64_t first = 0; first < w.groups; first += GROUPS_AT_ONCE) {
-            const int64_t count = std::min<int64_t>(GROUPS_AT_ONCE, w.groups - first);
-            float * results[4 * GROUPS_AT_ONCE];
+        for (int64_t first = 0; first < w.groups; first += at_once) {
+            const int64_t count = std::min<int64_t>(at_once, w.groups - first);
+            float * results[4 * MAX_GROUPS];
             for (int64_t i = 0; i < 4 * count; i++) {
                 results[i] = const_cast<float *>(row_of(dst, 4 * first + i)) + from;
             }

@@ -91,7 +91,7 @@ inline void transpose16(const vec * r, vec * to) {
     }
 }
 
-// The same as add_outer() below for codes: s[2 * r] and s[2 * r + 1] += lane r of v times w0 and w1.
+// s[2 * r] and s[2 * r + 1] += lane r of v, four activations, times w0 and w1, four codes each of four rows.
 inline void add_dots(vec v, vec w0, vec w1, vec * s) {
     s[0] = add_dot(s[0], spread<0>(v), w0);
     s[1] = add_dot(s[1], spread<0>(v), w1);
@@ -103,18 +103,6 @@ inline void add_dots(vec v, vec w0, vec w1, vec * s) {
     s[7] = add_dot(s[7], spread<3>(v), w1);
 }
 
-// s[2 * r] and s[2 * r + 1] += lane r of v times y0 and y1.
-inline void add_outer(vec v, vec y0, vec y1, vec * s) {
-    s[0] = multiply_add(spread<0>(v), y0, s[0]);
-    s[1] = multiply_add(spread<0>(v), y1, s[1]);
-    s[2] = multiply_add(spread<1>(v), y0, s[2]);
-    s[3] = multiply_add(spread<1>(v), y1, s[3]);
-    s[4] = multiply_add(spread<2>(v), y0, s[4]);
-    s[5] = multiply_add(spread<2>(v), y1, s[5]);
-    s[6] = multiply_add(spread<3>(v), y0, s[6]);
-    s[7] = multiply_add(spread<3>(v), y1, s[7]);
-}
-
 // Rounded to the 11 bits, or below 2^-14 to the multiples of 2^-24, that half precision has.
 inline vec rounded_to_half(vec x) {
     const vec small = wasm_f32x4_lt(wasm_f32x4_abs(x), wasm_f32x4_const_splat(0x1p-14f));
@@ -123,13 +111,16 @@ inline vec rounded_to_half(vec x) {
     return wasm_v128_bitselect(shifted, wasm_f32x4_sub(t, wasm_f32x4_sub(t, x)), small);
 }
 
-// e to the power of x, to within 2 units in the last place; 0 below -104, infinity above 89, NaN of NaN.
-inline vec exponential(vec x) {
-    const vec bounded = wasm_f32x4_max(wasm_f32x4_min(x, wasm_f32x4_const_splat(89.0f)), wasm_f32x4_const_splat(-104.0f));
-    const vec n = wasm_f32x4_nearest(wasm_f32x4_mul(bounded, wasm_f32x4_const_splat(0x1.715476p+0f)));
+// e to the power of x is what this returns times 2 to the power of n; NaN of NaN. x from -104 to 89.
+inline vec exponential_parts(vec x, vec & n) {
+    // Added to a small number, this leaves the nearest integer in the low bits.
+    const vec rounder = wasm_f32x4_const_splat(0x1.8p23f);
+    const vec t = multiply_add(x, wasm_f32x4_const_splat(0x1.715476p+0f), rounder);
+    const vec whole = wasm_f32x4_sub(t, rounder);
+    n = wasm_i32x4_sub(t, rounder);
     // The remainder, with ln 2 in two parts: the first has few bits, so that its multiples are exact.
-    vec r = multiply_subtract(n, wasm_f32x4_const_splat(0x1.62e4p-1f), bounded);
-    r = multiply_subtract(n, wasm_f32x4_const_splat(0x1.7f7d1cp-20f), r);
+    vec r = multiply_subtract(whole, wasm_f32x4_const_splat(0x1.62e4p-1f), x);
+    r = multiply_subtract(whole, wasm_f32x4_const_splat(0x1.7f7d1cp-20f), r);
     // Taylor's series: on [-ln(2) / 2, ln(2) / 2] the first term left out is below 2^-26.
     vec p = wasm_f32x4_const_splat(1.0f / 5040);
     p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 720));
@@ -138,13 +129,30 @@ inline vec exponential(vec x) {
     p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f / 6));
     p = multiply_add(p, r, wasm_f32x4_const_splat(0.5f));
     p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f));
-    p = multiply_add(p, r, wasm_f32x4_const_splat(1.0f));
-    // 2^n in two factors: one alone would overflow, or lose a subnormal result.
-    const vec i = wasm_i32x4_trunc_sat_f32x4(n), half = wasm_i32x4_shr(i, 1);
-    const vec one = wasm_i32x4_const_splat(127);
-    const vec a = wasm_i32x4_shl(wasm_i32x4_add(half, one), 23);
-    const vec b = wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_sub(i, half), one), 23);
-    return wasm_f32x4_mul(wasm_f32x4_mul(p, a), b);
+    return multiply_add(p, r, wasm_f32x4_const_splat(1.0f));
+}
+
+// 2 to the power of n, from -126 to 127.
+inline vec power_of_two(vec n) {
+    return wasm_i32x4_shl(wasm_i32x4_add(n, wasm_i32x4_const_splat(127)), 23);
+}
+
+// e to the power of x, to within 2 units in the last place; 0 below -104, infinity above 89, NaN of NaN.
+inline vec exponential(vec x) {
+    const vec bounded = wasm_f32x4_pmax(wasm_f32x4_pmin(x, wasm_f32x4_const_splat(89.0f)), wasm_f32x4_const_splat(-104.0f));
+    vec n;
+    const vec p = exponential_parts(bounded, n);
+    // Two factors: one alone would overflow, or lose a subnormal result.
+    const vec half = wasm_i32x4_shr(n, 1);
+    return wasm_f32x4_mul(wasm_f32x4_mul(p, power_of_two(half)), power_of_two(wasm_i32x4_sub(n, half)));
+}
+
+// The same of what is not above 0, but 0 below -86: next to a 1 that is nothing.
+inline vec exponential_up_to_one(vec x) {
+    const vec least = wasm_f32x4_const_splat(-86.0f);
+    vec n;
+    const vec p = exponential_parts(wasm_f32x4_pmax(x, least), n);
+    return wasm_v128_andnot(wasm_f32x4_mul(p, power_of_two(n)), wasm_f32x4_lt(x, least));
 }
 
 inline float sum_of(vec v) {
