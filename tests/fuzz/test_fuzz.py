@@ -14,7 +14,7 @@ from tests.fuzz.worker import KINDS, prepare
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
-COUNT = 2000
+COUNT = 1000
 
 
 @pytest.mark.slow

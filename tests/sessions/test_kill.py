@@ -19,7 +19,7 @@ from llama_bridge.session_file import read_session_file
 
 SAID = ("Hello! My name is Zorvane.", "Thanks!", "What is my name?", "Who are you?")
 SHORT = SamplingParams(temperature=0, max_tokens=3)
-KILLS = 70
+KILLS = 45
 """Of each of the three ways to write: 210 together."""
 
 
