@@ -15,13 +15,14 @@ from .kernels import measure_kernels
 from .measure import machine
 from .memory import measure_memory
 from .models import find_models
+from .overhead import measure_overhead
 from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
 from .turns import measure_turns
 
-SECTIONS = ("speed", "kernels", "turns", "sessions", "keeping", "import", "memory")
+SECTIONS = ("speed", "kernels", "overhead", "turns", "sessions", "keeping", "import", "memory")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,14 @@ def main() -> int:
             )
     if "kernels" in sections and "wasm" in backends:
         measure_kernels(report, **sizes.kernels)
+    if "overhead" in sections:
+        measure_overhead(
+            report,
+            find_models(None, quick=True)["tiny"],
+            backends,
+            n_threads=given.threads,
+            rounds=max(4, rounds),
+        )
     if "turns" in sections:
         for backend in backends:
             measure_turns(
