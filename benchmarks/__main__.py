@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from llama_bridge import registry
+from llama_bridge_wasm import artifact
 
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
 from .memory import measure_memory
 from .models import find_models
+from .numerics import measure_numerics
 from .overhead import measure_overhead
 from .report import Report
 from .sessions import measure_sessions
@@ -22,7 +24,17 @@ from .speed import measure_speed
 from .startup import measure_startup
 from .turns import measure_turns
 
-SECTIONS = ("speed", "kernels", "overhead", "turns", "sessions", "keeping", "import", "memory")
+SECTIONS = (
+    "speed",
+    "kernels",
+    "numerics",
+    "overhead",
+    "turns",
+    "sessions",
+    "keeping",
+    "import",
+    "memory",
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,8 @@ def main() -> int:
             )
     if "kernels" in sections and "wasm" in backends:
         measure_kernels(report, **sizes.kernels)
+    if "numerics" in sections and {"native", "wasm"} <= {*backends}:
+        measure_numerics(report, stock=artifact.DEFAULT_PATH if given.quick else None)
     if "overhead" in sections:
         measure_overhead(
             report,

@@ -1,4 +1,4 @@
-"""Build llama.wasm: ``python wasm/build.py [--output PATH]``.
+"""Build llama.wasm: ``python wasm/build.py [--output PATH] [--stock]``.
 
 Needs Python with pip and nothing else; no compiler. The result is kept in a per-user cache under a name made
 from everything it is built from, so the second run only copies it. See README.md.
@@ -40,27 +40,32 @@ def main() -> int:
     parser.add_argument(
         "--rebuild", action="store_true", help="build even if the cache has the result"
     )
+    parser.add_argument(
+        "--stock", action="store_true", help="with llama.cpp's own kernels, to compare with"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("llama.wasm: terminated"))  # clean up, too
     try:
-        build(options.output, options.sdist, rebuild=options.rebuild)
+        build(options.output, options.sdist, rebuild=options.rebuild, stock=options.stock)
     except BuildError as error:
         print(f"llama.wasm: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(output: Path, sdist: Path | None = None, *, rebuild: bool = False) -> None:
+def build(
+    output: Path, sdist: Path | None = None, *, rebuild: bool = False, stock: bool = False
+) -> None:
     """Write llama.wasm to ``output`` and its description to ``output`` + ``.json``.
 
     Raises:
         BuildError: something is missing or did not compile; the message says what.
     """
     cache = cache_folder()
-    inputs = describe_inputs()
+    inputs = describe_inputs(stock=stock)
     made = cache / digest_of(inputs)
     if rebuild or not _is_whole(made):
-        _compile(cache, made, sdist, inputs)
+        _compile(cache, made, sdist, inputs, stock=stock)
     for name in ("llama.wasm", "llama.wasm.json"):
         _copy(made / name, output.with_name(output.name + name.removeprefix("llama.wasm")))
     print(f"llama.wasm: {output} ({output.stat().st_size / 1e6:.2f} MB)", flush=True)
@@ -81,7 +86,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def describe_inputs() -> dict[str, object]:
+def describe_inputs(*, stock: bool = False) -> dict[str, object]:
     """Everything that decides the result's bytes. No path of this machine, no time."""
     files = sorted(path for pattern in SOURCES for path in HERE.glob(pattern) if path.is_file())
     return {
@@ -89,7 +94,7 @@ def describe_inputs() -> dict[str, object]:
         "source": {"name": source.PROJECT, "version": source.VERSION, "sha256": source.SHA256},
         "toolchain": toolchain.TOOLS,
         "edits": [[edit.file, edit.old, edit.new] for edit in edits.EDITS],
-        "settings": toolchain.cmake_settings(Layout(Path("root"))),
+        "settings": toolchain.cmake_settings(Layout(Path("root")), stock=stock),
         "files": {
             path.relative_to(HERE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
@@ -111,7 +116,9 @@ def _is_whole(made: Path) -> bool:
     return bool(description.get("sha256") == hashlib.sha256(wasm).hexdigest())
 
 
-def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, object]) -> None:
+def _compile(
+    cache: Path, made: Path, sdist: Path | None, inputs: dict[str, object], *, stock: bool
+) -> None:
     started = time.monotonic()
     log_path = cache / "build.log"
     # Builds at the same time each have a folder of their own; the last rename wins, and all are equal.
@@ -138,7 +145,7 @@ def _compile(cache: Path, made: Path, sdist: Path | None, inputs: dict[str, obje
             edits.apply(layout.llama_cpp)
             environment = _environment(layout)
             result = subprocess.run(
-                toolchain.cmake_command(tools, layout),
+                toolchain.cmake_command(tools, layout, stock=stock),
                 env=environment,
                 text=True,
                 stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["SOURCES", "Layout", "lay_out"]
 
-SOURCES = ("CMakeLists.txt", "shim/*", "runtime/*", "kernels/*")
+SOURCES = ("CMakeLists.txt", "stock.cpp", "shim/*", "runtime/*", "kernels/*")
 """What is compiled from this folder."""
 
 _ROOT_LENGTH = 160

@@ -134,14 +134,14 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
     return tools
 
 
-def cmake_command(tools: Tools, layout: Layout) -> list[str]:
+def cmake_command(tools: Tools, layout: Layout, *, stock: bool = False) -> list[str]:
     """The command line that configures the build."""
     command = [str(tools.cmake), "-G", "Ninja", "-S", str(layout.sources), "-B", str(layout.build)]
-    settings = {**cmake_settings(layout), "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja)}
+    settings = {**cmake_settings(layout, stock=stock), "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja)}
     return command + [f"-D{name}={value}" for name, value in settings.items()]
 
 
-def cmake_settings(layout: Layout) -> dict[str, str]:
+def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
     """What decides the result: the settings that ``CMakeLists.txt`` is configured with."""
     common = [*COMMON_FLAGS, f'"-ffile-prefix-map={_slashes(layout.root)}/="']
     return {
@@ -180,6 +180,7 @@ def cmake_settings(layout: Layout) -> dict[str, str]:
         "LLAMA_CPP_DIR": _slashes(layout.llama_cpp),
         "ZIG_LIB_DIR": _slashes(layout.zig.parent / "lib"),
         "ZIG": _slashes(layout.zig),
+        **({"LB_STOCK": "ON"} if stock else {}),
     }
 
 

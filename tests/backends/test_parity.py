@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
-from llama_bridge import LlamaBridge, Message, ModelParams, SamplingParams
+from benchmarks.numerics import EXACT, PROMPTS, Logits, at_once, distance, token_by_token
+from llama_bridge import LlamaBridge, Message, SamplingParams
 from tests.ledger import GREEDY
 from tools.demo_model.values import value
-
-PROMPTS = [
-    "Hello! My name is Zorblax.",
-    "What is my name?",
-    "Who are you?",
-    "What is a KV cache?",
-    "Thanks!",
-    "I live in Quellmoor and my pet is called Bixby.",
-    "Explain coroutines in simple words.",
-    "Wie heißt du? 日本語",
-]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -79,33 +70,17 @@ def test_perplexity_is_that_of_native() -> None:
     assert found["wasm"] == pytest.approx(found["native"], rel=1e-3)
 
 
-def logits(backend: str, params: ModelParams, texts: list[str]) -> list[list[float]]:
-    """After each prefix of the texts, decoded token by token."""
-    found: list[list[float]] = []
-    with LlamaBridge("demo", backend=backend, params=params) as llama:
-        engine = llama.session.engine
-        for text in texts:
-            engine.clear()
-            for token in llama.tokenize(text):
-                engine.decode([token])
-                found.append([*map(float, engine.logits())])
-    return found
-
-
-def distance(these: list[list[float]], those: list[list[float]]) -> float:
-    """Root mean square."""
-    differences = [
-        a - b for x, y in zip(these, those, strict=True) for a, b in zip(x, y, strict=True)
-    ]
-    return math.sqrt(math.fsum(d * d for d in differences) / len(differences))
-
-
 def test_logits_are_no_further_from_the_exact_ones_than_those_of_native() -> None:
     """Exact: single precision all through attention. Native and wasm round at other places, wasm at fewer."""
-    texts = [f"<|user|>\n{prompt}<|end|>\n<|assistant|>\n" for prompt in PROMPTS]
-    texts.append("".join(texts))
-    exactly = ModelParams(kv_type_k="f32", kv_type_v="f32", flash_attention=False)
-    exact = logits("native", exactly, texts)
-    native = distance(logits("native", ModelParams(), texts), exact)
+    exact = token_by_token("native", EXACT)
+    native = distance(token_by_token("native"), exact)
     assert 0.001 < native < 0.2
-    assert distance(logits("wasm", ModelParams(), texts), exact) < 1.05 * native
+    assert distance(token_by_token("wasm"), exact) < 1.05 * native
+
+
+@pytest.mark.parametrize(("way", "stock"), [(token_by_token, 0.119), (at_once, 0.190)])
+def test_logits_are_nearer_to_native_than_those_of_stock_kernels(
+    way: Callable[[str], Logits], stock: float
+) -> None:
+    """What the stock kernels reach is from ``python -m benchmarks --sections numerics``, which builds them."""
+    assert distance(way("wasm"), way("native")) < stock / 2

@@ -24,6 +24,7 @@ __all__ = ["run"]
 
 ABSENT = {
     "_multiprocessing": "processes",
+    "benchmarks": "the native backend",
     "edits": "the build of llama.wasm",
     "filelock": "a folder of sessions",
     "gguf": "numpy",

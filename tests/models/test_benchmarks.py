@@ -31,6 +31,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
     assert titles == [
         "Speed",
         *(f"Products with {name}" for name in PACKED),
+        "Numerics",
         "Overhead",
         "Time to first token",
         "Sessions",
@@ -45,6 +46,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "raw loop",
         "Llama",
         "stock kernel",
+        "wasm logits",
         "native adds",
         "wasm adds",
         "save",

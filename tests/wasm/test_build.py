@@ -80,6 +80,18 @@ def test_a_second_build_only_copies(wasm: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_module_with_llama_cpps_own_kernels_is_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "wasm"))
+    build = importlib.import_module("build")
+    ours, stock = (build.describe_inputs(stock=stock) for stock in (False, True))
+    assert build.digest_of(ours) != build.digest_of(stock)
+    settings = {**stock["settings"]}
+    assert settings.pop("LB_STOCK") == "ON"
+    assert {**stock, "settings": settings} == ours
+
+
 def test_an_edit_whose_place_has_moved_stops_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,8 +35,8 @@ inline vec add_dot16(vec acc, vec a, vec b) {
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(a, b));
 }
 
-// Two instructions, not relaxed_madd: that is fused on one CPU and not on the next, and results would differ. It costs
-// nothing to speak of, as wasmtime has to move the sums that it fuses.
+// Two instructions, not relaxed_madd: that is fused on one CPU and not on the next, and results would differ. What it
+// costs is in docs/performance.md: a tenth of the prefill of long prompts, nothing of short ones.
 inline vec multiply_add(vec a, vec b, vec acc) {
     return wasm_f32x4_add(acc, wasm_f32x4_mul(a, b));
 }

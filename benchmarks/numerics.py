@@ -1,0 +1,130 @@
+"""How far llama.wasm's logits are from native's, next to those of llama.cpp's own WebAssembly kernels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_bridge import LlamaBridge, ModelParams
+from llama_bridge.engine import Backend
+from llama_bridge_wasm import artifact
+from llama_bridge_wasm.backend import WasmBackend
+
+from .report import Report
+
+__all__ = [
+    "EXACT",
+    "PROMPTS",
+    "Logits",
+    "at_once",
+    "distance",
+    "measure_numerics",
+    "token_by_token",
+]
+
+Logits: TypeAlias = NDArray[np.float64]
+"""[positions][vocabulary]"""
+
+EXACT = ModelParams(kv_type_k="f32", kv_type_v="f32", flash_attention=False)
+"""With native: single precision all through attention."""
+
+PROMPTS = (
+    "Hello! My name is Zorblax.",
+    "What is my name?",
+    "Who are you?",
+    "What is a KV cache?",
+    "Thanks!",
+    "I live in Quellmoor and my pet is called Bixby.",
+    "Explain coroutines in simple words.",
+    "Wie heißt du? 日本語",
+)
+_TURNS = [f"<|user|>\n{prompt}<|end|>\n<|assistant|>\n" for prompt in PROMPTS]
+_STEP = 4
+
+
+def token_by_token(backend: str | Backend, params: ModelParams | None = None) -> Logits:
+    """After each prefix of the prompts, alone and one after the other, as decoding gets there."""
+    found = []
+    with LlamaBridge("demo", backend=backend, params=params) as llama:
+        engine = llama.session.engine
+        for text in [*_TURNS, "".join(_TURNS)]:
+            engine.clear()
+            for token in llama.tokenize(text):
+                engine.decode([token])
+                found.append(np.array(engine.logits(), np.float64))
+    return np.array(found)
+
+
+def at_once(backend: str | Backend, params: ModelParams | None = None) -> Logits:
+    """After prefixes of 64 tokens and more, each prefilled in one batch: there llama.cpp's attention is another one."""
+    found = []
+    with LlamaBridge("demo", backend=backend, params=params) as llama:
+        engine = llama.session.engine
+        tokens = llama.tokenize("".join(_TURNS))
+        for n in range(64, len(tokens) + 1, _STEP):
+            engine.clear()
+            engine.decode(tokens[:n])
+            found.append(np.array(engine.logits(), np.float64))
+    return np.array(found)
+
+
+def distance(these: Logits, those: Logits) -> float:
+    """Root mean square of the differences."""
+    return float(np.sqrt(np.mean((these - those) ** 2)))
+
+
+def measure_numerics(report: Report, *, stock: Path | None = None) -> None:
+    """A row for each build; without ``stock``, a module with llama.cpp's own kernels is built, which takes minutes once."""
+    with _stock(stock) as module:
+        builds: dict[str, tuple[str | Backend, ModelParams | None]] = {
+            "native, exact attention": ("native", EXACT),
+            "native": ("native", None),
+            "llama-bridge wasm": ("wasm", None),
+            "stock kernels": (WasmBackend(module), None),
+        }
+        ways = (token_by_token, at_once)
+        found = {name: [way(*build) for way in ways] for name, build in builds.items()}
+    rows, ratios = [], []
+    for name in builds:
+        if name == "native":
+            continue
+        row = [name]
+        for i in range(len(ways)):
+            row += [f"{distance(found[name][i], found[to][i]):.4f}" for to in list(builds)[1::-1]]
+        rows.append(row)
+    for i in range(len(ways)):
+        wasm, other = (distance(found[b][i], found["native"][i]) for b in list(builds)[2:])
+        ratios.append(wasm / other if other else 1.0)
+    report.table(
+        "Numerics: logits of the demo model",
+        ["root mean square to", "native", "exact", "64 at once: native", "exact"],
+        rows,
+        "The first two token by token, the others after prefills of 64 tokens and more.",
+    )
+    report.bound(
+        "wasm logits no further from native's than those of the stock kernels",
+        max(ratios),
+        max(ratios) <= 1,
+        " and ".join(f"{ratio:.2f}" for ratio in ratios) + " of their distance",
+    )
+
+
+@contextmanager
+def _stock(given: Path | None) -> Iterator[Path]:
+    if given:
+        yield given
+        return
+    build = Path(__file__).parents[1] / "wasm" / "build.py"
+    with tempfile.TemporaryDirectory() as folder:
+        module = Path(folder) / artifact.DEFAULT_PATH.name
+        command = [sys.executable, str(build), "--stock", "--output", str(module)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        yield module
