@@ -80,6 +80,20 @@ def test_any_length_of_a_row(guest: Guest, format: Format, rows: int) -> None:
         np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
 
 
+@pytest.mark.parametrize("rows", [8, 11])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_long_rows_meet_many_tokens_in_pieces(
+    guest: Guest, format: Format, rows: int, threads: int
+) -> None:
+    """More activations than stay in the second-level cache; and more tokens than go at once, the last of them alone."""
+    k, n = 2560 + format.unit, 261
+    raw, x = random_weights(format, rows, k), activations(n, k)
+    exact, size = product(format, raw, x)
+    found = multiply(guest, format, raw, x, threads=threads)
+    assert found.packed
+    np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_fewer_than_eight_rows_are_ggmls_own(guest: Guest, format: Format, rows: int) -> None:
     raw, x = random_weights(format, rows, 256), activations(5, 256)

@@ -1,6 +1,8 @@
 // F16: no blocks and no scales; activations stay single precision, rounded to half precision as everywhere in ggml.
 #include <string.h>
 
+#include <algorithm>
+
 #include "formats.h"
 #include "simd.h"
 
@@ -106,14 +108,14 @@ inline void tile(int64_t n, const char * weights, const char * y, vec * sums) {
     }
 }
 
-void gemm(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n, float * const * to,
-          char * scratch) {
+void gemm(int64_t, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+          float * const * to, char * scratch) {
     const vec factor = wasm_f32x4_const_splat(HALF_FACTOR / ACTIVATION_FACTOR);
     auto * wide = reinterpret_cast<float *>(scratch);
     static_assert(sizeof(float) * GROUP * CHUNK <= SCRATCH_SIZE, "");
-    for (int64_t start = 0; start < k; start += CHUNK) {
-        const int64_t count = k - start < CHUNK ? k - start : CHUNK;
-        const uint8_t * from = weights + static_cast<size_t>(start) * 2 * GROUP;
+    for (int64_t at = start; at < end; at += CHUNK) {
+        const int64_t count = std::min<int64_t>(end - at, CHUNK);
+        const uint8_t * from = weights + static_cast<size_t>(at) * 2 * GROUP;
         LB_ROLLED for (int64_t i = 0; i < count; i++) { // half of the rows of a pair of values
             const vec pairs = wasm_v128_load(from + 16 * i);
             float * values = wide + i / 2 * 16 + i % 2 * 4;
@@ -122,9 +124,9 @@ void gemm(int64_t k, const uint8_t * weights, const char * activations, size_t g
         }
         for (int64_t i = 0; i < n; i++) {
             vec sums[8];
-            load_sums(start == 0, to + 4 * i, sums);
+            load_sums(at == 0, to + 4 * i, sums);
             tile(count, reinterpret_cast<const char *>(wide),
-                 activations + static_cast<size_t>(i) * group_size + static_cast<size_t>(start) * 16, sums);
+                 activations + static_cast<size_t>(i) * group_size + static_cast<size_t>(at) * 16, sums);
             store_sums(to + 4 * i, sums);
         }
     }

@@ -452,11 +452,12 @@ inline void tile(const expanded<subs> & block, const char * y, const char * scal
 
 template <int subs, bool zero, bool minima>
 void gemm(const activation_kind & kind, void (*expand)(const uint8_t *, expanded<subs> &), size_t packed_size, int64_t k,
-          const uint8_t * weights, const char * activations, size_t group_size, int64_t n, float * const * to, char * scratch) {
+          int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+          float * const * to, char * scratch) {
     const activation_layout at(kind, k, 4);
     auto & block = *reinterpret_cast<expanded<subs> *>(scratch);
     static_assert(sizeof(block) <= SCRATCH_SIZE, "");
-    for (int64_t b = 0; b < k / 256; b++) {
+    for (int64_t b = start / 256; b < end / 256; b++) {
         expand(weights + static_cast<size_t>(b) * packed_size, block);
         for (int64_t i = 0; i < n; i++) {
             const char * group = activations + static_cast<size_t>(i) * group_size;
@@ -470,16 +471,16 @@ void gemm(const activation_kind & kind, void (*expand)(const uint8_t *, expanded
 }
 
 template <bool five>
-void gemm_middle(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-                 float * const * to, char * scratch) {
+void gemm_middle(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                 int64_t n, float * const * to, char * scratch) {
     gemm<8, five, true>(five ? Q5_K_ACTIVATIONS : Q4_K_ACTIVATIONS, expand_middle<five>, sizeof(middle_block<five>), k,
-                        weights, activations, group_size, n, to, scratch);
+                        start, end, weights, activations, group_size, n, to, scratch);
 }
 
-void gemm_large(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-                float * const * to, char * scratch) {
-    gemm<16, true, false>(Q6_K_ACTIVATIONS, expand_large, sizeof(large_block), k, weights, activations, group_size, n, to,
-                          scratch);
+void gemm_large(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                int64_t n, float * const * to, char * scratch) {
+    gemm<16, true, false>(Q6_K_ACTIVATIONS, expand_large, sizeof(large_block), k, start, end, weights, activations,
+                          group_size, n, to, scratch);
 }
 
 } // namespace

@@ -1,6 +1,8 @@
 // Q4_0, Q5_0 and Q8_0: a scale for 32 weights.
 #include <string.h>
 
+#include <algorithm>
+
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
 
@@ -204,15 +206,14 @@ inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_sc
 enum { CHUNK = 64 }; // blocks expanded at a time: their codes, 16 KiB, stay in the first-level cache
 
 template <bool five>
-void gemm_small(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-                float * const * to, char * scratch) {
+void gemm_small(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                int64_t n, float * const * to, char * scratch) {
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 4);
     auto * codes = reinterpret_cast<expanded_block *>(scratch);
     auto * scales = reinterpret_cast<float *>(codes + CHUNK);
     static_assert(sizeof(expanded_block) * CHUNK + sizeof(float) * GROUP * CHUNK <= SCRATCH_SIZE, "");
-    const int64_t blocks = k / 32;
-    for (int64_t first = 0; first < blocks; first += CHUNK) {
-        const int64_t count = blocks - first < CHUNK ? blocks - first : CHUNK;
+    for (int64_t first = start / 32; first < end / 32; first += CHUNK) {
+        const int64_t count = std::min<int64_t>(end / 32 - first, CHUNK);
         expand<five>(weights + static_cast<size_t>(first) * sizeof(small_block<five>), count, codes, scales);
         for (int64_t i = 0; i < n; i++) {
             const char * group = activations + static_cast<size_t>(i) * group_size;
@@ -352,15 +353,14 @@ inline void tile_bytes(int64_t n, const char * weights, const float * weight_sca
 
 enum { WIDE_CHUNK = 32 }; // blocks, 16 KiB at 16 bits
 
-void gemm_bytes(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-                float * const * to, char * scratch) {
+void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                int64_t n, float * const * to, char * scratch) {
     const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
     auto * wide = reinterpret_cast<wide_block *>(scratch);
     auto * scales = reinterpret_cast<float *>(wide + WIDE_CHUNK);
     static_assert(sizeof(wide_block) * WIDE_CHUNK + sizeof(float) * GROUP * WIDE_CHUNK <= SCRATCH_SIZE, "");
-    const int64_t blocks = k / 32;
-    for (int64_t first = 0; first < blocks; first += WIDE_CHUNK) {
-        const int64_t count = blocks - first < WIDE_CHUNK ? blocks - first : WIDE_CHUNK;
+    for (int64_t first = start / 32; first < end / 32; first += WIDE_CHUNK) {
+        const int64_t count = std::min<int64_t>(end / 32 - first, WIDE_CHUNK);
         expand_bytes(weights + static_cast<size_t>(first) * sizeof(byte_block), count, wide, scales);
         for (int64_t i = 0; i < n; i++) {
             const char * group = activations + static_cast<size_t>(i) * group_size;

@@ -28,9 +28,10 @@ struct format {
     void (*unpack)(const uint8_t * from, int row, uint8_t * to);
     // to[0..7] = eight rows times one row of activations.
     void (*gemv)(int64_t k, const uint8_t * weights, const char * activations, float * to);
-    // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go.
-    void (*gemm)(int64_t k, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-                 float * const * to, char * scratch);
+    // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go. Of the k values only
+    // those from `start` to `end`, multiples of 256 or k, added to what is there unless they are the first.
+    void (*gemm)(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                 int64_t n, float * const * to, char * scratch);
     bool half_scales; // numbers at half precision may be infinite, or none: see poison in repack.cpp
 };
 

@@ -145,19 +145,46 @@ struct work {
     }
 };
 
-// Groups of four rows that meet the weights at once: as many as stay in the second-level cache, within bounds.
-enum { MIN_GROUPS = 16, MAX_GROUPS = 64, GROUPS_SIZE = 512 * 1024 };
+// Groups of four rows that meet the weights at once, and bytes of them: they stay in the second-level cache, so of long rows
+// only as many values as fit. Weights are expanded anew for each so many groups, results read anew for each so many values.
+enum { MAX_GROUPS = 64, GROUPS_SIZE = 640 * 1024 };
 
-// Runs product(to) for eight rows of weights, of which only `count` exist, and keeps those results: to[i][0..7] are token i's.
+// Runs product(to) for eight rows of weights, of which only `count` exist: to[i][0..7] are token i's, to be added to or set.
 template <typename Product> void last_rows(float * const * results, int64_t n, int64_t count, Product && product) {
-    float all[4 * MAX_GROUPS][GROUP];
+    float all[4 * MAX_GROUPS][GROUP] = {};
     float * to[4 * MAX_GROUPS];
     for (int64_t i = 0; i < n; i++) {
         to[i] = all[i];
+        memcpy(all[i], results[i], static_cast<size_t>(count) * sizeof(float));
     }
     product(to);
     for (int64_t i = 0; i < n; i++) {
         memcpy(results[i], all[i], static_cast<size_t>(count) * sizeof(float));
+    }
+}
+
+struct span {
+    int64_t from, to;
+};
+
+// Some values of some rows of weights, from a multiple of eight on, times some groups of four activations.
+void multiply_groups(const packed_rows & rows, const work & w, span values, span of_weights, span groups, ggml_tensor * dst) {
+    const int64_t k = dst->src[0]->ne[0], n = groups.to - groups.from, whole = of_weights.to / GROUP * GROUP;
+    float * results[4 * MAX_GROUPS];
+    for (int64_t i = 0; i < 4 * n; i++) {
+        results[i] = const_cast<float *>(row_of(dst, 4 * groups.from + i)) + of_weights.from;
+    }
+    const auto gemm = [&](int64_t row, float * const * to) {
+        rows.f->gemm(k, values.from, values.to, rows.group(row), w.group(groups.from), w.group_size, n, to, w.scratch);
+    };
+    for (int64_t row = of_weights.from; row < whole; row += GROUP) {
+        gemm(row, results);
+        for (int64_t i = 0; i < 4 * n; i++) {
+            results[i] += GROUP;
+        }
+    }
+    if (whole < of_weights.to) {
+        last_rows(results, 4 * n, of_weights.to - whole, [&](float * const * eight) { gemm(whole, eight); });
     }
 }
 
@@ -177,7 +204,9 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         prepare_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
     }
 
-    const auto at_once = std::clamp<int64_t>(GROUPS_SIZE / static_cast<int64_t>(w.group_size), MIN_GROUPS, MAX_GROUPS);
+    const int64_t at_once = std::min<int64_t>(w.groups, MAX_GROUPS);
+    const int64_t pieces = 1 + at_once * static_cast<int64_t>(w.group_size) / GROUPS_SIZE;
+    const int64_t piece = (k / pieces + 255) / 256 * 256;
     // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
     const int64_t n_groups = groups_of(n_rows);
     const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(n_groups, 4 * params->nth);
@@ -190,20 +219,8 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         const int64_t to = std::min(n_groups * (part + 1) / parts * GROUP, n_rows), whole = to / GROUP * GROUP;
         for (int64_t first = 0; first < w.groups; first += at_once) {
             const int64_t count = std::min<int64_t>(at_once, w.groups - first);
-            float * results[4 * MAX_GROUPS];
-            for (int64_t i = 0; i < 4 * count; i++) {
-                results[i] = const_cast<float *>(row_of(dst, 4 * first + i)) + from;
-            }
-            for (int64_t row = from; row < whole; row += GROUP) {
-                rows.f->gemm(k, rows.group(row), w.group(first), w.group_size, count, results, w.scratch);
-                for (int64_t i = 0; i < 4 * count; i++) {
-                    results[i] += GROUP;
-                }
-            }
-            if (whole < to) {
-                last_rows(results, 4 * count, to - whole, [&](float * const * eight) {
-                    rows.f->gemm(k, rows.group(whole), w.group(first), w.group_size, count, eight, w.scratch);
-                });
+            for (int64_t start = 0; start < k; start += piece) {
+                multiply_groups(rows, w, {start, std::min(start + piece, k)}, {from, to}, {first, first + count}, dst);
             }
         }
         for (int64_t i = 4 * w.groups; i < n; i++) {
