@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import inspect
 import logging
+import os
+import sys
 import threading
 import warnings
 import weakref
@@ -57,6 +59,7 @@ class Core:
         self.folder: SessionFolder | None = None
         self.closed = False
         self.warned = False
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._stream: Callable[[], TextStream | None] = lambda: None
         self._loaded: tuple[Engine, ModelFile, Sessions] | None = None
@@ -76,6 +79,14 @@ class Core:
             self._loaded = None
             sessions.close()
             engine.close()
+
+    def __del__(self) -> None:
+        # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's. What is on its
+        # way to the folder gets there; waiting for that here could be waiting for oneself.
+        if not sys.is_finalizing() and self._process == os.getpid():
+            self.closed = True
+            if not self._lock.locked():  # else a stream, half read, is garbage too and has yet to end
+                self._free()
 
     def alive(self) -> tuple[Engine, ModelFile, Sessions]:
         """Engine, model and sessions.
@@ -239,6 +250,8 @@ class Core:
                 return (yield from session.run(turn, sampling, stops))
             finally:
                 self._keep()
+                if self.closed:
+                    self._free()
 
     def _plan(
         self, engine: Engine, sessions: Sessions, name: str, call: Call, fallback: str | None

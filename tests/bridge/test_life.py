@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -48,6 +49,36 @@ def test_use_after_close_is_one_clear_error(backend: str) -> None:
     ):
         with pytest.raises(ClosedError):
             use()
+
+
+@BACKENDS
+def test_a_bridge_that_is_dropped_frees_its_model(backend: str) -> None:
+    llama = LlamaBridge("demo", backend=backend)
+    engine = llama.session.engine
+    stream = llama.generate_stream("Hello!", params=GREEDY)
+    assert next(stream)
+    del llama
+    gc.collect()
+    assert next(stream), "a stream is use enough"
+    del stream
+    gc.collect()
+    with pytest.raises(ClosedError):
+        engine.tokenize("x", add_special=False, parse_special=False)
+
+
+@BACKENDS
+def test_garbage_that_holds_itself_frees_its_model(backend: str) -> None:
+    """Bridge and half read stream at once, in whatever order Python ends them; an error there fails the test."""
+    llama = LlamaBridge("demo", backend=backend)
+    engine = llama.session.engine
+    stream = llama.generate_stream("Hello!", params=GREEDY)
+    assert next(stream)
+    cycle: list[object] = [llama, stream]
+    cycle.append(cycle)
+    del llama, stream, cycle
+    gc.collect()
+    with pytest.raises(ClosedError):
+        engine.tokenize("x", add_special=False, parse_special=False)
 
 
 def test_a_bridge_without_a_model_says_what_to_do() -> None:

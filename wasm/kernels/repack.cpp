@@ -204,9 +204,11 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         prepare_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
     }
 
-    const int64_t at_once = std::min<int64_t>(w.groups, MAX_GROUPS);
-    const int64_t pieces = 1 + at_once * static_cast<int64_t>(w.group_size) / GROUPS_SIZE;
-    const int64_t piece = (k / pieces + 255) / 256 * 256;
+    const int64_t at_once = std::clamp<int64_t>(w.groups, 1, MAX_GROUPS);
+    // In blocks of 256 values: as many as fit, and about as many in each piece.
+    const int64_t blocks = (k + 255) / 256, fit = GROUPS_SIZE * k / (256 * at_once * static_cast<int64_t>(w.group_size));
+    const int64_t pieces = (blocks + fit - 1) / fit;
+    const int64_t piece = (blocks + pieces - 1) / pieces * 256;
     // Parts for each thread to take as it gets ready; many rows of weights each, so that few are taken.
     const int64_t n_groups = groups_of(n_rows);
     const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(n_groups, 4 * params->nth);
