@@ -85,9 +85,8 @@ class Core:
         # way to the folder gets there; waiting for that here could be waiting for oneself.
         if not sys.is_finalizing() and self._process == os.getpid():
             self.closed = True
-            if (
-                not self._lock.locked()
-            ):  # else a stream, half read, is garbage too and has yet to end
+            # If it is locked, a stream, half read, is garbage too, has yet to end, and frees the engine then.
+            if not self._lock.locked():
                 self._free()
 
     def alive(self) -> tuple[Engine, ModelFile, Sessions]:

@@ -21,6 +21,7 @@ from llama_bridge import (
     SamplingParams,
     TextStream,
 )
+from llama_bridge.engine import Engine
 from tests.ledger import GREEDY, assert_ledger_rule
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
@@ -51,34 +52,37 @@ def test_use_after_close_is_one_clear_error(backend: str) -> None:
             use()
 
 
-@BACKENDS
-def test_a_bridge_that_is_dropped_frees_its_model(backend: str) -> None:
+def half_read(backend: str) -> tuple[LlamaBridge, TextStream, Engine]:
     llama = LlamaBridge("demo", backend=backend)
-    engine = llama.session.engine
     stream = llama.generate_stream("Hello!", params=GREEDY)
     assert next(stream)
+    return llama, stream, llama.session.engine
+
+
+def assert_freed(engine: Engine) -> None:
+    gc.collect()
+    with pytest.raises(ClosedError):
+        engine.tokenize("x", add_special=False, parse_special=False)
+
+
+@BACKENDS
+def test_a_bridge_that_is_dropped_frees_its_model(backend: str) -> None:
+    llama, stream, engine = half_read(backend)
     del llama
     gc.collect()
     assert next(stream), "a stream is use enough"
     del stream
-    gc.collect()
-    with pytest.raises(ClosedError):
-        engine.tokenize("x", add_special=False, parse_special=False)
+    assert_freed(engine)
 
 
 @BACKENDS
 def test_garbage_that_holds_itself_frees_its_model(backend: str) -> None:
     """Bridge and half read stream at once, in whatever order Python ends them; an error there fails the test."""
-    llama = LlamaBridge("demo", backend=backend)
-    engine = llama.session.engine
-    stream = llama.generate_stream("Hello!", params=GREEDY)
-    assert next(stream)
+    llama, stream, engine = half_read(backend)
     cycle: list[object] = [llama, stream]
     cycle.append(cycle)
     del llama, stream, cycle
-    gc.collect()
-    with pytest.raises(ClosedError):
-        engine.tokenize("x", add_special=False, parse_special=False)
+    assert_freed(engine)
 
 
 def test_a_bridge_without_a_model_says_what_to_do() -> None:
