@@ -28,8 +28,8 @@ class LlamaBridge(Conversation):
     """A model and one conversation with it.
 
     Calls from several threads queue; :meth:`cancel` may come from any thread at any time. Use it as a
-    context manager, or call :meth:`close`. One that is dropped frees its model, too, but its ``sessions_dir`` only
-    at the end of the process.
+    context manager, or call :meth:`close`. One that is dropped frees its model, too, and its ``sessions_dir`` when
+    what waits is written.
 
     Args:
         model: path of a GGUF file, ``"demo"``, or a :class:`~llama_bridge.models.ModelSource`; None loads none yet.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -155,6 +156,23 @@ def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) ->
     with pytest.raises(FileNotFoundError):
         LlamaBridge("/missing.gguf", sessions_dir=tmp_path)
     _bridge(tmp_path).close()
+
+
+def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path: Path) -> None:
+    llama = _bridge(tmp_path)
+    llama.session("a").generate("Hello!", params=SHORT)
+    del llama
+    gc.collect()
+    end = time.monotonic() + 10
+    while True:
+        try:
+            llama = _bridge(tmp_path)
+            break
+        except SessionsLocked:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    with llama:
+        assert len(llama.session("a").messages) == 2
 
 
 def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
