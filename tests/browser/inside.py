@@ -25,6 +25,7 @@ __all__ = ["run"]
 ABSENT = {
     "_multiprocessing": "processes",
     "benchmarks": "the native backend",
+    "build": "the build of llama.wasm",
     "edits": "the build of llama.wasm",
     "filelock": "a folder of sessions",
     "gguf": "numpy",
