@@ -48,6 +48,11 @@ PROMPTS = (
 )
 _TURNS = [f"<|user|>\n{prompt}<|end|>\n<|assistant|>\n" for prompt in PROMPTS]
 _STEP = 4
+_BUILDS: tuple[tuple[str, ModelParams | None], ...] = (
+    ("native", None),
+    ("native", EXACT),
+    ("wasm", None),
+)
 
 
 def token_by_token(backend: str | Backend, params: ModelParams | None = None) -> Logits:
@@ -83,32 +88,31 @@ def distance(these: Logits, those: Logits) -> float:
 
 def measure_numerics(report: Report, *, stock: Path | None = None) -> None:
     """A row for each build; without ``stock``, a module with llama.cpp's own kernels is built, which takes minutes once."""
+    ways = (token_by_token, at_once)
+    native, exact, wasm = ([way(b, p) for way in ways] for b, p in _BUILDS)
     with _stock(stock) as module:
-        builds: dict[str, tuple[str | Backend, ModelParams | None]] = {
-            "native, exact attention": ("native", EXACT),
-            "native": ("native", None),
-            "llama-bridge wasm": ("wasm", None),
-            "stock kernels": (WasmBackend(module), None),
-        }
-        ways = (token_by_token, at_once)
-        found = {name: [way(*build) for way in ways] for name, build in builds.items()}
-    rows, ratios = [], []
-    for name in builds:
-        if name == "native":
-            continue
-        row = [name]
-        for i in range(len(ways)):
-            row += [f"{distance(found[name][i], found[to][i]):.4f}" for to in list(builds)[1::-1]]
-        rows.append(row)
-    for i in range(len(ways)):
-        wasm, other = (distance(found[b][i], found["native"][i]) for b in list(builds)[2:])
-        ratios.append(wasm / other if other else 1.0)
+        others = [way(WasmBackend(module)) for way in ways]
+    rows = {"native, exact attention": exact, "llama-bridge wasm": wasm, "stock kernels": others}
     report.table(
         "Numerics: logits of the demo model",
         ["root mean square to", "native", "exact", "64 at once: native", "exact"],
-        rows,
+        [
+            [
+                name,
+                *(
+                    f"{distance(logits[i], to[i]):.4f}"
+                    for i in range(len(ways))
+                    for to in (native, exact)
+                ),
+            ]
+            for name, logits in rows.items()
+        ],
         "The first two token by token, the others after prefills of 64 tokens and more.",
     )
+    ratios = [
+        distance(ours, n) / distance(theirs, n)
+        for ours, theirs, n in zip(wasm, others, native, strict=True)
+    ]
     report.bound(
         "wasm logits no further from native's than those of the stock kernels",
         max(ratios),

@@ -74,7 +74,7 @@ def _stream(bridge: Bridge, prompt: str, tokens: list[int]) -> float:
 
 
 def _calls(bridge: Bridge, tokens: list[int]) -> float:
-    engine: Any = bridge.llama._core.alive()[0]
+    engine: Any = bridge.llama.session.engine
     bridge.llama.session_reset()
     engine.decode(tokens)
     engine.set_sampler(SamplingParams(temperature=0), 0, [])

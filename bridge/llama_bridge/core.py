@@ -251,7 +251,7 @@ class Core:
                 return (yield from session.run(turn, sampling, stops))
             finally:
                 self._keep()
-                if self.closed:
+                if self.closed:  # while this was half read: see __del__
                     self._free()
 
     def _plan(
