@@ -11,11 +11,11 @@ from functools import partial
 import gguf
 import numpy as np
 
-from llama_bridge.models import open_model
+from llama_bridge.models.source import open_model
 from llama_bridge_wasm import artifact
 from llama_bridge_wasm.abi import CHECK_PARAMS, CheckOp, Guest
-from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
-from llama_bridge_wasm.wasi import GuestFile
+from llama_bridge_wasm.hosts.wasi import GuestFile
+from llama_bridge_wasm.hosts.wasmtime.guest import WasmtimeGuest
 
 from .measure import Spread, ratio, seconds, spread
 from .report import Report

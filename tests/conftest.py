@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
+from tests.making import make_model
+
+__all__ = ["make_model"]
+
 # Tests measure behaviour, not this machine's settings.
 os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
 

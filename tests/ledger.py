@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llama_bridge import LlamaBridge, SamplingParams
 from llama_bridge.engine import Engine
-from llama_bridge.session import Session
+from llama_bridge.local.active import Session
 
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
 NEAR = 2e-3

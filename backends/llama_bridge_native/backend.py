@@ -8,9 +8,9 @@ from importlib import metadata
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Availability, Backend, Engine
 from llama_bridge.errors import BackendUnavailable, InvalidInput
-from llama_bridge.models import ModelFile
+from llama_bridge.models.preflight import check_model
+from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
-from llama_bridge.sanity import check_model
 
 __all__ = ["BACKEND", "NativeBackend"]
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_bridge.capabilities import Capability
-from llama_bridge.copy_memory import copy_memory
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
-from llama_bridge.models import ModelFile
+from llama_bridge.files.copy_memory import copy_memory
+from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
 from .deep_stack import with_deep_stack

@@ -8,16 +8,16 @@ from pathlib import Path
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Availability, Backend
 from llama_bridge.errors import BackendUnavailable
-from llama_bridge.models import ModelFile
+from llama_bridge.models.preflight import check_model
+from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
-from llama_bridge.sanity import check_model
 
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
-from .engine import CAPABILITIES, NAME, WasmEngine
-from .fit import check_fit
-from .hosted import open_guest
-from .wasi import GuestFile
+from .engine.engine import CAPABILITIES, NAME, WasmEngine
+from .engine.fit import check_fit
+from .hosts.hosted import open_guest
+from .hosts.wasi import GuestFile
 
 __all__ = ["WasmBackend"]
 
@@ -59,8 +59,8 @@ class WasmBackend(Backend):
     def _guest(self, file: GuestFile, params: ModelParams) -> Guest:
         wasm, limit = self._wasm, params.memory_limit
         if sys.platform == "emscripten":
-            from . import page_threads
-            from .host_browser import BrowserGuest
+            from .hosts.browser import threads as page_threads
+            from .hosts.browser.guest import BrowserGuest
 
             threads = page_threads.available(params.threads(file.size, page_threads.cores()))
             if threads == 1:
@@ -69,7 +69,7 @@ class WasmBackend(Backend):
                 lambda shared: BrowserGuest(wasm, file, limit, shared=shared), threads
             )
         try:
-            from .host_wasmtime import WasmtimeGuest
+            from .hosts.wasmtime.guest import WasmtimeGuest
         except (ImportError, OSError) as error:
             raise BackendUnavailable(NAME, f"wasmtime does not work here: {error}") from error
         return open_guest(

@@ -7,8 +7,8 @@ import js
 import pyodide_js
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
-from llama_bridge_wasm import page_threads
-from llama_bridge_wasm.sources import BlobSource
+from llama_bridge_wasm.hosts.browser import threads as page_threads
+from llama_bridge_wasm.store.sources import BlobSource
 
 bridge = None
 

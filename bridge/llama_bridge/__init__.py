@@ -7,6 +7,7 @@ import logging
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
+from .chat.template import Message
 from .conversation import NamedSession
 from .engine import Availability, Backend, Engine, EngineInfo, MemoryKind
 from .errors import (
@@ -35,10 +36,9 @@ from .errors import (
     UnsupportedCapability,
 )
 from .generation import Generation, Mode, TextStream, Usage
-from .models import ModelFile
+from .models.source import ModelFile
 from .params import ModelParams, SamplingParams
 from .snapshot import SessionInfo
-from .templates import Message
 
 __all__ = [
     "Availability",

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from . import registry
-from .call import check_text
 from .capabilities import Capability
+from .chat.template import check_messages
+from .checks import check_text
 from .conversation import Conversation, NamedSession
-from .core import Core
 from .engine import Backend, Engine, EngineInfo
 from .errors import BackendUnavailable, InvalidInput, UnsupportedCapability
-from .models import ModelFile, ModelSource, open_model
+from .local.local_runtime import Core
+from .local.pool import DEFAULT
+from .models.source import ModelFile, ModelSource, open_model
 from .params import ModelParams, SamplingParams
-from .sessions import DEFAULT
-from .templates import check_messages
 
 __all__ = ["LlamaBridge"]
 
@@ -32,7 +32,7 @@ class LlamaBridge(Conversation):
     what waits is written.
 
     Args:
-        model: path of a GGUF file, ``"demo"``, or a :class:`~llama_bridge.models.ModelSource`; None loads none yet.
+        model: path of a GGUF file, ``"demo"``, or a :class:`~llama_bridge.models.source.ModelSource`; None loads none yet.
         backend: ``"auto"``, a backend's name, or a :class:`~llama_bridge.engine.Backend` object. Auto takes
             what ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
@@ -69,7 +69,7 @@ class LlamaBridge(Conversation):
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
         if sessions_dir is not None:
-            from .session_folder import SessionFolder  # few need it, and it takes a while
+            from .files.folder import SessionFolder  # few need it, and it takes a while
 
             self._core.folder = SessionFolder(sessions_dir, sessions_disk)
         try:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .call import Call
 from .capabilities import Capability
-from .core import Core
+from .chat.template import Message
+from .checks import Call
 from .engine import Engine
 from .errors import PathLike
 from .generation import Generation, TextStream
+from .local.local_runtime import Core
 from .params import SamplingParams
 from .snapshot import SessionInfo, Snapshot
-from .templates import Message
 
 if TYPE_CHECKING:
-    from .verify import Verification
+    from .local.verify import Verification
 
 __all__ = ["Conversation", "NamedSession"]
 
@@ -163,7 +163,7 @@ class Conversation:
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
-            from .persistence import save_session  # json and more: not before it is needed
+            from .files.manifest import save_session  # json and more: not before it is needed
 
             _, model, sessions = self._core.alive()
             return save_session(sessions.take(self._name), model, self._core.sampling, path)
@@ -187,7 +187,7 @@ class Conversation:
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
-            from .loading import carry_out, plan_load  # as above
+            from .local.restore import carry_out, plan_load  # as above
 
             _, model, sessions = self._core.alive()
             # Planned over whichever conversation has the cache: a refused file does not even switch.
@@ -211,7 +211,7 @@ class Conversation:
         """
         self._core.requires(Capability.SESSION_PERSISTENCE)
         with self._core.exclusive():
-            from .verify import verify_file  # rarely used
+            from .local.verify import verify_file  # rarely used
 
             _, model, sessions = self._core.alive()
             return verify_file(sessions.session, model, path, deep)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .capabilities import Capability
 from .errors import UnsupportedCapability
-from .models import ModelFile
+from .models.source import ModelFile
 from .params import ModelParams, SamplingParams
 
 __all__ = ["Availability", "Backend", "Engine", "EngineInfo", "MemoryKind"]

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .cores import usable_cores
 from .errors import InvalidInput
+from .local.cores import usable_cores
 
 __all__ = ["KvType", "ModelParams", "SamplingParams"]
 

@@ -9,7 +9,7 @@ import os
 from .capabilities import Capability
 from .engine import Availability, Backend, Engine
 from .errors import BackendUnavailable, InvalidInput
-from .models import ModelFile
+from .models.source import ModelFile
 from .params import ModelParams
 
 __all__ = ["AUTO", "ENVIRONMENT", "GROUP", "available_in", "backends", "candidates", "probe_all"]

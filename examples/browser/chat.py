@@ -14,10 +14,10 @@ from pyodide.ffi import to_js
 
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, UnsupportedCapability
 from llama_bridge.capabilities import capability_names
-from llama_bridge.models import ModelSource
-from llama_bridge_wasm import page_threads, stop
-from llama_bridge_wasm.sources import BlobSource
-from llama_bridge_wasm.store import ModelStore, Progress, StoreFull, StoreUnavailable
+from llama_bridge.models.source import ModelSource
+from llama_bridge_wasm.hosts.browser import stop, threads
+from llama_bridge_wasm.store.model_store import ModelStore, Progress, StoreFull, StoreUnavailable
+from llama_bridge_wasm.store.sources import BlobSource
 
 LACKS = {
     Capability.SESSION_PERSISTENCE: "Nothing can be saved or opened",
@@ -156,7 +156,7 @@ class Chat:
         tell("busy", status="Loading the model…")
         start = time.monotonic()
         if model != "demo":  # too small for more than one thread
-            await page_threads.prepare()
+            await threads.prepare()
         self.llama.init_generate_model(model)
         self.using, able = "", self.llama.capabilities
         tell(

@@ -29,7 +29,7 @@ from llama_bridge import (
     SessionWriteError,
     UnsupportedCapability,
 )
-from llama_bridge.models import open_model
+from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tests.ledger import GREEDY, assert_ledger_rule, machine
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llama_bridge import InvalidInput, ModelParams, SamplingParams
-from llama_bridge.cores import usable_cores
+from llama_bridge.local.cores import usable_cores
 
 
 @pytest.mark.parametrize(

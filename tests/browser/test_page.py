@@ -28,7 +28,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from llama_bridge.models import open_model
+from llama_bridge.models.source import open_model
 from tools.browser import browsers, fetch
 from tools.browser.server import Handler, serve
 from tools.browser.site import lay_out
@@ -553,7 +553,7 @@ def test_what_goes_wrong_is_a_typed_error_in_python(person: Person, address: str
     code = f"""
 import js
 from llama_bridge import ModelNotFound, InvalidModel
-from llama_bridge_wasm.store import *
+from llama_bridge_wasm.store.model_store import *
 from llama_bridge_wasm.page import new, to_js
 store = ModelStore("elsewhere")
 url = {address!r} + "models/"

@@ -13,8 +13,8 @@ import pytest
 
 from llama_bridge import LlamaBridge
 from llama_bridge.cli.info import kv_bytes_per_token
-from llama_bridge.gguf import ArrayRef, GgufHeader, Value
-from llama_bridge.models import open_model
+from llama_bridge.models.gguf import ArrayRef, GgufHeader, Value
+from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeLlama
 from tests.cli.conftest import SECONDS, Run
 from tools.random_model import TINY, write_model

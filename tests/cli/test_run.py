@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import Backend, LlamaBridge
-from llama_bridge.models import open_model
+from llama_bridge.models.source import open_model
 from llama_bridge.testing import Asked, FakeAnswer, FakeBackend
 from tests.cli.conftest import Program, Run
 

@@ -9,8 +9,8 @@ import pytest
 
 from llama_bridge import LlamaBridge, ModelParams
 from tests.cli.conftest import Run
+from tests.forging import forge, layers
 from tests.ledger import GREEDY
-from tests.sessions.forging import forge, layers
 
 persistent = pytest.mark.requires_capability("session_persistence")
 

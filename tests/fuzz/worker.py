@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from llama_bridge import BridgeError, LlamaBridge, MemoryKind, ModelParams, SamplingParams
 from llama_bridge.cli.app import app
 from llama_bridge.engine import Engine
-from llama_bridge.session import Session
+from llama_bridge.local.active import Session
 from llama_bridge.snapshot import Snapshot
 from tests.fuzz.mutations import mutant, read_seeds
 from tests.fuzz.parts import Expected, Mutant, Parts

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from llama_bridge.models import ModelFile, open_model
+from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND, artifact
 from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH, Guest
-from llama_bridge_wasm.engine import WasmEngine
-from llama_bridge_wasm.wasi import GuestFile
+from llama_bridge_wasm.engine.engine import WasmEngine
+from llama_bridge_wasm.hosts.wasi import GuestFile
 
 MakeGuest = Callable[..., Guest]
 MEMORY_LIMIT = 1 << 30
@@ -77,12 +77,12 @@ def new_guest(
 ) -> Guest:
     """An instance in the host of this platform; in a page that may not share memory, on memory of its own."""
     if sys.platform == "emscripten":
-        from llama_bridge_wasm import page_threads
-        from llama_bridge_wasm.host_browser import BrowserGuest
+        from llama_bridge_wasm.hosts.browser import threads as page_threads
+        from llama_bridge_wasm.hosts.browser.guest import BrowserGuest
 
         shared = shared and page_threads.available(2) > 1
         return BrowserGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
-    from llama_bridge_wasm.host_wasmtime import WasmtimeGuest
+    from llama_bridge_wasm.hosts.wasmtime.guest import WasmtimeGuest
 
     return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
 

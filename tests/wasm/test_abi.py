@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_bridge.models import ModelFile
+from llama_bridge.models.source import ModelFile
 from llama_bridge_wasm.abi import (
     ABI_VERSION,
     LOAD_PARAMS,

@@ -13,10 +13,10 @@ import pytest
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, MemoryKind
 from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput, UnsupportedCapability
-from llama_bridge.models import ModelFile, open_model
+from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge_wasm import BACKEND
-from llama_bridge_wasm.engine import WasmEngine
+from llama_bridge_wasm.engine.engine import WasmEngine
 
 from .conftest import random_model
 

@@ -10,11 +10,11 @@ from typing import BinaryIO, Literal
 import pytest
 
 from llama_bridge.errors import ModelLoadError, OutOfMemory
-from llama_bridge.models import ModelFile, open_model
+from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
-from llama_bridge_wasm.fit import check_fit, kv_bytes_per_token
-from llama_bridge_wasm.linear_memory import PAGE, find_memory, unshared
+from llama_bridge_wasm.engine.fit import check_fit, kv_bytes_per_token
+from llama_bridge_wasm.hosts.linear_memory import PAGE, find_memory, unshared
 
 from .conftest import MakeGuest, load, random_model
 

@@ -14,7 +14,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability, capability_names
 from ..errors import BridgeError
 from ..generation import Generation, TextStream
-from ..models import DEMO
+from ..models.source import DEMO
 from .failures import describe
 from .logs import verbose
 from .options import BEST, load, loading_options, sampling_options

@@ -17,7 +17,7 @@ from .. import registry
 from .._version import __version__
 from ..engine import Availability, Backend
 from ..errors import BackendUnavailable, BridgeError
-from ..models import DEMO, open_model
+from ..models.source import DEMO, open_model
 from ..params import ModelParams
 from .failures import describe
 from .logs import verbose

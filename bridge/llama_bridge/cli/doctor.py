@@ -18,7 +18,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import capability_names
 from ..engine import Backend
 from ..errors import BridgeError
-from ..models import DEMO
+from ..models.source import DEMO
 from ..params import SamplingParams
 from .failures import describe
 from .logs import verbose

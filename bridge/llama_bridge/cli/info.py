@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import click
 
-from ..gguf import ArrayRef, GgufHeader, Value
-from ..models import ModelFile, open_model
-from ..session_file import SessionFile, read_session_file
+from ..files.format import SessionFile, read_session_file
+from ..models.gguf import ArrayRef, GgufHeader, Value
+from ..models.source import ModelFile, open_model
 from .logs import verbose
 from .options import as_json
 from .terminal import Terminal, count, size

@@ -10,7 +10,7 @@ import click
 
 from ..bridge import LlamaBridge
 from ..errors import InvalidInput
-from ..models import DEMO
+from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams
 from ..registry import AUTO, ENVIRONMENT
 from .terminal import Terminal

@@ -13,7 +13,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..generation import Generation, TextStream
-from ..models import DEMO
+from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
 from .options import BEST, as_json, load, loading_options, sampling_options

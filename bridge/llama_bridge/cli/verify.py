@@ -13,10 +13,10 @@ from rich.text import Text
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
-from ..logit_check import LogitCheck
-from ..models import DEMO
+from ..local.logit_check import LogitCheck
+from ..local.verify import FieldCheck, Verification
+from ..models.source import DEMO
 from ..params import KvType, ModelParams
-from ..verify import FieldCheck, Verification
 from .logs import verbose
 from .options import BEST, as_json, loading_options
 from .terminal import Terminal, count, duration, plain, size

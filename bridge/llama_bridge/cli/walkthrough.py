@@ -18,7 +18,7 @@ from ..capabilities import Capability
 from ..engine import Backend
 from ..errors import BridgeError, FallbackWarning, UnsupportedCapability
 from ..generation import Generation, Mode
-from ..ledger import common_beginning
+from ..local.ledger import common_beginning
 from ..params import ModelParams, SamplingParams
 from .terminal import count, size
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from ..engine import Backend, Engine
-from ..models import DEMO, open_model
+from ..models.source import DEMO, open_model
 from ..params import ModelParams, SamplingParams
 
 __all__ = ["GREEDY", "EngineTests"]

@@ -15,7 +15,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..engine import Availability, Engine
 from ..errors import BackendUnavailable, InvalidInput, ModelError
-from ..models import DEMO
+from ..models.source import DEMO
 from .fake import FakeLlama
 from .gates import LACKS, MARKERS, REQUIRES, check_markers, reason_to_skip
 from .shared import SharedModel

@@ -11,7 +11,7 @@ try {
   const archive = await (await fetch(url("suite.zip"))).arrayBuffer();
   python.unpackArchive(archive, "zip", { extractDir: "/suite" });
   python.runPython("import sys; sys.path.insert(0, '/suite')");
-  await python.runPythonAsync("from llama_bridge_wasm import page_threads; await page_threads.prepare(3)");
+  await python.runPythonAsync("from llama_bridge_wasm.hosts.browser import threads; await threads.prepare(3)");
   postMessage(["ready", (performance.now() - started) / 1000]);
   const inside = python.pyimport("tests.browser.inside");
   const options = await (await fetch(url("options.json"))).json();

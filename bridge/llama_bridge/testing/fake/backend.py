@@ -9,7 +9,7 @@ from typing import Any
 from ...capabilities import Capability, parse_capability
 from ...engine import Availability, Backend, MemoryKind
 from ...errors import BackendUnavailable, BridgeError, EngineError, InvalidInput
-from ...models import ModelFile
+from ...models.source import ModelFile
 from ...params import ModelParams
 from .answers import Answer, Answers, Asked, FakeAnswer, echo
 from .engine import FakeEngine

@@ -16,11 +16,11 @@ from functools import cached_property
 from itertools import takewhile
 
 from ...capabilities import Capability
+from ...chat.template import ChatTemplate, Message
 from ...engine import Engine, EngineInfo, MemoryKind
 from ...errors import ClosedError, EngineError
-from ...models import ModelFile
+from ...models.source import ModelFile
 from ...params import ModelParams, SamplingParams
-from ...templates import ChatTemplate, Message
 from .answers import Asked, FakeAnswer
 from .model import read_special_tokens
 

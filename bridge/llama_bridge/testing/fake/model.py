@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...gguf import ArrayRef
-from ...models import ModelFile
+from ...models.gguf import ArrayRef
+from ...models.source import ModelFile
 
 __all__ = ["CHAT_TEMPLATE", "SpecialTokens", "read_special_tokens", "write_fake_model"]
 

@@ -1,0 +1,87 @@
+"""Whether a model can fit into the memory a guest may have, told from its header: before anything is read or compiled."""
+
+from __future__ import annotations
+
+from llama_bridge.errors import OutOfMemory
+from llama_bridge.models.gguf import ArrayRef
+from llama_bridge.models.source import ModelFile
+from llama_bridge.params import ModelParams
+
+from ..hosts.linear_memory import MAX_MEMORY
+
+__all__ = ["check_fit", "kv_bytes_per_token"]
+
+_MIB = 1 << 20
+_MODULE = 17 * _MIB
+"""What llama.wasm begins with."""
+_VOCABULARY = 150
+"""Bytes that llama.cpp keeps for each token, at least: its text, and the way back from the text."""
+_KV_BITS = {"f32": 256, "f16": 128, "q8_0": 68, "q4_0": 36}
+"""Of eight values."""
+_NOT_DENSE = (
+    "attention.kv_lora_rank",
+    "attention.shared_kv_layers",
+    "attention.sliding_window",
+    "full_attention_interval",
+    "shortconv.l_cache",
+    "ssm.conv_kernel",
+    "ssm.state_size",
+    "wkv.head_size",
+)
+"""What models have whose caches are smaller than the simple rule says."""
+
+
+def check_fit(model: ModelFile, params: ModelParams) -> None:
+    """Refuse what cannot fit. What passes may still fail, in llama.cpp: its work space is not counted here.
+
+    Raises:
+        OutOfMemory: with the numbers, and the context that would fit.
+    """
+    limit = min(params.memory_limit, MAX_MEMORY)
+    weights = model.header.file_size - model.header.data_offset
+    vocabulary = _VOCABULARY * _vocabulary_size(model)
+    n_ctx = params.context_length(model.n_ctx_train)
+    each = kv_bytes_per_token(model, params)
+    room = limit - weights - vocabulary - _MODULE
+    if n_ctx * each <= room:
+        return
+    numbers = (
+        f"its weights of {weights / _MIB:.0f} MiB, a KV cache of {n_ctx * each / _MIB:.0f} MiB for "
+        f"{n_ctx} tokens and {(vocabulary + _MODULE) / _MIB:.0f} MiB for llama.wasm and the vocabulary do not fit "
+        f"{limit / _MIB:.0f} MiB"
+    )
+    if each and room >= 256 * each:
+        way_out = (
+            f"Load with n_ctx of at most {room // each // 256 * 256}, or use the native backend."
+        )
+    elif limit < MAX_MEMORY:
+        way_out = "Load with a larger memory_limit (4 GiB at most), a smaller model, or the native backend."
+    else:
+        way_out = "Load a smaller model, or use the native backend: 32-bit WebAssembly has 4 GiB."
+    raise OutOfMemory(model.path, f"{numbers}. {way_out}")
+
+
+def kv_bytes_per_token(model: ModelFile, params: ModelParams) -> int:
+    """Bytes of KV cache for a token of a dense model; 0 where that is not simple to know."""
+    header, prefix = model.header, model.header.architecture
+    if any(f"{prefix}.{key}" in header.metadata for key in _NOT_DENSE):
+        return 0
+    heads = header.number(f"{prefix}.attention.head_count")
+    kv_heads = header.metadata.get(f"{prefix}.attention.head_count_kv", heads)
+    if (
+        heads < 1 or not isinstance(kv_heads, int) or kv_heads < 1
+    ):  # they may differ from layer to layer
+        return 0
+    head = header.number(f"{prefix}.embedding_length") // heads
+    bits = sum(
+        _KV_BITS[kind] * header.number(f"{prefix}.attention.{name}", head)
+        for kind, name in ((params.kv_type_k, "key_length"), (params.kv_type_v, "value_length"))
+    )
+    return header.number(f"{prefix}.block_count") * kv_heads * bits // 64
+
+
+def _vocabulary_size(model: ModelFile) -> int:
+    tokens = model.header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, ArrayRef):
+        return tokens.count
+    return len(tokens) if isinstance(tokens, list) else 0

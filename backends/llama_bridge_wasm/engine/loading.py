@@ -1,0 +1,103 @@
+"""Loading a model into a guest: what to ask for, what became of it, and why it failed."""
+
+from __future__ import annotations
+
+import struct
+
+from llama_bridge.engine import EngineInfo, MemoryKind
+from llama_bridge.errors import EngineError, InvalidInput, ModelLoadError, OutOfMemory
+from llama_bridge.models.source import ModelFile
+from llama_bridge.params import ModelParams
+
+from .. import abi
+from ..abi import Guest, Info, Status
+from .marshal import Buffer, last_error
+
+__all__ = ["describe", "load_model"]
+
+_MIB = 1 << 20
+_BATCH = 128
+"""Tokens per call: a cancel, or a Ctrl-C, waits for no more than that. Larger ones are no faster here."""
+
+
+def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -> None:
+    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``.
+
+    Raises:
+        OutOfMemory: weights, KV cache or work space do not fit; the message has the numbers.
+        ModelLoadError: llama.cpp refused it, in its own words.
+        InvalidInput: a parameter llama.wasm does not take.
+    """
+    batch = min(params.n_batch, _BATCH)
+    packed = abi.LOAD_PARAMS.pack(
+        params.context_length(model.n_ctx_train),
+        batch,
+        batch,
+        guest.threads,
+        abi.KV_TYPES[params.kv_type_k],
+        abi.KV_TYPES[params.kv_type_v],
+        int(params.flash_attention),
+    )
+    try:
+        pointer = buffer.put(packed + abi.MODEL_PATH.encode() + b"\0")
+        status = guest.call("lb_load", pointer + len(packed), pointer)
+        reason = "" if status == 0 else last_error(guest)
+    except EngineError as error:
+        # llama.cpp aborts where a size does not fit the address space: its last words tell.
+        if "allocate" in guest.log_tail or "not enough" in guest.log_tail:
+            raise _too_large(model, params, str(error), guest.memory_size) from error
+        raise ModelLoadError(model.path, str(error)) from error
+    if status == Status.OUT_OF_MEMORY:
+        raise _too_large(model, params, reason, guest.memory_size)
+    if status == Status.BAD_ARGUMENT:
+        raise InvalidInput(reason)
+    if status != 0:
+        raise ModelLoadError(model.path, reason)
+
+
+def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) -> OutOfMemory:
+    size = model.header.file_size
+    return OutOfMemory(
+        model.path,
+        f"the file of {size / _MIB:.0f} MiB and a context of "
+        f"{params.context_length(model.n_ctx_train)} tokens do not fit {params.memory_limit / _MIB:.0f} MiB "
+        f"({used / _MIB:.0f} MiB in use when it failed: {reason}). Load with a smaller n_ctx, a smaller model, "
+        "or a larger memory_limit (4 GiB at most), or use the native backend.",
+    )
+
+
+def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) -> EngineInfo:
+    """What the loaded model and its context are."""
+
+    def ask(key: Info) -> int:
+        return guest.call("lb_info", key)
+
+    def token(key: Info) -> int | None:
+        return None if (found := ask(key)) < 0 else found
+
+    n = guest.call("lb_eog_tokens", 0, 0)
+    pointer = buffer.reserve(4 * n)
+    guest.call("lb_eog_tokens", pointer, n)
+    return EngineInfo(
+        n_ctx=ask(Info.N_CTX),
+        n_ctx_train=ask(Info.N_CTX_TRAIN),
+        n_vocab=ask(Info.N_VOCAB),
+        bos=token(Info.BOS),
+        eos=token(Info.EOS),
+        add_bos=ask(Info.ADD_BOS) == 1,
+        end_of_generation=frozenset(struct.unpack(f"<{n}i", guest.read(pointer, 4 * n))),
+        memory=_memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA)),
+        n_threads=ask(Info.N_THREADS),
+        flash_attention=params.flash_attention,
+        kv_type_k=params.kv_type_k,
+        kv_type_v=params.kv_type_v,
+        version=version,
+    )
+
+
+def _memory_kind(recurrent: int, hybrid: int, n_swa: int) -> MemoryKind:
+    if hybrid:
+        return MemoryKind.HYBRID
+    if recurrent:
+        return MemoryKind.RECURRENT
+    return MemoryKind.SWA if n_swa > 0 else MemoryKind.DENSE

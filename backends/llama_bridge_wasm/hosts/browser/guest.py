@@ -1,0 +1,247 @@
+"""A guest in the engine of the browser (or of Node) that Pyodide runs in. Its JavaScript errors stay in this file."""
+
+# JavaScript is untyped, and all of it comes from one module.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# ruff: noqa: D102  (the Guest protocol documents its methods)
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llama_bridge.errors import BackendUnavailable, EngineError
+
+from ...page import JsException, js, let_messages_in, new, proxy
+from ..hosted import Hosted
+from ..linear_memory import MAX_MEMORY, MemoryImport, find_memory, unshared
+from ..wasi import WASI, GuestFile
+from . import stop
+from .threads import Threads
+
+__all__ = ["BrowserGuest", "FillsMemory"]
+
+_CLOCK = 0
+_CHUNK = 1 << 16
+_CHUNK_WITHOUT_FLAG = 8
+"""Tokens between two looks at the worker's messages, where a page has no other way to say stop."""
+_modules: dict[tuple[Path, bool], tuple[Any, MemoryImport]] = {}
+
+
+class BrowserGuest(Hosted):
+    """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`.
+
+    It has a linear memory of its own: Pyodide's stays as small as it is.
+    """
+
+    failures = (JsException,)
+
+    def __init__(
+        self,
+        wasm: Path,
+        file: GuestFile,
+        memory_limit: int = MAX_MEMORY,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """Instantiate.
+
+        Args:
+            wasm: the module.
+            file: the one file the guest may read.
+            memory_limit: most bytes of linear memory.
+            shared: with a memory that threads can share.
+
+        Raises:
+            BackendUnavailable: the module cannot be used here.
+            OutOfMemory: the limit leaves no room even for the module itself.
+            EngineError: its start failed.
+        """
+        self.version = str(getattr(js.navigator, "userAgent", "JavaScript"))
+        super().__init__(file)
+        self._stop = stop.watched()
+        functions = {
+            **self.world.imports(),
+            "clock_time_get": self._clock,
+            "random_get": self._random,
+        }
+        self._proxies = {name: proxy(function) for name, function in functions.items()}
+        self._unknown = proxy(self.world.unknown)
+        self._spawn = proxy(self._start_thread)
+        self._threads: Threads | None = None
+        self._exports: Any = None
+        try:
+            module, asked = _module(wasm, shared=shared)
+            self._memory: Any = _memory(asked, asked.most(memory_limit, file.path), shared=shared)
+            if shared:
+                self._threads = Threads(module, self._memory)
+            imports = new(js.Object)
+            for wanted in js.WebAssembly.Module.imports(module):
+                if wanted.module == WASI:
+                    setattr(imports, wanted.name, self._proxies.get(wanted.name, self._unknown))
+            outer, host, given = new(js.Object), new(js.Object), new(js.Object)
+            # Nothing of Python's stands between: it is asked for each node of a graph.
+            host.stop = js.Atomics.load.bind(js.Atomics, self._stop, 0)
+            host.spawn = self._spawn
+            setattr(given, asked.name, self._memory)
+            setattr(outer, WASI, imports)
+            setattr(outer, asked.module, given)
+            outer.lb_host = host
+            self._exports = new(js.WebAssembly.Instance, module, outer).exports
+            self._begin()
+        except JsException as error:
+            self.close()
+            raise EngineError(f"llama.wasm could not be started: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    # the Guest protocol
+
+    @property
+    def memory_size(self) -> int:
+        self._check_open()
+        return int(self._memory.buffer.byteLength)
+
+    def _run(self, name: str, args: tuple[int, ...]) -> int:
+        result = getattr(self._exports, name)(*args)
+        return 0 if result is None else int(result)
+
+    def _words(self, error: Exception) -> str:
+        words = self._threads.failure if self._threads else ""
+        return words or (str(error).splitlines() or ["no reason given"])[0]
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        copy = bytearray(size)
+        self._array(pointer, size).assign_to(copy)
+        return copy
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self._array(pointer, len(data)).assign(data)
+
+    def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        if isinstance(file, FillsMemory):
+            return file.fill(self._array(pointer, size))
+        done = 0
+        while done < size:  # through Python, a piece at a time
+            data = file.read(min(size - done, 1 << 20))
+            if not data:
+                break
+            self.write(pointer + done, data)
+            done += len(data)
+        return done
+
+    def flag(self, pointer: int) -> Callable[[int], None]:
+        self._array(pointer, 4)
+
+        def write(value: int) -> None:
+            if not self._closed:
+                new(js.Int32Array, self._memory.buffer, pointer, 1)[0] = value
+
+        return write
+
+    def clear_stop(self) -> None:
+        self._stop[0] = 0
+
+    def pause(self) -> None:
+        if not stop.is_shared():
+            let_messages_in()
+
+    @property
+    def chunk(self) -> int:
+        return _CHUNK if stop.is_shared() else _CHUNK_WITHOUT_FLAG
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._threads is not None and self._exports is not None:
+            self._kill()
+            self._threads.join()
+        self._exports = self._memory = self._threads = None
+        for function in [*self._proxies.values(), self._unknown, self._spawn]:
+            function.destroy()
+        self.world.close()
+
+    # inside
+
+    def _array(self, pointer: int, size: int) -> Any:
+        """A view, made anew each time: growing memory ends the old ones."""
+        self._check_open()
+        if pointer < 0 or size < 0 or pointer + size > self._memory.buffer.byteLength:
+            raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
+        return new(js.Uint8Array, self._memory.buffer, pointer, size)
+
+    def _start_thread(self, pointer: int) -> int:
+        return self._threads.spawn(pointer) if self._threads else -1
+
+    def _kill(self) -> None:
+        if self._threads is not None:
+            with suppress(JsException):
+                self._exports.lb_kill()
+
+    # what wasmtime has of its own
+
+    def _clock(self, clock: int, _precision: int, out: int) -> int:
+        now = js.Date.now() if clock == _CLOCK else js.performance.now()
+        self.write(out & 0xFFFFFFFF, int(now * 1e6).to_bytes(8, "little"))
+        return 0
+
+    def _random(self, out: int, size: int) -> int:
+        own = new(js.Uint8Array, size)  # it takes no shared memory
+        js.crypto.getRandomValues(own)
+        self._array(out & 0xFFFFFFFF, size).set(own)
+        return 0
+
+
+class FillsMemory(ABC):
+    """A file whose bytes JavaScript has: they go into guest memory without a way through Python's."""
+
+    @abstractmethod
+    def fill(self, array: Any) -> int:
+        """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""
+
+
+def _module(wasm: Path, *, shared: bool) -> tuple[Any, MemoryImport]:
+    """The compiled module, once for each file, and the memory it wants."""
+    if (wasm, shared) in _modules:
+        return _modules[wasm, shared]
+    try:
+        code = wasm.read_bytes()
+    except OSError as error:
+        raise BackendUnavailable("wasm", f"{wasm} cannot be read: {error}") from error
+    try:
+        asked = find_memory(code)
+    except ValueError as error:
+        raise BackendUnavailable(
+            "wasm", f"this browser does not take llama.wasm: {error}"
+        ) from error
+    code = code if shared else unshared(code)
+    array = new(js.Uint8Array, len(code))
+    array.assign(code)
+    try:
+        module = new(js.WebAssembly.Module, array)
+    except JsException as error:
+        raise BackendUnavailable(
+            "wasm",
+            f"this browser does not take llama.wasm: {error}",
+            "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137 and Firefox 145 have them.",
+        ) from error
+    _modules[wasm, shared] = module, asked
+    return module, asked
+
+
+def _memory(asked: MemoryImport, most: int, *, shared: bool) -> Any:
+    """A memory of at most ``most`` pages; of fewer where the browser reserves them at once and has not so many."""
+    options = new(js.Object)
+    options.initial, options.shared = asked.minimum, shared
+    while True:
+        options.maximum = most
+        try:
+            return new(js.WebAssembly.Memory, options)
+        except JsException:
+            if not shared or most // 2 < asked.minimum:
+                raise
+            most //= 2

@@ -1,0 +1,140 @@
+"""What is the same on every host: the life and death of a guest, and what it says."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from llama_bridge.errors import ClosedError, EngineError
+
+from ..abi import MODEL_PATH
+from .logs import LOG_TAIL, log_lines
+from .wasi import GuestFile, Memory, World
+
+__all__ = ["Hosted", "open_guest"]
+
+_PROBE_MS = 10_000
+"""How long a machine may take to start threads. Only one that cannot start them at all uses it up."""
+
+_logger = logging.getLogger("llama_bridge.wasm")
+G = TypeVar("G", bound="Hosted")
+
+
+def open_guest(make: Callable[[bool], G], threads: int) -> G:
+    """A guest that computes with so many threads, or, where they do not work, with one.
+
+    Args:
+        make: makes one; True for a memory that threads can share.
+        threads: how many; two at least are tried, so that it is known what the host can do.
+
+    Raises:
+        BackendUnavailable, OutOfMemory, EngineError: from ``make``.
+    """
+    guest = make(True)
+    try:
+        if guest.probe(max(2, threads)):
+            guest.threads, guest.has_threads = threads, True
+            return guest
+        why = "they did not start in time"
+    except EngineError as error:
+        why = str(error)
+    except BaseException:
+        guest.close()
+        raise
+    guest.close()
+    _logger.warning("%d threads of llama.wasm do not work here, one will do: %s", threads, why)
+    return make(False)
+
+
+class Hosted(Memory, ABC):
+    """A guest that can be called until it is closed, or until it trapped: then it is dead, and says so.
+
+    Attributes:
+        failures: what a call may raise: the host's own errors, which do not leave this package.
+        world: the imports of the guest.
+        threads: how many are to compute; so many were tried.
+        has_threads: whether more than one can: two at least were tried.
+    """
+
+    failures: ClassVar[tuple[type[Exception], ...]]
+    threads = 1
+    has_threads = False
+
+    def __init__(self, file: GuestFile) -> None:
+        self.world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
+        self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
+        self._dead = ""
+        self._closed = False
+
+    @abstractmethod
+    def close(self) -> None:
+        """See :class:`~.abi.Guest`."""
+
+    @abstractmethod
+    def _run(self, name: str, args: tuple[int, ...]) -> int:
+        """Call an export."""
+
+    @abstractmethod
+    def _kill(self) -> None:
+        """End the guest's threads, which would else wait for this one for ever."""
+
+    @abstractmethod
+    def _words(self, error: Exception) -> str:
+        """A failure in one line."""
+
+    def probe(self, threads: int) -> bool:
+        """Whether so many threads run at once over one memory here; if not, close this guest.
+
+        Raises:
+            EngineError: starting them failed.
+        """
+        return self.call("lb_probe_threads", threads, _PROBE_MS) == 1
+
+    @property
+    def log_tail(self) -> str:
+        """See :class:`~.abi.Guest`."""
+        return "\n".join(self._log_lines)
+
+    def call(self, name: str, *args: int) -> int:
+        """See :class:`~.abi.Guest`."""
+        self._check_open()
+        if self._dead:
+            raise EngineError(self._dead)
+        try:
+            result = self._run(name, args)
+        except self.failures as error:
+            died = self._died(name, error)
+            self._kill()  # only now: whose failure was the first is known by then
+            raise died from error
+        if (failure := self.world.failure) is not None:
+            self.world.failure = None
+            if isinstance(failure, Exception):
+                raise EngineError(f"{name}: the host failed: {failure}") from failure
+            raise failure
+        return result
+
+    def _begin(self) -> None:
+        self.call("_initialize")
+        # A line costs a call into Python: the hundreds about each load only where somebody listens.
+        self.call("lb_set_log_level", 2 if _logger.isEnabledFor(logging.DEBUG) else 3)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the engine is closed")
+
+    def _died(self, name: str, error: Exception) -> EngineError:
+        code = self.world.exit_code
+        why = f"it left with status {code}" if code is not None else self._words(error)
+        words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
+        self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
+        cause, self.world.failure = self.world.failure, None
+        error.__cause__ = error.__cause__ or cause
+        return EngineError(self._dead)
+
+    def _log(self, data: bytes) -> None:
+        for level, text in log_lines(data):
+            self._log_lines.append(text)
+            _logger.log(level, "%s", text)

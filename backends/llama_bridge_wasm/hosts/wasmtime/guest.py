@@ -1,0 +1,176 @@
+"""A guest on wasmtime. None of its errors leave this file and the three ``wasmtime_*`` beside it."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# ruff: noqa: D102  (the Guest protocol documents its methods)
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import wasmtime
+
+from llama_bridge.errors import EngineError
+
+from ..hosted import Hosted
+from ..wasi import GuestFile
+from .compiled_cache import CompiledCache
+from .instance import FAILURES, Instance, words
+from .module import Compiled, compiled_module
+from .threads import SharedMemory, Threads, refuse
+
+__all__ = ["WasmtimeGuest"]
+
+
+class WasmtimeGuest(Hosted):
+    """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
+
+    failures = FAILURES
+
+    def __init__(
+        self,
+        wasm: Path,
+        file: GuestFile,
+        memory_limit: int,
+        cache: CompiledCache | None = None,
+        *,
+        shared: bool = True,
+    ) -> None:
+        """Instantiate.
+
+        Args:
+            wasm: the module.
+            file: the one file the guest may read.
+            memory_limit: most bytes of linear memory.
+            cache: of compiled code; the user's own by default.
+            shared: with a memory that threads can share.
+
+        Raises:
+            BackendUnavailable: the module cannot be used here.
+            OutOfMemory: the limit leaves no room even for the module itself.
+            EngineError: its start failed.
+        """
+        compiled = compiled_module(wasm, cache, shared=shared)
+        most = compiled.memory.most(memory_limit, file.path)
+        self._limits = wasmtime.Limits(compiled.memory.minimum, most)
+        self.version = f"wasmtime {metadata.version('wasmtime')}"
+        super().__init__(file)
+        self._life = threading.RLock()  # only between flag writes and close; never held during work
+        self._process = os.getpid()
+        self._base = 0
+        self._size: Callable[[], int] = int
+        self._threads: Threads | None = None
+        self._main: Instance | None = None
+        imports, unknown = self.world.imports(), self.world.unknown
+        try:
+            if shared:
+                memory = self._shared_memory(compiled)
+                threads = self._threads = Threads(compiled, memory, self.world)
+                self._main = Instance(compiled, lambda _: memory, imports, unknown, threads.spawn)
+            else:
+                self._main = Instance(compiled, self._own_memory, imports, unknown, refuse)
+            self._begin()
+        except self.failures as error:
+            self.close()
+            raise EngineError(f"llama.wasm could not be started: {self._words(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _shared_memory(self, compiled: Compiled) -> SharedMemory:
+        kind = wasmtime.MemoryType(self._limits, shared=True)
+        memory = SharedMemory(compiled.engine, kind)
+        self._base, self._size = memory.address, memory.data_len
+        return memory
+
+    def _own_memory(self, store: wasmtime.Store) -> wasmtime.Memory:
+        memory = wasmtime.Memory(store, wasmtime.MemoryType(self._limits))
+        self._base = ctypes.addressof(memory.data_ptr(store).contents)
+        self._size = lambda: memory.data_len(store)
+        return memory
+
+    # the Guest protocol
+
+    @property
+    def memory_size(self) -> int:
+        self._check_open()
+        return self._size()
+
+    def _run(self, name: str, args: tuple[int, ...]) -> int:
+        assert self._main is not None
+        if self._process != os.getpid():
+            # Threads do not survive a fork: the first decode would wait for them for ever.
+            raise EngineError(
+                "this process was forked after the model was loaded: load it again here"
+            )
+        return self._main.call(name, *args)
+
+    def _words(self, error: Exception) -> str:
+        return (self._threads.failure if self._threads else "") or words(error)
+
+    def read(self, pointer: int, size: int) -> bytearray:
+        return bytearray(self._view(pointer, size))
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self._view(pointer, len(data))[:] = data
+
+    def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        target, done = self._view(pointer, size), 0
+        while done < size:  # the system may read less than asked, 2 GB at most
+            n = cast("io.FileIO", file).readinto(target[done:])
+            if not n:
+                break
+            done += n
+        return done
+
+    def flag(self, pointer: int) -> Callable[[int], None]:
+        self._view(pointer, 4)
+        cell = ctypes.c_int32.from_address(self._base + pointer)
+
+        def write(value: int) -> None:
+            with self._life:
+                if not self._closed:
+                    cell.value = value
+
+        return write
+
+    def clear_stop(self) -> None:
+        pass  # flag() is the one way here
+
+    def pause(self) -> None:
+        pass  # others have threads of their own
+
+    chunk = 1 << 16
+
+    def close(self) -> None:
+        with self._life:
+            if self._closed:
+                return
+            self._closed = True
+        if self._main is not None:
+            if self._threads is not None:
+                self._kill()
+                self._threads.join()
+            self._main.close()
+        self._size, self._threads = int, None  # what holds the memory
+        self.world.close()
+
+    # inside
+
+    def _view(self, pointer: int, size: int) -> memoryview:
+        self._check_open()
+        if pointer < 0 or size < 0 or pointer + size > self._size():
+            raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
+        return memoryview((ctypes.c_ubyte * size).from_address(self._base + pointer)).cast("B")
+
+    def _kill(self) -> None:
+        assert self._main is not None
+        with suppress(*self.failures):
+            self._main.call("lb_kill")

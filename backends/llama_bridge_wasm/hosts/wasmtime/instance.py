@@ -1,0 +1,135 @@
+"""One instance of llama.wasm on wasmtime, in a store of its own, over a memory that it may share with others."""
+
+# The raw C interface is wasmtime's private side: pinned to one major, used in _Export alone, and untyped.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from ..wasi import WASI
+from .module import Compiled
+
+__all__ = ["FAILURES", "Instance", "words"]
+
+FAILURES = (wasmtime.Trap, wasmtime.WasmtimeError)
+"""What a call may raise: two classes that have nothing to do with each other."""
+
+# Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
+# ctypes enters Python is raised, and lost, before the first line. Neither opens anything.
+_FROM_WASMTIME = ("clock_time_get", "random_get")
+
+# (module (func (export "stop") (result i32) i32.const 0)): a function in Python would cost 8 µs a call.
+_NEVER = bytes.fromhex("0061736d010000000105016000017f030201000708010473746f7000000a0601040041000b")
+
+
+class Instance:
+    """Exports that can be called, one thread at a time.
+
+    Args:
+        compiled: the module.
+        memory: a shared memory, or a function that makes an ordinary one in the instance's store.
+        imports: functions of WASI that are answered by Python.
+        unknown: answers the others.
+        spawn: starts a thread of the guest.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        memory: Callable[[wasmtime.Store], Any],
+        imports: Mapping[str, Callable[..., int | None]],
+        unknown: Callable[..., int | None],
+        spawn: Callable[[int], int],
+    ) -> None:
+        store = self.store = wasmtime.Store(compiled.engine)
+        linker = wasmtime.Linker(compiled.engine)
+        linker.define_wasi()
+        linker.allow_shadowing = True
+        store.set_wasi(wasmtime.WasiConfig())
+        stop = wasmtime.Instance(store, wasmtime.Module(compiled.engine, _NEVER), [])
+        linker.define(store, "lb_host", "stop", stop.exports(store)["stop"])
+        linker.define_func(
+            "lb_host",
+            "spawn",
+            wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]),
+            spawn,
+        )
+        linker.define(store, compiled.memory.module, compiled.memory.name, memory(store))
+        for wanted in compiled.module.imports:
+            name = wanted.name or ""
+            if (
+                wanted.module == WASI
+                and isinstance(wanted.type, wasmtime.FuncType)
+                and name not in _FROM_WASMTIME
+            ):
+                linker.define_func(WASI, name, wanted.type, imports.get(name, unknown))
+        exports = linker.instantiate(store, compiled.module).exports(store)
+        self._exports = {
+            export.name: _Export(store, exports[export.name])
+            for export in compiled.module.exports
+            if isinstance(export.type, wasmtime.FuncType)
+        }
+
+    def call(self, name: str, *args: int) -> int:
+        """Signed 32-bit result, 0 for none; raises one of :data:`FAILURES`."""
+        return self._exports[name](args)
+
+    def close(self) -> None:
+        """Give the store back; its memory too, if nobody shares it."""
+        self._exports = {}
+        self.store.close()
+
+
+class _Export:
+    """A prepared call: wasmtime's own ``Func.__call__`` takes ten times as long.
+
+    It also keeps apart what that one mixes: a trap, and a KeyboardInterrupt that came in during a call which
+    itself went well.
+    """
+
+    def __init__(self, store: wasmtime.Store, function: Any) -> None:
+        type_ = function.type(store)
+        self._params: Any = (ffi.wasmtime_val_t * len(type_.params))()
+        self._results: Any = (ffi.wasmtime_val_t * len(type_.results))()
+        for value in self._params:
+            value.kind = ffi.WASMTIME_I32
+        self._function = function
+        self._context = store._context()
+
+    def __call__(self, args: tuple[int, ...]) -> int:
+        if len(args) != len(self._params):
+            raise TypeError(f"{len(self._params)} arguments wanted, {len(args)} given")
+        for value, arg in zip(self._params, args, strict=True):
+            value.of.i32 = arg
+        trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        error = None
+        try:
+            error = ffi.wasmtime_func_call(
+                self._context,
+                ctypes.byref(self._function._func),
+                self._params,
+                len(self._params),
+                self._results,
+                len(self._results),
+                ctypes.byref(trap),
+            )
+        finally:
+            if trap:
+                raise wasmtime.Trap._from_ptr(trap)
+        if error:
+            raise wasmtime.WasmtimeError._from_ptr(error)
+        return self._results[0].of.i32 if len(self._results) else 0
+
+
+def words(error: Exception) -> str:
+    """The first line of wasmtime's message without its stack of numbered functions."""
+    text = error.message if isinstance(error, wasmtime.Trap) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in lines if "trap:" in line), lines[0])

@@ -1,0 +1,236 @@
+"""A file on its way into the store: written, counted and hashed piece by piece; and where its pieces come from."""
+
+# JavaScript is untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llama_bridge.errors import ModelNotFound
+
+from ..page import JsException, js, new
+from .errors import DownloadError, StoreFull
+from .opfs import mapped_errors
+
+__all__ = ["Incoming", "Progress", "Tell", "Transfer", "blob_pieces", "request"]
+
+_MAGIC = b"GGUF"
+_PIECE = 4 << 20
+_GRAIN = 1 << 16
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a file is.
+
+    Attributes:
+        done: bytes that are there.
+        total: bytes of the whole; None if the server does not say.
+        note: what there is to tell, such as that it goes on where it broke off, or why it starts over.
+    """
+
+    done: int
+    total: int | None
+    note: str = ""
+
+
+Tell = Callable[[Progress], object]
+
+
+class Incoming:
+    """A part that grows. Owns the access handle.
+
+    Attributes:
+        size: bytes that are there.
+    """
+
+    def __init__(self, handle: Any, name: str) -> None:
+        self._handle = handle
+        self._name = name
+        self._hash = hashlib.sha256()
+        self._magic = b""
+        self.size = 0
+
+    @property
+    def is_gguf(self) -> bool:
+        """False as soon as it is certain that it is none."""
+        return _MAGIC.startswith(self._magic[:4]) or not self._magic
+
+    @property
+    def sha256(self) -> str:
+        """Of what is there."""
+        return self._hash.hexdigest()
+
+    def take_up(self) -> None:
+        """Count and hash what an earlier try left."""
+        left = int(self._handle.getSize())
+        piece = new(js.Uint8Array, _PIECE)
+        while self.size < left:
+            with mapped_errors(self._name):
+                n = int(self._handle.read(piece, _at(self.size)))
+            if n == 0:
+                break
+            self._count(piece.subarray(0, n))
+
+    def start_over(self) -> None:
+        """Forget what is there."""
+        with mapped_errors(self._name):
+            self._handle.truncate(0)
+        self._hash, self._magic, self.size = hashlib.sha256(), b"", 0
+
+    def room(self, total: int) -> int:
+        """How large the file may become, up to ``total`` bytes.
+
+        What browsers estimate is meant to tell nothing: they are asked for the room itself, which is given back.
+        """
+
+        def fits(size: int) -> bool:
+            try:
+                self._handle.truncate(size)
+            except JsException as error:
+                if getattr(error, "name", "") == "QuotaExceededError":
+                    return False
+                raise
+            return int(self._handle.getSize()) == size  # Chromium's private windows say nothing
+
+        with mapped_errors(self._name):
+            low, high = self.size, total
+            if fits(total):
+                low = total
+            while high - low > _GRAIN:
+                middle = (low + high) // 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            self._handle.truncate(self.size)
+        return low
+
+    def write(self, piece: Any) -> None:
+        """Append a ``Uint8Array``.
+
+        Raises:
+            StoreFull: the browser does not let it.
+        """
+        n = int(piece.byteLength)
+        with mapped_errors(self._name, needed=n):
+            written = int(self._handle.write(piece, _at(self.size)))
+        if written != n:  # and there it is -8 as an unsigned number
+            room = int(self._handle.getSize()) - self.size
+            self._handle.truncate(self.size)
+            raise StoreFull(self._name, n, max(0, room))
+        self._count(piece)
+
+    def close(self) -> None:
+        """What is written is on the disk."""
+        self._handle.flush()
+        self._handle.close()
+
+    def _count(self, piece: Any) -> None:
+        data = piece.to_bytes()
+        self._hash.update(data)
+        self._magic = (self._magic + data[:4])[:4]
+        self.size += len(data)
+
+
+def _at(position: int) -> Any:
+    options = new(js.Object)
+    options.at = position
+    return options
+
+
+async def blob_pieces(blob: Any, name: str) -> AsyncIterator[Any]:
+    """A ``Blob`` or ``File``, a ``Uint8Array`` at a time."""
+    for start in range(0, int(blob.size), _PIECE):
+        try:
+            buffer = await blob.slice(start, start + _PIECE).arrayBuffer()
+        except JsException as error:  # moved or deleted since it was chosen
+            reason = f"cannot be read: {getattr(error, 'message', error)}"
+            raise ModelNotFound(name, reason) from error
+        yield new(js.Uint8Array, buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A server's answer.
+
+    Attributes:
+        start: the first byte it sends.
+        total: bytes of the whole file, or None.
+        validator: an ETag or date that tells whether the file is still the same; empty if there is none.
+        pieces: ``Uint8Array`` by ``Uint8Array``.
+        cancel: ends it.
+    """
+
+    start: int
+    total: int | None
+    validator: str
+    pieces: AsyncIterator[Any]
+    cancel: Callable[[], None]
+
+
+async def request(url: str, name: str, have: int, validator: str) -> Transfer:
+    """Ask for a file, from byte ``have`` on if it is still the one with this validator.
+
+    Raises:
+        ModelNotFound: the server has no such file.
+        DownloadError: it did not answer, or refused.
+    """
+    control = new(js.AbortController)
+    options, headers = new(js.Object), new(js.Headers)
+    if have and validator:
+        headers.set("Range", f"bytes={have}-")
+        headers.set("If-Range", validator)
+    options.headers, options.signal = headers, control.signal
+    options.cache = "no-store"  # it is kept once, and not by the browser's cache too
+    try:
+        response = await js.fetch(url, options)
+    except JsException as error:
+        raise DownloadError(
+            name, f"the server did not answer ({_words(error)}): is this page offline?", have
+        ) from error
+    status = int(response.status)
+    if status == 416 and have:  # all of it is there, or the file has become shorter
+        return await request(url, name, 0, "")
+    if status in (404, 410):
+        raise ModelNotFound(url, f"the server has no such file (status {status})")
+    found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
+    start, total = 0, _length(response.headers)
+    if status == 206 and found is not None and int(found[1]) == have:
+        start, total = have, int(found[2])
+    elif status != 200:
+        raise DownloadError(name, f"the server answered with status {status}", have)
+    return Transfer(
+        start, total, _validator(response.headers), _body(response, name), control.abort
+    )
+
+
+def _length(headers: Any) -> int | None:
+    # Of a compressed answer it is the length of what travels.
+    text = headers.get("Content-Length")
+    return int(text) if text and not headers.get("Content-Encoding") else None
+
+
+def _validator(headers: Any) -> str:
+    """What If-Range takes: a strong ETag, or else a date."""
+    tag = headers.get("ETag") or ""
+    return str(tag if tag.startswith('"') else headers.get("Last-Modified") or "")
+
+
+async def _body(response: Any, name: str) -> AsyncIterator[Any]:
+    reader = response.body.getReader()
+    while True:
+        try:
+            step = await reader.read()
+        except JsException as error:
+            raise DownloadError(name, f"the connection broke ({_words(error)})") from error
+        if step.done:
+            return
+        yield step.value
+
+
+def _words(error: Exception) -> str:
+    return str(getattr(error, "message", error))

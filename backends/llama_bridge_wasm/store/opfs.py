@@ -1,0 +1,142 @@
+"""The origin private file system: files that a page keeps in the browser, and nobody else sees.
+
+Only a worker has its synchronous access handles. Its errors are mapped here.
+"""
+
+# JavaScript is untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from llama_bridge.errors import ModelNotFound
+
+from ..page import JsException, js, new
+from .errors import ModelBusy, StoreError, StoreFull, StoreUnavailable
+
+__all__ = ["Folder", "free_space", "mapped_errors"]
+
+
+@contextmanager
+def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
+    """JavaScript's errors as the store's own; ``name`` is what people know the file by."""
+    try:
+        yield
+    except JsException as error:
+        kind, words = str(getattr(error, "name", "")), str(getattr(error, "message", error))
+        if kind == "NotFoundError":
+            raise ModelNotFound(name, "it is not kept here any more") from error
+        if kind == "NoModificationAllowedError":
+            raise ModelBusy(
+                name,
+                "another tab of this page has it open: close that tab, or wait until it is done",
+            ) from error
+        if kind == "QuotaExceededError":
+            raise StoreFull(name, needed, free) from error
+        if kind in ("SecurityError", "TypeError"):
+            raise StoreUnavailable(
+                name, f"this browser keeps no files for this page: {words}"
+            ) from error
+        raise StoreError(name, f"the browser's storage failed: {words}") from error
+
+
+async def free_space() -> tuple[int, int]:
+    """Bytes that this page uses of the browser's storage, and how many more it may."""
+    with mapped_errors("model store"):
+        estimate = await js.navigator.storage.estimate()
+    used = int(estimate.usage)
+    return used, max(0, int(estimate.quota) - used)
+
+
+class Folder:
+    """One folder of it."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @classmethod
+    async def at(cls, path: str) -> Folder:
+        """The folder with this path, made if need be.
+
+        Raises:
+            StoreUnavailable: this browser has no such thing here.
+        """
+        with mapped_errors("model store"):
+            handle = await js.navigator.storage.getDirectory()
+            for part in path.split("/"):
+                handle = await handle.getDirectoryHandle(part, _options(create=True))
+        return cls(handle)
+
+    async def names(self) -> list[str]:
+        """What is in it, sorted."""
+        with mapped_errors("model store"):
+            names = self._handle.keys()
+            found: list[str] = []
+            while not (step := await names.next()).done:
+                found.append(str(step.value))
+        return sorted(found)
+
+    async def open(
+        self, name: str, *, shown: str, create: bool = False, shared: bool = False
+    ) -> Any:
+        """A synchronous access handle; ``shared`` reads beside other tabs, where the browser lets it.
+
+        Raises:
+            ModelBusy, ModelNotFound, StoreError: with ``shown`` for a name.
+        """
+        with mapped_errors(shown):
+            file = await self._handle.getFileHandle(name, _options(create=create))
+            return await file.createSyncAccessHandle(
+                _options(mode="read-only" if shared else "readwrite")
+            )
+
+    async def size(self, name: str) -> int:
+        """Bytes of a file."""
+        with mapped_errors(name):
+            return int((await (await self._handle.getFileHandle(name)).getFile()).size)
+
+    async def remove(self, name: str, *, shown: str) -> None:
+        """Delete a file; none there is silent.
+
+        Raises:
+            ModelBusy: a tab has it open.
+        """
+        try:
+            with mapped_errors(shown):
+                await self._handle.removeEntry(name)
+        except ModelNotFound:
+            pass
+
+    async def move(self, name: str, folder: Folder, to: str) -> None:
+        """Into another folder, at once."""
+        with mapped_errors(to):
+            await (await self._handle.getFileHandle(name)).move(folder._handle, to)
+
+    async def read_json(self, name: str) -> dict[str, Any] | None:
+        """A small file as an object; None if it is missing or no such thing."""
+        try:
+            with mapped_errors(name):
+                text = await (await (await self._handle.getFileHandle(name)).getFile()).text()
+            found = json.loads(text)
+        except (ModelNotFound, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    async def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Whole or not at all: a writable stream replaces the file when it is closed."""
+        with mapped_errors(name):
+            file = await self._handle.getFileHandle(name, _options(create=True))
+            stream = await file.createWritable()
+            await stream.write(json.dumps(value))
+            await stream.close()
+
+
+def _options(**values: object) -> Any:
+    made = new(js.Object)
+    for key, value in values.items():
+        setattr(made, key, value)
+    return made

@@ -1,0 +1,337 @@
+"""A conversation over the KV cache: turns in, tokens through the ledger, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import cached_property
+
+from ..capabilities import Capability
+from ..chat.template import ChatTemplate, Message
+from ..engine import Engine, MemoryKind
+from ..errors import ContextOverflow, InvalidInput, TemplateError
+from ..generation import Generation, StreamClosed
+from ..params import SamplingParams
+from ..snapshot import Snapshot, TurnMark
+from .ledger import KvLedger
+from .token_loop import Answer, Turn
+
+__all__ = ["Session"]
+
+_LEAD = "\n"
+
+
+class Session:
+    """The active conversation of an engine.
+
+    Attributes:
+        kv: ledger and cache.
+        messages: what was said, where the prompts were chat turns.
+        turns: where each turn lies in the conversation.
+    """
+
+    def __init__(self, engine: Engine, template: str | None) -> None:
+        self.engine = engine
+        self.kv = KvLedger(engine)
+        self.messages: list[Message] = []
+        self.turns: list[TurnMark] = []
+        self._template_source = template
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to continue or save."""
+        return bool(self.kv.tokens or self.kv.owed)
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token ledger: exactly what the KV cache holds."""
+        return tuple(self.kv.tokens)
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, or None."""
+        if self._template_source is None:
+            return None
+        info = self.engine.info
+        bos, eos = (
+            "" if t is None else self.engine.token_bytes(t, special=True).decode("utf-8", "replace")
+            for t in (info.bos, info.eos)
+        )
+        return ChatTemplate(self._template_source, bos=bos, eos=eos)
+
+    # planning: nothing here changes the session
+
+    def plan_fresh(
+        self, prompt: str, *, chat: bool, system: str | None = None, fallback: str | None = None
+    ) -> Turn:
+        """A turn that starts a new conversation.
+
+        Raises:
+            InvalidInput, TemplateError, ContextOverflow.
+        """
+        messages: list[Message] = []
+        if chat:
+            if system is not None:
+                messages.append({"role": "system", "content": system})
+            messages.append({"role": "user", "content": prompt})
+            tokens = self._render(messages)
+        else:
+            tokens = self._tokenize([(prompt, True)])
+        self._check(tokens, held=0)
+        return Turn(tokens, True, messages, fallback)
+
+    def plan_continue(self, prompt: str, *, chat: bool) -> Turn:
+        """A turn that comes after all that the session holds.
+
+        Raises:
+            InvalidInput, TemplateError, ContextOverflow.
+        """
+        messages: list[Message] = []
+        if not chat:
+            tokens = self._tokenize([(prompt, True)], after=self.kv.conversation)
+        elif self.messages and self.messages[-1]["role"] == "assistant":
+            messages = [*self.messages, {"role": "user", "content": prompt}]
+            tokens = self._next_turn(messages, self.kv.conversation)
+        else:  # raw text so far: the first chat turn follows it as the template writes one
+            messages = [{"role": "user", "content": prompt}]
+            tokens = self._render(messages, first=False)
+        self._check(tokens, held=len(self.kv.conversation))
+        return Turn(tokens, False, messages)
+
+    def plan_messages(self, messages: Sequence[Message]) -> Snapshot:
+        """A conversation as this model would have it, turn by turn; all of its tokens are owed.
+
+        Raises:
+            TemplateError: there is no template, or it refuses them.
+        """
+        tokens: list[int] = []
+        turns: list[TurnMark] = []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                said = messages[:i]
+                prompt = self._next_turn(said, tokens) if turns else self._render(said)
+                turns.append(
+                    TurnMark(len(tokens), len(tokens) + len(prompt), i - 1 if turns else 0)
+                )
+                tokens += prompt
+                # The end of the answer's turn comes with the next one, as after an answer that was cut short.
+                tokens += self._tokenize([(message["content"], False)], after=tokens)
+        return Snapshot(tuple(tokens), 0, tuple(messages), tuple(turns))
+
+    def _check(self, tokens: list[int], held: int) -> None:
+        if not tokens:
+            raise InvalidInput("the prompt has no tokens: give some text")
+        needed = held + len(tokens) + 1
+        if needed > self.engine.info.n_ctx:
+            raise ContextOverflow(needed, self.engine.info.n_ctx)
+
+    def _require_template(self) -> ChatTemplate:
+        if self.template is None:
+            raise TemplateError("this model has no chat template: pass chat=False for raw text")
+        return self.template
+
+    def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
+        template, info = self._require_template(), self.engine.info
+        if any(self._spells_control_tokens(m["content"]) for m in messages):
+            pieces = template.segments(messages)
+        else:
+            pieces = [(template.render(messages), True)]
+        if first:
+            return self._tokenize(pieces)
+        tokens = self._tokenize(pieces, after=self.kv.conversation)
+        return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
+
+    def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
+        """Tokens of the last message, a user's, that come after a conversation with an answer at its end."""
+        apart = self._spells_control_tokens(messages[-1]["content"])
+        between, pieces = self._require_template().next_turn(messages, apart=apart)
+        tokens = self._tokenize(pieces, after=conversation)
+        ends = self.engine.info.end_of_generation
+        if conversation[-1] in ends:
+            # The model ended its turn itself: of the template's tokens only those after the end are new.
+            closing = self._tokenize([(between, True)], after=conversation)
+            end = next((i for i, token in enumerate(closing) if token in ends), None)
+            if end is not None:
+                return tokens[end + 1 :]
+        return tokens
+
+    def _tokenize(
+        self, pieces: Sequence[tuple[str, bool]], *, after: Sequence[int] = ()
+    ) -> list[int]:
+        """Tokens of pieces of text, each with whether its control tokens count, that come ``after`` others.
+
+        At the beginning of a conversation stands the BOS that the model wants, once.
+        """
+        info = self.engine.info
+        tokens: list[int] = []
+        for text, own in pieces:
+            before = tokens[-1] if tokens else after[-1] if after else None
+            # Behind a control token text begins anew, as at the start of a conversation.
+            if before is None or not self.engine.token_bytes(before):
+                tokens += self.engine.tokenize(text, add_special=False, parse_special=own)
+            else:
+                tokens += self._tokenize_inside(text, own)
+        if not after and info.add_bos and info.bos is not None and tokens[:1] != [info.bos]:
+            return [info.bos, *tokens]
+        return tokens
+
+    def _tokenize_inside(self, text: str, parse_special: bool) -> list[int]:
+        """Tokens of text that goes on behind other text.
+
+        SentencePiece models put a space before whatever tokenisation begins with; behind a line break,
+        which is taken off again, they do not.
+        """
+        plain = self.engine.tokenize(text, add_special=False, parse_special=parse_special)
+        if not plain or not self._puts_space_first:
+            return plain
+        lead = self.engine.tokenize(_LEAD, add_special=False, parse_special=False)
+        whole = self.engine.tokenize(_LEAD + text, add_special=False, parse_special=parse_special)
+        return whole[len(lead) :] if whole[: len(lead)] == lead else plain
+
+    @cached_property
+    def _puts_space_first(self) -> bool:
+        tokens = self.engine.tokenize("a", add_special=False, parse_special=False)
+        return b"".join(map(self.engine.token_bytes, tokens)).startswith(b" ")
+
+    def _spells_control_tokens(self, content: str) -> bool:
+        """Whether a message would smuggle control tokens in; it is then tokenised apart, as plain text."""
+        plain = self.engine.tokenize(content, add_special=False, parse_special=False)
+        return plain != self.engine.tokenize(content, add_special=False, parse_special=True)
+
+    # doing
+
+    def reset(self) -> None:
+        """Forget the conversation and empty the KV cache."""
+        self.messages, self.turns = [], []
+        self.kv.clear()
+
+    def snapshot(self) -> Snapshot:
+        """The conversation with a copy of its KV cache."""
+        self.kv.check()
+        state = self.engine.state_get() if self.kv.tokens else None
+        return self.bare_snapshot(state)
+
+    def bare_snapshot(self, state: memoryview | None = None) -> Snapshot:
+        """The conversation without its KV cache, or with the given copy of it."""
+        return Snapshot(
+            tokens=tuple(self.kv.conversation),
+            held=0 if state is None else len(self.kv.tokens),
+            messages=tuple(self.messages),
+            turns=tuple(self.turns),
+            state=state,
+            origin=self.kv.origin,
+        )
+
+    def branch(self) -> Snapshot:
+        """A second conversation with the same past.
+
+        A dense cache needs no copy: it is rewound to the common past when the branch is taken up.
+        """
+        if self.engine.info.memory is MemoryKind.DENSE:
+            return self.bare_snapshot()
+        return self.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Make a snapshot the conversation; False if the engine refused its state, and nothing is lost."""
+        state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
+        if state is None:
+            self.kv.aim(tokens, snapshot.origin)
+        elif not self.kv.replace(lambda: self.engine.state_set(state, tokens[:held]), tokens, held):
+            return False
+        else:
+            self.kv.origin = snapshot.origin
+        self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
+        return True
+
+    def put_back(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the conversation; where the engine refuses its state, all of it is owed."""
+        if not self.restore(snapshot):
+            self.restore(snapshot.bare())
+
+    def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
+        """Make a state that comes without a manifest the conversation: raw text so far.
+
+        Only the engine knows how many of the tokens it holds; the rest are owed. False if the engine refused
+        it or holds more than the tokens; the conversation of before is then owed.
+        """
+        held = self.engine.state_length(state)
+        if not 0 < held <= len(tokens) or not self.kv.replace(
+            lambda: self.engine.state_set(state, tokens[:held]), tokens, held
+        ):
+            return False
+        self.kv.origin = object()
+        self.messages, self.turns = [], []
+        return True
+
+    def rewind(self, turns: int) -> None:
+        """Take back the last turns, question and answer.
+
+        Raises:
+            InvalidInput: there are not so many.
+        """
+        if turns < 1 or turns > len(self.turns):
+            raise InvalidInput(f"turns={turns}: the session has {len(self.turns)} to take back")
+        mark = self.turns[-turns]
+        self.kv.rewind(mark.start)
+        self.messages = self.messages[: mark.n_messages]
+        del self.turns[-turns:]
+
+    def plan_again(self) -> Turn:
+        """A turn that answers the last prompt anew: all but its last token may stay in the cache.
+
+        Raises:
+            InvalidInput: nothing was asked yet.
+        """
+        if not self.turns:
+            raise InvalidInput("there is no answer to regenerate: generate something first")
+        mark = self.turns[-1]
+        conversation = self.kv.conversation
+        messages = self.messages[:-1] if len(self.messages) > mark.n_messages else []
+        last = conversation[mark.prompt_end - 1 : mark.prompt_end]
+        return Turn(last, False, messages, again=mark)
+
+    def run(
+        self, turn: Turn, params: SamplingParams, stop: Sequence[str]
+    ) -> Generator[str, None, Generation]:
+        """Evaluate a turn and generate; yields ``""`` before work starts, then text deltas.
+
+        After a cancel, what was said stays in the session. Cancelled before anything was said, or failed,
+        the session is as it was before the turn (empty, where the turn was fresh).
+        """
+        answer = Answer(self.kv, turn, params, stop)
+        try:
+            yield ""
+        except StreamClosed:
+            return answer.result("cancelled")
+        self.kv.check()
+        before = Snapshot() if turn.fresh else self.bare_snapshot()
+        start = len(before.tokens)
+        mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
+        try:
+            finish = yield from answer.run(self._make_way(turn))
+        except BaseException:
+            self.restore(before)
+            raise
+        if answer.said_nothing and finish == "cancelled":
+            self.restore(before)
+            return answer.result(finish)
+        self.turns.append(mark)
+        if turn.messages:
+            self.messages = [*turn.messages, {"role": "assistant", "content": answer.text}]
+        return answer.result(finish)
+
+    def _make_way(self, turn: Turn) -> list[int]:
+        """Take what the turn replaces out of conversation and cache; gives the tokens to append.
+
+        Of a fresh prompt, what the cache holds of its beginning stays, if the engine can do that: all but the
+        last token, for the logits come with that one.
+        """
+        if turn.again is not None:
+            self.kv.rewind(turn.again.prompt_end - 1)
+            self.turns.pop()
+        elif turn.fresh:
+            self.messages, self.turns = [], []
+            if Capability.PREFIX_CACHE in self.engine.capabilities:
+                self.kv.aim(turn.tokens[:-1])
+                return turn.tokens[-1:]
+            self.kv.clear()
+        return turn.tokens

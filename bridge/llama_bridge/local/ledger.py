@@ -1,0 +1,131 @@
+"""The token ledger: which tokens the KV cache holds, in step with the engine at all times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..engine import Engine
+
+__all__ = ["KvLedger", "common_beginning"]
+
+
+def common_beginning(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    for i, (a, b) in enumerate(zip(held, wanted, strict=False)):
+        if a != b:
+            return i
+    return min(len(held), len(wanted))
+
+
+class KvLedger:
+    """The one way to change an engine's KV cache.
+
+    Attributes:
+        engine: whose cache it is.
+        tokens: what the cache holds; ``len(tokens) == engine.length`` after every call.
+        owed: tokens that belong behind ``tokens`` but were lost by a rewind that this kind of memory
+            cannot do, or kept out by a cancel; the next :meth:`append` evaluates them first.
+        origin: of what the cache holds, see :class:`~llama_bridge.snapshot.Snapshot`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.tokens: list[int] = []
+        self.owed: list[int] = []
+        self.origin: object | None = None
+
+    @property
+    def conversation(self) -> list[int]:
+        """The tokens of the conversation, whether in the cache or still owed."""
+        return self.tokens + self.owed
+
+    def append(self, tokens: Sequence[int]) -> bool:
+        """Evaluate what is owed, then ``tokens``; False if cancelled on the way."""
+        pending = self.owed + list(tokens)
+        before = len(self.tokens)
+        try:
+            done = self.engine.decode(pending)
+        finally:
+            self._follow(pending)
+            self.owed = self.owed[len(self.tokens) - before :]
+        return done == len(pending)
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """Append tokens that belong to the conversation come what may: those a cancel keeps out are owed."""
+        self.owed = [*self.owed, *tokens]
+        self.append([])
+
+    def step(self, token: int) -> int | None:
+        """Append a token and draw the next one; None if cancelled before it was in the cache."""
+        following: int | None = None
+        try:
+            following = self.engine.step(token)
+        finally:
+            if following is None:
+                self._follow([token])
+        if following is not None:
+            self.tokens.append(token)
+        return following
+
+    def rewind(self, length: int) -> None:
+        """Go back to the first ``length`` tokens of the conversation.
+
+        Where the memory cannot rewind it is emptied, and the tokens are owed: right, but not free.
+        """
+        keep = self.conversation[:length]
+        if length <= len(self.tokens) and self.engine.truncate(length):
+            self.tokens, self.owed = keep, []
+        elif length > len(self.tokens):
+            self.owed = keep[len(self.tokens) :]
+        else:
+            self.clear()
+            self.owed = keep
+
+    def clear(self) -> None:
+        """Empty cache and ledger."""
+        self.tokens, self.owed, self.origin = [], [], None
+        self.engine.clear()
+
+    def aim(self, tokens: Sequence[int], origin: object | None = None) -> None:
+        """Make ``tokens`` the conversation; what the cache holds of their beginning stays, the rest is owed.
+
+        Nothing stays of what came from a file that is not their own.
+        """
+        if self.origin is not None and self.origin is not origin:
+            self.clear()
+        self.rewind(common_beginning(self.tokens, tokens))
+        self.owed = list(tokens[len(self.tokens) :])
+
+    def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:
+        """Let the engine load a cache that holds the first ``held`` of ``tokens``; the others are owed.
+
+        False if it refused or holds another number of tokens: the conversation of before stays in the cache
+        if the engine did not touch it, and is owed otherwise.
+        """
+        before = self.conversation
+        loaded = untouched = False
+        try:
+            taken = load()
+            length = self.engine.length
+            loaded = taken and length == held
+            untouched = not taken and length == len(self.tokens)
+        finally:
+            if loaded:
+                self.tokens, self.owed = list(tokens[:held]), list(tokens[held:])
+            elif not untouched:
+                self.clear()
+                self.owed = before
+        return loaded
+
+    def check(self) -> None:
+        """Mend the ledger if an interrupt tore it from the cache: both keep what they share."""
+        held = self.engine.length
+        if held < len(self.tokens):
+            self.tokens, self.owed = self.tokens[:held], self.tokens[held:] + self.owed
+        elif held > len(self.tokens) and not self.engine.truncate(len(self.tokens)):
+            self.owed, self.tokens = self.conversation, []
+            self.engine.clear()
+
+    def _follow(self, pending: list[int]) -> None:
+        """Take up as many of the pending tokens as the engine says it holds now."""
+        self.tokens = (self.tokens + pending)[: self.engine.length]

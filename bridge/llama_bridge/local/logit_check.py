@@ -1,0 +1,144 @@
+"""Whether a restored KV cache says what its tokens say: its logits beside those of a fresh evaluation.
+
+A fresh evaluation never gives the very same numbers: how many tokens a batch has decides in which order sums
+are made, and quantised weights turn a last bit into steps. So the tokens are evaluated twice, once all at once
+and once as they came about (prompts whole, answers token by token), and what these two differ by is the
+measure of what is normal for this model, context and conversation.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from ..engine import Engine
+from ..errors import ContextOverflow, SessionCancelled
+from ..snapshot import Snapshot
+from .active import Session
+
+__all__ = ["LogitCheck", "compare_logits"]
+
+_PROBES = 8
+_PIECE = 16
+# Measured on all kinds of memory: right files stay below 1.6 times what is normal; another machine's kernels
+# make a difference of the size that is normal here.
+_FACTOR = 4.0
+_FLOOR = 0.01
+# With some types the two evaluations agree to the last bit, and say nothing about another machine.
+_EXACT, _EXACT_LIMIT = 1e-6, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LogitCheck:
+    """How far the logits after a restored KV cache are from those after a fresh evaluation.
+
+    Differences are root mean squares over the vocabulary and all positions, as a share of the standard
+    deviation of the logits.
+
+    Attributes:
+        positions: how many tokens were evaluated behind the conversation to compare what follows each.
+        agreeing: at how many of them both have the same most probable token.
+        difference: from the nearer of two fresh evaluations.
+        normal: of these two from one another.
+        limit: the largest difference that passes.
+        seconds: wall time of it all.
+    """
+
+    positions: int
+    agreeing: int
+    difference: float
+    normal: float
+    limit: float
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the KV cache is right, as far as logits can tell; numbers that are none are not."""
+        return self.difference <= self.limit
+
+
+def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
+    """Compare the KV cache that the session has, restored from a snapshot, with fresh evaluations of its tokens.
+
+    Leaves the session empty.
+
+    Raises:
+        ContextOverflow: there is no room for one token more.
+        SessionCancelled, EngineError.
+    """
+    engine, tokens = session.engine, snapshot.tokens
+    n_probes = min(_PROBES, engine.info.n_ctx - len(tokens))
+    if n_probes < 1:
+        raise ContextOverflow(len(tokens) + 1, engine.info.n_ctx)
+    start = time.perf_counter()
+    # Tokens from all over the conversation, since what they are like decides where attention looks.
+    probes = [tokens[(2 * i + 1) * len(tokens) // (2 * n_probes)] for i in range(n_probes)]
+    engine.clear_cancel()
+    _append(session, [])  # what the file owes
+    restored = _rows(session, probes)
+    rows: list[list[array[float]]] = []
+    for pieces in ([tokens], list(_as_said(snapshot))):
+        session.reset()
+        for piece in pieces:
+            _append(session, piece)
+        rows.append(_rows(session, probes))
+    session.reset()
+    at_once, as_said = rows
+    nearer = min(rows, key=lambda row: _distance(restored, row))
+    normal = _distance(as_said, at_once)
+    return LogitCheck(
+        positions=n_probes,
+        agreeing=sum(_best(a) == _best(b) for a, b in zip(restored, nearer, strict=True)),
+        difference=_distance(restored, nearer),
+        normal=normal,
+        limit=_EXACT_LIMIT if normal < _EXACT else max(_FLOOR, _FACTOR * normal),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _rows(session: Session, probes: Sequence[int]) -> list[array[float]]:
+    """The logits after each of some tokens, evaluated one by one behind the conversation."""
+    engine: Engine = session.engine
+    rows: list[array[float]] = []
+    for token in probes:
+        _append(session, [token])
+        rows.append(array("f", engine.logits().tobytes()))
+    return rows
+
+
+def _append(session: Session, tokens: Sequence[int]) -> None:
+    if not session.kv.append(tokens):
+        raise SessionCancelled("cancelled while the conversation was evaluated again")
+
+
+def _as_said(snapshot: Snapshot) -> Generator[Sequence[int]]:
+    """The conversation in the pieces it was evaluated in, as far as is known."""
+    tokens, at = snapshot.tokens, 0
+    for mark in snapshot.turns:
+        yield from _one_by_one(tokens[at : mark.start])
+        yield tokens[mark.start : mark.prompt_end]
+        at = mark.prompt_end
+    if snapshot.turns:
+        yield from _one_by_one(tokens[at:])
+    else:
+        yield from (tokens[i : i + _PIECE] for i in range(0, len(tokens), _PIECE))
+
+
+def _one_by_one(tokens: Sequence[int]) -> Generator[Sequence[int]]:
+    return (tokens[i : i + 1] for i in range(len(tokens)))
+
+
+def _distance(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
+    """Root mean square of the difference, as a share of the standard deviation of ``others``."""
+    apart = math.hypot(*(math.dist(row, other) for row, other in zip(rows, others, strict=True)))
+    spread = math.hypot(*(math.dist(row, [sum(row) / len(row)] * len(row)) for row in others))
+    if spread == 0:
+        return 0.0 if apart == 0 else math.inf
+    return apart / spread
+
+
+def _best(row: Sequence[float]) -> int:
+    return max(range(len(row)), key=row.__getitem__)

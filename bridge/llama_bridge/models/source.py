@@ -1,0 +1,147 @@
+"""Model files: found by path or name, checked, and told apart by what is in them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
+
+from ..checks import check_path
+from ..errors import InvalidModel, ModelNotFound
+
+if TYPE_CHECKING:
+    from .gguf import GgufHeader
+
+__all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
+
+DEMO = "demo"
+"""The name of the small chat model that comes with the package."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """A GGUF file that is no file on the disk: one a person dropped on a page, or on a server.
+
+    Attributes:
+        name: what people know it by.
+    """
+
+    name: str
+
+    def open(self) -> BinaryIO:
+        """A reader at its beginning: ``seek``, ``tell``, ``readinto``, ``read``, ``close``; no buffer needed."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checked GGUF file.
+
+    Attributes:
+        path: where it is; of a source its name alone.
+        header: its metadata and tensor table.
+        identity: tells whether the file at the path is still the one that was checked.
+        source: what it is read from, where that is no path.
+    """
+
+    path: Path
+    header: GgufHeader = field(repr=False)
+    identity: tuple[int, ...] = field(repr=False, default=())
+    source: ModelSource | None = None
+
+    def open(self) -> BinaryIO:
+        """A reader of the whole file, without a buffer."""
+        if self.source is not None:
+            return self.source.open()
+        return cast("BinaryIO", self.path.open("rb", buffering=0))
+
+    @property
+    def name(self) -> str:
+        """``general.name``, or the file's name without its ending."""
+        return self.header.text("general.name") or self.path.stem
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own Jinja chat template, or None."""
+        return self.header.text("tokenizer.chat_template") or None
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens the model was trained to hold; 0 if the file does not say."""
+        return self.header.number(f"{self.header.architecture}.context_length")
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies this model in a session file, field by field, as hex SHA-256.
+
+        Content, never path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
+        quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
+        """
+        from .fingerprint import fingerprint
+
+        try:
+            if self.source is not None or _identity(self.path.stat()) == self.identity:
+                return fingerprint(self.open, self.header)
+            why = "another file"
+        except OSError as error:
+            why = error.strerror or str(error)
+        raise InvalidModel(
+            self.path,
+            f"changed on the disk since it was loaded ({why}), so that no session can be told to be of it: "
+            "load the model again",
+        )
+
+
+def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
+    """Find and check a model: a path, ``"demo"`` for the one in the package, or a source.
+
+    Raises:
+        InvalidInput: not a path.
+        ModelNotFound: no file there, or a directory.
+        InvalidModel: not a usable GGUF, or not readable.
+    """
+    if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path opens, too
+        return _open_source(model)
+    path = _demo_path() if model == DEMO else check_path("model", model)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            found = sorted(p.name for p in path.glob("*.gguf"))[:3]
+            hint = f"; it holds {', '.join(found)}" if found else ""
+            raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
+        if not stat.S_ISREG(status.st_mode):  # before it is opened: a pipe would wait for ever
+            raise InvalidModel(model, "not a regular file")
+        from .gguf import read_gguf  # with what it needs, a tenth of the time that our import takes
+
+        with path.open("rb") as file:
+            header = read_gguf(file, os.fspath(model))
+            identity = _identity(os.fstat(file.fileno()))
+    except FileNotFoundError as error:
+        near = f" Did you mean the packaged model, {DEMO!r}?" if path.stem.lower() == DEMO else ""
+        raise ModelNotFound(model, f"no such file; give the path of a GGUF file.{near}") from error
+    except OSError as error:
+        raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
+    return ModelFile(path, header, identity)
+
+
+def _open_source(source: ModelSource) -> ModelFile:
+    from .gguf import read_gguf  # as above
+
+    try:
+        with source.open() as file:
+            return ModelFile(Path(source.name), read_gguf(file, source.name), source=source)
+    except OSError as error:
+        raise InvalidModel(source.name, f"cannot be read: {error.strerror or error}") from error
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _demo_path() -> Path:
+    from importlib import resources  # pulls in tempfile and zipfile: only for who asks for the demo
+
+    return Path(str(resources.files("llama_bridge") / "data" / "demo.gguf"))

@@ -1,0 +1,423 @@
+"""Named sessions that outlive the process: one folder, one owner, written in the background."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_bridge import (
+    ContextOverflow,
+    InvalidInput,
+    LlamaBridge,
+    Mode,
+    ModelParams,
+    SamplingParams,
+    SessionCorrupt,
+    SessionMismatch,
+    SessionsLocked,
+    SessionWriteError,
+    UnsupportedCapability,
+)
+from llama_bridge.files.folder import SessionFolder
+from tests.forging import forge
+from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tools.random_model import write_model
+
+NAMES = ("work", "Work", "a/b", "..", ".hidden", "CON", "ÄÖ 日本", "%2f", " ", "x" * 200, "\n")
+SHORT = SamplingParams(temperature=0, max_tokens=4)
+
+
+def _bridge(folder: Path, **more: object) -> LlamaBridge:
+    return LlamaBridge("demo", backend="native", sessions_dir=folder, **more)  # type: ignore[arg-type]
+
+
+def test_a_named_session_goes_on_after_a_restart(tmp_path: Path) -> None:
+    with _bridge(tmp_path / "new" / "folder") as llama:
+        work = llama.session("work")
+        work.generate("Hello! My name is Zorvane.", params=GREEDY)
+        said = work.messages
+        asked = work.session_fork("x").generate_continue("What is my name?", params=GREEDY)
+        llama.session("x").delete()
+    command = (
+        "import sys; from llama_bridge import LlamaBridge, SamplingParams\n"
+        "llama = LlamaBridge('demo', backend='native', sessions_dir=sys.argv[1])\n"
+        "print(llama.sessions(), llama.session('work').messages == eval(sys.argv[2]))\n"
+        "answer = llama.session('work').generate_continue('What is my name?',\n"
+        "    params=SamplingParams(temperature=0))\n"
+        "print(answer, answer.mode.name, answer.usage.evaluated_tokens)\n"
+        # neither flushed nor closed: it is kept all the same
+    )
+    run = [sys.executable, "-c", command, str(tmp_path / "new" / "folder")]
+    output = subprocess.run([*run, repr(said)], check=True, capture_output=True, text=True).stdout
+    expected = f"Your name is Zorvane. CONTINUED {asked.usage.evaluated_tokens}"
+    assert output.splitlines() == ["['work'] True", expected]
+    with _bridge(tmp_path / "new" / "folder") as llama:
+        assert llama.session("work").messages[-1]["content"] == "Your name is Zorvane."
+        again = llama.session("work").generate_continue("What is my name?", params=GREEDY)
+        assert "Zorvane" in again.text
+        assert_ledger_rule(llama)
+
+
+def test_the_folder_is_its_owners_alone_and_the_own_session_is_not_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "sessions"
+    with _bridge(folder) as llama:
+        llama.generate("Hello!", params=SHORT)
+        llama.sessions_flush()
+        assert folder.stat().st_mode & 0o077 == 0
+        assert os.listdir(folder) == [".lock"]
+
+
+def test_every_name_has_a_file_of_its_own(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        for name in NAMES:
+            llama.session(name).generate(f"{name!r}", params=SHORT, chat=False)
+        tokens = {name: llama.session(name).tokens for name in NAMES}
+        with pytest.raises(InvalidInput, match="too long"):
+            llama.session("x" * 300).generate("Hello!", params=SHORT)
+        with pytest.raises(InvalidInput, match="too long"):
+            llama.session_fork("日" * 100)
+    files = [file for file in os.listdir(tmp_path) if file != ".lock"]
+    assert len({file.casefold() for file in files}) == len(NAMES)
+    (tmp_path / "notes.txt").write_text("not a session")
+    (tmp_path / "Upper.session").write_text("a name that this folder does not give")
+    with _bridge(tmp_path) as llama:
+        assert set(llama.sessions()) == set(NAMES)
+        assert {name: llama.session(name).tokens for name in NAMES} == tokens
+
+
+def test_every_change_reaches_the_file(tmp_path: Path) -> None:
+    def kept(name: str) -> list[str]:
+        # another bridge's view: a copy of the folder, since this one is in use
+        llama.sessions_flush()
+        other = tmp_path / f"copy-{time.monotonic_ns()}"
+        other.mkdir()
+        for file in folder.glob("*.session"):
+            (other / file.name).write_bytes(file.read_bytes())
+        with _bridge(other) as reader:
+            return [m["content"] for m in reader.session(name).messages]
+
+    folder = tmp_path / "sessions"
+    with _bridge(folder) as llama:
+        work = llama.session("work")
+        work.generate("Hello! My name is Zorvane.", params=GREEDY)
+        assert len(kept("work")) == 2
+        work.generate_continue("Thanks!", params=GREEDY)
+        assert len(kept("work")) == 4
+        branch = work.session_fork("branch")
+        assert kept("branch") == kept("work")
+        branch.session_rewind()
+        assert len(kept("branch")) == 2
+        stream = work.generate_continue_stream("Who are you?", params=GREEDY)
+        next(stream)
+        stream.close()
+        assert len(kept("work")) == 6
+        for _ in work.generate_continue_stream("What is a KV cache?", params=GREEDY):
+            llama.cancel()
+        assert len(kept("work")) == 8
+        work.regenerate(params=GREEDY)
+        assert kept("work")[-1] == work.messages[-1]["content"]
+        branch.delete()
+        assert kept("branch") == []
+        work.session_save(tmp_path / "outside.session")
+        work.session_reset()
+        assert kept("work") == []
+        work.session_load(tmp_path / "outside.session")
+        assert len(kept("work")) == 8
+        work.delete()
+    assert os.listdir(folder) == [".lock"]
+
+
+def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        with pytest.raises(SessionsLocked, match="close it, or give another folder"):
+            _bridge(tmp_path)
+        code = (
+            "import sys; from llama_bridge import *\ntry: LlamaBridge(sessions_dir=sys.argv[1])\n"
+        )
+        code += "except SessionsLocked as error: print(type(error).__name__)"
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        assert run.stdout.strip() == "SessionsLocked"
+        llama.session("a").generate("Hello!", params=SHORT)
+    with _bridge(tmp_path) as llama:
+        assert llama.sessions() == ["a"]
+    # One that cannot load its model does not keep the folder.
+    with pytest.raises(FileNotFoundError):
+        LlamaBridge("/missing.gguf", sessions_dir=tmp_path)
+    _bridge(tmp_path).close()
+
+
+def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path: Path) -> None:
+    llama = _bridge(tmp_path)
+    llama.session("a").generate("Hello!", params=SHORT)
+    del llama
+    gc.collect()
+    end = time.monotonic() + 10
+    while True:
+        try:
+            llama = _bridge(tmp_path)
+            break
+        except SessionsLocked:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    with llama:
+        assert len(llama.session("a").messages) == 2
+
+
+def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello!", params=SHORT)
+        child = multiprocessing.get_context("fork").Process(target=llama.close)
+        child.start()
+        child.join(20)
+        assert child.exitcode is not None
+        with pytest.raises(SessionsLocked):
+            _bridge(tmp_path)
+        llama.session("a").generate_continue("Thanks!", params=SHORT)
+    with _bridge(tmp_path) as llama:
+        assert len(llama.session("a").messages) == 4
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".0123456789abcdef.tmp").write_bytes(b"half")
+    with _bridge(tmp_path):
+        assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_over_its_budget_the_least_recently_used_go(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        for name in "abcd":
+            llama.session(name).generate("Hello!", params=SHORT)
+        llama.sessions_flush()
+        llama.session("a").generate_continue("Hello!", params=SHORT)
+    budget = sum(file.stat().st_size for file in tmp_path.glob("*.session"))
+    with _bridge(tmp_path, sessions_disk=budget) as llama:
+        assert llama.sessions() == ["b", "c", "d", "a"]
+        llama.session("b").generate_continue("Thanks!", params=SHORT)  # used: no longer the oldest
+        llama.sessions_flush()
+        names = llama.sessions()
+        assert "c" not in names
+        assert {"a", "b"} <= set(names)
+        assert sum(file.stat().st_size for file in tmp_path.glob("*.session")) <= budget
+    with _bridge(tmp_path, sessions_disk=1) as llama:
+        llama.session("new").generate("Hello!", params=SHORT)
+    assert [path.name for path in tmp_path.glob("*.session")] == ["new.session"]
+
+
+def test_a_session_whose_file_had_to_go_is_not_lost_while_the_bridge_lives(tmp_path: Path) -> None:
+    with _bridge(tmp_path, sessions_disk=1, session_memory=0) as llama:
+        names = [f"s{i}" for i in range(4)]
+        for name in names:
+            llama.session(name).generate(f"My name is Zorvane{name}.", params=GREEDY)
+        llama.sessions_flush()
+        for name in names:
+            answer = llama.session(name).generate_continue("What is my name?", params=GREEDY)
+            assert answer.mode is Mode.CONTINUED
+            assert f"Zorvane{name}" in answer.text
+
+
+def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
+    write_model(tmp_path / "other.gguf", architecture="llama")
+    folder = tmp_path / "sessions"
+    with _bridge(folder) as llama:
+        llama.session("a").generate("Hello!", params=SHORT)
+    before = (folder / "a.session").read_bytes()
+    with LlamaBridge(tmp_path / "other.gguf", backend="native", sessions_dir=folder) as llama:
+        llama.generate("x", params=SHORT, chat=False)
+        with pytest.raises(SessionMismatch, match="model"):
+            llama.session("a").generate("Hello!", params=SHORT, chat=False)
+        with pytest.raises(SessionMismatch):
+            _ = llama.session("a").messages
+        assert llama.session.active
+        assert llama.generate_continue("y", params=SHORT, chat=False).mode is Mode.CONTINUED
+        with pytest.raises(SessionMismatch):
+            llama.session("a").session_load(folder / "a.session")
+    assert (folder / "a.session").read_bytes() == before
+
+
+def test_the_way_out_of_a_mismatch_works(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+    file = tmp_path / "a.session"
+    forge(file, manifest={"model.weights": "0" * 64})
+    with _bridge(tmp_path) as llama:
+        with pytest.raises(SessionMismatch, match="replay=True"):
+            llama.session("a").generate_continue("What is my name?", params=GREEDY)
+        assert llama.session("a").session_load(file, replay=True).replayed
+        assert (
+            "Zorvane"
+            in llama.session("a").generate_continue("What is my name?", params=GREEDY).text
+        )
+    with _bridge(tmp_path) as llama:
+        assert len(llama.session("a").messages) == 4
+
+
+def test_the_same_model_in_another_setting_evaluates_again_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+        n_tokens = len(llama.session("a").tokens)
+    with _bridge(tmp_path, params=ModelParams(kv_type_k="f32", kv_type_v="f32")) as llama:
+        answer = llama.session("a").generate_continue("What is my name?", params=GREEDY)
+        assert "Zorvane" in answer.text
+        assert answer.usage.cached_tokens == 0
+        assert answer.usage.evaluated_tokens > n_tokens
+        assert "context.kv_type_k differs" in caplog.text
+        llama.session("long").generate("one two three " * 100, params=SHORT, chat=False)
+    with (
+        _bridge(tmp_path, params=ModelParams(n_ctx=64)) as llama,
+        pytest.raises(ContextOverflow, match="n_ctx="),
+    ):
+        llama.session("long").generate_continue("Thanks!", params=SHORT)
+
+
+def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello!", params=SHORT)
+    file = tmp_path / "a.session"
+    file.write_bytes(file.read_bytes()[:-60] + bytes(60))
+    with _bridge(tmp_path) as llama:
+        with pytest.raises(SessionCorrupt, match=r"a\.session"):
+            llama.session("a").generate_continue("Hello!", params=SHORT)
+        assert llama.sessions() == ["a"]
+        llama.session("a").delete()
+        assert llama.session("a").generate_continue("Hello!", params=SHORT).mode is Mode.FRESH
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionWriteError, match="sessions_dir"):
+        _bridge(tmp_path / "file")
+    with pytest.raises(SessionWriteError, match="sessions_dir"):
+        _bridge(Path("/proc/nothing/here"))
+    for wrong in ("", "a\0b", 3, b"x"):
+        with pytest.raises(InvalidInput, match="sessions_dir"):
+            LlamaBridge("demo", sessions_dir=wrong)  # type: ignore[arg-type]
+    for disk in (-1, 1.5, "1", True):
+        with pytest.raises(InvalidInput, match="sessions_disk"):
+            _bridge(tmp_path, sessions_disk=disk)
+    assert not list(tmp_path.glob("*.session"))
+
+
+def test_a_backend_without_persistence_refuses_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedCapability, match="session_persistence"):
+        LlamaBridge("demo", backend="wasm", sessions_dir=tmp_path)
+    _bridge(tmp_path).close()
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    # A limit on the size of files stands for the full disk: the write fails in the middle.
+    code = """
+import json, logging, resource, signal, sys
+from llama_bridge import LlamaBridge, SamplingParams, SessionWriteError
+logging.disable(logging.CRITICAL)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, short = sys.argv[1], SamplingParams(temperature=0, max_tokens=4)
+llama = LlamaBridge('demo', backend='native', sessions_dir=folder)
+work = llama.session('work')
+work.generate('Hello!', params=short)
+llama.sessions_flush()
+soft = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, soft[1]))
+work.generate_continue('Thanks!', params=short)
+failures = 0
+for _ in range(2):
+    try: llama.sessions_flush()
+    except SessionWriteError as error: failures += 1
+old = open(folder + '/work.session', 'rb').read()
+try: llama.close()
+except SessionWriteError: failures += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+print(json.dumps([failures, len(old)]))
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    failures, size = json.loads(done.stdout)
+    assert failures == 3
+    assert (tmp_path / "work.session").stat().st_size == size > 20_000
+    assert sorted(os.listdir(tmp_path)) == [".lock", "work.session"]
+    with _bridge(tmp_path) as llama:
+        assert len(llama.session("work").messages) == 2  # the old file, whole
+
+
+def test_a_failed_write_is_made_good_when_the_disk_has_room_again(tmp_path: Path) -> None:
+    folder = tmp_path / "sessions"
+    with _bridge(folder) as llama:
+        work = llama.session("work")
+        work.generate("Hello!", params=SHORT)
+        llama.sessions_flush()
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
+        try:
+            work.generate_continue("Thanks!", params=SHORT)
+            with pytest.raises(SessionWriteError, match="cannot be written"):
+                llama.sessions_flush()
+        finally:
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            )
+        llama.sessions_flush()
+    with _bridge(folder) as llama:
+        assert len(llama.session("work").messages) == 4
+
+
+def test_two_threads_on_one_folder(tmp_path: Path) -> None:
+    with _bridge(tmp_path, session_memory=200_000) as llama:
+        failed: list[BaseException] = []
+
+        def talk(mine: str) -> None:
+            try:
+                for turn in range(6):
+                    for name in (f"{mine}1", f"{mine}2", "shared"):
+                        llama.session(name).generate_continue(f"{mine} {turn}", params=SHORT)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=talk, args=(name,)) for name in "xy"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert not failed
+        said = {name: llama.session(name).messages for name in llama.sessions()}
+    assert len(said["shared"]) == 24
+    with _bridge(tmp_path) as llama:
+        assert {name: llama.session(name).messages for name in llama.sessions()} == said
+        for name in said:
+            llama.session(name).generate_continue("Who are you?", params=SHORT)
+            assert machine(llama).kv.tokens == list(llama.session(name).tokens)
+
+
+def test_a_newer_state_takes_the_place_of_one_that_waits(tmp_path: Path) -> None:
+    folder = SessionFolder(tmp_path, 1 << 30)
+    gate, written = threading.Event(), list[str]()
+
+    def slow(path: str) -> None:
+        gate.wait(20)
+        written.append("first")
+
+    folder.keep("a", slow, 10)
+    for i in range(5):
+        folder.keep("b", lambda path, i=i: written.append(f"b{i}"), 200 << 20)  # type: ignore[misc]
+    assert folder.names() == ["a", "b"]
+    over = threading.Thread(target=folder.keep, args=("c", lambda path: None, 200 << 20))
+    over.start()
+    over.join(0.2)
+    assert over.is_alive()  # more than may wait for the disk
+    gate.set()
+    over.join(20)
+    folder.close()
+    assert written == ["first", "b4"]
