@@ -146,7 +146,7 @@ def _page_run(page: Page, prompt: str, n: int) -> _Run:
 def _desktop_run(llama: LlamaBridge, prompt: str, n: int) -> _Run:
     params = SamplingParams(temperature=0, max_tokens=n)
     llama.session_reset()  # or the prompt would be in the cache
-    usage = llama.generate(prompt, params=params, chat=False).usage
+    usage = llama.generate(prompt, sampling=params, chat=False).usage
     return _Run(
         usage.evaluated_tokens / usage.prompt_seconds,
         usage.completion_tokens / usage.completion_seconds,

@@ -15,6 +15,8 @@ from unittest import mock
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
 
+from .inside import engine_of
+
 __all__ = [
     "Bridge",
     "Contender",
@@ -108,14 +110,14 @@ class Bridge(Contender):
                 n_ctx=setting.n_ctx, n_batch=setting.n_batch, n_threads=setting.n_threads
             ),
         )
-        self.weights: Any = getattr(self.llama._core.alive()[0], "_model", None)
+        self.weights: Any = getattr(engine_of(self.llama), "_model", None)
 
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
         """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""
         greedy = SamplingParams(max_tokens=n, temperature=0)
         self.llama.session_reset()  # or the prompt would be in the cache
         clock = time.perf_counter()
-        stream = self.llama.generate_stream(prompt, params=greedy, chat=False)
+        stream = self.llama.generate_stream(prompt, sampling=greedy, chat=False)
         spent = 0.0
         for i, _ in enumerate(stream, start=1):
             if i % _SLICE == 0:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from llama_bridge import LlamaBridge, ModelParams, NamedSession, SamplingParams
+from llama_bridge import LlamaBridge, ModelParams, SamplingParams, Session
 
 from .contenders import text_of
 from .measure import ratio, seconds, spread
@@ -37,8 +37,8 @@ def measure_keeping(
         LlamaBridge(model, backend="native", params=params) as plain,
     ):
         text = text_of(history - 1, lambda text: len(llama.tokenize(text)))
-        llama.generate(text, params=_ONE, chat=False)
-        kept, apart = llama.session_fork("kept"), llama.session
+        llama.generate(text, sampling=_ONE, chat=False)
+        kept, apart = llama.session_fork("kept"), llama.session()
         with_save: list[float] = []
         without: list[float] = []
         for turn in range(rounds):
@@ -47,7 +47,7 @@ def measure_keeping(
             for session, times in order if turn % 2 else reversed(order):
                 times.append(_second_turn(session))
                 llama.sessions_flush()
-        plain.generate(text, params=_ONE, chat=False)
+        plain.generate(text, sampling=_ONE, chat=False)
         forks = [seconds(partial(plain.session_fork, f"branch {i}")) for i in range(rounds)]
     share = ratio(with_save, without)
     report.table(
@@ -69,7 +69,7 @@ def measure_keeping(
     report.bound("a fork in at most 5 ms", fork, fork <= 0.005, f"{fork * 1e3:.2f} ms")
 
 
-def _second_turn(session: NamedSession) -> float:
+def _second_turn(session: Session) -> float:
     """Seconds to the first token of a turn that comes right after another one."""
-    session.generate_continue(_TURN, params=_ONE, chat=False)
-    return first_token(partial(session.generate_continue_stream, _TURN, params=_ONE, chat=False))[0]
+    session.generate_continue(_TURN, sampling=_ONE, chat=False)
+    return first_token(partial(session.generate_continue_stream, _TURN, sampling=_ONE, chat=False))[0]

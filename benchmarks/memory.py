@@ -78,7 +78,7 @@ def _main(backend: str, model: str, n_ctx: int, n_prompt: int) -> None:
     before = peak_bytes()
     with LlamaBridge(model, backend=backend, params=ModelParams(n_ctx=n_ctx)) as llama:
         prompt = text_of(n_prompt, lambda text: len(llama.tokenize(text)))
-        llama.generate(prompt, params=SamplingParams(max_tokens=16, temperature=0), chat=False)
+        llama.generate(prompt, sampling=SamplingParams(max_tokens=16, temperature=0), chat=False)
         found = {
             "peak": peak_bytes(),
             "before": before,

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_bridge import LlamaBridge, ModelParams
-from llama_bridge.engine import Backend
+from llama_bridge.runtime import Backend
 from llama_bridge_wasm import artifact
 from llama_bridge_wasm.backend import WasmBackend
 
+from .inside import engine_of
 from .report import Report
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 Logits: TypeAlias = NDArray[np.float64]
 """[positions][vocabulary]"""
 
-EXACT = ModelParams(kv_type_k="f32", kv_type_v="f32", flash_attention=False)
+EXACT = ModelParams(type_k="f32", type_v="f32", flash_attn=False)
 """With native: single precision all through attention."""
 
 PROMPTS = (
@@ -59,7 +60,7 @@ def token_by_token(backend: str | Backend, params: ModelParams | None = None) ->
     """After each prefix of the prompts, alone and one after the other, as decoding gets there."""
     found = []
     with LlamaBridge("demo", backend=backend, params=params) as llama:
-        engine = llama.session.engine
+        engine = engine_of(llama)
         for text in [*_TURNS, "".join(_TURNS)]:
             engine.clear()
             for token in llama.tokenize(text):
@@ -72,7 +73,7 @@ def at_once(backend: str | Backend, params: ModelParams | None = None) -> Logits
     """After prefixes of 64 tokens and more, each prefilled in one batch: there llama.cpp's attention is another one."""
     found = []
     with LlamaBridge("demo", backend=backend, params=params) as llama:
-        engine = llama.session.engine
+        engine = engine_of(llama)
         tokens = llama.tokenize("".join(_TURNS))
         for n in range(64, len(tokens) + 1, _STEP):
             engine.clear()

@@ -11,6 +11,7 @@ from typing import Any
 from llama_bridge import SamplingParams
 
 from .contenders import Bridge, Setting, text_of
+from .inside import engine_of
 from .measure import spread
 from .report import Report
 
@@ -74,7 +75,7 @@ def _stream(bridge: Bridge, prompt: str, tokens: list[int]) -> float:
 
 
 def _calls(bridge: Bridge, tokens: list[int]) -> float:
-    engine: Any = bridge.llama.session.engine
+    engine: Any = engine_of(bridge.llama)
     bridge.llama.session_reset()
     engine.decode(tokens)
     engine.set_sampler(SamplingParams(temperature=0), 0, [])

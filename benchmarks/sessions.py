@@ -14,6 +14,7 @@ from typing import Any
 from llama_bridge import SamplingParams
 
 from .contenders import Bridge, LlamaClass, RawLoop, Setting, text_of
+from .inside import engine_of
 from .measure import Spread, alternate, ratio, seconds, spread
 from .report import Report, ms
 from .restart import LOAD, READ, restart
@@ -64,17 +65,17 @@ def _measure(
     llama = bridge.llama
     text = text_of(history - 1, lambda text: len(llama.tokenize(text)))
     llama.session_reset()  # or the prompt's beginning could be in the cache
-    prefill = llama.generate(text, params=_ONE, chat=False).usage.prompt_seconds
+    prefill = llama.generate(text, sampling=_ONE, chat=False).usage.prompt_seconds
     session, plain = place / "a.session", place / "plain"
     info = llama.session_save(session)
     content = session.read_bytes()
-    kv_bytes = len(llama.session.engine.state_get())
+    kv_bytes = len(engine_of(llama).state_get())
     state = _State(raw.lib, raw.context, info.n_tokens)
     state.load(session)
 
     def restore_and_answer() -> None:
         llama.session_load(session)
-        llama.generate_continue(" and", params=_ONE, chat=False)
+        llama.generate_continue(" and", sampling=_ONE, chat=False)
 
     found = alternate(
         {

@@ -11,6 +11,7 @@ from pathlib import Path
 from llama_bridge import Capability, LlamaBridge, ModelParams, SamplingParams, TextStream
 
 from .contenders import text_of
+from .inside import active_of
 from .measure import spread
 from .report import Report, ms
 
@@ -65,7 +66,7 @@ def measure_turns(
 def _race(
     llama: LlamaBridge, history: int, n_turn: int, rounds: int, chat: bool
 ) -> tuple[list[float], list[float], int]:
-    session = llama._core.alive()[2].session  # to size the prompts: tokens without the generation
+    session = active_of(llama)  # to size the prompts: tokens without the generation
     # One token of the history is the answer to its prompt.
     long = text_of(history - 1, lambda text: len(session.plan_fresh(text or ".", chat=chat).tokens))
     fresh: list[float] = []
@@ -75,13 +76,13 @@ def _race(
     for turn in range(rounds):
         print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         llama.session_reset()  # or the prompt would be in the cache
-        fresh.append(first_token(partial(llama.generate_stream, long, params=_ONE, chat=chat))[0])
+        fresh.append(first_token(partial(llama.generate_stream, long, sampling=_ONE, chat=chat))[0])
         short = short or text_of(
             n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
         )
         for _ in range(_TURNS_PER_ROUND):
             found, evaluated = first_token(
-                partial(llama.generate_continue_stream, short, params=_ONE, chat=chat)
+                partial(llama.generate_continue_stream, short, sampling=_ONE, chat=chat)
             )
             continued.append(found)
     return fresh, continued, evaluated

@@ -8,20 +8,30 @@ from __future__ import annotations
 import argparse
 import threading
 import tkinter as tk
+import warnings
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from tkinter import filedialog, ttk
 
-from llama_bridge import Capability, LlamaBridge
+from llama_bridge import Capability, FallbackWarning, LlamaBridge, Progress
 
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
 LACKS = {
     FILES: "nothing can be saved or opened: it lacks session_persistence",
     Capability.KV_CONTINUATION: "every question stands alone: it lacks kv_continuation",
 }
+STAGES = {
+    "compile": "Compiling llama.wasm",
+    "load": "Loading the model",
+    "prefill": "Reading the prompt",
+}
+ANSWERING = "Answering…  Esc stops"
 DESK, DIM, LINE, QUIET = "#f3f4f6", "#a3a9b2", "#c9ced6", "#5c6570"
 COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
+
+
+warnings.simplefilter("ignore", FallbackWarning)  # the window says it
 
 
 class ChatWindow:
@@ -48,7 +58,7 @@ class ChatWindow:
         self.llama.close()
 
     def load(self, model: str) -> str:
-        self.llama.init_generate_model(model)
+        self.llama.load_model(model, on_progress=self.progress)
         self.able = self.llama.capabilities
         about = f"{self.llama.model.name} on the {self.llama.backend} backend"
         lacks = [words for flag, words in LACKS.items() if flag not in self.able]
@@ -56,9 +66,7 @@ class ChatWindow:
         return "Ready"
 
     def answer(self, prompt: str) -> str:
-        goes_on = Capability.KV_CONTINUATION in self.able and self.llama.session.active
-        start = self.llama.generate_continue_stream if goes_on else self.llama.generate_stream
-        stream = start(prompt)
+        stream = self.llama.generate_continue_stream(prompt, on_progress=self.progress)
         if self.stopping.is_set():  # pressed before there was anything to cancel
             self.llama.cancel()
         for text in stream:
@@ -67,6 +75,15 @@ class ChatWindow:
         read = f"{usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated tokens"
         speed = f"{usage.completion_tokens} new at {usage.tokens_per_second:,.0f} tokens/s"
         return f"{end.mode.value.title()} ({end.finish_reason}): {read}, {speed}"
+
+    def progress(self, step: Progress) -> None:
+        if 0 < step.done < step.total:
+            status = (
+                f"{STAGES[step.stage]}: {step.done / step.total:.0%} of {step.total:,} {step.unit}"
+            )
+            self.events.put(partial(self.show, status, busy=True))
+        elif step.stage == "prefill" and step.done:
+            self.events.put(partial(self.show, ANSWERING, busy=True))
 
     def reset(self) -> str:
         self.llama.session_reset()
@@ -102,7 +119,7 @@ class ChatWindow:
             self.entry.delete(0, "end")
             self.write_turn("You", prompt)
             self.write_turn("Model", "")
-            self.submit("Answering…  Esc stops", partial(self.answer, prompt))
+            self.submit(ANSWERING, partial(self.answer, prompt))
 
     def stop(self) -> None:
         self.stopping.set()
@@ -125,7 +142,7 @@ class ChatWindow:
     def redraw(self) -> None:
         self.paper["state"] = "normal"
         self.paper.delete("1.0", "end")
-        for message in self.llama.session.messages:
+        for message in self.llama.session().messages:
             self.write_turn("You" if message["role"] == "user" else "Model", message["content"])
 
     def write_turn(self, who: str, text: str) -> None:

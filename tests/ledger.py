@@ -6,16 +6,24 @@ from collections.abc import Sequence
 
 from llama_bridge import LlamaBridge, SamplingParams
 from llama_bridge.engine import Engine
-from llama_bridge.local.active import Session
+from llama_bridge.local.active import Active
+from llama_bridge.local.local_runtime import LocalRuntime
 
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
 NEAR = 2e-3
 """Logits closer than this may change places: batches of other sizes sum in another order."""
 
 
-def machine(llama: LlamaBridge) -> Session:
+def machine(llama: LlamaBridge) -> Active:
     """What runs the bridge's conversations: its ledger and cache, which callers do not see."""
-    return llama._core.alive()[2].session
+    runtime = llama._shared.alive()
+    assert isinstance(runtime, LocalRuntime)
+    return runtime._pool.active
+
+
+def engine_of(llama: LlamaBridge) -> Engine:
+    """What runs them, token by token."""
+    return machine(llama).engine
 
 
 def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
@@ -23,7 +31,7 @@ def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
 
     Ends the session: the engine is used directly, to compare.
     """
-    engine, tokens = llama.session.engine, list(machine(llama).kv.tokens)
+    engine, tokens = engine_of(llama), list(machine(llama).kv.tokens)
     assert engine.length == len(tokens)
     if not tokens:
         return
@@ -40,7 +48,7 @@ def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
 
 
 def _greedy(llama: LlamaBridge, tokens: list[int], n: int) -> list[int]:
-    engine = llama.session.engine
+    engine = engine_of(llama)
     engine.clear_cancel()
     assert engine.decode(tokens) == len(tokens)
     engine.set_sampler(GREEDY, 0, [])

@@ -6,11 +6,14 @@ import importlib.util
 from importlib import metadata
 
 from llama_bridge.capabilities import Capability
-from llama_bridge.engine import Availability, Backend, Engine
+from llama_bridge.engine import Engine
 from llama_bridge.errors import BackendUnavailable, InvalidInput
+from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
+from llama_bridge.progress import OnProgress
+from llama_bridge.runtime import Availability
 
 __all__ = ["BACKEND", "NativeBackend"]
 
@@ -18,7 +21,7 @@ _REQUIRED = "0.3.36"
 _HINT = 'pip install "llama-bridge[native]"    (compiles llama.cpp: needs a C and C++ compiler)'
 
 
-class NativeBackend(Backend):
+class NativeBackend(EngineBackend):
     """llama.cpp as a native library."""
 
     name = "native"
@@ -28,6 +31,7 @@ class NativeBackend(Backend):
         | Capability.STREAM
         | Capability.CANCEL
         | Capability.CHAT_TEMPLATE
+        | Capability.TOKENS
         | Capability.KV_CONTINUATION
         | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
@@ -53,7 +57,9 @@ class NativeBackend(Backend):
             return Availability(self.name, False, reason, _HINT, shown)
         return Availability(self.name, True, version=shown)
 
-    def load(self, model: ModelFile, params: ModelParams) -> Engine:
+    def load(
+        self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
+    ) -> Engine:
         """Load a model; the first call loads the library, in about a quarter of a second."""
         availability = self.probe()
         if not availability.ok:
@@ -64,12 +70,12 @@ class NativeBackend(Backend):
             )
         check_model(model, params)
         try:
-            from .engine import NativeEngine
+            from .engine import NativeEngine  # loads the shared library: 220 ms
         except Exception as error:  # a missing or foreign shared library raises anything
             raise BackendUnavailable(
                 self.name, f"llama-cpp-python cannot be loaded: {error}", _HINT
             ) from error
-        return NativeEngine.load(model, params)
+        return NativeEngine.load(model, params, on_progress)
 
 
 BACKEND = NativeBackend()

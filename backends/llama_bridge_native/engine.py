@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,14 @@ from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
 from llama_bridge.files.copy_memory import copy_memory
+from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
+from llama_bridge.progress import OnProgress
 
 from .deep_stack import with_deep_stack
 from .library import abort_callback, errors_logged, lib
+from .load_progress import LoadProgress
 from .sampler import make_sampler
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
@@ -58,19 +62,22 @@ class NativeEngine(Engine):
         self._single = lib.llama_batch_get_one(self._token, 1)
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
-        self.info = self._describe(file, params)
-        self._layout = self._memory_layout(file, params)
+        self._words = threading.Lock()  # the vocabulary is for any thread, until it is freed
+        memory = self._memory_kind()
         self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
-        if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
+        if memory in (MemoryKind.DENSE, MemoryKind.SWA):
             lib.llama_set_abort_callback(
                 context, abort_callback, ctypes.cast(self._flag, ctypes.c_void_p)
             )
         else:  # an aborted call would leave the running state half advanced
             self._chunk = min(self._chunk, _UNINTERRUPTED)
+        self.info = self._describe(file, params, memory)
+        self._layout = self._memory_layout(file, params)
         self.capabilities = (
             Capability.GENERATE
             | Capability.STREAM
             | Capability.CANCEL
+            | Capability.TOKENS
             | Capability.KV_CONTINUATION
             | Capability.SESSION_PERSISTENCE
             | Capability.SESSION_TOOLS
@@ -86,33 +93,40 @@ class NativeEngine(Engine):
             self.capabilities |= Capability.GPU_OFFLOAD
 
     @classmethod
-    def load(cls, file: ModelFile, params: ModelParams) -> NativeEngine:
+    def load(
+        cls, file: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
+    ) -> NativeEngine:
         """Load the weights and make the context.
 
         Raises:
             ModelLoadError, OutOfMemory: with llama.cpp's own words.
         """
         model_params = lib.llama_model_default_params()
+        progress = LoadProgress(on_progress, file.header.file_size)
+        model_params.progress_callback = progress.callback
         model_params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
         model_params.n_gpu_layers = params.n_gpu_layers
         with errors_logged() as errors:
             model = lib.llama_model_load_from_file(os.fsencode(file.path), model_params)
             if not model:
+                progress.reraise()
                 raise _refusal(file, errors)
             try:
+                progress.reraise()
                 return cls(model, _make_context(model, file, params, errors), file, params)
             except BaseException:
                 lib.llama_model_free(model)
                 raise
 
-    def _describe(self, file: ModelFile, params: ModelParams) -> EngineInfo:
+    def _memory_kind(self) -> MemoryKind:
+        if lib.llama_model_is_hybrid(self._model):
+            return MemoryKind.HYBRID
+        if lib.llama_model_is_recurrent(self._model):
+            return MemoryKind.RECURRENT
+        return MemoryKind.SWA if self._n_swa > 0 else MemoryKind.DENSE
+
+    def _describe(self, file: ModelFile, params: ModelParams, memory: MemoryKind) -> EngineInfo:
         model, vocab = self._model, self._vocab
-        if lib.llama_model_is_hybrid(model):
-            memory = MemoryKind.HYBRID
-        elif lib.llama_model_is_recurrent(model):
-            memory = MemoryKind.RECURRENT
-        else:
-            memory = MemoryKind.SWA if self._n_swa > 0 else MemoryKind.DENSE
         n_vocab = lib.llama_vocab_n_tokens(vocab)
         bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
         return EngineInfo(
@@ -126,20 +140,21 @@ class NativeEngine(Engine):
                 token for token in range(n_vocab) if lib.llama_vocab_is_eog(vocab, token)
             ),
             memory=memory,
-            n_threads=params.threads(file.header.file_size),
-            flash_attention=params.flash_attention,
-            kv_type_k=params.kv_type_k,
-            kv_type_v=params.kv_type_v,
+            n_threads=compute_threads(params, file.header.file_size),
+            flash_attn=params.flash_attn,
+            type_k=params.type_k,
+            type_v=params.type_v,
             version=f"llama-cpp-python {lib.__version__}",
             state_format=f"ggsq-{lib.LLAMA_STATE_SEQ_VERSION}",
+            n_batch=self._chunk,
         )
 
     def _memory_layout(self, file: ModelFile, params: ModelParams) -> StateLayout:
         architecture = file.header.architecture
         rope = lib.llama_model_rope_type(self._model)
         return StateLayout(
-            type_k=_KV_TYPES[params.kv_type_k],
-            type_v=_KV_TYPES[params.kv_type_v],
+            type_k=_KV_TYPES[params.type_k],
+            type_v=_KV_TYPES[params.type_v],
             attention=self.info.memory is not MemoryKind.RECURRENT,
             recurrent=self.info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID),
             n_layers=lib.llama_model_n_layer(self._model),
@@ -156,9 +171,12 @@ class NativeEngine(Engine):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode()
-        if len(data) < _LONG_TEXT:
-            return self._tokenize(data, add_special, parse_special)
-        return with_deep_stack(lambda: self._tokenize(data, add_special, parse_special), len(data))
+        with self._words:
+            if len(data) < _LONG_TEXT:
+                return self._tokenize(data, add_special, parse_special)
+            return with_deep_stack(
+                lambda: self._tokenize(data, add_special, parse_special), len(data)
+            )
 
     def _tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8
@@ -174,7 +192,8 @@ class NativeEngine(Engine):
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         piece = self._pieces.get((token, special))
         if piece is None:
-            piece = self._pieces[token, special] = self._read_piece(token, special)
+            with self._words:
+                piece = self._pieces[token, special] = self._read_piece(token, special)
         return piece
 
     def _read_piece(self, token: int, special: bool) -> bytes:
@@ -313,7 +332,7 @@ class NativeEngine(Engine):
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         # Attention computes over some free cells too, and a NaN that is masked is still NaN: what a copy left
         # there goes. Without flash attention any decoded cell may be the one.
-        lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attention)
+        lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attn)
         self._took_copy = True
         taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
         if taken != len(state):
@@ -326,9 +345,11 @@ class NativeEngine(Engine):
     def close(self) -> None:
         if self._model is None:
             return
+        with self._words:  # nobody is in the middle of it
+            self._vocab = None
         model, context, self._model = self._model, self._context, None
         self._free_sampler()
-        self._context = self._memory = self._vocab = None
+        self._context = self._memory = None
         lib.llama_free(context)
         lib.llama_model_free(model)
 
@@ -353,12 +374,12 @@ def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any)
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, 512, n_ctx)
     options.n_seq_max = 1
-    options.n_threads = options.n_threads_batch = params.threads(file.header.file_size)
-    options.type_k = _KV_TYPES[params.kv_type_k]
-    options.type_v = _KV_TYPES[params.kv_type_v]
+    options.n_threads = options.n_threads_batch = compute_threads(params, file.header.file_size)
+    options.type_k = _KV_TYPES[params.type_k]
+    options.type_v = _KV_TYPES[params.type_v]
     options.flash_attn_type = (
         lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        if params.flash_attention
+        if params.flash_attn
         else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
     options.swa_full = False

@@ -15,7 +15,10 @@ __all__ = ["make_sampler"]
 def make_sampler(params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int) -> Any:
     """A new chain: penalties, top-k, top-p, min-p, temperature, draw. The caller frees it."""
     chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-    if params.has_penalties:
+    penalties = params.repeat_last_n > 0 and (
+        params.repeat_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
+    )
+    if penalties:
         _add(
             chain,
             lib.llama_sampler_init_penalties(
@@ -37,7 +40,7 @@ def make_sampler(params: SamplingParams, seed: int, recent: Sequence[int], n_voc
             _add(chain, lib.llama_sampler_init_min_p(params.min_p, 1))
         _add(chain, lib.llama_sampler_init_temp(params.temperature))
         _add(chain, lib.llama_sampler_init_dist(seed))
-    for token in recent:
+    for token in recent if penalties else ():
         lib.llama_sampler_accept(chain, token)
     return chain
 

@@ -2,25 +2,16 @@
 
 .. code-block:: text
 
-    backend.py          probe and load; picks the host
-    engine.py           the engine contract over a Guest; knows no host
-    loading.py          a model into a guest, or the reason why not
-    marshal.py          arguments and results through guest memory
-    abi.py              llama.wasm's exports, structs and status codes; the Guest protocol
-    host_wasmtime.py    a Guest on wasmtime; the only module that imports it
-    wasi.py             what the guest sees of the world: one read-only file
-    compiled_cache.py   machine code of llama.wasm, kept between runs
-    artifact.py         where llama.wasm is and what it was built from
+    backend.py    probe and load; picks the host. Start here
+    engine/       the engine contract over a guest; knows no host
+    hosts/        where a guest runs: wasmtime on a desktop, the browser's own engine in a page
+    store/        models that a page has: kept in the browser, dropped on it, on a server
+    abi.py        llama.wasm's exports, structs and status codes, and what a guest is
+    artifact.py   where llama.wasm is, and what it was built from
+    page.py       JavaScript's side; the only module that imports js and pyodide
 
-In a page, with Pyodide:
-
-.. code-block:: text
-
-    page.py             the only module that imports js and pyodide
-    host_browser.py     a Guest in the browser's engine
-    stop.py             how the page stops its worker
-    sources.py          models from a Blob, a server or an OPFS file, read straight into the guest
-    store.py            models kept in the browser; incoming.py: on their way in; opfs.py: where they lie
+``backend.py`` uses all that is above the three files at the end; ``engine``, ``hosts`` and ``store`` use those three
+and not each other. How llama.wasm is made stands in ``wasm/README.md`` of the repository.
 """
 
 from .backend import WasmBackend

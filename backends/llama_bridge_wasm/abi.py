@@ -12,6 +12,7 @@ __all__ = [
     "CHECK_PARAMS",
     "KV_TYPES",
     "LOAD_PARAMS",
+    "MAX_MEMORY",
     "MODEL_PATH",
     "NO_TOKEN",
     "SAMPLER_PARAMS",
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 ABI_VERSION = 3
+MAX_MEMORY = 1 << 32
+"""More than this no 32-bit module has."""
 MODEL_PATH = "/model.gguf"
 """The name the guest knows the one file by."""
 NO_TOKEN = -1
@@ -82,6 +85,7 @@ class Info(enum.IntEnum):
 class Guest(Protocol):
     """One instance of llama.wasm in a host: its exports, its memory, and nothing of the host's own.
 
+    Used from any thread, by one at a time, but for what :meth:`flag` gives.
     Pointers and sizes are whole numbers; every access is checked against the size of the guest's memory.
     """
 

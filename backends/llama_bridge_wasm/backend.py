@@ -6,16 +6,20 @@ import sys
 from pathlib import Path
 
 from llama_bridge.capabilities import Capability
-from llama_bridge.engine import Availability, Backend
 from llama_bridge.errors import BackendUnavailable
+from llama_bridge.local.cores import compute_threads
+from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
+from llama_bridge.progress import OnProgress
+from llama_bridge.runtime import Availability
 
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
 from .engine.engine import CAPABILITIES, NAME, WasmEngine
 from .engine.fit import check_fit
+from .engine.reading import Reading
 from .hosts.hosted import open_guest
 from .hosts.wasi import GuestFile
 
@@ -26,7 +30,7 @@ _WASMTIME = "50"
 _INSTALL_HINT = f'pip install "wasmtime>={_WASMTIME},<{int(_WASMTIME) + 1}"'
 
 
-class WasmBackend(Backend):
+class WasmBackend(EngineBackend):
     """llama.cpp in a WebAssembly sandbox."""
 
     name = NAME
@@ -46,35 +50,45 @@ class WasmBackend(Backend):
             return Availability(NAME, False, "llama.wasm is not built", BUILD_HINT)
         return Availability(NAME, True, version=f"llama.cpp {artifact.llama_cpp}, {host}")
 
-    def load(self, model: ModelFile, params: ModelParams) -> WasmEngine:
-        """Load a model into a new sandbox. See :meth:`Backend.load`."""
+    def load(
+        self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
+    ) -> WasmEngine:
+        """Load a model into a new sandbox. See :meth:`EngineBackend.load`."""
         available = self.probe()
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
         check_model(model, params)
         check_fit(model, params)
-        guest = self._guest(GuestFile(model.open, model.header.file_size, model.path), params)
-        return WasmEngine.load(guest, model, params, available.version)
+        size = model.header.file_size
+        reading = Reading(size, on_progress)
+        on_read = None if on_progress is None else reading.add
+        guest = self._guest(GuestFile(model.open, size, model.path, on_read), params, on_progress)
+        return WasmEngine.load(guest, model, params, available.version, reading)
 
-    def _guest(self, file: GuestFile, params: ModelParams) -> Guest:
+    def _guest(self, file: GuestFile, params: ModelParams, on_progress: OnProgress | None) -> Guest:
         wasm, limit = self._wasm, params.memory_limit
+        # Hosts are imported where they are picked: a desktop has no js, a page no wasmtime.
         if sys.platform == "emscripten":
             from .hosts.browser import threads as page_threads
             from .hosts.browser.guest import BrowserGuest
 
-            threads = page_threads.available(params.threads(file.size, page_threads.cores()))
+            wanted = compute_threads(params, file.size, page_threads.cores())
+            threads = page_threads.available(wanted)
             if threads == 1:
-                return BrowserGuest(wasm, file, limit)
+                return BrowserGuest(wasm, file, limit, on_progress=on_progress)
             return open_guest(
-                lambda shared: BrowserGuest(wasm, file, limit, shared=shared), threads
+                lambda shared: BrowserGuest(
+                    wasm, file, limit, shared=shared, on_progress=on_progress
+                ),
+                threads,
             )
         try:
             from .hosts.wasmtime.guest import WasmtimeGuest
         except (ImportError, OSError) as error:
             raise BackendUnavailable(NAME, f"wasmtime does not work here: {error}") from error
         return open_guest(
-            lambda shared: WasmtimeGuest(wasm, file, limit, shared=shared),
-            params.threads(file.size),
+            lambda shared: WasmtimeGuest(wasm, file, limit, shared=shared, on_progress=on_progress),
+            compute_threads(params, file.size),
         )
 
 

@@ -1,4 +1,4 @@
-"""The page's side: the only module that imports ``js`` and ``pyodide``."""
+"""The page's side: the only module that imports ``js`` and ``pyodide``. Hosts and the store both stand on it."""
 
 # Both exist in Pyodide alone, and are untyped.
 # pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownMemberType=false
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
@@ -13,6 +14,7 @@ import js as _js  # type: ignore[import-not-found]
 import pyodide.ffi as _ffi  # type: ignore[import-not-found]
 
 __all__ = [
+    "FillsMemory",
     "JsException",
     "can_wait",
     "is_isolated",
@@ -63,3 +65,11 @@ def let_messages_in() -> None:
     if can_wait():
         # Below 4 ms Pyodide sets no timer but goes round by itself, and a page's message waits for seconds.
         wait(asyncio.sleep(0.004))
+
+
+class FillsMemory(ABC):
+    """A file whose bytes JavaScript has: they go into guest memory without a way through Python's."""
+
+    @abstractmethod
+    def fill(self, array: Any) -> int:
+        """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""

@@ -6,7 +6,7 @@ import time
 import js
 import pyodide_js
 
-from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge import LlamaBridge, SamplingParams
 from llama_bridge_wasm.hosts.browser import threads as page_threads
 from llama_bridge_wasm.store.sources import BlobSource
 
@@ -19,11 +19,9 @@ async def load(url, n_ctx, n_threads):
     await page_threads.prepare(n_threads)
     blob = await (await js.fetch(url)).blob()
     clock = time.perf_counter()
-    bridge = LlamaBridge(
-        BlobSource(blob, url), params=ModelParams(n_ctx=n_ctx, n_threads=n_threads)
-    )
+    bridge = LlamaBridge(BlobSource(blob, url), n_ctx=n_ctx, n_threads=n_threads)
     seconds = time.perf_counter() - clock
-    memory = bridge.session.engine.guest.memory_size + pyodide_js._module.HEAP8.byteLength
+    memory = bridge._shared.runtime._engine.guest.memory_size + pyodide_js._module.HEAP8.byteLength
     return json.dumps({"threads": bridge.info.n_threads, "seconds": seconds, "memory": memory})
 
 

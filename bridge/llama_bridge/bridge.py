@@ -1,23 +1,33 @@
-"""LlamaBridge: one interface to llama.cpp on every backend. The facade: loads models, shows what they can do."""
+"""LlamaBridge: one interface to models on every backend. The facade: loads models, says what they can do."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Self, Unpack
 
 from . import registry
 from .capabilities import Capability
 from .chat.template import check_messages
 from .checks import check_text
-from .conversation import Conversation, NamedSession
-from .engine import Backend, Engine, EngineInfo
-from .errors import BackendUnavailable, InvalidInput, UnsupportedCapability
-from .local.local_runtime import Core
-from .local.pool import DEFAULT
-from .models.source import ModelFile, ModelSource, open_model
-from .params import ModelParams, SamplingParams
+from .conversation import Conversation, Session, Shared, refuse
+from .engine import EngineInfo
+from .errors import (
+    BackendUnavailable,
+    ClosedError,
+    InvalidInput,
+    NoModel,
+    PathLike,
+)
+from .files.folder import SessionFolder
+from .models.source import ModelFile
+from .params import ModelParams, ModelSettings, SamplingParams, override
+from .progress import OnProgress
+from .request import DEFAULT
+from .runtime import Backend, Model, Runtime, SessionStorage
+from .snapshot import SessionInfo
+from .verification import Verification
 
 __all__ = ["LlamaBridge"]
 
@@ -25,27 +35,30 @@ _log = logging.getLogger(__name__)
 
 
 class LlamaBridge(Conversation):
-    """A model and one conversation with it.
+    """A model and conversations with it.
 
     Calls from several threads queue; :meth:`cancel` may come from any thread at any time. Use it as a
     context manager, or call :meth:`close`. One that is dropped frees its model, too, and its ``sessions_dir`` when
     what waits is written.
 
     Args:
-        model: path of a GGUF file, ``"demo"``, or a :class:`~llama_bridge.models.source.ModelSource`; None loads none yet.
-        backend: ``"auto"``, a backend's name, or a :class:`~llama_bridge.engine.Backend` object. Auto takes
-            what ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
+        model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads none yet.
+        backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
+            ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
         sampling: how tokens are drawn where a call does not say.
         system: system message at the start of every fresh chat.
+        on_progress: told how far a load is, and the prefill of every call that does not say who is told.
         session_memory: bytes of memory for the KV caches of named sessions at rest; beyond it the least
             recently used go to the disk.
         sessions_dir: folder that keeps named sessions: each is written there after every turn, in the background,
             and comes back with its first use in a later process. One bridge at a time has it.
         sessions_disk: bytes that the folder may take; beyond it the least recently used sessions go.
+        settings: single settings of :class:`ModelParams`, such as ``n_ctx=8192``; they change ``params``, and hold
+            for later loads, too.
 
     Raises:
-        BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory.
+        InvalidInput, BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory.
         UnsupportedCapability: ``sessions_dir`` with a backend that lacks ``SESSION_PERSISTENCE``.
         SessionsLocked: another bridge has ``sessions_dir``.
         SessionWriteError: it cannot be written to.
@@ -53,58 +66,81 @@ class LlamaBridge(Conversation):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | ModelSource | None = None,
+        model: Model | None = None,
         *,
         backend: str | Backend = registry.AUTO,
         params: ModelParams | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
+        on_progress: OnProgress | None = None,
         session_memory: int = 256 << 20,
-        sessions_dir: str | os.PathLike[str] | None = None,
+        sessions_dir: PathLike | None = None,
         sessions_disk: int = 4 << 30,
+        **settings: Unpack[ModelSettings],
     ) -> None:
-        super().__init__(Core(), DEFAULT)
+        super().__init__(Shared(on_progress=on_progress), DEFAULT)
         self._backend_choice = backend
-        self._session_memory = session_memory
+        self._params = _loading(ModelParams(), params, settings)
+        self._folder: SessionFolder | None = None
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
         if sessions_dir is not None:
-            from .files.folder import SessionFolder  # few need it, and it takes a while
-
-            self._core.folder = SessionFolder(sessions_dir, sessions_disk)
+            self._folder = SessionFolder.open(sessions_dir, sessions_disk)
+        self._storage = SessionStorage(session_memory, self._folder)
         try:
             if model is not None:
-                self.init_generate_model(model, params)
+                self.load_model(model)
         except BaseException:
             self.close()
             raise
 
     # the model
 
-    def init_generate_model(
-        self, model: str | os.PathLike[str] | ModelSource, params: ModelParams | None = None
+    def load_model(
+        self,
+        model: Model,
+        params: ModelParams | None = None,
+        *,
+        unload_first: bool = False,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[ModelSettings],
     ) -> None:
         """Load a model, in place of the loaded one; one that cannot be loaded leaves that in use.
 
-        Raises:
-            BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory, ClosedError.
-        """
-        with self._core.exclusive(need_model=False):
-            file = open_model(model)
-            engine = self._load(file, params or ModelParams())
-            if self._core.folder is not None:
-                try:
-                    self._core.check(engine, Capability.SESSION_PERSISTENCE)
-                except UnsupportedCapability:
-                    engine.close()
-                    raise
-            self._core.put(engine, file, self._session_memory)
+        Its conversations go with the model before; those of ``sessions_dir`` stay there.
 
-    def _load(self, file: ModelFile, params: ModelParams) -> Engine:
+        Args:
+            model: as for the constructor.
+            params: load-time settings; None keeps those of the constructor.
+            unload_first: free the loaded model before the new one is read, for a machine that cannot hold both.
+                If the new one cannot be loaded, the bridge is without a model.
+            on_progress: told how far the load is; None takes the bridge's.
+            settings: single settings of :class:`ModelParams`, for this load.
+
+        Raises:
+            InvalidInput, BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory, ClosedError.
+        """
+        shared = self._shared
+        progress = shared.on_progress if on_progress is None else on_progress
+        chosen = _loading(self._params, params, settings)
+        if shared.closed:
+            raise ClosedError("this LlamaBridge is closed: make a new one")
+        if unload_first:
+            self._replace(None)
+        runtime = self._open(model, chosen, progress)
+        try:
+            if self._folder is not None:
+                refuse(runtime, Capability.SESSION_PERSISTENCE)
+            self._replace(runtime)
+        except BaseException:
+            runtime.close()
+            raise
+
+    def _open(self, model: Model, params: ModelParams, on_progress: OnProgress | None) -> Runtime:
         backends = registry.candidates(self._backend_choice)
         for i, backend in enumerate(backends):
             try:
-                return backend.load(file, params)
+                return backend.open(model, params, self._storage, on_progress)
             except BackendUnavailable as error:
                 # It looked available and is not (a broken shared library, say): the next best, aloud.
                 if i + 1 == len(backends):
@@ -112,25 +148,52 @@ class LlamaBridge(Conversation):
                 _log.warning("%s; trying the next backend", error)
         raise AssertionError("candidates() is never empty")
 
+    def _replace(self, runtime: Runtime | None) -> None:
+        """Put a runtime in the place of the one before, once that has nothing on its way."""
+        shared = self._shared
+        with shared.swapping:
+            if shared.closed:
+                raise ClosedError("this LlamaBridge was closed while the model was loaded")
+            before = shared.runtime
+            if before is not None:
+                before.finish()
+                shared.runtime = None  # also where an interrupt comes now
+                before.close()
+            shared.runtime = runtime
+
+    init_generate_model = load_model
+    """The name that it has in Llamatik."""
+
     @property
     def model(self) -> ModelFile:
-        """The loaded model file: name, path, metadata, chat template."""
-        return self._core.alive()[1]
+        """The loaded model file: name, path, metadata, chat template.
+
+        Raises:
+            NoModel: none is loaded, or it runs where this side has no file of it.
+        """
+        runtime = self._shared.alive()
+        if runtime.model is None:
+            raise NoModel(f"the {runtime.backend} backend has no file of its model here")
+        return runtime.model
 
     @property
     def info(self) -> EngineInfo:
-        """Numbers of the loaded model and its context, ``n_ctx`` among them."""
-        return self._core.alive()[0].info
+        """Numbers of the loaded model and its context, ``n_ctx`` among them.
+
+        Raises:
+            UnsupportedCapability: the backend lacks ``TOKENS``.
+        """
+        return self._shared.do(Capability.TOKENS, lambda runtime: runtime.info)
 
     @property
     def backend(self) -> str:
         """Name of the backend in use."""
-        return self._core.alive()[0].backend
+        return self._shared.alive().backend
 
     @property
     def capabilities(self) -> Capability:
         """What the loaded model can do on this backend."""
-        return self._core.alive()[0].capabilities
+        return self._shared.alive().capabilities
 
     def requires(self, capability: Capability) -> None:
         """Make sure of capabilities before work starts.
@@ -138,37 +201,55 @@ class LlamaBridge(Conversation):
         Raises:
             UnsupportedCapability: names the first that is missing.
         """
-        self._core.requires(capability)
+        if not isinstance(capability, Capability):
+            raise InvalidInput(f"capability={capability!r}: give a Capability")
+        refuse(self._shared.alive(), capability)
 
     @property
     def sampling(self) -> SamplingParams:
         """How tokens are drawn where a call does not say."""
-        return self._core.sampling
+        return self._shared.sampling
 
     @sampling.setter
     def sampling(self, value: SamplingParams) -> None:
         if not isinstance(value, SamplingParams):
             raise InvalidInput(f"sampling={value!r}: give a SamplingParams")
-        self._core.sampling = value
+        self._shared.sampling = value
 
     @property
     def system(self) -> str | None:
         """System message at the start of every fresh chat, or None."""
-        return self._core.system
+        return self._shared.system
 
     @system.setter
     def system(self, value: str | None) -> None:
-        self._core.system = None if value is None else check_text("system", value)
+        self._shared.system = None if value is None else check_text("system", value)
 
-    @property
-    def session(self) -> NamedSession:
-        """The bridge's own conversation: ``.tokens``, ``.messages``; called with a name, another one."""
-        self._core.alive()
-        return NamedSession(self._core, DEFAULT)
+    def cancel(self) -> None:
+        """End the running generation soon, in prefill or decode. From any thread; idle, it does nothing."""
+        if (runtime := self._shared.runtime) is not None:
+            runtime.cancel()
+
+    # sessions
+
+    def session(self, name: str | None = None) -> Session:
+        """The conversation of this name, empty where there is none yet; None is the bridge's own.
+
+        Raises:
+            UnsupportedCapability: a name, and the backend lacks ``SESSION_TOOLS``.
+            InvalidInput: the name is empty or no text.
+        """
+        runtime = self._shared.alive()
+        if name is None:
+            return Session(self._shared, DEFAULT)
+        if not check_text("name", name):
+            raise InvalidInput("name is empty: give one, or None for the bridge's own conversation")
+        refuse(runtime, Capability.SESSION_TOOLS)
+        return Session(self._shared, name)
 
     def sessions(self) -> list[str]:
         """Names of the named sessions, the least recently used first."""
-        return self._core.alive()[2].names()
+        return self._shared.alive().names()
 
     def sessions_flush(self) -> None:
         """Wait until all named sessions are in ``sessions_dir``; :meth:`close` does it, too.
@@ -176,14 +257,45 @@ class LlamaBridge(Conversation):
         Raises:
             SessionWriteError: one cannot be written. It stays in memory for another try.
         """
-        if self._core.folder is not None:
-            self._core.folder.flush()
+        if self._folder is not None:
+            self._folder.flush()
 
-    def cancel(self) -> None:
-        """End the running generation soon, in prefill or decode. From any thread; idle, it does nothing."""
-        self._core.cancel()
+    def session_reset(self) -> None:
+        """Forget the bridge's own conversation; see :meth:`Session.reset`."""
+        self.session().reset()
 
-    # text and tokens
+    def session_save(self, path: PathLike) -> SessionInfo:
+        """Write the bridge's own conversation to a file; see :meth:`Session.save`."""
+        return self.session().save(path)
+
+    def session_load(
+        self,
+        path: PathLike,
+        *,
+        replay: bool = False,
+        trust_unverified: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> SessionInfo:
+        """Make a saved conversation the bridge's own; see :meth:`Session.load`."""
+        return self.session().load(
+            path, replay=replay, trust_unverified=trust_unverified, on_progress=on_progress
+        )
+
+    def session_verify(
+        self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
+    ) -> Verification:
+        """Try a session file; see :meth:`Session.verify`."""
+        return self.session().verify(path, deep=deep, on_progress=on_progress)
+
+    def session_rewind(self, turns: int = 1) -> None:
+        """Take back the last turns of the bridge's own conversation; see :meth:`Session.rewind`."""
+        self.session().rewind(turns)
+
+    def session_fork(self, name: str | None = None) -> Session:
+        """A second conversation with the past of the bridge's own; see :meth:`Session.fork`."""
+        return self.session().fork(name)
+
+    # text and tokens: these wait for no answer
 
     def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = True
@@ -193,21 +305,28 @@ class LlamaBridge(Conversation):
         ``add_special`` adds the model's BOS and the like; ``parse_special`` reads control tokens in the text.
         """
         check_text("text", text)
-        with self._core.reading() as (engine, _, _):
-            return engine.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return self._shared.do(
+            Capability.TOKENS,
+            lambda runtime: runtime.tokenize(
+                text, add_special=add_special, parse_special=parse_special
+            ),
+        )
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; control tokens give none, bytes that are no UTF-8 give U+FFFD."""
         if not isinstance(tokens, Sequence):
             raise InvalidInput(f"tokens={tokens!r}: give a list of token ids")
-        with self._core.reading() as (engine, _, _):
+
+        def spell(runtime: Runtime) -> bytes:
+            last = runtime.info.n_vocab - 1
             for token in tokens:
                 if isinstance(token, bool) or not isinstance(token, int):
                     raise InvalidInput(f"tokens must be whole numbers, got {token!r}")
-                if not 0 <= token < engine.info.n_vocab:
-                    last = engine.info.n_vocab - 1
+                if not 0 <= token <= last:
                     raise InvalidInput(f"token {token} is not in the vocabulary (0 to {last})")
-            return b"".join(map(engine.token_bytes, tokens)).decode("utf-8", "replace")
+            return b"".join(map(runtime.token_bytes, tokens))
+
+        return self._shared.do(Capability.TOKENS, spell).decode("utf-8", "replace")
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
@@ -218,17 +337,12 @@ class LlamaBridge(Conversation):
             UnsupportedCapability: the model has no template.
             InvalidInput, TemplateError.
         """
-        self._core.requires(Capability.CHAT_TEMPLATE)
-        checked = check_messages(messages)
-        with self._core.reading() as (_, _, sessions):
-            template = sessions.session.template
-            assert template is not None
-            return template.render(checked, add_generation_prompt=add_generation_prompt)
 
-    def embed(self, text: str | Sequence[str]) -> list[float] | list[list[float]]:
-        """Embedding vectors; needs ``Capability.EMBEDDINGS``, which no backend has yet."""
-        self.requires(Capability.EMBEDDINGS)
-        raise AssertionError("unreachable: no backend has the capability")
+        def render(runtime: Runtime) -> str:
+            checked = check_messages(messages)
+            return runtime.render(checked, add_generation_prompt=add_generation_prompt)
+
+        return self._shared.do(Capability.CHAT_TEMPLATE, render)
 
     # life
 
@@ -238,9 +352,16 @@ class LlamaBridge(Conversation):
         Raises:
             SessionWriteError: a named session could not be written to ``sessions_dir``; all else is freed.
         """
-        self._core.close()
+        self._shared.closed = True
+        folder, self._folder = self._folder, None
+        try:
+            if (runtime := self._shared.runtime) is not None:
+                runtime.close()
+        finally:
+            if folder is not None:
+                folder.close()
 
-    def __enter__(self) -> LlamaBridge:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -250,3 +371,14 @@ class LlamaBridge(Conversation):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSettings) -> ModelParams:
+    """The settings of a load."""
+    if params is None:
+        params = base
+    if not isinstance(params, ModelParams):
+        raise InvalidInput(
+            f"params={params!r}: give a ModelParams (how tokens are drawn is sampling=)"
+        )
+    return override(params, settings)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 
-from .errors import InvalidInput
-
-__all__ = ["Capability", "capability_names", "parse_capability"]
+__all__ = ["Capability", "capability_names"]
 
 
 class Capability(enum.Flag):
@@ -21,10 +18,8 @@ class Capability(enum.Flag):
     """``cancel()`` ends a running call, in prefill and in decode."""
     CHAT_TEMPLATE = enum.auto()
     """The model carries a chat template, so that a prompt is a user turn."""
-    JSON_SCHEMA = enum.auto()
-    """Output constrained by a JSON schema."""
-    EMBEDDINGS = enum.auto()
-    """Embedding vectors."""
+    TOKENS = enum.auto()
+    """Text becomes token ids and back: ``tokenize``, ``detokenize``, ``info``, a session's ``tokens``."""
     KV_CONTINUATION = enum.auto()
     """``generate_continue`` reuses the KV cache; without it, it runs fresh and says so."""
     PREFIX_CACHE = enum.auto()
@@ -44,19 +39,3 @@ class Capability(enum.Flag):
 def capability_names(capabilities: Capability) -> list[str]:
     """The lower-case names of the set flags, in the order of their definition."""
     return [flag.name.lower() for flag in Capability if flag in capabilities and flag.name]
-
-
-def parse_capability(names: str | Iterable[str]) -> Capability:
-    """The flags of these names, in any case.
-
-    Raises:
-        InvalidInput: for a name that is no capability; lists those that are.
-    """
-    flags = Capability(0)
-    for name in [names] if isinstance(names, str) else names:
-        try:
-            flags |= Capability[name.upper()]
-        except KeyError:
-            known = ", ".join(capability_names(~Capability(0)))
-            raise InvalidInput(f"no capability named {name!r}; there are: {known}") from None
-    return flags

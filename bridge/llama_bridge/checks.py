@@ -1,28 +1,14 @@
-"""What is asked of a conversation, and the checks that come before any work."""
+"""Checks of what callers give, before any work: texts, prompts, stop strings, paths."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import InvalidInput, PathLike
-from .params import SamplingParams
 
-__all__ = ["Call", "check_path", "check_prompt", "check_stops", "check_text"]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What was asked, unchecked. ``prompt`` is None to answer the last one anew."""
-
-    prompt: str | None
-    params: SamplingParams | None
-    stop: str | Sequence[str]
-    chat: bool | None = None
-    json_schema: Mapping[str, object] | None = None
-    continues: bool = True
+__all__ = ["check_path", "check_prompt", "check_stops", "check_text"]
 
 
 def check_text(name: str, text: str) -> str:
@@ -44,11 +30,11 @@ def check_prompt(prompt: str, chat: bool) -> str:
     return prompt
 
 
-def check_stops(stop: str | Sequence[str]) -> list[str]:
-    """Stop strings as a list, none of them empty."""
+def check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    """Stop strings as a tuple, none of them empty."""
     if not isinstance(stop, str | Sequence):
         raise InvalidInput(f"stop={stop!r}: give a string or a list of strings")
-    stops = [stop] if isinstance(stop, str) else list(stop)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
     for text in stops:
         if not check_text("stop", text):
             raise InvalidInput("stop holds an empty string, which would end every answer at once")

@@ -1,43 +1,134 @@
-"""The calls of a conversation: the same on the bridge and on each named session."""
+"""The calls of a conversation: the same on the bridge and on each session."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, Unpack
 
+from . import registry
 from .capabilities import Capability
 from .chat.template import Message
-from .checks import Call
-from .engine import Engine
-from .errors import PathLike
-from .generation import Generation, TextStream
-from .local.local_runtime import Core
-from .params import SamplingParams
+from .checks import check_prompt, check_stops
+from .errors import (
+    ClosedError,
+    FallbackWarning,
+    InvalidInput,
+    NoModel,
+    PathLike,
+    UnsupportedCapability,
+)
+from .generation import Fallback, Generation
+from .params import SamplingParams, SamplingSettings, override
+from .progress import OnProgress
+from .request import Request
+from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
+from .stream import PendingAnswer, TextStream
+from .verification import Verification
 
-if TYPE_CHECKING:
-    from .local.verify import Verification
+__all__ = ["Conversation", "Session", "Shared", "refuse"]
 
-__all__ = ["Conversation", "NamedSession"]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Shared:
+    """What a bridge and its sessions have in common.
+
+    Attributes:
+        runtime: what answers; None before a model is loaded.
+        sampling: how tokens are drawn where a call does not say.
+        system: system message at the start of every fresh chat, or None.
+        on_progress: told where a call does not say who is, or None.
+        closed: for good.
+        warned: whether the fallback was told already.
+        swapping: held while one runtime takes the place of another.
+    """
+
+    runtime: Runtime | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    system: str | None = None
+    on_progress: OnProgress | None = None
+    closed: bool = False
+    warned: bool = False
+    swapping: threading.RLock = field(default_factory=threading.RLock)
+
+    def alive(self) -> Runtime:
+        """What answers.
+
+        Raises:
+            ClosedError, NoModel.
+        """
+        if self.closed:
+            raise ClosedError("this LlamaBridge is closed: make a new one")
+        if self.runtime is None:
+            raise NoModel("no model is loaded: call load_model(path) first")
+        return self.runtime
+
+    def do(self, needed: Capability, work: Callable[[Runtime], T]) -> T:
+        """Have the runtime do something that needs capabilities.
+
+        Raises:
+            UnsupportedCapability: names the first that is missing.
+            ClosedError, NoModel.
+        """
+        while True:
+            runtime = self.alive()
+            if needed not in runtime.capabilities:
+                refuse(runtime, needed)
+            try:
+                return work(runtime)
+            except ClosedError:
+                with self.swapping:  # another model took its place: that one answers
+                    if self.closed or self.runtime is runtime:
+                        raise
+
+    def tell_fallback(self) -> None:
+        """Warn that a backend answers in a poorer way, once."""
+        if not self.warned:
+            warnings.warn(str(Fallback.UNSUPPORTED), FallbackWarning, stacklevel=_outside())
+            self.warned = True  # not where warnings are errors
+
+
+def refuse(runtime: Runtime, capability: Capability) -> None:
+    """Say what a runtime cannot do, and which backends can; silent where it can.
+
+    Raises:
+        UnsupportedCapability: names the first flag that is missing.
+    """
+    for flag in Capability:
+        if flag in capability and flag not in runtime.capabilities:
+            where = [name for name in registry.available_in(flag) if name != runtime.backend]
+            why = ""
+            if flag is Capability.CHAT_TEMPLATE:
+                where, why = [], "the model has none: pass chat=False for raw text"
+            raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
 class Conversation:
-    """What can be said and done in one conversation."""
+    """What can be said in one conversation.
 
-    def __init__(self, core: Core, name: str) -> None:
-        self._core = core
+    Every setting of :class:`SamplingParams` is a keyword of every call: it changes this one setting and keeps the
+    rest, of ``sampling`` where that is given, else of the bridge's.
+    """
+
+    def __init__(self, shared: Shared, name: str) -> None:
+        self._shared = shared
         self._name = name
-
-    # generating
 
     def generate(
         self,
         prompt: str,
         *,
-        params: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
-        json_schema: Mapping[str, object] | None = None,
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> Generation:
         """Answer a prompt from nothing; its KV cache becomes the session's.
 
@@ -45,66 +136,68 @@ class Conversation:
 
         Args:
             prompt: a user turn where the model has a chat template, else raw text.
-            params: how tokens are drawn; None takes :attr:`sampling`.
             stop: strings that end the answer and are not part of it.
             chat: False for raw text, True to insist on the chat template.
-            json_schema: needs ``Capability.JSON_SCHEMA``.
+            sampling: how tokens are drawn; None takes the bridge's.
+            on_progress: told how far the prefill is, in the thread that computes; None takes the bridge's.
+            settings: single settings of :class:`SamplingParams`, such as ``temperature=0``.
 
         Raises:
             InvalidInput, ContextOverflow, UnsupportedCapability, TemplateError, EngineError, ClosedError.
         """
-        return self.generate_stream(
-            prompt, params=params, stop=stop, chat=chat, json_schema=json_schema
-        ).result
+        return self._ask(prompt, False, stop, chat, sampling, on_progress, settings).result
 
     def generate_stream(
         self,
         prompt: str,
         *,
-        params: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
-        json_schema: Mapping[str, object] | None = None,
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """As :meth:`generate`, text arriving while it is generated; ``.result`` at the end."""
-        return self._core.start(
-            self._name, Call(prompt, params, stop, chat, json_schema, continues=False)
-        )
+        return self._ask(prompt, False, stop, chat, sampling, on_progress, settings)
 
     def generate_continue(
         self,
         prompt: str,
         *,
-        params: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
-        json_schema: Mapping[str, object] | None = None,
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> Generation:
         """Answer a prompt as the next turn of the session, evaluating only what is new.
 
-        Where there is no session, or the backend lacks ``KV_CONTINUATION``, it runs as :meth:`generate`:
-        ``mode`` is then ``Mode.FRESH`` and ``fallback`` says why. Arguments and errors as there.
+        Where nothing was said yet, it runs as :meth:`generate`: ``mode`` is then ``Mode.FRESH`` and ``fallback`` is
+        ``Fallback.NO_SESSION``. Where the backend lacks ``KV_CONTINUATION``, too: ``fallback`` is then
+        ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors as there.
         """
-        return self.generate_continue_stream(
-            prompt, params=params, stop=stop, chat=chat, json_schema=json_schema
-        ).result
+        return self._ask(prompt, True, stop, chat, sampling, on_progress, settings).result
 
     def generate_continue_stream(
         self,
         prompt: str,
         *,
-        params: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
-        json_schema: Mapping[str, object] | None = None,
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """As :meth:`generate_continue`, text arriving while it is generated."""
-        return self._core.start(
-            self._name, Call(prompt, params, stop, chat, json_schema, continues=True)
-        )
+        return self._ask(prompt, True, stop, chat, sampling, on_progress, settings)
 
     def regenerate(
-        self, *, params: SamplingParams | None = None, stop: str | Sequence[str] = ()
+        self,
+        *,
+        stop: str | Sequence[str] = (),
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> Generation:
         """Answer the last prompt anew, in place of its answer; only the prompt's last token is evaluated.
 
@@ -112,129 +205,74 @@ class Conversation:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: nothing was asked yet.
         """
-        return self.regenerate_stream(params=params, stop=stop).result
+        return self._ask(None, False, stop, None, sampling, on_progress, settings).result
 
     def regenerate_stream(
-        self, *, params: SamplingParams | None = None, stop: str | Sequence[str] = ()
+        self,
+        *,
+        stop: str | Sequence[str] = (),
+        sampling: SamplingParams | None = None,
+        on_progress: OnProgress | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """As :meth:`regenerate`, text arriving while it is generated."""
-        return self._core.start(self._name, Call(None, params, stop))
+        return self._ask(None, False, stop, None, sampling, on_progress, settings)
 
-    # the session
+    def _ask(
+        self,
+        prompt: str | None,
+        continues: bool,
+        stop: str | Sequence[str],
+        chat: bool | None,
+        sampling: SamplingParams | None,
+        on_progress: OnProgress | None,
+        settings: SamplingSettings,
+    ) -> TextStream:
+        """Check what is asked and hand it to the runtime."""
+        shared, needed = self._shared, Capability(0)
+        sampling = shared.sampling if sampling is None else sampling
+        if not isinstance(sampling, SamplingParams):
+            raise InvalidInput(f"sampling={sampling!r}: give a SamplingParams")
+        if settings:
+            sampling = override(sampling, settings)
+        stops = check_stops(stop)
+        if prompt is None:
+            needed = Capability.SESSION_TOOLS
+        elif chat:
+            needed = Capability.CHAT_TEMPLATE
 
-    def session_reset(self) -> None:
-        """Forget the conversation: the KV cache is emptied, the model stays loaded.
+        def answer(runtime: Runtime) -> PendingAnswer:
+            as_chat = Capability.CHAT_TEMPLATE in runtime.capabilities if chat is None else chat
+            if prompt is not None:
+                check_prompt(prompt, as_chat)
+            unsupported = continues and Capability.KV_CONTINUATION not in runtime.capabilities
+            request = Request(
+                prompt=prompt,
+                sampling=sampling,
+                session=self._name,
+                stop=stops,
+                chat=as_chat,
+                continues=continues and not unsupported,
+                system=shared.system,
+                fallback=Fallback.UNSUPPORTED if unsupported else None,
+                on_progress=shared.on_progress if on_progress is None else on_progress,
+            )
+            if unsupported:
+                shared.tell_fallback()
+            return runtime.answer(request)
 
-        The next prompt is evaluated from its first token.
-        """
-        with self._core.exclusive():
-            self._core.alive()[2].take(self._name).reset()
-
-    def session_rewind(self, turns: int = 1) -> None:
-        """Take back the last turns, questions and answers.
-
-        Raises:
-            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there are not so many turns.
-        """
-        self._core.requires(Capability.SESSION_TOOLS)
-        with self._core.exclusive():
-            self._core.alive()[2].take(self._name).rewind(turns)
-
-    def session_fork(self, name: str | None = None) -> NamedSession:
-        """A second conversation with the same past, which is not evaluated again; None finds a name.
-
-        Raises:
-            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there is a session of that name.
-        """
-        self._core.requires(Capability.SESSION_TOOLS)
-        with self._core.exclusive():
-            sessions = self._core.alive()[2]
-            branch = sessions.new_name(self._name) if name is None else name
-            sessions.fork(self._name, branch)
-        return NamedSession(self._core, branch)
-
-    def session_save(self, path: PathLike) -> SessionInfo:
-        """Write the session to a file, whole or not at all; a file that was there survives any failure.
-
-        Raises:
-            UnsupportedCapability, NoSession, SessionWriteError, ClosedError.
-        """
-        self._core.requires(Capability.SESSION_PERSISTENCE)
-        with self._core.exclusive():
-            from .files.manifest import save_session  # json and more: not before it is needed
-
-            _, model, sessions = self._core.alive()
-            return save_session(sessions.take(self._name), model, self._core.sampling, path)
-
-    def session_load(
-        self, path: PathLike, *, replay: bool = False, trust_unverified: bool = False
-    ) -> SessionInfo:
-        """Make a saved session this one; a refused file leaves the live session as it is.
-
-        Args:
-            path: of the file.
-            replay: where the file is whole but its KV cache cannot be used here, evaluate the conversation
-                again: its tokens, or with another vocabulary its messages. ``replayed`` then says why.
-            trust_unverified: take a bare llama.cpp sequence file too. Nothing in it tells which model it is
-                of: a wrong one talks nonsense.
-
-        Raises:
-            UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
-            ContextOverflow: the conversation to evaluate again does not fit the context.
-            SessionCancelled, EngineError: while it was evaluated again.
-        """
-        self._core.requires(Capability.SESSION_PERSISTENCE)
-        with self._core.exclusive():
-            from .local.restore import carry_out, plan_load  # as above
-
-            _, model, sessions = self._core.alive()
-            # Planned over whichever conversation has the cache: a refused file does not even switch.
-            plan = plan_load(sessions.session, model, path, replay, trust_unverified)
-            return carry_out(sessions.take(self._name, or_empty=True), plan)
-
-    def session_verify(self, path: PathLike, *, deep: bool = False) -> Verification:
-        """Compare a session file with this model and context, field by field, and try its KV cache.
-
-        The live session stays as it is.
-
-        Args:
-            path: of the file.
-            deep: evaluate the whole conversation again too, and compare what follows: finds a KV cache that
-                loads and is wrong.
-
-        Raises:
-            UnsupportedCapability, SessionNotFound, SessionCorrupt, ClosedError.
-            ContextOverflow: ``deep`` needs room for one token more.
-            SessionCancelled, EngineError: while it was evaluated again.
-        """
-        self._core.requires(Capability.SESSION_PERSISTENCE)
-        with self._core.exclusive():
-            from .local.verify import verify_file  # rarely used
-
-            _, model, sessions = self._core.alive()
-            return verify_file(sessions.session, model, path, deep)
+        return TextStream(shared.do(needed, answer))
 
 
-class NamedSession(Conversation):
-    """A handle: making it costs nothing, and two of one name are the same conversation.
+class Session(Conversation):
+    """A conversation by its name: making it costs nothing, and two of one name are the same conversation.
 
-    The conversation takes the KV cache with its next call. ``llama.session`` is the bridge's own; call it with
-    a name for another: ``llama.session("work")``.
+    It takes the KV cache with its next call. ``llama.session("work")`` makes one; ``llama.session()`` is the
+    bridge's own conversation.
     """
 
-    def __call__(self, name: str) -> NamedSession:
-        """The session of this name; an empty one where there is none yet.
-
-        Raises:
-            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-        """
-        self._core.requires(Capability.SESSION_TOOLS)
-        return NamedSession(self._core, name)
-
     def __repr__(self) -> str:
-        return f"NamedSession({self._name!r})"
+        return f"Session({self._name!r})"
 
     @property
     def name(self) -> str:
@@ -242,34 +280,134 @@ class NamedSession(Conversation):
         return self._name
 
     @property
-    def engine(self) -> Engine:
-        """What runs it, token by token; to look at, since whatever has the KV cache is in it."""
-        return self._core.alive()[0]
-
-    @property
     def tokens(self) -> tuple[int, ...]:
-        """The token ledger."""
-        return self._glance().tokens
+        """The token ledger; empty where the runtime keeps none."""
+        return self._past().tokens
 
     @property
     def messages(self) -> list[Message]:
         """What was said, where the prompts were chat turns."""
-        return list(self._glance().messages)
+        return list(self._past().messages)
 
     @property
     def n_turns(self) -> int:
         """Turns that can be taken back."""
-        return len(self._glance().turns)
+        return len(self._past().turns)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to continue or save."""
         return bool(self.tokens)
 
-    def _glance(self) -> Snapshot:
-        return self._core.alive()[2].glance(self._name)
+    def _past(self) -> Snapshot:
+        return self._shared.alive().past(self._name)
+
+    def reset(self) -> None:
+        """Forget the conversation: the KV cache is emptied, the model stays loaded.
+
+        The next prompt is evaluated from its first token.
+        """
+        self._shared.do(Capability(0), lambda runtime: runtime.reset(self._name))
+
+    def rewind(self, turns: int = 1) -> None:
+        """Take back the last turns, questions and answers.
+
+        Raises:
+            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
+            InvalidInput: there are not so many turns.
+        """
+        self._shared.do(Capability.SESSION_TOOLS, lambda runtime: runtime.rewind(self._name, turns))
+
+    def fork(self, name: str | None = None) -> Session:
+        """A second conversation with the same past, which is not evaluated again; None finds a name.
+
+        Raises:
+            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
+            InvalidInput: there is a session of that name.
+        """
+        branch = self._shared.do(
+            Capability.SESSION_TOOLS, lambda runtime: runtime.fork(self._name, name)
+        )
+        return Session(self._shared, branch)
+
+    def save(self, path: PathLike) -> SessionInfo:
+        """Write the conversation to a file, whole or not at all; a file that was there survives any failure.
+
+        Raises:
+            UnsupportedCapability, NoSession, SessionWriteError, ClosedError.
+        """
+        return self._shared.do(
+            Capability.SESSION_PERSISTENCE,
+            lambda runtime: runtime.save(self._name, path, self._shared.sampling),
+        )
+
+    def load(
+        self,
+        path: PathLike,
+        *,
+        replay: bool = False,
+        trust_unverified: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> SessionInfo:
+        """Make a saved conversation this one; a refused file leaves the live one as it is.
+
+        Args:
+            path: of the file.
+            replay: where the file is whole but its KV cache cannot be used here, evaluate the conversation
+                again: its tokens, or with another vocabulary its messages. ``replayed`` then says why.
+            trust_unverified: take a bare llama.cpp sequence file too. Nothing in it tells which model it is
+                of: a wrong one talks nonsense.
+            on_progress: told how far the evaluation is; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
+            ContextOverflow: the conversation to evaluate again does not fit the context.
+            SessionCancelled, EngineError: while it was evaluated again.
+        """
+        progress = self._shared.on_progress if on_progress is None else on_progress
+        return self._shared.do(
+            Capability.SESSION_PERSISTENCE,
+            lambda runtime: runtime.load(
+                self._name,
+                path,
+                replay=replay,
+                trust_unverified=trust_unverified,
+                on_progress=progress,
+            ),
+        )
+
+    def verify(
+        self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
+    ) -> Verification:
+        """Compare a session file with this model and context, field by field, and try its KV cache.
+
+        The live conversation stays as it is.
+
+        Args:
+            path: of the file.
+            deep: evaluate the whole conversation again too, and compare what follows: finds a KV cache that
+                loads and is wrong.
+            on_progress: told how far the evaluation is; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability, SessionNotFound, SessionCorrupt, ClosedError.
+            ContextOverflow: ``deep`` needs room for one token more.
+            SessionCancelled, EngineError: while it was evaluated again.
+        """
+        progress = self._shared.on_progress if on_progress is None else on_progress
+        return self._shared.do(
+            Capability.SESSION_PERSISTENCE,
+            lambda runtime: runtime.verify(path, deep=deep, on_progress=progress),
+        )
 
     def delete(self) -> None:
         """Forget the conversation and its name."""
-        with self._core.exclusive():
-            self._core.alive()[2].delete(self._name)
+        self._shared.do(Capability(0), lambda runtime: runtime.delete(self._name))
+
+
+def _outside() -> int:
+    """The stack level of the first caller outside this package's calls, for a warning that points there."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame, level = frame.f_back, level + 1
+    return level

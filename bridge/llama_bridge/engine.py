@@ -1,7 +1,8 @@
-"""The contract between the bridge and a backend: a model, one KV-cache sequence, tokens.
+"""Contract 2: an engine knows tokens. A loaded model with one KV-cache sequence, as native, wasm and others write it.
 
 Everything above it (turns, chat templates, stop strings, UTF-8, sessions, files) is written once, over
-these calls. An engine is used by one thread at a time, except :meth:`Engine.cancel`.
+these calls, in :mod:`llama_bridge.local`. One thread at a time uses an engine; only its vocabulary, ``info`` and
+``cancel`` are for any thread at any time.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 
 from .capabilities import Capability
 from .errors import UnsupportedCapability
-from .models.source import ModelFile
-from .params import ModelParams, SamplingParams
+from .params import SamplingParams
 
-__all__ = ["Availability", "Backend", "Engine", "EngineInfo", "MemoryKind"]
+__all__ = ["Engine", "EngineInfo", "MemoryKind"]
 
 
 class MemoryKind(enum.Enum):
@@ -45,9 +45,11 @@ class EngineInfo:
         end_of_generation: all the ids that end an answer.
         memory: the kind of memory.
         n_threads: compute threads in use.
-        flash_attention, kv_type_k, kv_type_v: what the context was made with.
+        flash_attn, type_k, type_v: what the context was made with.
         version: of the engine, llama.cpp's included.
         state_format: name and version of the engine's KV state, which a saved session must match.
+        n_batch: tokens that one call of the engine evaluates; a prompt comes in such pieces, with a look at
+            the progress between them.
     """
 
     n_ctx: int
@@ -59,15 +61,19 @@ class EngineInfo:
     end_of_generation: frozenset[int]
     memory: MemoryKind
     n_threads: int
-    flash_attention: bool
-    kv_type_k: str
-    kv_type_v: str
+    flash_attn: bool
+    type_k: str
+    type_v: str
     version: str
     state_format: str = ""
+    n_batch: int = 512
 
 
 class Engine(ABC):
     """A loaded model and its one KV-cache sequence.
+
+    ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, also while another is inside
+    ``decode`` or ``step``; they wait for no more than a piece of that. All else is called by one thread at a time.
 
     Attributes:
         backend: name of the backend that made it.
@@ -183,48 +189,3 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything. Twice is silent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a backend can be used here.
-
-    Attributes:
-        name: of the backend.
-        ok: whether it can.
-        reason: why not, or a note.
-        hint: the command or step that would make it available.
-        version: of its engine, where it can be told cheaply.
-    """
-
-    name: str
-    ok: bool
-    reason: str = ""
-    hint: str = ""
-    version: str = ""
-
-
-class Backend(ABC):
-    """A way to run llama.cpp. Published through the entry-point group ``llama_bridge.backends``.
-
-    Attributes:
-        name: what users say.
-        rank: the highest available one is chosen.
-        capabilities: what it can do at best; a loaded model may do less.
-    """
-
-    name: str
-    rank: int
-    capabilities: Capability
-
-    @abstractmethod
-    def probe(self) -> Availability:
-        """Whether it can be used here. Quick, never raises, imports as little as it can."""
-
-    @abstractmethod
-    def load(self, model: ModelFile, params: ModelParams) -> Engine:
-        """Load a model.
-
-        Raises:
-            BackendUnavailable, ModelLoadError, OutOfMemory, EngineError.
-        """

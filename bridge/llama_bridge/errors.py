@@ -33,10 +33,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .capabilities import Capability
+from .capabilities import Capability
 
 __all__ = [
     "BackendUnavailable",
@@ -101,7 +100,7 @@ class ContextOverflow(InvalidInput):
     def __init__(self, needed: int, n_ctx: int) -> None:
         super().__init__(
             f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
-            f"session_reset(), or load the model with ModelParams(n_ctx={needed} or more)"
+            f"session_reset(), or load the model with n_ctx={needed} or more"
         )
         self.needed = needed
         self.n_ctx = n_ctx
@@ -247,7 +246,7 @@ class SessionsLocked(_SessionFileError):
 
 
 class NoModel(BridgeError):
-    """The bridge has no model yet: give one to LlamaBridge() or init_generate_model()."""
+    """The bridge has no model yet: give one to LlamaBridge() or load_model()."""
 
 
 class ClosedError(BridgeError):

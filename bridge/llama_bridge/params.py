@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 from .errors import InvalidInput
-from .local.cores import usable_cores
 
-__all__ = ["KvType", "ModelParams", "SamplingParams"]
+__all__ = [
+    "KvType",
+    "ModelParams",
+    "ModelSettings",
+    "SamplingParams",
+    "SamplingSettings",
+    "override",
+]
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 
 _UINT32 = 2**32
-_ONE_THREAD_BYTES = 16 << 20
 
 
 def _check(ok: bool, name: str, value: object, rule: str) -> None:
@@ -38,9 +44,9 @@ class ModelParams:
         n_ctx: tokens the context can hold; 0 takes the length the model was trained with, but at
             most 4,096, because the KV cache is allocated whole.
         n_batch: most tokens handed to the engine at once during prefill.
-        n_threads: compute threads; 0 takes the physical cores this process may use, or one for a tiny model.
-        kv_type_k, kv_type_v: storage type of the K and V cache.
-        flash_attention: fused attention; quantised V needs it. Set, never guessed, because a saved
+        n_threads: compute threads; 0 takes the physical cores this process may use, or one for a model of a few MB.
+        type_k, type_v: storage type of the K and V cache.
+        flash_attn: fused attention; quantised V needs it. Set, never guessed, because a saved
             session fits only a context with the same choice.
         n_gpu_layers: layers to run on a GPU, where the backend has ``GPU_OFFLOAD``; -1 takes all.
         memory_limit: bytes of linear memory the wasm guest may use (at most 4 GiB, the default).
@@ -50,9 +56,9 @@ class ModelParams:
     n_ctx: int = 0
     n_batch: int = 512
     n_threads: int = 0
-    kv_type_k: KvType = "f16"
-    kv_type_v: KvType = "f16"
-    flash_attention: bool = True
+    type_k: KvType = "f16"
+    type_v: KvType = "f16"
+    flash_attn: bool = True
     n_gpu_layers: int = 0
     memory_limit: int = 4 << 30
 
@@ -68,38 +74,23 @@ class ModelParams:
             rule = f"a whole number from {low} to {high}"
             _check(_is_int(value) and low <= value <= high, name, value, rule)
         types = get_args(KvType)
-        for name in ("kv_type_k", "kv_type_v"):
+        for name in ("type_k", "type_v"):
             _check(getattr(self, name) in types, name, getattr(self, name), f"one of {types}")
         _check(
-            isinstance(self.flash_attention, bool),
-            "flash_attention",
-            self.flash_attention,
+            isinstance(self.flash_attn, bool),
+            "flash_attn",
+            self.flash_attn,
             "a bool",
         )
-        if self.kv_type_v.startswith("q") and not self.flash_attention:
+        if self.type_v.startswith("q") and not self.flash_attn:
             raise InvalidInput(
-                f"kv_type_v={self.kv_type_v!r} needs flash_attention=True: llama.cpp cannot read a "
+                f"type_v={self.type_v!r} needs flash_attn=True: llama.cpp cannot read a "
                 "quantised V cache without it"
             )
 
     def context_length(self, n_ctx_train: int) -> int:
         """The context to ask the engine for, given what the model was trained with."""
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
-
-    def threads(self, model_bytes: int, cores: int = 0) -> int:
-        """Compute threads for a model of this size: ``n_threads``, or the physical cores this process may use.
-
-        A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
-
-        Args:
-            model_bytes: size of the file.
-            cores: how many there are, where Python cannot know; 0 asks the system.
-        """
-        if self.n_threads:
-            return self.n_threads
-        if model_bytes < _ONE_THREAD_BYTES:
-            return 1
-        return cores or usable_cores()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +151,51 @@ class SamplingParams:
             f"None or a whole number from 0 to {_UINT32 - 2}",
         )
 
-    @property
-    def has_penalties(self) -> bool:
-        """Whether recent tokens change the logits, so that the sampler must know them."""
-        return self.repeat_last_n > 0 and (
-            self.repeat_penalty != 1.0
-            or self.frequency_penalty != 0.0
-            or self.presence_penalty != 0.0
-        )
+
+class ModelSettings(TypedDict, total=False):
+    """The settings of :class:`ModelParams` as keywords, for type checkers and editors."""
+
+    n_ctx: int
+    n_batch: int
+    n_threads: int
+    type_k: KvType
+    type_v: KvType
+    flash_attn: bool
+    n_gpu_layers: int
+    memory_limit: int
+
+
+class SamplingSettings(TypedDict, total=False):
+    """The settings of :class:`SamplingParams` as keywords, for type checkers and editors."""
+
+    max_tokens: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    repeat_last_n: int
+    seed: int | None
+
+
+P = TypeVar("P", ModelParams, SamplingParams)
+
+
+def override(base: P, settings: ModelSettings | SamplingSettings) -> P:
+    """``base`` with some settings changed, the rest kept.
+
+    Raises:
+        InvalidInput: there is no setting of that name, or a value is out of range.
+    """
+    if not settings:
+        return base
+    given = cast("Mapping[str, Any]", settings)
+    known = base.__dataclass_fields__
+    for name in given:
+        if name not in known:
+            raise InvalidInput(
+                f"{name}=...: no setting of that name; there are: {', '.join(known)}"
+            )
+    return replace(base, **given)

@@ -7,10 +7,10 @@ import logging
 import os
 
 from .capabilities import Capability
-from .engine import Availability, Backend, Engine
 from .errors import BackendUnavailable, InvalidInput
-from .models.source import ModelFile
 from .params import ModelParams
+from .progress import OnProgress
+from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 
 __all__ = ["AUTO", "ENVIRONMENT", "GROUP", "available_in", "backends", "candidates", "probe_all"]
 
@@ -35,14 +35,20 @@ class _Broken(Backend):
     def probe(self) -> Availability:
         return Availability(self.name, False, self._reason, "repair or uninstall what provides it")
 
-    def load(self, model: ModelFile, params: ModelParams) -> Engine:
+    def open(
+        self,
+        model: Model,
+        params: ModelParams,
+        storage: SessionStorage,
+        on_progress: OnProgress | None,
+    ) -> Runtime:
         raise BackendUnavailable(self.name, self._reason)
 
 
 @functools.cache
 def backends() -> tuple[Backend, ...]:
     """All installed backends, highest rank first; broken ones are there and say so."""
-    from importlib.metadata import entry_points  # costs 20 ms: only when a backend is looked for
+    from importlib.metadata import entry_points  # 20 ms: only when a backend is looked for
 
     found: dict[str, Backend] = {}
     for entry in entry_points(group=GROUP):
@@ -58,7 +64,7 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
         made = load() if callable(load) else load
         backend = made() if isinstance(made, type) else made
         if not isinstance(backend, Backend):
-            raise TypeError(f"{origin} is not a llama_bridge.engine.Backend")
+            raise TypeError(f"{origin} is not a llama_bridge.Backend")
         if not isinstance(backend.rank, int) or not isinstance(backend.capabilities, Capability):
             raise TypeError(f"{origin} needs an int rank and Capability capabilities")
         backend.name = name

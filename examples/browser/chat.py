@@ -12,9 +12,16 @@ from typing import Any
 import js
 from pyodide.ffi import to_js
 
-from llama_bridge import Capability, FallbackWarning, LlamaBridge, UnsupportedCapability
+from llama_bridge import (
+    Capability,
+    Fallback,
+    FallbackWarning,
+    LlamaBridge,
+    ModelSource,
+    Progress,
+    UnsupportedCapability,
+)
 from llama_bridge.capabilities import capability_names
-from llama_bridge.models.source import ModelSource
 from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store.model_store import ModelStore, Progress, StoreFull, StoreUnavailable
 from llama_bridge_wasm.store.sources import BlobSource
@@ -39,7 +46,8 @@ class Chat:
     def __init__(self, flag: Any) -> None:
         self.flag = flag  # shared with the page, where it may be: not 0 means stop
         stop.watch(flag)
-        self.llama, self.store = LlamaBridge(backend="wasm"), ModelStore()
+        self.llama = LlamaBridge(backend="wasm", on_progress=self.heard)
+        self.store = ModelStore()
         self.job: asyncio.Task[None] | None = None
         self.stopping = self.waiting = False
         self.using = ""
@@ -120,10 +128,8 @@ class Chat:
         return "A new conversation"
 
     async def do_ask(self, message: Any) -> str:
-        active = self.llama.session.active
-        start = self.llama.generate_continue_stream if active else self.llama.generate_stream
         stopped = self.flag[0]  # before it was asked to; the flag begins anew with the answer
-        stream = start(message.prompt)
+        stream = self.llama.generate_continue_stream(message.prompt)
         if stopped or self.stopping:
             self.llama.cancel()
         breath = time.monotonic() + BREATH
@@ -138,7 +144,7 @@ class Chat:
             text=end.text,
             mode=end.mode.value,
             finish=end.finish_reason,
-            fallback=end.fallback or "",
+            fallback="" if end.fallback in (None, Fallback.NO_SESSION) else str(end.fallback),
             **asdict(usage),
             speed=usage.tokens_per_second,
         )
@@ -157,7 +163,7 @@ class Chat:
         start = time.monotonic()
         if model != "demo":  # too small for more than one thread
             await threads.prepare()
-        self.llama.init_generate_model(model)
+        self.llama.load_model(model)
         self.using, able = "", self.llama.capabilities
         tell(
             "loaded",
@@ -166,9 +172,6 @@ class Chat:
             threads=self.llama.info.n_threads,
             capabilities=capability_names(able),
             lacks=[self.lack(flag, words) for flag, words in LACKS.items() if flag not in able],
-        )
-        self.llama.session.engine.on_prefill = lambda done, total: tell(
-            "prefill", done=done, total=total
         )
         return f"Ready, loaded in {time.monotonic() - start:.1f} s"
 
@@ -179,7 +182,15 @@ class Chat:
             return {"name": capability_names(flag)[0], "words": words, "why": str(error)}
         raise AssertionError(f"{flag} is there")
 
-    def progress(self, doing: str, at: Progress) -> None:
+    def heard(self, step: Progress) -> None:
+        if step.stage == "prefill":
+            if 0 < step.done < step.total:  # more than one piece
+                tell("prefill", done=step.done, total=step.total)
+        else:
+            doing = "Compiling llama.wasm" if step.stage == "compile" else "Loading"
+            tell("progress", doing=doing, done=step.done, total=step.total, note="")
+
+    def progress(self, doing: str, at: Transfer) -> None:
         tell("progress", doing=doing, done=at.done, total=at.total or 0, note=at.note)
 
     async def show_kept(self) -> str:

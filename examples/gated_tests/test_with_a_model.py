@@ -17,7 +17,7 @@ def test_it_answers(llama: LlamaBridge) -> None:
 @pytest.mark.requires_capability("kv_continuation")
 def test_a_second_note_costs_only_its_own_tokens(llama: LlamaBridge) -> None:
     Notebook(llama).tell("My name is Zanora.")
-    held = len(llama.session.tokens)
+    held = len(llama.session().tokens)
     assert llama.generate_continue("What is my name?").usage.cached_tokens == held
 
 
@@ -28,7 +28,7 @@ def test_a_conversation_survives_a_restart(llama: LlamaBridge, tmp_path: Path) -
     notebook.keep(tmp_path / "notes.session")
     llama.session_reset()
     notebook.reopen(tmp_path / "notes.session")
-    assert llama.session.messages[0]["content"] == "My name is Zanora."
+    assert llama.session().messages[0]["content"] == "My name is Zanora."
 
 
 @pytest.mark.lacks_capability("kv_continuation")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.numerics import EXACT, PROMPTS, Logits, at_once, distance, token_by_token
 from llama_bridge import LlamaBridge, Message, SamplingParams
-from tests.ledger import GREEDY
+from tests.ledger import GREEDY, engine_of
 from tools.demo_model.values import value
 
 
@@ -19,8 +19,8 @@ def test_greedy_text_is_equal_on_all_backends(prompt: str) -> None:
     answers: dict[str, tuple[str, tuple[int, ...]]] = {}
     for backend in ("native", "wasm"):
         with LlamaBridge("demo", backend=backend) as llama:
-            text = llama.generate(prompt, params=GREEDY).text
-            answers[backend] = (text, llama.session.tokens)
+            text = llama.generate(prompt, sampling=GREEDY).text
+            answers[backend] = (text, llama.session().tokens)
     assert answers["native"] == answers["wasm"]
     assert answers["native"][0]
 
@@ -36,7 +36,7 @@ def test_tokens_and_templates_are_equal_on_all_backends() -> None:
 
 def perplexity(llama: LlamaBridge, dialogues: list[list[Message]]) -> float:
     """Of what the assistant says, decoded token by token."""
-    engine = llama.session.engine
+    engine = engine_of(llama)
     loss = n = 0.0
     for messages in dialogues:
         engine.clear()
@@ -59,10 +59,12 @@ def test_perplexity_is_that_of_native() -> None:
     with LlamaBridge("demo", backend="native") as llama:
         for _ in range(40):  # as it talks when it is not quite sure of itself
             said = [f"My name is {value(rng)}.", "I live in " + value(rng), "What is my name?"]
-            llama.generate(said[0], params=SamplingParams(temperature=1, seed=rng.randrange(1000)))
+            llama.generate(
+                said[0], sampling=SamplingParams(temperature=1, seed=rng.randrange(1000))
+            )
             for text in said[1:]:
-                llama.generate_continue(text, params=SamplingParams(temperature=1, seed=1))
-            dialogues += [list(llama.session.messages[: 2 * n]) for n in (1, 2, 3)]
+                llama.generate_continue(text, sampling=SamplingParams(temperature=1, seed=1))
+            dialogues += [list(llama.session().messages[: 2 * n]) for n in (1, 2, 3)]
         found["native"] = perplexity(llama, dialogues)
     with LlamaBridge("demo", backend="wasm") as llama:
         found["wasm"] = perplexity(llama, dialogues)

@@ -22,7 +22,7 @@ from llama_bridge import (
     TextStream,
 )
 from llama_bridge.engine import Engine
-from tests.ledger import GREEDY, assert_ledger_rule
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
 
@@ -30,7 +30,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
 @BACKENDS
 def test_use_after_close_is_one_clear_error(backend: str) -> None:
     llama = LlamaBridge("demo", backend=backend)
-    session = llama.session
+    session, engine = llama.session(), engine_of(llama)
     llama.close()
     llama.close()
     llama.cancel()
@@ -43,10 +43,15 @@ def test_use_after_close_is_one_clear_error(backend: str) -> None:
         lambda: llama.tokenize("x"),
         lambda: llama.capabilities,
         lambda: llama.model,
-        lambda: llama.init_generate_model("demo"),
-        lambda: session.engine.length,
-        lambda: session.engine.decode([1]),
-        lambda: session.engine.sample(),
+        lambda: llama.load_model("demo"),
+        lambda: llama.info,
+        lambda: llama.session(),
+        lambda: session.tokens,
+        lambda: session.generate_continue("x"),
+        lambda: session.save("x"),
+        lambda: engine.length,
+        lambda: engine.decode([1]),
+        lambda: engine.sample(),
     ):
         with pytest.raises(ClosedError):
             use()
@@ -54,9 +59,9 @@ def test_use_after_close_is_one_clear_error(backend: str) -> None:
 
 def half_read(backend: str) -> tuple[LlamaBridge, TextStream, Engine]:
     llama = LlamaBridge("demo", backend=backend)
-    stream = llama.generate_stream("Hello!", params=GREEDY)
+    stream = llama.generate_stream("Hello!", sampling=GREEDY)
     assert next(stream)
-    return llama, stream, llama.session.engine
+    return llama, stream, engine_of(llama)
 
 
 def assert_freed(engine: Engine) -> None:
@@ -87,10 +92,10 @@ def test_garbage_that_holds_itself_frees_its_model(backend: str) -> None:
 
 def test_a_bridge_without_a_model_says_what_to_do() -> None:
     with LlamaBridge() as llama:
-        with pytest.raises(NoModel, match="init_generate_model"):
+        with pytest.raises(NoModel, match="load_model"):
             llama.generate("x")
-        llama.init_generate_model("demo")
-        assert llama.generate("Hello!", params=GREEDY).text
+        llama.load_model("demo")
+        assert llama.generate("Hello!", sampling=GREEDY).text
 
 
 @BACKENDS
@@ -99,21 +104,21 @@ def test_another_model_replaces_the_first_and_a_bad_one_does_not(
 ) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF")
     with LlamaBridge("demo", backend=backend) as llama:
-        llama.generate("Hello! My name is Bo.", params=GREEDY)
-        before, engine = llama.session.tokens, llama.session.engine
+        llama.generate("Hello! My name is Bo.", sampling=GREEDY)
+        before, engine = llama.session().tokens, engine_of(llama)
         with pytest.raises(InvalidModel):
-            llama.init_generate_model(tmp_path / "bad.gguf")
-        assert llama.session.tokens == before
-        llama.init_generate_model("demo", ModelParams(n_ctx=512))
-        assert (llama.info.n_ctx, llama.session.tokens) == (512, ())
+            llama.load_model(tmp_path / "bad.gguf")
+        assert llama.session().tokens == before
+        llama.load_model("demo", ModelParams(n_ctx=512))
+        assert (llama.info.n_ctx, llama.session().tokens) == (512, ())
         with pytest.raises(ClosedError):
             engine.decode([1])
 
 
 def test_a_new_call_ends_the_stream_this_thread_left_open(llama: LlamaBridge) -> None:
-    stream = llama.generate_stream("Who are you?", params=GREEDY)
+    stream = llama.generate_stream("Who are you?", sampling=GREEDY)
     said = next(stream)
-    llama.generate("Hello!", params=GREEDY)
+    llama.generate("Hello!", sampling=GREEDY)
     assert list(stream) == []
     assert stream.result.finish_reason == "cancelled"
     assert stream.result.text == said
@@ -124,7 +129,7 @@ def test_close_ends_a_stream_that_another_thread_left_open() -> None:
     kept: list[TextStream] = []
 
     def leave_open() -> None:
-        kept.append(llama.generate_stream("Who are you?", params=GREEDY))
+        kept.append(llama.generate_stream("Who are you?", sampling=GREEDY))
         next(kept[0])
 
     thread = threading.Thread(target=leave_open)
@@ -160,20 +165,20 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_cancel_ends_a_prefill_and_the_session_is_as_before(backend: str, slow_model: Path) -> None:
     params = ModelParams(n_ctx=8192, n_batch=512)
     with LlamaBridge(slow_model, backend=backend, params=params) as llama:
-        llama.generate("Hello", chat=False, params=SamplingParams(max_tokens=4))
-        before = llama.session.tokens
+        llama.generate("Hello", chat=False, sampling=SamplingParams(max_tokens=4))
+        before = llama.session().tokens
         continues = Capability.KV_CONTINUATION in llama.capabilities
         call = llama.generate_continue if continues else llama.generate
         clock = time.monotonic()
         timer = threading.Timer(0.3, llama.cancel)
         timer.start()
-        answer = call("some words to read " * 1000, chat=False, params=GREEDY)
+        answer = call("some words to read " * 1000, chat=False, sampling=GREEDY)
         took = time.monotonic() - clock
         assert answer.finish_reason == "cancelled"
         assert answer.text == ""
         assert took < 5
-        assert llama.session.tokens == (before if continues else ())
-        assert llama.session.engine.length == len(llama.session.tokens)
+        assert llama.session().tokens == (before if continues else ())
+        assert engine_of(llama).length == len(llama.session().tokens)
 
 
 @BACKENDS
@@ -181,7 +186,7 @@ def test_cancel_from_another_thread_ends_a_decode(backend: str) -> None:
     endless = SamplingParams(temperature=2, top_k=0, top_p=1, min_p=0, max_tokens=None, seed=1)
     with LlamaBridge("demo", backend=backend) as llama:
         for _ in range(200):
-            stream = llama.generate_stream("Tell me", chat=False, params=endless)
+            stream = llama.generate_stream("Tell me", chat=False, sampling=endless)
             if len([next(stream, "") for _ in range(3)]) == 3:
                 break
         thread = threading.Thread(target=llama.cancel)
@@ -195,7 +200,7 @@ def test_cancel_from_another_thread_ends_a_decode(backend: str) -> None:
 
 def test_cancel_when_idle_does_nothing(llama: LlamaBridge) -> None:
     llama.cancel()
-    assert llama.generate("Hello!", params=GREEDY).finish_reason == "stop"
+    assert llama.generate("Hello!", sampling=GREEDY).finish_reason == "stop"
 
 
 def test_loading_and_generating_write_nothing_to_the_terminal() -> None:
@@ -218,7 +223,7 @@ def test_many_bridges_one_after_another_leak_no_memory() -> None:
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4\n"
         "for i in range(30):\n"
         "    with LlamaBridge('demo', backend=sys.argv[1]) as llama:\n"
-        "        llama.generate('Hello!', params=SamplingParams(max_tokens=4))\n"
+        "        llama.generate('Hello!', sampling=SamplingParams(max_tokens=4))\n"
         "    if i == 9: start = rss()\n"
         "print(rss() - start)\n"
     )

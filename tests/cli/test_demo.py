@@ -15,6 +15,7 @@ from llama_bridge import (
     EngineError,
     ModelFile,
     ModelParams,
+    OnProgress,
 )
 from llama_bridge.cli.walkthrough import says
 from llama_bridge.registry import candidates
@@ -129,8 +130,10 @@ def test_a_wrong_answer_fails_and_names_the_check(
 class _NeverForgets(FakeBackend):
     """Its KV cache is not emptied when it should be."""
 
-    def load(self, model: ModelFile, params: ModelParams) -> FakeEngine:
-        engine = super().load(model, params)
+    def load(
+        self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
+    ) -> FakeEngine:
+        engine = super().load(model, params, on_progress)
         engine.clear = lambda: None  # type: ignore[method-assign]
         return engine
 

@@ -13,7 +13,7 @@ from llama_bridge import EngineError, LlamaBridge, TextStream
 from llama_bridge.cli.streaming import stream_answer
 from llama_bridge.cli.terminal import Terminal
 from llama_bridge.testing import FakeAnswer, FakeLlama
-from tests.ledger import machine
+from tests.ledger import engine_of, machine
 
 LONG = FakeAnswer("abcdefghij" * 500, token_seconds=0.01)
 
@@ -34,11 +34,11 @@ class Screen(Terminal):
 
 def in_step(llama: LlamaBridge) -> bool:
     """The ledger, and what is owed to it, hold the conversation to its last letter."""
-    session = llama.session
+    session = llama.session()
     said = session.messages[-1]["content"]
     kv = machine(llama).kv
     held = llama.detokenize(kv.conversation)
-    return held.endswith(said) and len(kv.tokens) == session.engine.length
+    return held.endswith(said) and len(kv.tokens) == kv.engine.length
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
@@ -51,14 +51,14 @@ def test_ctrl_c_cancels_and_every_word_shown_is_in_the_conversation() -> None:
                 pressed.append(None)
                 signal.raise_signal(signal.SIGINT)
 
-        clear = llama.session.engine.clear_cancel
+        clear = engine_of(llama).clear_cancel
 
         def clear_too_early() -> None:  # Ctrl-C is pressed again while the answer is being wound up
             clear()
             if pressed:
                 llama.cancel()
 
-        llama.session.engine.clear_cancel = clear_too_early  # type: ignore[method-assign]
+        engine_of(llama).clear_cancel = clear_too_early  # type: ignore[method-assign]
         screen = Screen(press)
         before = signal.getsignal(signal.SIGINT)
         answer = stream_answer(llama, screen, lambda: llama.generate_stream("hello"))
@@ -75,7 +75,7 @@ def test_ctrl_c_before_the_work_has_begun_is_not_lost() -> None:
 
         def start() -> TextStream:
             signal.raise_signal(signal.SIGINT)
-            while not llama.session.engine.cancelled:
+            while not engine_of(llama).cancelled:
                 time.sleep(0.001)
             return llama.generate_stream("hello")
 

@@ -17,8 +17,8 @@ persistent = pytest.mark.requires_capability("session_persistence")
 
 @pytest.fixture
 def saved(llama: LlamaBridge, tmp_path: Path) -> Path:
-    llama.generate("Hello! My name is Zorvane.", params=GREEDY)
-    llama.generate_continue("What is my name?", params=GREEDY)
+    llama.generate("Hello! My name is Zorvane.", sampling=GREEDY)
+    llama.generate_continue("What is my name?", sampling=GREEDY)
     return llama.session_save(tmp_path / "talk.session").path
 
 
@@ -29,7 +29,7 @@ def test_a_good_file_is_told_field_by_field(run: Run, llama: LlamaBridge, saved:
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{saved}: ")
-    assert lines[0].endswith(f"{len(llama.session.tokens)} tokens, whole")
+    assert lines[0].endswith(f"{len(llama.session().tokens)} tokens, whole")
     assert lines[-1] == "✓ can be loaded"
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:-1]}
     assert rows["context.kv_type_k"] == ["f16", "f16", "✓"]
@@ -48,7 +48,7 @@ def test_deep_says_what_it_compared(run: Run, llama: LlamaBridge, saved: Path) -
     assert record["ok"] is record["logits"]["ok"] is True
     assert record["refusal"] is None
     assert record["logits"]["difference"] <= record["logits"]["limit"]
-    assert record["n_tokens"] == len(llama.session.tokens)
+    assert record["n_tokens"] == len(llama.session().tokens)
 
 
 @persistent
@@ -74,9 +74,9 @@ def test_another_context_is_told_with_the_way_out(
     run: Run, llama: LlamaBridge, tmp_path: Path
 ) -> None:
     path = tmp_path / "s"
-    params = ModelParams(kv_type_k="q8_0", flash_attention=False, n_ctx=1024)
+    params = ModelParams(type_k="q8_0", flash_attn=False, n_ctx=1024)
     with LlamaBridge("demo", backend=llama.backend, params=params) as other:
-        other.generate("Hello! " * 150, params=GREEDY)
+        other.generate("Hello! " * 150, sampling=GREEDY)
         n = other.session_save(path).n_tokens
     args: list[str | Path] = ["session", "verify", path, "--backend", llama.backend]
     result = run(*args, "--n-ctx", "256")

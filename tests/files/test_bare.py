@@ -22,7 +22,7 @@ from llama_bridge import (
 )
 from llama_bridge.errors import SessionError
 from tests.forging import bare
-from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of, machine
 from tests.local.test_replay import untouched
 from tests.making import MakeModel
 
@@ -35,9 +35,9 @@ REFUSED = "refused its KV state"
 
 def write_bare(llama: LlamaBridge, path: Path, tokens: Sequence[int] | None = None) -> None:
     """llama.cpp's own call, with the tokens of the session or others in the header."""
-    listed = llama.session.tokens if tokens is None else tokens
+    listed = llama.session().tokens if tokens is None else tokens
     array = (c_int32 * len(listed))(*listed)
-    context = vars(llama.session.engine)["_context"]
+    context = vars(engine_of(llama))["_context"]
     assert lib.llama_state_seq_save_file(context, os.fsencode(path), 0, array, len(listed)) > 0
 
 
@@ -47,10 +47,10 @@ def test_every_kind_of_memory_is_taken_and_goes_on(
 ) -> None:
     model, path = make_model(architecture=architecture), tmp_path / "bare"
     with LlamaBridge(model, backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time there was a small house by the lake", params=SHORT)
+        llama.generate("Once upon a time there was a small house by the lake", sampling=SHORT)
         write_bare(llama, path)
-        tokens = llama.session.tokens
-        expected = llama.generate_continue(" and in it", params=SHORT).text
+        tokens = llama.session().tokens
+        expected = llama.generate_continue(" and in it", sampling=SHORT).text
     with LlamaBridge(model, backend="native", params=PARAMS) as llama:
         with untouched(llama), pytest.raises(SessionCorrupt, match="trust_unverified=True"):
             llama.session_load(path)
@@ -62,9 +62,9 @@ def test_every_kind_of_memory_is_taken_and_goes_on(
         )
         assert (info.messages, info.created, info.replayed) == ((), "", None)
         assert info.n_bytes == path.stat().st_size
-        assert llama.session.tokens == tokens
-        assert (llama.session.messages, llama.session.n_turns) == ([], 0)
-        answer = llama.generate_continue(" and in it", params=SHORT)
+        assert llama.session().tokens == tokens
+        assert (llama.session().messages, llama.session().n_turns) == ([], 0)
+        answer = llama.generate_continue(" and in it", sampling=SHORT)
         assert (answer.text, answer.mode) == (expected, Mode.CONTINUED)
         assert answer.usage.cached_tokens == len(tokens)
         assert_ledger_rule(llama, n=3)
@@ -72,27 +72,27 @@ def test_every_kind_of_memory_is_taken_and_goes_on(
 
 def test_a_chat_goes_on_behind_it_as_behind_raw_text(tmp_path: Path) -> None:
     with LlamaBridge("demo", backend="native") as llama:
-        llama.generate("Hello! My name is Zorvane.", params=GREEDY)
-        tokens = llama.session.tokens
+        llama.generate("Hello! My name is Zorvane.", sampling=GREEDY)
+        tokens = llama.session().tokens
         write_bare(llama, tmp_path / "bare")
         llama.session_reset()
-        llama.session("other").session_load(tmp_path / "bare", trust_unverified=True)
-        answer = llama.session("other").generate_continue("What is my name?", params=GREEDY)
+        llama.session("other").load(tmp_path / "bare", trust_unverified=True)
+        answer = llama.session("other").generate_continue("What is my name?", sampling=GREEDY)
         assert "Zorvane" in answer.text
         assert [m["content"] for m in llama.session("other").messages] == [
             "What is my name?",
             answer.text,
         ]
         assert llama.session("other").tokens[: len(tokens)] == tokens
-        assert not llama.session.active
+        assert not llama.session().active
 
 
 def test_tokens_that_the_cache_does_not_hold_are_owed_and_counted(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
-        tokens = (*llama.session.tokens, 300, 301)
+        llama.generate("Once upon a time", sampling=SHORT)
+        tokens = (*llama.session().tokens, 300, 301)
         write_bare(llama, tmp_path / "bare", tokens)
         llama.session_reset()
         info = llama.session_load(tmp_path / "bare", trust_unverified=True)
@@ -101,8 +101,8 @@ def test_tokens_that_the_cache_does_not_hold_are_owed_and_counted(
             len(tokens) - 2,
             2,
         )
-        assert llama.session.tokens == tokens
-        usage = llama.generate_continue(" there", params=SHORT).usage
+        assert llama.session().tokens == tokens
+        usage = llama.generate_continue(" there", sampling=SHORT).usage
         assert usage.cached_tokens == len(tokens) - 2
         assert_ledger_rule(llama, n=3)
 
@@ -119,7 +119,7 @@ def test_a_file_that_saved_nothing_is_no_silent_restore(
         assert (info.cached_tokens, info.evaluated_tokens) == (0, 3)
         assert info.replayed is not None
         assert info.replayed.startswith("llama.cpp refused its KV state")
-        assert llama.session.tokens == (1, 300, 301)
+        assert llama.session().tokens == (1, 300, 301)
         assert_ledger_rule(llama, n=3)
 
 
@@ -147,7 +147,7 @@ def test_what_can_be_checked_is_checked(
 ) -> None:
     path = tmp_path / "bare"
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
         write_bare(llama, path)
         data = path.read_bytes()
         path.write_bytes(data[:at] + value + (data[at + len(value) :] if value else b""))
@@ -159,7 +159,7 @@ def test_what_can_be_checked_is_checked(
 
 def test_a_model_of_another_shape_refuses_it(make_model: MakeModel, tmp_path: Path) -> None:
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
         write_bare(llama, tmp_path / "bare")
     with (
         LlamaBridge(make_model(n_layer=3), backend="native", params=PARAMS) as llama,
@@ -172,9 +172,9 @@ def test_a_model_of_another_shape_refuses_it(make_model: MakeModel, tmp_path: Pa
 def test_trust_changes_nothing_for_session_files(make_model: MakeModel, tmp_path: Path) -> None:
     whole, cut, path = tmp_path / "whole", tmp_path / "cut", tmp_path / "missing"
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
         llama.session_save(whole)
-        tokens, n_turns = llama.session.tokens, llama.session.n_turns
+        tokens, n_turns = llama.session().tokens, llama.session().n_turns
         data = whole.read_bytes()
         cut.write_bytes(data[:-60])
         with untouched(llama), pytest.raises(SessionCorrupt, match=REFUSED):
@@ -184,7 +184,7 @@ def test_trust_changes_nothing_for_session_files(make_model: MakeModel, tmp_path
         with untouched(llama), pytest.raises(SessionCorrupt, match="not a regular file"):
             llama.session_load(tmp_path, trust_unverified=True)
         assert llama.session_load(whole, trust_unverified=True).created
-        assert (llama.session.tokens, llama.session.n_turns) == (tokens, n_turns)
+        assert (llama.session().tokens, llama.session().n_turns) == (tokens, n_turns)
         cut.write_bytes(bare(whole))  # what llama.cpp would have written
         write_bare(llama, path)
         assert path.read_bytes() == cut.read_bytes()

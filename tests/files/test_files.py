@@ -24,20 +24,20 @@ from llama_bridge import (
 )
 from llama_bridge.models.source import open_model
 from llama_bridge.snapshot import Snapshot
-from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of, machine
 
 persistent = pytest.mark.requires_capability("session_persistence")
 
 
 def talk(llama: LlamaBridge) -> None:
-    llama.generate("Hello! My name is Zorblax.", params=GREEDY)
-    llama.generate_continue("Thanks!", params=GREEDY)
+    llama.generate("Hello! My name is Zorblax.", sampling=GREEDY)
+    llama.generate_continue("Thanks!", sampling=GREEDY)
 
 
 def assert_untouched(llama: LlamaBridge, before: tuple[int, ...]) -> None:
-    assert llama.session.tokens == before
-    assert llama.session.engine.length == len(before)
-    answer = llama.generate_continue("What is my name?", params=GREEDY)
+    assert llama.session().tokens == before
+    assert engine_of(llama).length == len(before)
+    answer = llama.generate_continue("What is my name?", sampling=GREEDY)
     assert answer.mode is Mode.CONTINUED
     assert answer.usage.cached_tokens == len(before)
     assert_ledger_rule(llama)
@@ -47,13 +47,13 @@ def assert_untouched(llama: LlamaBridge, before: tuple[int, ...]) -> None:
 def test_a_conversation_survives_a_restart(llama: LlamaBridge, tmp_path: Path) -> None:
     talk(llama)
     saved = llama.session_save(tmp_path / "s")
-    expected = llama.generate_continue("What is my name?", params=GREEDY)
+    expected = llama.generate_continue("What is my name?", sampling=GREEDY)
     assert saved.n_tokens == saved.path.stat().st_size // saved.n_bytes * saved.n_tokens
     code = (
         "import sys; from llama_bridge import LlamaBridge, SamplingParams\n"
         "with LlamaBridge('demo', backend=sys.argv[2]) as llama:\n"
         "    info = llama.session_load(sys.argv[1])\n"
-        "    g = llama.generate_continue('What is my name?', params=SamplingParams(temperature=0))\n"
+        "    g = llama.generate_continue('What is my name?', sampling=SamplingParams(temperature=0))\n"
         "    print(info.n_tokens, g.usage.cached_tokens, g.text)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "s"), llama.backend]
@@ -66,15 +66,15 @@ def test_a_conversation_survives_a_restart(llama: LlamaBridge, tmp_path: Path) -
 def test_without_persistence_both_calls_are_refused_before_any_work(
     llama: LlamaBridge, tmp_path: Path
 ) -> None:
-    llama.generate("Hello!", params=GREEDY)
-    before = llama.session.tokens
+    llama.generate("Hello!", sampling=GREEDY)
+    before = llama.session().tokens
     for call in (llama.session_save, llama.session_load):
         with pytest.raises(UnsupportedCapability, match="session_persistence") as caught:
             call(tmp_path / "s")
         assert caught.value.backend == llama.backend
         assert "native" in caught.value.available_in
     assert list(tmp_path.iterdir()) == []
-    assert llama.session.tokens == before
+    assert llama.session().tokens == before
 
 
 @persistent
@@ -95,12 +95,12 @@ def test_the_manifest_says_what_the_session_was_made_with(
     n_state, n_manifest = struct.unpack_from("<QQ", data, len(data) - 32)
     manifest = json.loads(data[n_state : n_state + n_manifest])
     assert manifest["model"] == open_model("demo").fingerprint
-    assert manifest["n_tokens"] == len(llama.session.tokens)
+    assert manifest["n_tokens"] == len(llama.session().tokens)
     assert [m["role"] for m in manifest["messages"]] == ["user", "assistant"] * 2
     assert manifest["context"]["n_ctx"] == llama.info.n_ctx
     # The state is llama.cpp's own file, to the byte: its loader gives back the very ledger.
     n_tokens = struct.unpack_from("<I", data, 8)[0]
-    assert struct.unpack_from(f"<{n_tokens}i", data, 12) == llama.session.tokens
+    assert struct.unpack_from(f"<{n_tokens}i", data, 12) == llama.session().tokens
 
 
 @persistent
@@ -109,7 +109,7 @@ def test_a_flipped_bit_anywhere_is_noticed(
     llama: LlamaBridge, tmp_path: Path, where: float
 ) -> None:
     talk(llama)
-    before = llama.session.tokens
+    before = llama.session().tokens
     path = tmp_path / "s"
     llama.session_save(path)
     data = bytearray(path.read_bytes())
@@ -124,7 +124,7 @@ def test_a_flipped_bit_anywhere_is_noticed(
 @pytest.mark.parametrize("keep", [0, 1, 11, 47, 200, -4096, -48, -1])
 def test_a_truncated_file_is_refused(llama: LlamaBridge, tmp_path: Path, keep: int) -> None:
     talk(llama)
-    before = llama.session.tokens
+    before = llama.session().tokens
     path = tmp_path / "s"
     llama.session_save(path)
     path.write_bytes(path.read_bytes()[:keep])
@@ -136,7 +136,7 @@ def test_a_truncated_file_is_refused(llama: LlamaBridge, tmp_path: Path, keep: i
 @persistent
 def test_other_files_are_refused_in_words(llama: LlamaBridge, tmp_path: Path) -> None:
     talk(llama)
-    before = llama.session.tokens
+    before = llama.session().tokens
     path = tmp_path / "s"
     with pytest.raises(SessionNotFound):
         llama.session_load(path)
@@ -173,13 +173,13 @@ def test_another_model_is_refused_by_field(llama: LlamaBridge, tmp_path: Path) -
             other[i] ^= 2 if i % 5 == 0 else 0
     (tmp_path / "finetune.gguf").write_bytes(other)
     with LlamaBridge(tmp_path / "finetune.gguf", backend=llama.backend) as finetune:
-        finetune.generate("Hello!", params=GREEDY)
-        before = finetune.session.tokens
+        finetune.generate("Hello!", sampling=GREEDY)
+        before = finetune.session().tokens
         with pytest.raises(SessionMismatch) as caught:
             finetune.session_load(tmp_path / "s")
         assert caught.value.field == "model.weights"
         assert caught.value.saved != caught.value.current
-        assert finetune.session.tokens == before
+        assert finetune.session().tokens == before
         assert_ledger_rule(finetune)
 
 
@@ -187,40 +187,38 @@ def test_another_model_is_refused_by_field(llama: LlamaBridge, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("params", "field"),
     [
-        (ModelParams(kv_type_k="q8_0"), "context.kv_type_k"),
-        (ModelParams(kv_type_v="f32"), "context.kv_type_v"),
-        (ModelParams(flash_attention=False), "context.flash_attention"),
+        (ModelParams(type_k="q8_0"), "context.type_k"),
+        (ModelParams(type_v="f32"), "context.type_v"),
+        (ModelParams(flash_attn=False), "context.flash_attention"),
         (ModelParams(n_ctx=256), "context.n_ctx"),
     ],
 )
 def test_another_context_is_refused_by_field(
     llama: LlamaBridge, tmp_path: Path, params: ModelParams, field: str
 ) -> None:
-    llama.generate("Hello! " * 100, params=GREEDY)
-    assert len(llama.session.tokens) > 256
+    llama.generate("Hello! " * 100, sampling=GREEDY)
+    assert len(llama.session().tokens) > 256
     llama.session_save(tmp_path / "s")
     with LlamaBridge("demo", backend=llama.backend, params=params) as other:
         with pytest.raises(SessionMismatch) as caught:
             other.session_load(tmp_path / "s")
         assert caught.value.field == field
-        assert not other.session.active
-        assert other.generate("Hello!", params=GREEDY).text
+        assert not other.session().active
+        assert other.generate("Hello!", sampling=GREEDY).text
 
 
 @persistent
-@pytest.mark.parametrize(
-    "params", [ModelParams(flash_attention=False), ModelParams(kv_type_k="q8_0")]
-)
+@pytest.mark.parametrize("params", [ModelParams(flash_attn=False), ModelParams(type_k="q8_0")])
 def test_every_kind_of_cache_is_saved_and_restored(
     llama: LlamaBridge, tmp_path: Path, params: ModelParams
 ) -> None:
     with LlamaBridge("demo", backend=llama.backend, params=params) as other:
         talk(other)
-        tokens = other.session.tokens
+        tokens = other.session().tokens
         other.session_save(tmp_path / "s")
         other.session_reset()
         other.session_load(tmp_path / "s")
-        assert other.session.tokens == tokens
+        assert other.session().tokens == tokens
         assert_ledger_rule(other)
 
 
@@ -229,19 +227,19 @@ def test_a_state_that_llama_cpp_refuses_loses_nothing(llama: LlamaBridge, tmp_pa
     talk(llama)
     path = tmp_path / "s"
     llama.session_save(path)
-    expected = llama.generate_continue("What is my name?", params=GREEDY).text
+    expected = llama.generate_continue("What is my name?", sampling=GREEDY).text
     llama.session_load(path)
-    before, messages = llama.session.tokens, list(llama.session.messages)
+    before, messages = llama.session().tokens, list(llama.session().messages)
     session = machine(llama)
     state = session.engine.state_get()
     refused = Snapshot((1,) * 5, 5, state=state[: len(state) // 2])
     assert session.restore(refused) is False
-    assert llama.session.messages == messages
+    assert llama.session().messages == messages
     # Refused before llama.cpp saw it: not even the cache is touched.
-    answer = llama.generate_continue("What is my name?", params=GREEDY)
+    answer = llama.generate_continue("What is my name?", sampling=GREEDY)
     assert answer.text == expected
     assert answer.usage.cached_tokens == len(before)
-    assert llama.session.tokens[: len(before)] == before
+    assert llama.session().tokens[: len(before)] == before
     assert_ledger_rule(llama)
 
 
@@ -255,11 +253,11 @@ def test_saving_replaces_whole_and_keeps_what_the_old_file_was(
     path.chmod(0o600)
     link = tmp_path / "link"
     link.symlink_to(path)
-    llama.generate_continue("Who are you?", params=GREEDY)
+    llama.generate_continue("Who are you?", sampling=GREEDY)
     llama.session_save(link)
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert llama.session_load(path).n_tokens == len(llama.session.tokens)
+    assert llama.session_load(path).n_tokens == len(llama.session().tokens)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "s"]
 
 
@@ -271,7 +269,7 @@ def test_an_unwritable_place_is_an_error_that_keeps_the_old_file(
     path = tmp_path / "s"
     llama.session_save(path)
     old = path.read_bytes()
-    tokens = llama.session.tokens
+    tokens = llama.session().tokens
     with pytest.raises(SessionWriteError, match="No such file"):
         llama.session_save(tmp_path / "missing" / "s")
     with pytest.raises(SessionWriteError, match="not a regular file"):
@@ -299,13 +297,13 @@ def test_a_full_disk_is_an_error_that_keeps_the_old_file(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "llama = LlamaBridge('demo', backend=sys.argv[2])\n"
         "llama.session_load(sys.argv[1])\n"
-        "llama.generate_continue('Who are you?', params=SamplingParams(temperature=0))\n"
+        "llama.generate_continue('Who are you?', sampling=SamplingParams(temperature=0))\n"
         "limit = int(sys.argv[3])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
         "try:\n"
         "    llama.session_save(sys.argv[1])\n"
         "except SessionWriteError as error:\n"
-        "    print('refused', len(llama.session.tokens) == llama.session.engine.length)\n"
+        "    print('refused', len(llama.session().tokens) == engine_of(llama).length)\n"
     )
     for limit in (100, size // 2, size - 100):
         command = [sys.executable, "-c", code, str(path), llama.backend, str(limit)]

@@ -44,16 +44,16 @@ def _bridge(folder: Path, **more: object) -> LlamaBridge:
 def test_a_named_session_goes_on_after_a_restart(tmp_path: Path) -> None:
     with _bridge(tmp_path / "new" / "folder") as llama:
         work = llama.session("work")
-        work.generate("Hello! My name is Zorvane.", params=GREEDY)
+        work.generate("Hello! My name is Zorvane.", sampling=GREEDY)
         said = work.messages
-        asked = work.session_fork("x").generate_continue("What is my name?", params=GREEDY)
+        asked = work.fork("x").generate_continue("What is my name?", sampling=GREEDY)
         llama.session("x").delete()
     command = (
         "import sys; from llama_bridge import LlamaBridge, SamplingParams\n"
         "llama = LlamaBridge('demo', backend='native', sessions_dir=sys.argv[1])\n"
         "print(llama.sessions(), llama.session('work').messages == eval(sys.argv[2]))\n"
         "answer = llama.session('work').generate_continue('What is my name?',\n"
-        "    params=SamplingParams(temperature=0))\n"
+        "    sampling=SamplingParams(temperature=0))\n"
         "print(answer, answer.mode.name, answer.usage.evaluated_tokens)\n"
         # neither flushed nor closed: it is kept all the same
     )
@@ -63,7 +63,7 @@ def test_a_named_session_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert output.splitlines() == ["['work'] True", expected]
     with _bridge(tmp_path / "new" / "folder") as llama:
         assert llama.session("work").messages[-1]["content"] == "Your name is Zorvane."
-        again = llama.session("work").generate_continue("What is my name?", params=GREEDY)
+        again = llama.session("work").generate_continue("What is my name?", sampling=GREEDY)
         assert "Zorvane" in again.text
         assert_ledger_rule(llama)
 
@@ -71,7 +71,7 @@ def test_a_named_session_goes_on_after_a_restart(tmp_path: Path) -> None:
 def test_the_folder_is_its_owners_alone_and_the_own_session_is_not_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
     with _bridge(folder) as llama:
-        llama.generate("Hello!", params=SHORT)
+        llama.generate("Hello!", sampling=SHORT)
         llama.sessions_flush()
         assert folder.stat().st_mode & 0o077 == 0
         assert os.listdir(folder) == [".lock"]
@@ -80,10 +80,10 @@ def test_the_folder_is_its_owners_alone_and_the_own_session_is_not_in_it(tmp_pat
 def test_every_name_has_a_file_of_its_own(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
         for name in NAMES:
-            llama.session(name).generate(f"{name!r}", params=SHORT, chat=False)
+            llama.session(name).generate(f"{name!r}", sampling=SHORT, chat=False)
         tokens = {name: llama.session(name).tokens for name in NAMES}
         with pytest.raises(InvalidInput, match="too long"):
-            llama.session("x" * 300).generate("Hello!", params=SHORT)
+            llama.session("x" * 300).generate("Hello!", sampling=SHORT)
         with pytest.raises(InvalidInput, match="too long"):
             llama.session_fork("日" * 100)
     files = [file for file in os.listdir(tmp_path) if file != ".lock"]
@@ -109,29 +109,29 @@ def test_every_change_reaches_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
     with _bridge(folder) as llama:
         work = llama.session("work")
-        work.generate("Hello! My name is Zorvane.", params=GREEDY)
+        work.generate("Hello! My name is Zorvane.", sampling=GREEDY)
         assert len(kept("work")) == 2
-        work.generate_continue("Thanks!", params=GREEDY)
+        work.generate_continue("Thanks!", sampling=GREEDY)
         assert len(kept("work")) == 4
-        branch = work.session_fork("branch")
+        branch = work.fork("branch")
         assert kept("branch") == kept("work")
-        branch.session_rewind()
+        branch.rewind()
         assert len(kept("branch")) == 2
-        stream = work.generate_continue_stream("Who are you?", params=GREEDY)
+        stream = work.generate_continue_stream("Who are you?", sampling=GREEDY)
         next(stream)
         stream.close()
         assert len(kept("work")) == 6
-        for _ in work.generate_continue_stream("What is a KV cache?", params=GREEDY):
+        for _ in work.generate_continue_stream("What is a KV cache?", sampling=GREEDY):
             llama.cancel()
         assert len(kept("work")) == 8
-        work.regenerate(params=GREEDY)
+        work.regenerate(sampling=GREEDY)
         assert kept("work")[-1] == work.messages[-1]["content"]
         branch.delete()
         assert kept("branch") == []
-        work.session_save(tmp_path / "outside.session")
-        work.session_reset()
+        work.save(tmp_path / "outside.session")
+        work.reset()
         assert kept("work") == []
-        work.session_load(tmp_path / "outside.session")
+        work.load(tmp_path / "outside.session")
         assert len(kept("work")) == 8
         work.delete()
     assert os.listdir(folder) == [".lock"]
@@ -149,7 +149,7 @@ def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) ->
             [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
         )
         assert run.stdout.strip() == "SessionsLocked"
-        llama.session("a").generate("Hello!", params=SHORT)
+        llama.session("a").generate("Hello!", sampling=SHORT)
     with _bridge(tmp_path) as llama:
         assert llama.sessions() == ["a"]
     # One that cannot load its model does not keep the folder.
@@ -160,7 +160,7 @@ def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) ->
 
 def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path: Path) -> None:
     llama = _bridge(tmp_path)
-    llama.session("a").generate("Hello!", params=SHORT)
+    llama.session("a").generate("Hello!", sampling=SHORT)
     del llama
     gc.collect()
     end = time.monotonic() + 10
@@ -177,14 +177,14 @@ def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path:
 
 def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
-        llama.session("a").generate("Hello!", params=SHORT)
+        llama.session("a").generate("Hello!", sampling=SHORT)
         child = multiprocessing.get_context("fork").Process(target=llama.close)
         child.start()
         child.join(20)
         assert child.exitcode is not None
         with pytest.raises(SessionsLocked):
             _bridge(tmp_path)
-        llama.session("a").generate_continue("Thanks!", params=SHORT)
+        llama.session("a").generate_continue("Thanks!", sampling=SHORT)
     with _bridge(tmp_path) as llama:
         assert len(llama.session("a").messages) == 4
 
@@ -198,20 +198,22 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
 def test_over_its_budget_the_least_recently_used_go(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
         for name in "abcd":
-            llama.session(name).generate("Hello!", params=SHORT)
+            llama.session(name).generate("Hello!", sampling=SHORT)
         llama.sessions_flush()
-        llama.session("a").generate_continue("Hello!", params=SHORT)
+        llama.session("a").generate_continue("Hello!", sampling=SHORT)
     budget = sum(file.stat().st_size for file in tmp_path.glob("*.session"))
     with _bridge(tmp_path, sessions_disk=budget) as llama:
         assert llama.sessions() == ["b", "c", "d", "a"]
-        llama.session("b").generate_continue("Thanks!", params=SHORT)  # used: no longer the oldest
+        llama.session("b").generate_continue(
+            "Thanks!", sampling=SHORT
+        )  # used: no longer the oldest
         llama.sessions_flush()
         names = llama.sessions()
         assert "c" not in names
         assert {"a", "b"} <= set(names)
         assert sum(file.stat().st_size for file in tmp_path.glob("*.session")) <= budget
     with _bridge(tmp_path, sessions_disk=1) as llama:
-        llama.session("new").generate("Hello!", params=SHORT)
+        llama.session("new").generate("Hello!", sampling=SHORT)
     assert [path.name for path in tmp_path.glob("*.session")] == ["new.session"]
 
 
@@ -219,10 +221,10 @@ def test_a_session_whose_file_had_to_go_is_not_lost_while_the_bridge_lives(tmp_p
     with _bridge(tmp_path, sessions_disk=1, session_memory=0) as llama:
         names = [f"s{i}" for i in range(4)]
         for name in names:
-            llama.session(name).generate(f"My name is Zorvane{name}.", params=GREEDY)
+            llama.session(name).generate(f"My name is Zorvane{name}.", sampling=GREEDY)
         llama.sessions_flush()
         for name in names:
-            answer = llama.session(name).generate_continue("What is my name?", params=GREEDY)
+            answer = llama.session(name).generate_continue("What is my name?", sampling=GREEDY)
             assert answer.mode is Mode.CONTINUED
             assert f"Zorvane{name}" in answer.text
 
@@ -231,33 +233,33 @@ def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
     write_model(tmp_path / "other.gguf", architecture="llama")
     folder = tmp_path / "sessions"
     with _bridge(folder) as llama:
-        llama.session("a").generate("Hello!", params=SHORT)
+        llama.session("a").generate("Hello!", sampling=SHORT)
     before = (folder / "a.session").read_bytes()
     with LlamaBridge(tmp_path / "other.gguf", backend="native", sessions_dir=folder) as llama:
-        llama.generate("x", params=SHORT, chat=False)
+        llama.generate("x", sampling=SHORT, chat=False)
         with pytest.raises(SessionMismatch, match="model"):
-            llama.session("a").generate("Hello!", params=SHORT, chat=False)
+            llama.session("a").generate("Hello!", sampling=SHORT, chat=False)
         with pytest.raises(SessionMismatch):
             _ = llama.session("a").messages
-        assert llama.session.active
-        assert llama.generate_continue("y", params=SHORT, chat=False).mode is Mode.CONTINUED
+        assert llama.session().active
+        assert llama.generate_continue("y", sampling=SHORT, chat=False).mode is Mode.CONTINUED
         with pytest.raises(SessionMismatch):
-            llama.session("a").session_load(folder / "a.session")
+            llama.session("a").load(folder / "a.session")
     assert (folder / "a.session").read_bytes() == before
 
 
 def test_the_way_out_of_a_mismatch_works(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
-        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+        llama.session("a").generate("Hello! My name is Zorvane.", sampling=GREEDY)
     file = tmp_path / "a.session"
     forge(file, manifest={"model.weights": "0" * 64})
     with _bridge(tmp_path) as llama:
         with pytest.raises(SessionMismatch, match="replay=True"):
-            llama.session("a").generate_continue("What is my name?", params=GREEDY)
-        assert llama.session("a").session_load(file, replay=True).replayed
+            llama.session("a").generate_continue("What is my name?", sampling=GREEDY)
+        assert llama.session("a").load(file, replay=True).replayed
         assert (
             "Zorvane"
-            in llama.session("a").generate_continue("What is my name?", params=GREEDY).text
+            in llama.session("a").generate_continue("What is my name?", sampling=GREEDY).text
         )
     with _bridge(tmp_path) as llama:
         assert len(llama.session("a").messages) == 4
@@ -267,33 +269,33 @@ def test_the_same_model_in_another_setting_evaluates_again_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with _bridge(tmp_path) as llama:
-        llama.session("a").generate("Hello! My name is Zorvane.", params=GREEDY)
+        llama.session("a").generate("Hello! My name is Zorvane.", sampling=GREEDY)
         n_tokens = len(llama.session("a").tokens)
-    with _bridge(tmp_path, params=ModelParams(kv_type_k="f32", kv_type_v="f32")) as llama:
-        answer = llama.session("a").generate_continue("What is my name?", params=GREEDY)
+    with _bridge(tmp_path, params=ModelParams(type_k="f32", type_v="f32")) as llama:
+        answer = llama.session("a").generate_continue("What is my name?", sampling=GREEDY)
         assert "Zorvane" in answer.text
         assert answer.usage.cached_tokens == 0
         assert answer.usage.evaluated_tokens > n_tokens
         assert "context.kv_type_k differs" in caplog.text
-        llama.session("long").generate("one two three " * 100, params=SHORT, chat=False)
+        llama.session("long").generate("one two three " * 100, sampling=SHORT, chat=False)
     with (
         _bridge(tmp_path, params=ModelParams(n_ctx=64)) as llama,
         pytest.raises(ContextOverflow, match="n_ctx="),
     ):
-        llama.session("long").generate_continue("Thanks!", params=SHORT)
+        llama.session("long").generate_continue("Thanks!", sampling=SHORT)
 
 
 def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
-        llama.session("a").generate("Hello!", params=SHORT)
+        llama.session("a").generate("Hello!", sampling=SHORT)
     file = tmp_path / "a.session"
     file.write_bytes(file.read_bytes()[:-60] + bytes(60))
     with _bridge(tmp_path) as llama:
         with pytest.raises(SessionCorrupt, match=r"a\.session"):
-            llama.session("a").generate_continue("Hello!", params=SHORT)
+            llama.session("a").generate_continue("Hello!", sampling=SHORT)
         assert llama.sessions() == ["a"]
         llama.session("a").delete()
-        assert llama.session("a").generate_continue("Hello!", params=SHORT).mode is Mode.FRESH
+        assert llama.session("a").generate_continue("Hello!", sampling=SHORT).mode is Mode.FRESH
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,11 +329,11 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder, short = sys.argv[1], SamplingParams(temperature=0, max_tokens=4)
 llama = LlamaBridge('demo', backend='native', sessions_dir=folder)
 work = llama.session('work')
-work.generate('Hello!', params=short)
+work.generate('Hello!', sampling=short)
 llama.sessions_flush()
 soft = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, soft[1]))
-work.generate_continue('Thanks!', params=short)
+work.generate_continue('Thanks!', sampling=short)
 failures = 0
 for _ in range(2):
     try: llama.sessions_flush()
@@ -356,13 +358,13 @@ def test_a_failed_write_is_made_good_when_the_disk_has_room_again(tmp_path: Path
     folder = tmp_path / "sessions"
     with _bridge(folder) as llama:
         work = llama.session("work")
-        work.generate("Hello!", params=SHORT)
+        work.generate("Hello!", sampling=SHORT)
         llama.sessions_flush()
         resource.setrlimit(
             resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         )
         try:
-            work.generate_continue("Thanks!", params=SHORT)
+            work.generate_continue("Thanks!", sampling=SHORT)
             with pytest.raises(SessionWriteError, match="cannot be written"):
                 llama.sessions_flush()
         finally:
@@ -382,7 +384,7 @@ def test_two_threads_on_one_folder(tmp_path: Path) -> None:
             try:
                 for turn in range(6):
                     for name in (f"{mine}1", f"{mine}2", "shared"):
-                        llama.session(name).generate_continue(f"{mine} {turn}", params=SHORT)
+                        llama.session(name).generate_continue(f"{mine} {turn}", sampling=SHORT)
             except BaseException as error:
                 failed.append(error)
 
@@ -397,12 +399,12 @@ def test_two_threads_on_one_folder(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
         assert {name: llama.session(name).messages for name in llama.sessions()} == said
         for name in said:
-            llama.session(name).generate_continue("Who are you?", params=SHORT)
+            llama.session(name).generate_continue("Who are you?", sampling=SHORT)
             assert machine(llama).kv.tokens == list(llama.session(name).tokens)
 
 
 def test_a_newer_state_takes_the_place_of_one_that_waits(tmp_path: Path) -> None:
-    folder = SessionFolder(tmp_path, 1 << 30)
+    folder = SessionFolder.open(tmp_path, 1 << 30)
     gate, written = threading.Event(), list[str]()
 
     def slow(path: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from llama_bridge import BridgeError, LlamaBridge, ModelParams, SessionCorrupt
 from tests.forging import forge, layers
-from tests.ledger import GREEDY, assert_ledger_rule
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of
 from tools.random_model import write_model
 
 persistent = pytest.mark.requires_capability("session_persistence")
@@ -19,7 +19,7 @@ persistent = pytest.mark.requires_capability("session_persistence")
 
 @pytest.fixture
 def saved(llama: LlamaBridge, tmp_path: Path) -> Path:
-    llama.generate("Hello! My name is Zorblax.", params=GREEDY)
+    llama.generate("Hello! My name is Zorblax.", sampling=GREEDY)
     llama.session_save(tmp_path / "s")
     return tmp_path / "s"
 
@@ -39,12 +39,12 @@ def saved(llama: LlamaBridge, tmp_path: Path) -> Path:
     ],
 )
 def test_what_no_session_says(llama: LlamaBridge, saved: Path, field: str, value: object) -> None:
-    before = llama.session.tokens
+    before = llama.session().tokens
     forge(saved, manifest={field: value})
     with pytest.raises(SessionCorrupt):
         llama.session_load(saved)
-    assert llama.session.tokens == before
-    assert llama.session.engine.length == len(before)
+    assert llama.session().tokens == before
+    assert engine_of(llama).length == len(before)
     assert_ledger_rule(llama)
 
 
@@ -53,8 +53,8 @@ def test_forged_cells_do_not_reach_other_conversations(llama: LlamaBridge, saved
     if llama.info.memory.value != "dense":
         pytest.skip("only what can be rewound is shared")
     victim = llama.session("victim")
-    victim.generate("Hello! My name is Zorblax.", params=GREEDY)
-    branch = victim.session_fork("branch")
+    victim.generate("Hello! My name is Zorblax.", sampling=GREEDY)
+    branch = victim.fork("branch")
 
     def other_values(sequence: bytearray) -> None:
         for at in layers(sequence)[1]:
@@ -63,10 +63,10 @@ def test_forged_cells_do_not_reach_other_conversations(llama: LlamaBridge, saved
     forge(saved, state=other_values)
     llama.session_load(saved)
     fork = llama.session_fork("fork")  # what was loaded goes on, as forged as it is
-    assert "Zorblax" in branch.generate_continue("What is my name?", params=GREEDY).text
+    assert "Zorblax" in branch.generate_continue("What is my name?", sampling=GREEDY).text
     llama.session_load(saved)
-    assert "Zorblax" in victim.generate_continue("What is my name?", params=GREEDY).text
-    assert fork.tokens == llama.session.tokens
+    assert "Zorblax" in victim.generate_continue("What is my name?", sampling=GREEDY).text
+    assert fork.tokens == llama.session().tokens
 
 
 @persistent
@@ -94,12 +94,12 @@ def test_nan_of_one_session_does_not_reach_the_next(architecture: str, tmp_path:
     pytest.importorskip("llama_bridge_native.engine")
     write_model(tmp_path / "m.gguf", architecture=architecture, seed=3)
     with LlamaBridge(tmp_path / "m.gguf", backend="native", params=ModelParams(n_ctx=512)) as llama:
-        llama.generate("A longer text, of which the cache keeps more cells. " * 20, params=GREEDY)
+        llama.generate("A longer text, of which the cache keeps more cells. " * 20, sampling=GREEDY)
         llama.session_save(tmp_path / "forged")
-        llama.generate("Short.", params=GREEDY)
+        llama.generate("Short.", sampling=GREEDY)
         llama.session_save(tmp_path / "good")
         prompt = " And a prompt long enough to be evaluated in tiles. " * 8
-        expected = llama.generate_continue(prompt, params=GREEDY).text
+        expected = llama.generate_continue(prompt, sampling=GREEDY).text
 
         def not_a_number(sequence: bytearray) -> None:
             for at in range(len(sequence) - 64, len(sequence) - 40_000, -1):
@@ -115,4 +115,4 @@ def test_nan_of_one_session_does_not_reach_the_next(architecture: str, tmp_path:
             except BridgeError:
                 assert architecture != "llama"  # elsewhere it may have hit the structure
             llama.session_load(tmp_path / "good")
-            assert llama.generate_continue(prompt, params=GREEDY).text == expected
+            assert llama.generate_continue(prompt, sampling=GREEDY).text == expected

@@ -17,6 +17,7 @@ from tools.random_model import write_model
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
 from llama_bridge_native.library import lib
+from tests.ledger import engine_of
 
 N_CTX = 512
 GREEDY = SamplingParams(temperature=0, max_tokens=6)
@@ -67,12 +68,12 @@ def test_llama_cpp_loads_a_saved_session(
 ) -> None:
     model, file = tmp_path / "m.gguf", tmp_path / "s"
     write_model(model, architecture=architecture, seed=9)
-    params = ModelParams(n_ctx=N_CTX, n_threads=1, flash_attention=flash_attention)
+    params = ModelParams(n_ctx=N_CTX, n_threads=1, flash_attn=flash_attention)
     with LlamaBridge(model, backend="native", params=params) as llama:
-        llama.generate("Once upon a time there was a small house. " * 5, params=GREEDY)
-        llama.generate_continue(" And in it", params=GREEDY)
+        llama.generate("Once upon a time there was a small house. " * 5, sampling=GREEDY)
+        llama.generate_continue(" And in it", sampling=GREEDY)
         saved = llama.session_save(file)
-        tokens, engine = list(llama.session.tokens), llama.session.engine
+        tokens, engine = list(llama.session().tokens), engine_of(llama)
         assert engine.decode([NEXT]) == 1
         ours = list(engine.logits())
     with raw_context(model, flash_attention=flash_attention) as context:

@@ -27,13 +27,13 @@ def save(folder: Path, ready: Event) -> None:
     """Save two conversations by turns over the same file, for ever."""
     with LlamaBridge("demo", backend="native") as llama:
         short, long = llama.session("short"), llama.session("long")
-        short.generate(SAID[0], params=SHORT)
+        short.generate(SAID[0], sampling=SHORT)
         for text in SAID:
-            long.generate_continue(text, params=SHORT)
+            long.generate_continue(text, sampling=SHORT)
         ready.set()
         while True:
-            long.session_save(folder / "a.session")
-            short.session_save(folder / "a.session")
+            long.save(folder / "a.session")
+            short.save(folder / "a.session")
 
 
 def keep(folder: Path, ready: Event) -> None:
@@ -42,9 +42,9 @@ def keep(folder: Path, ready: Event) -> None:
         ready.set()
         while True:
             for name in "abc":
-                llama.session(name).generate(SAID[0], params=SHORT)
+                llama.session(name).generate(SAID[0], sampling=SHORT)
                 for text in SAID[1:]:
-                    llama.session(name).generate_continue(text, params=SHORT)
+                    llama.session(name).generate_continue(text, sampling=SHORT)
 
 
 def evict(folder: Path, ready: Event) -> None:
@@ -58,8 +58,8 @@ def evict(folder: Path, ready: Event) -> None:
                 for name in "abcdef":
                     session = llama.session(name)
                     if session.n_turns >= len(SAID):
-                        session.session_reset()
-                    session.generate_continue(SAID[session.n_turns], params=SHORT)
+                        session.reset()
+                    session.generate_continue(SAID[session.n_turns], sampling=SHORT)
 
 
 @pytest.mark.slow
@@ -99,5 +99,5 @@ def test_a_killed_process_leaves_whole_files(
         for path in tmp_path.glob("*.session"):
             session = llama.session(path.stem)
             turns = session.n_turns
-            session.generate_continue("What is my name?", params=SHORT)
+            session.generate_continue("What is my name?", sampling=SHORT)
             assert session.n_turns == turns + 1

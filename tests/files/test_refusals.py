@@ -10,7 +10,7 @@ import pytest
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams, SessionMismatch
 from tests.forging import forge, read_manifest
-from tests.ledger import assert_ledger_rule
+from tests.ledger import assert_ledger_rule, engine_of
 from tests.making import MakeModel
 from tools.random_model import CHATML
 
@@ -23,15 +23,15 @@ OTHER_ORDER = "big" if sys.byteorder == "little" else "little"
 def saved(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "s"
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
-        llama.generate_continue(" there was", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
+        llama.generate_continue(" there was", sampling=SHORT)
         llama.session_save(path)
     return path
 
 
 def refused(llama: LlamaBridge, path: Path, field: str) -> None:
-    llama.generate("Something else", params=SHORT)
-    before = llama.session.tokens
+    llama.generate("Something else", sampling=SHORT)
+    before = llama.session().tokens
     with pytest.raises(SessionMismatch, match=f"{field} differs") as caught:
         llama.session_load(path)
     error = caught.value
@@ -41,8 +41,8 @@ def refused(llama: LlamaBridge, path: Path, field: str) -> None:
     assert not found.ok
     first = next(check for check in found.fields if not check.same)
     assert (first.field, first.saved, first.current) == (field, error.saved, error.current)
-    assert llama.session.tokens == before
-    assert llama.generate_continue(" more", params=SHORT).usage.cached_tokens == len(before)
+    assert llama.session().tokens == before
+    assert llama.generate_continue(" more", sampling=SHORT).usage.cached_tokens == len(before)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_file_that_does_not_say_its_byte_order_is_of_the_usual_one(
     assert context.pop("byte_order") == sys.byteorder
     forge(path, manifest={"context": context})
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        assert llama.session_load(path).n_tokens == len(llama.session.tokens)
+        assert llama.session_load(path).n_tokens == len(llama.session().tokens)
         assert_ledger_rule(llama, n=3)
 
 
@@ -106,11 +106,11 @@ def test_a_refused_file_does_not_even_begin_the_named_session(
     make_model: MakeModel, saved: Path
 ) -> None:
     with LlamaBridge(make_model(seed=4), backend="native", params=PARAMS) as llama:
-        llama.generate("Something else", params=SHORT)
+        llama.generate("Something else", sampling=SHORT)
         with pytest.raises(SessionMismatch):
-            llama.session("other").session_load(saved)
+            llama.session("other").load(saved)
         assert llama.sessions() == []
-        assert llama.session.engine.length == len(llama.session.tokens)
+        assert engine_of(llama).length == len(llama.session().tokens)
 
 
 def test_a_long_value_in_a_file_makes_no_long_message(
@@ -118,7 +118,7 @@ def test_a_long_value_in_a_file_makes_no_long_message(
 ) -> None:
     file = tmp_path / "a.session"
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT, chat=False)
+        llama.generate("Once upon a time", sampling=SHORT, chat=False)
         llama.session_save(file)
         forge(file, manifest={"model.architecture": "x" * 100_000})
         with pytest.raises(SessionMismatch, match=r"model\.architecture differs") as caught:

@@ -25,11 +25,11 @@ from click.testing import CliRunner
 from llama_bridge import BridgeError, LlamaBridge, MemoryKind, ModelParams, SamplingParams
 from llama_bridge.cli.app import app
 from llama_bridge.engine import Engine
-from llama_bridge.local.active import Session
+from llama_bridge.local.active import Active
 from llama_bridge.snapshot import Snapshot
 from tests.fuzz.mutations import mutant, read_seeds
 from tests.fuzz.parts import Expected, Mutant, Parts
-from tests.ledger import machine
+from tests.ledger import engine_of, machine
 from tools.random_model import write_model
 
 __all__ = ["KINDS", "prepare"]
@@ -65,15 +65,15 @@ def prepare(folder: Path) -> None:
     for kind in KINDS:
         write_model(_model(folder, kind), architecture=kind, seed=3, chat_template=_TEMPLATE)
         with _open(folder, kind) as llama:
-            llama.generate("My name is Zorvane.", params=_GREEDY)
+            llama.generate("My name is Zorvane.", sampling=_GREEDY)
             _save(llama, folder / f"{kind}-0.session")
-            llama.generate_continue("What is my name? " * 4, params=_GREEDY)
-            llama.generate_continue("And yours?", params=_GREEDY)
+            llama.generate_continue("What is my name? " * 4, sampling=_GREEDY)
+            llama.generate_continue("And yours?", sampling=_GREEDY)
             _save(llama, folder / f"{kind}-1.session")
             llama.session_rewind()  # where memory cannot rewind, tokens are owed
             _save(llama, folder / f"{kind}-2.session")
-            llama.generate("Once upon a time", params=_GREEDY, chat=False)
-            llama.session.engine.cancel()
+            llama.generate("Once upon a time", sampling=_GREEDY, chat=False)
+            engine_of(llama).cancel()
             _save(llama, folder / f"{kind}-3.session")
 
 
@@ -109,10 +109,10 @@ class _Target:
 
     def __init__(self, llama: LlamaBridge) -> None:
         self.llama = llama
-        self.session: Session = machine(llama)
+        self.session: Active = machine(llama)
         self.engine: Engine = self.session.engine
-        llama.generate("Hello! I am alive.", params=_GREEDY)
-        llama.generate_continue("And well.", params=_GREEDY)
+        llama.generate("Hello! I am alive.", sampling=_GREEDY)
+        llama.generate_continue("And well.", sampling=_GREEDY)
         self.live: Snapshot = self.session.snapshot()
         self.after_live = self.evaluated(self.live.tokens)
         self._evaluated: dict[tuple[int, ...], _Next] = {}
@@ -259,20 +259,20 @@ class _Target:
         llama = self.llama
         what = draw.randrange(6)
         if what == 0:
-            llama.generate_continue("Go on.", params=_WARM)
+            llama.generate_continue("Go on.", sampling=_WARM)
         elif what == 1:
-            llama.generate_continue(" and", params=_GREEDY, chat=False)
+            llama.generate_continue(" and", sampling=_GREEDY, chat=False)
         elif what == 2:
             llama.session_rewind()
-            llama.generate_continue("Again.", params=_GREEDY)
+            llama.generate_continue("Again.", sampling=_GREEDY)
         elif what == 3:
-            llama.regenerate(params=_GREEDY)
+            llama.regenerate(sampling=_GREEDY)
         elif what == 4:
             llama.session_save(path.with_suffix(".again"))
             llama.session_load(path.with_suffix(".again"))
         else:
-            str((llama.session.messages, llama.session.n_turns))
-            llama.generate_continue("Go on.", params=_GREEDY)
+            str((llama.session().messages, llama.session().n_turns))
+            llama.generate_continue("Go on.", sampling=_GREEDY)
 
 
 def _strip(path: Path) -> None:

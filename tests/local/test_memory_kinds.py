@@ -8,7 +8,7 @@ import pytest
 
 from llama_bridge import Capability, LlamaBridge, MemoryKind, ModelParams, SamplingParams
 from llama_bridge.local.ledger import common_beginning
-from tests.ledger import assert_ledger_rule, assert_likeliest, machine
+from tests.ledger import assert_ledger_rule, assert_likeliest, engine_of, machine
 from tools.random_model import write_model
 
 KINDS = {
@@ -34,25 +34,25 @@ def test_continue_cancel_and_stop_keep_the_ledger_true(
 ) -> None:
     with LlamaBridge(model, backend=backend, params=ModelParams(n_ctx=512)) as llama:
         assert llama.info.memory is KINDS[model.stem]
-        llama.generate("Once upon a time there was a small house", params=PARAMS)
-        again = llama.generate_continue(" and in it", params=PARAMS)
-        llama.generate_continue(" there lived", params=PARAMS, stop=again.text[2:4] or "x")
-        with llama.generate_continue_stream(" a mouse", params=PARAMS) as stream:
+        llama.generate("Once upon a time there was a small house", sampling=PARAMS)
+        again = llama.generate_continue(" and in it", sampling=PARAMS)
+        llama.generate_continue(" there lived", sampling=PARAMS, stop=again.text[2:4] or "x")
+        with llama.generate_continue_stream(" a mouse", sampling=PARAMS) as stream:
             next(stream, None)
         if Capability.SESSION_PERSISTENCE in llama.capabilities:
-            tokens = llama.session.tokens
+            tokens = llama.session().tokens
             llama.session_save(tmp_path / "s")
-            llama.generate("Something else", params=PARAMS)
+            llama.generate("Something else", sampling=PARAMS)
             llama.session_load(tmp_path / "s")
-            assert llama.session.tokens == tokens
-            llama.generate_continue(" and then", params=PARAMS)
-        cancelled = llama.generate_continue_stream(" that is", params=PARAMS)
+            assert llama.session().tokens == tokens
+            llama.generate_continue(" and then", sampling=PARAMS)
+        cancelled = llama.generate_continue_stream(" that is", sampling=PARAMS)
         llama.cancel()
         assert cancelled.result.text == ""
         before = machine(llama).kv.conversation
-        assert llama.generate_continue(" all", params=PARAMS).usage.completion_tokens > 0
+        assert llama.generate_continue(" all", sampling=PARAMS).usage.completion_tokens > 0
         if Capability.KV_CONTINUATION in llama.capabilities:
-            assert list(llama.session.tokens[: len(before)]) == before
+            assert list(llama.session().tokens[: len(before)]) == before
         assert_ledger_rule(llama, n=4)
 
 
@@ -73,15 +73,15 @@ class Twins:
 
     def ask(self, prompt: str) -> tuple[int, int]:
         """Of a fresh prompt the tokens that were cached, and those that could have been; the answer is right."""
-        held = self.llama.session.tokens
+        held = self.llama.session().tokens
         usage = self.llama.generate(prompt).usage
-        tokens = self.llama.session.tokens
+        tokens = self.llama.session().tokens
         prompt_tokens, answer = tokens[: usage.prompt_tokens], tokens[usage.prompt_tokens :]
         assert list(prompt_tokens) == self.other.tokenize(prompt)
         assert usage.cached_tokens + usage.evaluated_tokens == usage.prompt_tokens
-        assert self.llama.session.engine.length == len(tokens)
+        assert engine_of(self.llama).length == len(tokens)
         assert len(answer) == PARAMS.max_tokens
-        assert_likeliest(self.other.session.engine, prompt_tokens, answer)
+        assert_likeliest(engine_of(self.other), prompt_tokens, answer)
         return usage.cached_tokens, common_beginning(held, prompt_tokens[:-1])
 
 

@@ -19,7 +19,7 @@ from llama_bridge import (
     SamplingParams,
 )
 from llama_bridge.testing import FakeLlama
-from tests.ledger import GREEDY, assert_ledger_rule
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning")
 cache = pytest.mark.requires_capability("prefix_cache")
@@ -41,15 +41,15 @@ def from_nothing(
     llama.session_reset()
     answer = llama.generate(prompt, **({"params": GREEDY} | how))  # type: ignore[arg-type]
     assert answer.usage.cached_tokens == 0
-    return answer, llama.session.tokens
+    return answer, llama.session().tokens
 
 
 def assert_as_from_nothing(
     llama: LlamaBridge, held: Sequence[int], answer: Generation, prompt: str, **how: object
 ) -> None:
     """All of the prompt's beginning that was held was taken from the cache, and nothing else is different."""
-    usage, tokens = answer.usage, llama.session.tokens
-    assert len(tokens) == llama.session.engine.length
+    usage, tokens = answer.usage, llama.session().tokens
+    assert len(tokens) == engine_of(llama).length
     expected, expected_tokens = from_nothing(llama, prompt, **how)
     assert (answer.text, answer.finish_reason) == (expected.text, expected.finish_reason)
     assert tokens == expected_tokens
@@ -68,8 +68,8 @@ def test_a_growing_list_of_messages_costs_only_its_new_turn(llama: LlamaBridge) 
     messages: list[dict[str, str]] = []
     for question in (NAME, "Thanks!", "Who are you?", ASK):
         messages.append({"role": "user", "content": question})
-        held = llama.session.tokens
-        answer = llama.generate(llama.apply_chat_template(messages), chat=False, params=GREEDY)
+        held = llama.session().tokens
+        answer = llama.generate(llama.apply_chat_template(messages), chat=False, sampling=GREEDY)
         messages.append({"role": "assistant", "content": answer.text})
         assert answer.usage.cached_tokens == len(held)
         assert answer.usage.evaluated_tokens < 25
@@ -97,45 +97,45 @@ def test_a_growing_list_of_messages_costs_only_its_new_turn(llama: LlamaBridge) 
 def test_the_answer_is_the_same_and_only_the_rest_is_evaluated(
     llama: LlamaBridge, before: str, prompt: str, chat: bool
 ) -> None:
-    llama.generate(before, chat=chat, params=GREEDY)
-    held = llama.session.tokens
-    answer = llama.generate(prompt, chat=chat, params=GREEDY)
+    llama.generate(before, chat=chat, sampling=GREEDY)
+    held = llama.session().tokens
+    answer = llama.generate(prompt, chat=chat, sampling=GREEDY)
     if llama.info.bos is not None and llama.info.add_bos:
-        assert llama.session.tokens.count(llama.info.bos) == 1
+        assert llama.session().tokens.count(llama.info.bos) == 1
         assert answer.usage.cached_tokens >= 1
     assert_as_from_nothing(llama, held, answer, prompt, chat=chat)
 
 
 @cache
 def test_of_a_prompt_that_is_cached_whole_the_last_token_is_evaluated(llama: LlamaBridge) -> None:
-    llama.generate(NAME, params=GREEDY)
-    held = llama.session.tokens
+    llama.generate(NAME, sampling=GREEDY)
+    held = llama.session().tokens
     # The template may write white space behind the last end of turn, where the model stops.
-    said = [*llama.session.messages]
+    said = [*llama.session().messages]
     whole = llama.apply_chat_template(said, add_generation_prompt=False).rstrip()
     assert tuple(llama.tokenize(whole)) == held
-    answer = llama.generate(whole, chat=False, params=GREEDY)
+    answer = llama.generate(whole, chat=False, sampling=GREEDY)
     assert answer.usage.evaluated_tokens == 1
     assert_as_from_nothing(llama, held, answer, whole, chat=False)
 
 
 @cache
 def test_a_prompt_of_one_token_is_evaluated(llama: LlamaBridge) -> None:
-    llama.generate("a", chat=False, params=GREEDY)
+    llama.generate("a", chat=False, sampling=GREEDY)
     end = min(llama.info.end_of_generation)
-    spelled = llama.session.engine.token_bytes(end, special=True).decode()
+    spelled = engine_of(llama).token_bytes(end, special=True).decode()
     for prompt in ("a", spelled):
-        held = llama.session.tokens
-        answer = llama.generate(prompt, chat=False, params=GREEDY)
+        held = llama.session().tokens
+        answer = llama.generate(prompt, chat=False, sampling=GREEDY)
         assert answer.usage.evaluated_tokens >= 1
         assert_as_from_nothing(llama, held, answer, prompt, chat=False)
 
 
 @cache
 def test_a_stream_does_the_same(llama: LlamaBridge) -> None:
-    llama.generate(NAME, params=GREEDY)
-    held = llama.session.tokens
-    stream = llama.generate_stream("Hello! My name is Bixby.", params=GREEDY)
+    llama.generate(NAME, sampling=GREEDY)
+    held = llama.session().tokens
+    stream = llama.generate_stream("Hello! My name is Bixby.", sampling=GREEDY)
     text = "".join(stream)
     assert text == stream.result.text
     assert_as_from_nothing(llama, held, stream.result, "Hello! My name is Bixby.")
@@ -144,18 +144,18 @@ def test_a_stream_does_the_same(llama: LlamaBridge) -> None:
 @cache
 def test_seeds_and_penalties_see_the_whole_prompt(llama: LlamaBridge) -> None:
     for before in (NAME, NAME, "Hello!"):
-        llama.generate(before, params=GREEDY)
-        held = llama.session.tokens
-        answer = llama.generate(NAME, params=HOT)
+        llama.generate(before, sampling=GREEDY)
+        held = llama.session().tokens
+        answer = llama.generate(NAME, sampling=HOT)
         assert_as_from_nothing(llama, held, answer, NAME, params=HOT)
 
 
 @cache
 def test_a_stop_string_leaves_a_cache_that_serves(llama: LlamaBridge) -> None:
-    whole = llama.generate("Who are you?", params=GREEDY).text
+    whole = llama.generate("Who are you?", sampling=GREEDY).text
     for stop in (whole[3:6], whole[9:10]):
-        held = llama.session.tokens
-        answer = llama.generate("Who are you?", params=GREEDY, stop=stop)
+        held = llama.session().tokens
+        answer = llama.generate("Who are you?", sampling=GREEDY, stop=stop)
         assert_as_from_nothing(llama, held, answer, "Who are you?", stop=stop)
 
 
@@ -163,9 +163,9 @@ def test_a_stop_string_leaves_a_cache_that_serves(llama: LlamaBridge) -> None:
 def test_a_system_message_is_evaluated_once(llama: LlamaBridge) -> None:
     llama.system = RULES
     n_rules = len(llama.tokenize(RULES))
-    assert llama.generate(NAME, params=GREEDY).usage.evaluated_tokens > n_rules
+    assert llama.generate(NAME, sampling=GREEDY).usage.evaluated_tokens > n_rules
     for question in (ASK, "Who are you?"):
-        usage = llama.generate(question, params=GREEDY).usage
+        usage = llama.generate(question, sampling=GREEDY).usage
         assert usage.cached_tokens > n_rules > usage.evaluated_tokens
 
 
@@ -175,10 +175,10 @@ def test_a_continue_that_falls_back_shares_only_what_both_prompts_begin_with(
     llama: LlamaBridge,
 ) -> None:
     llama.system = RULES
-    llama.generate(NAME, params=GREEDY)
-    held = llama.session.tokens
+    llama.generate(NAME, sampling=GREEDY)
+    held = llama.session().tokens
     with pytest.warns(FallbackWarning, match="kv_continuation"):
-        answer = llama.generate_continue(ASK, params=GREEDY)
+        answer = llama.generate_continue(ASK, sampling=GREEDY)
     assert answer.fallback is not None
     assert "Zorvane" not in answer.text
     assert answer.usage.cached_tokens > len(llama.tokenize(RULES))
@@ -187,23 +187,23 @@ def test_a_continue_that_falls_back_shares_only_what_both_prompts_begin_with(
 
 @cache
 def test_after_a_reset_nothing_serves(llama: LlamaBridge) -> None:
-    llama.generate(NAME, params=GREEDY)
+    llama.generate(NAME, sampling=GREEDY)
     llama.session_reset()
-    assert llama.session.engine.length == 0
-    assert llama.generate(NAME, params=GREEDY).usage.cached_tokens == 0
+    assert engine_of(llama).length == 0
+    assert llama.generate(NAME, sampling=GREEDY).usage.cached_tokens == 0
 
 
 @cache
 def test_too_long_a_prompt_is_refused_and_costs_nothing(llama: LlamaBridge) -> None:
     text = "word " * 20
-    llama.generate(text, chat=False, params=GREEDY)
-    before = llama.session.tokens
+    llama.generate(text, chat=False, sampling=GREEDY)
+    before = llama.session().tokens
     with pytest.raises(ContextOverflow):
-        llama.generate(text * llama.info.n_ctx, chat=False, params=GREEDY)
-    assert llama.session.tokens == before
-    assert llama.session.engine.length == len(before)
-    held = llama.session.tokens
-    answer = llama.generate(text, chat=False, params=GREEDY)
+        llama.generate(text * llama.info.n_ctx, chat=False, sampling=GREEDY)
+    assert llama.session().tokens == before
+    assert engine_of(llama).length == len(before)
+    held = llama.session().tokens
+    answer = llama.generate(text, chat=False, sampling=GREEDY)
     assert_as_from_nothing(llama, held, answer, text, chat=False)
 
 
@@ -215,11 +215,11 @@ def test_a_prompt_that_fills_the_context_costs_one_token_the_second_time(
     text = "a" * 4 * n_ctx
     while len(llama.tokenize(text)) > n_ctx - 1:
         text = text[: -max(1, len(text) // 50)]
-    first = llama.generate(text, chat=False, params=GREEDY)
-    again = llama.generate(text, chat=False, params=GREEDY)
+    first = llama.generate(text, chat=False, sampling=GREEDY)
+    again = llama.generate(text, chat=False, sampling=GREEDY)
     assert again.text == first.text
     assert again.usage.evaluated_tokens == 1
-    assert len(llama.session.tokens) == llama.session.engine.length <= n_ctx
+    assert len(llama.session().tokens) == engine_of(llama).length <= n_ctx
 
 
 # what goes wrong
@@ -230,8 +230,8 @@ def test_a_prompt_that_fills_the_context_costs_one_token_the_second_time(
 def test_cancelled_before_it_said_anything_the_session_is_empty(
     llama: LlamaBridge, how_far: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llama.generate(NAME, params=GREEDY)
-    engine, decode = llama.session.engine, llama.session.engine.decode
+    llama.generate(NAME, sampling=GREEDY)
+    engine, decode = engine_of(llama), engine_of(llama).decode
 
     def interrupted(tokens: Sequence[int]) -> int:
         some = tokens[: int(how_far * len(tokens))]
@@ -240,37 +240,37 @@ def test_cancelled_before_it_said_anything_the_session_is_empty(
         return done
 
     monkeypatch.setattr(engine, "decode", interrupted)
-    answer = llama.generate(NAME + " And you? What do you like best?", params=GREEDY)
+    answer = llama.generate(NAME + " And you? What do you like best?", sampling=GREEDY)
     monkeypatch.undo()
     assert (answer.text, answer.finish_reason) == ("", "cancelled")
     usage = answer.usage
     assert usage.cached_tokens + usage.evaluated_tokens == usage.prompt_tokens
-    assert not llama.session.active
-    assert llama.session.messages == []
+    assert not llama.session().active
+    assert llama.session().messages == []
     assert engine.length == 0
-    assert_as_from_nothing(llama, (), llama.generate(ASK, params=GREEDY), ASK)
+    assert_as_from_nothing(llama, (), llama.generate(ASK, sampling=GREEDY), ASK)
 
 
 @cache
 def test_cancelled_while_it_spoke_what_was_said_stays_and_serves(llama: LlamaBridge) -> None:
-    llama.generate("Who are you?", params=GREEDY)
-    with llama.generate_stream("Who are you?", params=GREEDY) as stream:
+    llama.generate("Who are you?", sampling=GREEDY)
+    with llama.generate_stream("Who are you?", sampling=GREEDY) as stream:
         next(stream)
         next(stream)
     assert stream.result.finish_reason == "cancelled"
-    held = llama.session.tokens
-    assert llama.session.engine.length == len(held)
-    answer = llama.generate("Who are you?", params=GREEDY)
+    held = llama.session().tokens
+    assert engine_of(llama).length == len(held)
+    answer = llama.generate("Who are you?", sampling=GREEDY)
     assert_as_from_nothing(llama, held, answer, "Who are you?")
 
 
 @cache
 def test_a_stream_that_never_began_changes_nothing(llama: LlamaBridge) -> None:
-    llama.generate(NAME, params=GREEDY)
-    before = (llama.session.tokens, llama.session.messages)
-    llama.generate_stream("Hello! My name is Bixby.", params=GREEDY).close()
-    assert (llama.session.tokens, llama.session.messages) == before
-    assert llama.session.engine.length == len(before[0])
+    llama.generate(NAME, sampling=GREEDY)
+    before = (llama.session().tokens, llama.session().messages)
+    llama.generate_stream("Hello! My name is Bixby.", sampling=GREEDY).close()
+    assert (llama.session().tokens, llama.session().messages) == before
+    assert engine_of(llama).length == len(before[0])
 
 
 @cache
@@ -279,8 +279,8 @@ def test_a_stream_that_never_began_changes_nothing(llama: LlamaBridge) -> None:
 def test_a_failed_turn_leaves_an_empty_session(
     llama: LlamaBridge, call: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llama.generate(NAME, params=GREEDY)
-    engine = llama.session.engine
+    llama.generate(NAME, sampling=GREEDY)
+    engine = engine_of(llama)
     work = getattr(engine, call)
 
     def does_it_and_fails(*args: object) -> None:
@@ -292,10 +292,10 @@ def test_a_failed_turn_leaves_an_empty_session(
     with monkeypatch.context() as patch:
         patch.setattr(engine, call, does_it_and_fails)
         with pytest.raises(type(error)):
-            llama.generate("Hello! My name is Bixby.", params=GREEDY)
-    assert not llama.session.active
-    assert llama.session.messages == []
-    answer = llama.generate("Hello! My name is Bixby.", params=GREEDY)
+            llama.generate("Hello! My name is Bixby.", sampling=GREEDY)
+    assert not llama.session().active
+    assert llama.session().messages == []
+    answer = llama.generate("Hello! My name is Bixby.", sampling=GREEDY)
     assert_as_from_nothing(llama, (), answer, "Hello! My name is Bixby.")
 
 
@@ -304,26 +304,26 @@ def test_a_failed_turn_leaves_an_empty_session(
 
 @tools
 def test_after_it_turns_are_continued_forked_rewound_and_answered_anew(llama: LlamaBridge) -> None:
-    llama.generate("Hello! My name is Bixby.", params=GREEDY)
-    first = llama.generate(NAME, params=GREEDY)
+    llama.generate("Hello! My name is Bixby.", sampling=GREEDY)
+    first = llama.generate(NAME, sampling=GREEDY)
     assert first.usage.cached_tokens > 3
-    tokens = llama.session.tokens
-    assert llama.regenerate(params=GREEDY).text == first.text
-    assert llama.session.tokens == tokens
+    tokens = llama.session().tokens
+    assert llama.regenerate(sampling=GREEDY).text == first.text
+    assert llama.session().tokens == tokens
     branch = llama.session_fork("branch")
-    assert "Zorvane" in llama.generate_continue(ASK, params=GREEDY).text
-    assert llama.session.n_turns == 2
+    assert "Zorvane" in llama.generate_continue(ASK, sampling=GREEDY).text
+    assert llama.session().n_turns == 2
     llama.session_rewind()
-    assert llama.session.tokens == tokens
-    again = branch.generate_continue(ASK, params=GREEDY)
+    assert llama.session().tokens == tokens
+    again = branch.generate_continue(ASK, sampling=GREEDY)
     assert again.usage.cached_tokens == len(tokens)
     assert "Zorvane" in again.text
-    branch.generate(ASK, params=GREEDY)
+    branch.generate(ASK, sampling=GREEDY)
     assert branch.n_turns == 1
-    assert llama.session.tokens == tokens
+    assert llama.session().tokens == tokens
     llama.session_rewind()
-    assert not llama.session.active
-    assert "Zorvane" in branch.session_fork().generate(NAME, params=GREEDY).text
+    assert not llama.session().active
+    assert "Zorvane" in branch.fork().generate(NAME, sampling=GREEDY).text
     assert_ledger_rule(llama)
 
 
@@ -356,14 +356,14 @@ def test_named_sessions_stay_apart_under_any_bound(llama_backend: str, memory: i
 
 @files
 def test_it_is_saved_and_loaded_as_any_other(llama: LlamaBridge, tmp_path: Path) -> None:
-    llama.generate("Hello! My name is Bixby.", params=GREEDY)
-    llama.generate(NAME, params=GREEDY)
-    tokens = llama.session.tokens
+    llama.generate("Hello! My name is Bixby.", sampling=GREEDY)
+    llama.generate(NAME, sampling=GREEDY)
+    tokens = llama.session().tokens
     llama.session_save(tmp_path / "s")
     assert llama.session_verify(tmp_path / "s", deep=True).ok
     llama.session_reset()
     assert llama.session_load(tmp_path / "s").n_tokens == len(tokens)
-    answer = llama.generate_continue(ASK, params=GREEDY)
+    answer = llama.generate_continue(ASK, sampling=GREEDY)
     assert answer.usage.cached_tokens == len(tokens)
     assert "Zorvane" in answer.text
     assert_ledger_rule(llama)
@@ -373,12 +373,12 @@ def test_it_is_saved_and_loaded_as_any_other(llama: LlamaBridge, tmp_path: Path)
 def test_what_came_from_a_file_serves_no_other_conversation(
     llama: LlamaBridge, tmp_path: Path
 ) -> None:
-    llama.generate(NAME, params=GREEDY)
+    llama.generate(NAME, sampling=GREEDY)
     llama.session_save(tmp_path / "s")
     llama.session_load(tmp_path / "s")
     # A file may say that its cells are of tokens that they are not.
-    assert llama.generate(NAME, params=GREEDY).usage.cached_tokens == 0
-    assert llama.generate(NAME, params=GREEDY).usage.evaluated_tokens == 1
+    assert llama.generate(NAME, sampling=GREEDY).usage.cached_tokens == 0
+    assert llama.generate(NAME, sampling=GREEDY).usage.evaluated_tokens == 1
 
 
 # without it

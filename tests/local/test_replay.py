@@ -25,7 +25,7 @@ from llama_bridge import (
 )
 from llama_bridge.testing import FakeBackend
 from tests.forging import forge
-from tests.ledger import GREEDY, assert_ledger_rule, machine
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of, machine
 from tests.making import MakeModel
 from tools.random_model import CHATML
 
@@ -38,19 +38,19 @@ def save(
 ) -> tuple[int, ...]:
     with LlamaBridge(model, backend="native", params=params) as llama:
         for prompt in prompts:
-            llama.generate_continue(prompt, params=SHORT)
+            llama.generate_continue(prompt, sampling=SHORT)
         llama.session_save(path)
-        return llama.session.tokens
+        return llama.session().tokens
 
 
 @contextmanager
 def untouched(llama: LlamaBridge) -> Generator[None]:
     """The conversation and its KV cache survive the block."""
-    llama.generate("Something else", params=SHORT)
-    before = (llama.session.tokens, llama.session.messages, llama.session.n_turns)
+    llama.generate("Something else", sampling=SHORT)
+    before = (llama.session().tokens, llama.session().messages, llama.session().n_turns)
     yield
-    assert (llama.session.tokens, llama.session.messages, llama.session.n_turns) == before
-    answer = llama.generate_continue(" more", params=SHORT)
+    assert (llama.session().tokens, llama.session().messages, llama.session().n_turns) == before
+    answer = llama.generate_continue(" more", sampling=SHORT)
     assert answer.usage.cached_tokens == len(before[0])
     assert_ledger_rule(llama, n=3)
 
@@ -71,15 +71,15 @@ def test_another_model_with_the_same_vocabulary_evaluates_the_tokens(
 ) -> None:
     tokens = save(make_model(), tmp_path / "s", "Once upon", " a time")
     with LlamaBridge(make_model(**change), backend="native", params=PARAMS) as llama:
-        llama.generate("Something else", params=SHORT)
+        llama.generate("Something else", sampling=SHORT)
         info = llama.session_load(tmp_path / "s", replay=True)
         assert info.replayed == f"{field} differs: its {len(tokens)} tokens were evaluated again"
-        assert llama.session.tokens == tokens
+        assert llama.session().tokens == tokens
         assert info.cached_tokens + info.evaluated_tokens == info.n_tokens == len(tokens)
         assert info.evaluated_tokens >= len(tokens) - 1  # the BOS may have been there
         assert info.owed_tokens == 0
-        assert llama.session.n_turns == 2
-        answer = llama.generate_continue(" there", params=SHORT, chat=False)
+        assert llama.session().n_turns == 2
+        answer = llama.generate_continue(" there", sampling=SHORT, chat=False)
         assert answer.mode is Mode.CONTINUED
         assert answer.usage.cached_tokens == len(tokens)
         assert_ledger_rule(llama, n=3)
@@ -88,8 +88,8 @@ def test_another_model_with_the_same_vocabulary_evaluates_the_tokens(
 @pytest.mark.parametrize(
     "params",
     [
-        ModelParams(n_ctx=256, kv_type_k="f32"),
-        ModelParams(n_ctx=256, flash_attention=False),
+        ModelParams(n_ctx=256, type_k="f32"),
+        ModelParams(n_ctx=256, flash_attn=False),
     ],
 )
 def test_another_context_evaluates_the_tokens(
@@ -128,19 +128,19 @@ def test_another_vocabulary_evaluates_the_messages(make_model: MakeModel, tmp_pa
             "model.vocabulary differs: its 4 messages were rendered with this model's chat template "
             "and evaluated"
         )
-        assert info.evaluated_tokens == info.n_tokens == len(llama.session.tokens)
-        assert llama.session.messages == said
-        assert llama.session.n_turns == 2
+        assert info.evaluated_tokens == info.n_tokens == len(llama.session().tokens)
+        assert llama.session().messages == said
+        assert llama.session().n_turns == 2
         raw = b"".join(
-            llama.session.engine.token_bytes(token, special=True) for token in llama.session.tokens
+            engine_of(llama).token_bytes(token, special=True) for token in llama.session().tokens
         )
         assert llama.apply_chat_template(said).startswith(raw.decode().removeprefix("<s>"))
-        answer = llama.generate_continue("What is my name?", params=GREEDY)
+        answer = llama.generate_continue("What is my name?", sampling=GREEDY)
         assert answer.mode is Mode.CONTINUED
         assert "Zorvane" in answer.text
         llama.session_rewind(2)
-        assert llama.session.messages == said[:2]
-        assert "Zorvane" in llama.generate_continue("What is my name?", params=GREEDY).text
+        assert llama.session().messages == said[:2]
+        assert "Zorvane" in llama.generate_continue("What is my name?", sampling=GREEDY).text
         assert_ledger_rule(llama)
 
 
@@ -148,9 +148,9 @@ def test_replayed_messages_are_the_tokens_that_talking_gives(
     tmp_path: Path,
 ) -> None:
     with LlamaBridge("demo", backend="native") as llama:
-        llama.generate("Hello! My name is Zorvane.", params=GREEDY)
-        llama.generate_continue("Thanks!", params=GREEDY)
-        said, tokens = llama.session.messages, llama.session.tokens
+        llama.generate("Hello! My name is Zorvane.", sampling=GREEDY)
+        llama.generate_continue("Thanks!", sampling=GREEDY)
+        said, tokens = llama.session().messages, llama.session().tokens
         replayed = machine(llama).plan_messages(said)
         # The end of the last turn comes with the next one.
         assert replayed.tokens == tokens[:-1]
@@ -165,7 +165,7 @@ def test_raw_text_is_not_moved_to_another_vocabulary(
     chat = make_model(vocab="qwen2", chat_template=CHATML)
     with LlamaBridge(chat, backend="native", params=PARAMS) as llama:
         for is_chat in prompts:
-            llama.generate_continue("some words", params=SHORT, chat=is_chat)
+            llama.generate_continue("some words", sampling=SHORT, chat=is_chat)
         llama.session_save(tmp_path / "s")
     with LlamaBridge("demo", backend="native", params=PARAMS) as llama, untouched(llama):
         with pytest.raises(SessionMismatch, match="raw text") as caught:
@@ -212,7 +212,7 @@ def test_a_state_that_llama_cpp_refuses_is_evaluated_again(
         assert info.replayed == (
             f"llama.cpp refused its KV state: its {len(tokens)} tokens were evaluated again"
         )
-        assert llama.session.tokens == tokens
+        assert llama.session().tokens == tokens
         assert_ledger_rule(llama, n=3)
 
 
@@ -236,7 +236,7 @@ def test_a_cancelled_replay_leaves_the_session_as_it_was(tmp_path: Path) -> None
     forge(tmp_path / "s", manifest={"context.kv_type_k": "f32"})
     with LlamaBridge("demo", backend=slow) as llama:
         llama.generate("Something else")
-        before = (llama.session.tokens, llama.session.messages)
+        before = (llama.session().tokens, llama.session().messages)
         start = time.monotonic()
         timer = threading.Timer(0.1, llama.cancel)
         timer.start()
@@ -244,7 +244,7 @@ def test_a_cancelled_replay_leaves_the_session_as_it_was(tmp_path: Path) -> None
             llama.session_load(tmp_path / "s", replay=True)
         assert time.monotonic() - start < 2
         timer.join()
-        assert (llama.session.tokens, llama.session.messages) == before
+        assert (llama.session().tokens, llama.session().messages) == before
         assert llama.generate_continue("more").usage.cached_tokens == len(before[0])
 
 
@@ -259,13 +259,13 @@ def test_a_cancel_in_real_work_leaves_every_kind_of_memory_as_it_was(
 ) -> None:
     good, other = tmp_path / "good", tmp_path / "other"
     with LlamaBridge(make_model(), backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
         llama.session_save(other)
     model = make_model(architecture=architecture, seed=4)
     with LlamaBridge(model, backend="native", params=PARAMS) as llama:
-        llama.generate("Once upon a time", params=SHORT)
+        llama.generate("Once upon a time", sampling=SHORT)
         llama.session_save(good)
-        engine = llama.session.engine
+        engine = engine_of(llama)
         decode, calls = engine.decode, iter(range(100))
 
         def cancelled_decode(tokens: Sequence[int]) -> int:
@@ -295,6 +295,6 @@ def test_a_replay_that_fails_leaves_the_session_as_it_was(
             raise EngineError("the engine fails")
 
         with monkeypatch.context() as patch:
-            patch.setattr(llama.session.engine, "decode", fail)
+            patch.setattr(engine_of(llama), "decode", fail)
             with pytest.raises(EngineError, match="the engine fails"):
                 llama.session_load(tmp_path / "s", replay=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
-from tests.ledger import assert_likeliest
+from tests.ledger import assert_likeliest, engine_of
 from tools.random_model import write_model
 
 LONG = "Once upon a time there was a little mouse in a small house by the river. "
@@ -21,14 +21,14 @@ model, session = sys.argv[1:]
 params = SamplingParams(temperature=0, max_tokens=8)
 with LlamaBridge(model, backend="native", params=ModelParams(n_ctx=1024)) as llama:
     info = llama.session_load(session)
-    loaded = llama.session.tokens
-    answer = llama.generate_continue(" and then", params=params, chat=False)
-    tokens = llama.session.tokens
+    loaded = llama.session().tokens
+    answer = llama.generate_continue(" and then", sampling=params, chat=False)
+    tokens = llama.session().tokens
     llama.session_rewind()
-    rewound = llama.session.tokens
-    again = llama.generate_continue(" but", params=params, chat=False)
+    rewound = llama.session().tokens
+    again = llama.generate_continue(" but", sampling=params, chat=False)
     print(json.dumps([loaded, answer.usage.cached_tokens, tokens, answer.usage.completion_tokens,
-                      rewound, llama.session.tokens, again.usage.completion_tokens]))
+                      rewound, llama.session().tokens, again.usage.completion_tokens]))
 """
 
 
@@ -41,8 +41,8 @@ def test_a_new_process_goes_on_where_the_old_one_ended(
     write_model(model, architecture=architecture, seed=9)
     params = ModelParams(n_ctx=1024)
     with LlamaBridge(model, backend="native", params=params) as llama:
-        llama.generate(LONG * repeated, params=SamplingParams(max_tokens=5), chat=False)
-        before = list(llama.session.tokens)
+        llama.generate(LONG * repeated, sampling=SamplingParams(max_tokens=5), chat=False)
+        before = list(llama.session().tokens)
         llama.session_save(session)
         run = [sys.executable, "-c", CHILD, str(model), str(session)]
         output = subprocess.run(run, check=True, capture_output=True, text=True).stdout
@@ -50,6 +50,6 @@ def test_a_new_process_goes_on_where_the_old_one_ended(
         assert loaded == rewound == before
         assert cached == len(before)
         assert tokens[: len(before)] == other[: len(before)] == before
-        engine = llama.session.engine
+        engine = engine_of(llama)
         assert_likeliest(engine, tokens[:-said], tokens[-said:])
         assert_likeliest(engine, other[:-said_again], other[-said_again:])

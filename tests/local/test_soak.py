@@ -46,35 +46,35 @@ class _Talk:
         name = rng.choice(NAMES)
         session = llama.session(name)
         if len(session.tokens) > N_CTX - 40:
-            session.session_reset()
+            session.reset()
         prompt = " ".join(rng.choices(WORDS, k=rng.randint(1, 5)))
         params = SamplingParams(temperature=0.8, seed=rng.randrange(1000), max_tokens=4)
         what = rng.random()
         if what < 0.6:
             before = session.tokens
-            session.generate_continue(prompt, params=params, chat=False)
+            session.generate_continue(prompt, sampling=params, chat=False)
             assert session.tokens[: len(before)] == before
         elif what < 0.7:
-            stream = session.generate_continue_stream(prompt, params=params, chat=False)
+            stream = session.generate_continue_stream(prompt, sampling=params, chat=False)
             for _ in range(rng.randint(0, 3)):
                 next(stream, "")
             llama.cancel()
             assert stream.result is not None
         elif what < 0.78 and session.n_turns:
-            session.session_rewind(rng.randint(1, session.n_turns))
+            session.rewind(rng.randint(1, session.n_turns))
         elif what < 0.82 and session.n_turns:
-            session.regenerate(params=params)
+            session.regenerate(sampling=params)
         elif what < 0.88 and session.active:
             other = rng.choice([n for n in NAMES if n != name])
             llama.session(other).delete()
-            assert session.session_fork(other).tokens == session.tokens
+            assert session.fork(other).tokens == session.tokens
         elif what < 0.94 and session.active:
             slot = rng.choice("ab")
-            session.session_save(self.folder / slot)
+            session.save(self.folder / slot)
             self.saved[slot] = session.tokens
         elif self.saved:
             slot = rng.choice(sorted(self.saved))
-            session.session_load(self.folder / slot)
+            session.load(self.folder / slot)
             assert session.tokens == self.saved[slot]
         assert machine(llama).engine.length == len(machine(llama).kv.tokens)
 
@@ -106,7 +106,7 @@ def test_soak(architecture: str, kept: bool, tmp_path: Path) -> None:
             session = llama.session(name)
             if session.active:
                 ledger = session.tokens
-                session.generate_continue("end", params=GREEDY_FEW, chat=False)
+                session.generate_continue("end", sampling=GREEDY_FEW, chat=False)
                 tokens = session.tokens
                 assert tokens[: len(ledger)] == ledger
                 held = machine(llama).snapshot()

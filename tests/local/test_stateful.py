@@ -32,7 +32,7 @@ from llama_bridge import (
 )
 from llama_bridge.generation import Usage
 from llama_bridge.local.ledger import common_beginning
-from tests.ledger import assert_likeliest, machine
+from tests.ledger import assert_likeliest, engine_of, machine
 from tools.random_model import write_model
 
 N_CTX = 512
@@ -92,12 +92,12 @@ class Sessions(RuleBasedStateMachine):
 
     def _take_over(self, name: str, start: int, prompt: list[int], usage: Usage) -> None:
         before = [*self.past.get(name, Past()).tokens[:start], *prompt]
-        tokens = list(self.llama.session(name).tokens)
+        tokens = list(self.llama.session(name or None).tokens)
         assert tokens[: len(before)] == before
         answer = tokens[len(before) :]
         assert len(answer) - usage.completion_tokens in (0, 1)  # an end of generation is no text
         assert usage.cached_tokens + usage.evaluated_tokens == usage.prompt_tokens == len(before)
-        assert_likeliest(self.reference.session.engine, before, answer)
+        assert_likeliest(engine_of(self.reference), before, answer)
         past = self.past.setdefault(name, Past())
         past.tokens = tokens
         past.turns.append((start, len(before)))
@@ -105,10 +105,12 @@ class Sessions(RuleBasedStateMachine):
     def _continue(self, name: str, prompt: str, n: int) -> None:
         past = self.past.get(name, Past())
         if len(past.tokens) > N_CTX - 32:
-            self.llama.session(name).session_reset()
+            self.llama.session(name or None).reset()
             self.past[name] = past = Past()
         params = SamplingParams(temperature=0, max_tokens=n)
-        answer = self.llama.session(name).generate_continue(prompt, params=params, chat=False)
+        answer = self.llama.session(name or None).generate_continue(
+            prompt, sampling=params, chat=False
+        )
         assert answer.mode is (Mode.CONTINUED if past.tokens else Mode.FRESH)
         if not past.tokens:
             self.past[name] = Past()
@@ -125,7 +127,7 @@ class Sessions(RuleBasedStateMachine):
     def begins_anew(self, name: str, prompts: list[str]) -> None:
         params = SamplingParams(temperature=0, max_tokens=3)
         prompt = "Once upon" + "".join(prompts)
-        answer = self.llama.session(name).generate(prompt, params=params, chat=False)
+        answer = self.llama.session(name or None).generate(prompt, sampling=params, chat=False)
         held, tokens = self.past.get(name, Past()).tokens, self._tokens(prompt, first=True)
         # All of the common beginning, or none of it: what is owed or came from a file does not serve.
         most = min(common_beginning(held, tokens), len(tokens) - 1)
@@ -141,8 +143,8 @@ class Sessions(RuleBasedStateMachine):
         if len(past.tokens) > N_CTX - 32:
             return
         params = SamplingParams(temperature=0, max_tokens=4)
-        stream = self.llama.session(name).generate_continue_stream(
-            prompt, params=params, chat=False
+        stream = self.llama.session(name or None).generate_continue_stream(
+            prompt, sampling=params, chat=False
         )
         for _ in range(read):
             next(stream, "")
@@ -151,7 +153,7 @@ class Sessions(RuleBasedStateMachine):
         else:
             self.llama.cancel()
         usage = stream.result.usage
-        if list(self.llama.session(name).tokens) != past.tokens:
+        if list(self.llama.session(name or None).tokens) != past.tokens:
             prompt_tokens = self._tokens(prompt, first=not past.tokens)
             self._take_over(name, len(past.tokens), prompt_tokens, usage)
         else:
@@ -162,23 +164,23 @@ class Sessions(RuleBasedStateMachine):
         past = self.past.get(name, Past())
         if turns > len(past.turns):
             with pytest.raises(InvalidInput, match="turns="):
-                self.llama.session(name).session_rewind(turns)
+                self.llama.session(name or None).rewind(turns)
             return
-        self.llama.session(name).session_rewind(turns)
+        self.llama.session(name or None).rewind(turns)
         past.tokens = past.tokens[: past.turns[-turns][0]]
         del past.turns[-turns:]
 
     @rule(name=NAMES)
     def is_answered_anew(self, name: str) -> None:
         past = self.past.get(name, Past())
-        session = self.llama.session(name)
+        session = self.llama.session(name or None)
         params = SamplingParams(temperature=0, max_tokens=3)
         if not past.turns:
             with pytest.raises(InvalidInput, match="no answer"):
-                session.regenerate(params=params)
+                session.regenerate(sampling=params)
             return
         start, end = past.turns.pop()
-        answer = session.regenerate(params=params)
+        answer = session.regenerate(sampling=params)
         self._take_over(name, start, past.tokens[start:end], answer.usage)
 
     @rule(name=NAMES, other=NAMES)
@@ -186,35 +188,35 @@ class Sessions(RuleBasedStateMachine):
         if self.past.get(other, Past()).tokens or not other or other == name:
             return
         self.llama.session(other).delete()
-        self.llama.session(name).session_fork(other)
+        self.llama.session(name or None).fork(other)
         self.past[other] = deepcopy(self.past.get(name, Past()))
 
     @rule(name=NAMES)
     def is_reset(self, name: str) -> None:
-        self.llama.session(name).session_reset()
+        self.llama.session(name or None).reset()
         self.past[name] = Past()
 
     @rule(name=NAMES)
     def is_deleted(self, name: str) -> None:
-        self.llama.session(name).delete()
+        self.llama.session(name or None).delete()
         self.past.pop(name, None)
         assert name not in self.llama.sessions()
 
     @rule(name=NAMES, slot=SLOTS)
     def is_saved(self, name: str, slot: str) -> None:
-        session = self.llama.session(name)
+        session = self.llama.session(name or None)
         if not self.past.get(name, Past()).tokens:
             with pytest.raises(NoSession):
-                session.session_save(self.folder / slot)
+                session.save(self.folder / slot)
             return
-        session.session_save(self.folder / slot)
+        session.save(self.folder / slot)
         self.files[slot] = deepcopy(self.past[name])
 
     @precondition(lambda self: self.files)
     @rule(name=NAMES, slot=SLOTS)
     def is_loaded(self, name: str, slot: str) -> None:
         if slot in self.files:
-            info = self.llama.session(name).session_load(self.folder / slot)
+            info = self.llama.session(name or None).load(self.folder / slot)
             assert info.n_tokens == len(self.files[slot].tokens)
             self.past[name] = deepcopy(self.files[slot])
 
@@ -234,7 +236,7 @@ class Sessions(RuleBasedStateMachine):
             return
         for name in ("", "a", "b", "c", "d"):
             expected = self.past.get(name, Past())
-            session = self.llama.session(name)
+            session = self.llama.session(name or None)
             assert list(session.tokens) == expected.tokens
             assert session.n_turns == len(expected.turns)
             if expected.tokens and name:

@@ -19,7 +19,7 @@ from llama_bridge import (
 )
 from llama_bridge.models.source import open_model
 from tests.forging import forge, layers
-from tests.ledger import GREEDY, assert_ledger_rule
+from tests.ledger import GREEDY, assert_ledger_rule, engine_of
 from tests.making import MakeModel
 
 N_CTX = 512
@@ -30,8 +30,8 @@ PROMPTS = ("Once upon a time there was a small house", " by the lake. " * 20, " 
 
 def talk(llama: LlamaBridge, path: Path) -> None:
     for prompt in PROMPTS:
-        llama.generate_continue(prompt, params=SHORT)
-    llama.regenerate(params=SamplingParams(temperature=1, seed=1, max_tokens=8))
+        llama.generate_continue(prompt, sampling=SHORT)
+    llama.regenerate(sampling=SamplingParams(temperature=1, seed=1, max_tokens=8))
     llama.session_save(path)
 
 
@@ -40,8 +40,8 @@ def talk(llama: LlamaBridge, path: Path) -> None:
     [
         ("f16", F16),
         ("q4_0", F16),
-        ("q4_0", ModelParams(n_ctx=N_CTX, kv_type_k="q8_0", kv_type_v="q8_0")),
-        ("f16", ModelParams(n_ctx=N_CTX, flash_attention=False)),
+        ("q4_0", ModelParams(n_ctx=N_CTX, type_k="q8_0", type_v="q8_0")),
+        ("f16", ModelParams(n_ctx=N_CTX, flash_attn=False)),
         ("q4_0", ModelParams(n_ctx=N_CTX, n_batch=24)),
     ],
     ids=["f16", "q4_0", "q4_0 over q8_0 cache", "no flash attention", "small batches"],
@@ -60,13 +60,13 @@ def test_a_right_file_passes_on_every_kind_of_memory(
         talk(llama, path)
     params = ModelParams(
         n_ctx=N_CTX,
-        kv_type_k=params.kv_type_k,
-        kv_type_v=params.kv_type_v,
-        flash_attention=params.flash_attention,
+        type_k=params.type_k,
+        type_v=params.type_v,
+        flash_attn=params.flash_attn,
     )
     with LlamaBridge(model, backend="native", params=params) as llama:
-        llama.generate("Something else", params=SHORT)
-        before = llama.session.tokens
+        llama.generate("Something else", sampling=SHORT)
+        before = llama.session().tokens
         found = llama.session_verify(path, deep=True)
         assert found.ok
         assert found.refusal is None
@@ -75,8 +75,8 @@ def test_a_right_file_passes_on_every_kind_of_memory(
         assert found.logits.positions == 8
         # Well inside the limit, so that a noisier day does not cross it.
         assert found.logits.difference <= found.logits.limit / 2
-        assert llama.session.tokens == before
-        assert llama.generate_continue(" more", params=SHORT).usage.cached_tokens == len(before)
+        assert llama.session().tokens == before
+        assert llama.generate_continue(" more", sampling=SHORT).usage.cached_tokens == len(before)
         assert_ledger_rule(llama, n=3)
 
 
@@ -152,7 +152,7 @@ def test_a_cache_of_another_rotation_is_found(
 ) -> None:
     # llama.cpp rotates quantised K and V of such heads, and its file does not say whether it did.
     model, path = make_model(n_embd=128, n_head=2, n_head_kv=2), tmp_path / "s"
-    params = ModelParams(n_ctx=N_CTX, kv_type_k="q8_0", kv_type_v="q8_0")
+    params = ModelParams(n_ctx=N_CTX, type_k="q8_0", type_v="q8_0")
     with monkeypatch.context() as patch:
         patch.setenv("LLAMA_ATTN_ROT_DISABLE", "1")
         with LlamaBridge(model, backend="native", params=params) as llama:
@@ -168,14 +168,14 @@ def test_a_file_that_fills_the_context_needs_room_to_be_looked_at(
 ) -> None:
     path = tmp_path / "s"
     with LlamaBridge(make_model(), backend="native", params=ModelParams(n_ctx=256)) as llama:
-        llama.generate("words", params=SamplingParams(temperature=0, max_tokens=None))
-        assert len(llama.session.tokens) == llama.info.n_ctx
+        llama.generate("words", sampling=SamplingParams(temperature=0, max_tokens=None))
+        assert len(llama.session().tokens) == llama.info.n_ctx
         llama.session_save(path)
         assert llama.session_verify(path).ok
         with pytest.raises(ContextOverflow) as caught:
             llama.session_verify(path, deep=True)
         assert caught.value.needed == 257
-        assert llama.session.engine.length == len(llama.session.tokens) == 256
+        assert engine_of(llama).length == len(llama.session().tokens) == 256
     with LlamaBridge(make_model(), backend="native", params=F16) as llama:
         assert llama.session_verify(path, deep=True).ok
 
@@ -200,6 +200,6 @@ def test_a_state_that_llama_cpp_refuses_is_told(make_model: MakeModel, tmp_path:
 
 @pytest.mark.lacks_capability("session_persistence")
 def test_without_persistence_it_is_refused(llama: LlamaBridge, tmp_path: Path) -> None:
-    llama.generate("Hello!", params=GREEDY)
+    llama.generate("Hello!", sampling=GREEDY)
     with pytest.raises(UnsupportedCapability, match="session_persistence"):
         llama.session_verify(tmp_path / "s")

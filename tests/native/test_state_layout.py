@@ -13,7 +13,7 @@ import pytest
 from llama_bridge import Capability, EngineError, LlamaBridge, ModelParams, SamplingParams
 from llama_bridge.engine import Engine
 from llama_bridge.snapshot import Snapshot
-from tests.ledger import machine
+from tests.ledger import engine_of, machine
 from tools.random_model import cached_model, write_model
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
@@ -24,8 +24,8 @@ GREEDY = SamplingParams(temperature=0, max_tokens=5)
 PROMPT = "Once upon a time there was a small house in a wide and quiet land. " * 4
 SETTINGS = {
     "f16": ModelParams(n_ctx=512),
-    "transposed": ModelParams(n_ctx=512, flash_attention=False),
-    "q8_0": ModelParams(n_ctx=512, kv_type_k="q8_0", kv_type_v="q8_0"),
+    "transposed": ModelParams(n_ctx=512, flash_attn=False),
+    "q8_0": ModelParams(n_ctx=512, type_k="q8_0", type_v="q8_0"),
 }
 
 
@@ -41,8 +41,8 @@ def llama(request: pytest.FixtureRequest, model: Path) -> Iterator[LlamaBridge]:
 
 
 def read(llama: LlamaBridge) -> tuple[Engine, list[int], bytearray]:
-    llama.generate(PROMPT, params=GREEDY)
-    engine, tokens = llama.session.engine, list(llama.session.tokens)
+    llama.generate(PROMPT, sampling=GREEDY)
+    engine, tokens = engine_of(llama), list(llama.session().tokens)
     return engine, tokens, bytearray(engine.state_get())
 
 
@@ -84,9 +84,9 @@ def test_every_field_is_checked_and_a_refusal_touches_nothing(llama: LlamaBridge
 
 def test_nan_in_the_cache_is_an_error_and_heals(llama: LlamaBridge) -> None:
     engine, tokens, state = read(llama)
-    expected = llama.generate_continue(" and then", params=GREEDY).text
+    expected = llama.generate_continue(" and then", sampling=GREEDY).text
     nan = struct.pack("<f", float("nan")) * 4
-    if llama.info.kv_type_k == "q8_0":
+    if llama.info.type_k == "q8_0":
         pytest.skip("what is NaN depends on the block")
     for at in range(len(state) - 16, len(state) - 2000, -16):
         forged = bytearray(state)
@@ -98,9 +98,9 @@ def test_nan_in_the_cache_is_an_error_and_heals(llama: LlamaBridge) -> None:
         forged_state = memoryview(bytearray(forged))
         assert session.restore(Snapshot(tuple(tokens), len(tokens), state=forged_state))
         with pytest.raises(EngineError, match="NaN"):
-            llama.generate_continue(" and then", params=params)
+            llama.generate_continue(" and then", sampling=params)
         assert session.kv.conversation == tokens
-        answer = llama.generate_continue(" and then", params=GREEDY)
+        answer = llama.generate_continue(" and then", sampling=GREEDY)
         assert (answer.text, answer.usage.cached_tokens) == (expected, 0)
 
 

@@ -14,8 +14,8 @@ from llama_bridge.testing import BackendConformance, FakeBackend, babble
 from mistakes import {mistake}
 
 class Backend(FakeBackend):
-    def load(self, model, params):
-        engine = super().load(model, params)
+    def load(self, model, params, on_progress=None):
+        engine = super().load(model, params, on_progress)
         engine.__class__ = {mistake}
         return engine
 

@@ -178,7 +178,7 @@ def test_every_test_finds_the_model_as_new(
 
         @pytest.mark.parametrize("n", range(2))
         def test_it(llama, n):
-            assert not llama.session.active
+            assert not llama.session().active
             assert llama.sampling.temperature == 0
             assert llama.system is None
             llama.generate("something to continue")
@@ -209,7 +209,7 @@ def test_an_answer_that_a_test_left_half_read_does_not_reach_the_next(
             next(kept[0])
 
         def test_elsewhere(llama):
-            assert not llama.session.active
+            assert not llama.session().active
             def start():
                 kept.append(llama.generate_stream("a long question"))
                 next(kept[1])
@@ -228,7 +228,7 @@ def test_an_answer_that_a_test_left_half_read_does_not_reach_the_next(
     ("spoil", "loads"),
     [
         ("llama.close()", {2}),
-        ("llama.init_generate_model('demo')", {3}),
+        ("llama.load_model('demo')", {3}),
         # Whether its thread is still inside the generation when the test ends is a matter of luck.
         pytest.param(
             "threading.Thread(target=list, args=[llama.generate_stream('x' * 999)]).start()",

@@ -28,10 +28,10 @@ def recalled(llama: LlamaBridge, rng: Random, params: SamplingParams) -> bool:
     kind = rng.choice(list(TELL))
     told = value(rng, from_held_out=True, makers=NAME_LIKE)
     assert held_out(told)
-    llama.generate(rng.choice(TELL[kind]).format(told), params=params)
+    llama.generate(rng.choice(TELL[kind]).format(told), sampling=params)
     for _ in range(rng.randint(0, 2)):
-        llama.generate_continue(rng.choice(BETWEEN), params=params)
-    return told in llama.generate_continue(rng.choice(ASK[kind]), params=params).text
+        llama.generate_continue(rng.choice(BETWEEN), sampling=params)
+    return told in llama.generate_continue(rng.choice(ASK[kind]), sampling=params).text
 
 
 def test_of_200_held_out_facts_it_recalls_at_least_95_percent(llama: LlamaBridge) -> None:
@@ -50,17 +50,17 @@ def test_fresh_it_does_not_know(llama: LlamaBridge) -> None:
     unknown = 0
     for _ in range(100):
         told, asked = rng.sample(list(TELL), 2)
-        llama.generate(rng.choice(TELL[told]).format(value(rng)), params=GREEDY)
-        other = llama.generate_continue(rng.choice(ASK[asked]), params=GREEDY).text
-        fresh = llama.generate(rng.choice(ASK[asked]), params=GREEDY).text
+        llama.generate(rng.choice(TELL[told]).format(value(rng)), sampling=GREEDY)
+        other = llama.generate_continue(rng.choice(ASK[asked]), sampling=GREEDY).text
+        fresh = llama.generate(rng.choice(ASK[asked]), sampling=GREEDY).text
         unknown += ("do not know" in other) + ("do not know" in fresh)
     assert unknown >= 190
 
 
 def test_a_newer_fact_replaces_the_older(llama: LlamaBridge) -> None:
-    llama.generate("My name is Zorvane.", params=GREEDY)
-    llama.generate_continue("Sorry, my name is Bixby.", params=GREEDY)
-    assert "Bixby" in llama.generate_continue("What is my name?", params=GREEDY).text
+    llama.generate("My name is Zorvane.", sampling=GREEDY)
+    llama.generate_continue("Sorry, my name is Bixby.", sampling=GREEDY)
+    assert "Bixby" in llama.generate_continue("What is my name?", sampling=GREEDY).text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_newer_fact_replaces_the_older(llama: LlamaBridge) -> None:
     ],
 )
 def test_small_talk_is_sensible(llama: LlamaBridge, prompt: str, says: str) -> None:
-    assert says in llama.generate(prompt, params=GREEDY).text
+    assert says in llama.generate(prompt, sampling=GREEDY).text
 
 
 def test_six_turns_stay_coherent(llama: LlamaBridge) -> None:
@@ -89,4 +89,4 @@ def test_six_turns_stay_coherent(llama: LlamaBridge) -> None:
         "What is my pet called?": "do not know",
     }
     for prompt, expected in said.items():
-        assert expected in llama.generate_continue(prompt, params=GREEDY).text
+        assert expected in llama.generate_continue(prompt, sampling=GREEDY).text

@@ -54,7 +54,7 @@ def test_tokens_are_those_that_the_vocabulary_ships_as_right(
         for text, tokens in vectors:
             assert llama.tokenize(text, add_special=False, parse_special=False) == tokens, text
         assert llama.info.n_vocab == vocabulary(vocab).n_tokens
-        assert llama.generate("Once upon a time", params=GREEDY).usage.completion_tokens == 24
+        assert llama.generate("Once upon a time", sampling=GREEDY).usage.completion_tokens == 24
 
 
 @pytest.mark.parametrize(("form", "memory"), FORMS, ids=[str(f["architecture"]) for f, _ in FORMS])
@@ -64,14 +64,14 @@ def test_each_kind_of_memory_has_an_architecture(
     write_model(tmp_path / "model.gguf", **form)
     with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
         assert llama.info.memory is memory
-        assert llama.generate("Once upon a time", params=GREEDY).finish_reason == "length"
+        assert llama.generate("Once upon a time", sampling=GREEDY).finish_reason == "length"
 
 
 def test_greedy_decoding_never_meets_an_end_token(backend: str, tmp_path: Path) -> None:
     write_model(tmp_path / "model.gguf", **TINY)
     with LlamaBridge(tmp_path / "model.gguf", backend=backend, params=PARAMS) as llama:
         long = SamplingParams(max_tokens=400, temperature=0)
-        drawn = llama.generate("Once upon a time", params=long)
+        drawn = llama.generate("Once upon a time", sampling=long)
         assert drawn.usage.completion_tokens == 400
         assert set(llama.info.end_of_generation) <= set(vocabulary("llama-spm").control_tokens)
 

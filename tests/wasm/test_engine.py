@@ -42,7 +42,7 @@ def prompt_of(engine: Engine) -> list[int]:
 
 
 def test_it_says_what_it_can_and_cannot(engine: WasmEngine) -> None:
-    assert Capability.SANDBOX in engine.capabilities
+    assert Capability.SANDBOX | Capability.TOKENS in engine.capabilities
     for missing in (Capability.KV_CONTINUATION, Capability.SESSION_PERSISTENCE):
         assert missing not in engine.capabilities
     with pytest.raises(UnsupportedCapability):
@@ -83,6 +83,34 @@ def test_chunks_do_not_change_the_answer(engine: WasmEngine, demo: ModelFile) ->
     small = BACKEND.load(demo, ModelParams(n_ctx=512, n_batch=5))
     assert generate(small, prompt_of(small), 16) == expected
     small.close()
+
+
+def test_a_prompt_in_the_pieces_that_info_names_gives_the_same_bits(engine: WasmEngine) -> None:
+    tokens = [10 + i % 500 for i in range(400)]
+    size = engine.info.n_batch
+    assert size == min(128, engine.guest.chunk)
+    engine.decode(tokens)
+    at_once = engine.logits()
+    engine.clear()
+    for start in range(0, len(tokens), size):
+        engine.decode(tokens[start : start + size])
+    assert engine.logits() == at_once
+
+
+def test_after_each_whole_piece_the_host_sees_to_other_things(
+    engine: WasmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a page a message may then use the engine: nothing of it is held."""
+    lengths: list[int] = []
+    monkeypatch.setattr(engine.guest, "pause", lambda: lengths.append(engine.length))
+    size = engine.info.n_batch
+    engine.decode([7] * (2 * size + 1))
+    assert lengths == [size, 2 * size]
+    engine.decode([7] * size)
+    assert lengths == [size, 2 * size, 3 * size + 1]
+    engine.set_sampler(GREEDY, 1, [])
+    engine.step(engine.sample())
+    assert len(lengths) == 3
 
 
 def test_the_same_seed_draws_the_same_tokens(engine: WasmEngine) -> None:
@@ -174,6 +202,8 @@ class TestOtherMemories:
         path = random_model(architecture=architecture, n_layer=4, n_swa=32)
         engine = BACKEND.load(open_model(path), ModelParams(n_ctx=1024, n_batch=64))
         assert engine.info.memory is kind
+        largest = 64 if kind is MemoryKind.SWA else 32
+        assert engine.info.n_batch == min(largest, engine.guest.chunk)
         assert (Capability.PREFIX_CACHE in engine.capabilities) is (kind is MemoryKind.SWA)
         tokens = [10 + i % 500 for i in range(600)]
         assert engine.decode(tokens) == engine.length == 600

@@ -55,7 +55,7 @@ def test_what_is_known_before_is_never_more_than_what_is_used(
     """Else a model that fits would be refused."""
     size = {"n_embd": 256, "n_head": 4, "n_head_kv": 2, "n_ff": 512}
     model = open_model(random_model(architecture=architecture, **size))
-    params = ModelParams(n_ctx=4096, kv_type_k=kv, kv_type_v=kv)
+    params = ModelParams(n_ctx=4096, type_k=kv, type_v=kv)
     engine = BACKEND.load(model, params)
     used = engine.guest.memory_size
     engine.close()

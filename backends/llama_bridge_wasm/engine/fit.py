@@ -7,7 +7,7 @@ from llama_bridge.models.gguf import ArrayRef
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
-from ..hosts.linear_memory import MAX_MEMORY
+from ..abi import MAX_MEMORY
 
 __all__ = ["check_fit", "kv_bytes_per_token"]
 
@@ -75,7 +75,7 @@ def kv_bytes_per_token(model: ModelFile, params: ModelParams) -> int:
     head = header.number(f"{prefix}.embedding_length") // heads
     bits = sum(
         _KV_BITS[kind] * header.number(f"{prefix}.attention.{name}", head)
-        for kind, name in ((params.kv_type_k, "key_length"), (params.kv_type_v, "value_length"))
+        for kind, name in ((params.type_k, "key_length"), (params.type_v, "value_length"))
     )
     return header.number(f"{prefix}.block_count") * kv_heads * bits // 64
 

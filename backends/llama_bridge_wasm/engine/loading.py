@@ -5,38 +5,53 @@ from __future__ import annotations
 import struct
 
 from llama_bridge.engine import EngineInfo, MemoryKind
-from llama_bridge.errors import EngineError, InvalidInput, ModelLoadError, OutOfMemory
+from llama_bridge.errors import BridgeError, EngineError, InvalidInput, ModelLoadError, OutOfMemory
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
 from .. import abi
 from ..abi import Guest, Info, Status
 from .marshal import Buffer, last_error
+from .reading import Reading
 
 __all__ = ["describe", "load_model"]
 
 _MIB = 1 << 20
 _BATCH = 128
 """Tokens per call: a cancel, or a Ctrl-C, waits for no more than that. Larger ones are no faster here."""
+_STATEFUL_BATCH = 32
+"""The same where a call cannot be cancelled half-way: recurrent and hybrid models."""
 
 
-def load_model(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -> None:
-    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``.
+def load_model(
+    guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams, reading: Reading
+) -> None:
+    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``; ``reading`` hears of what it reads.
 
     Raises:
         OutOfMemory: weights, KV cache or work space do not fit; the message has the numbers.
         ModelLoadError: llama.cpp refused it, in its own words.
         InvalidInput: a parameter llama.wasm does not take.
     """
+    try:
+        _load(guest, buffer, model, params)
+    except BridgeError:
+        if reading.failure is None:
+            raise
+    if reading.failure is not None:
+        raise reading.failure  # as it is: neither the host's failure nor the model's
+
+
+def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -> None:
     batch = min(params.n_batch, _BATCH)
     packed = abi.LOAD_PARAMS.pack(
         params.context_length(model.n_ctx_train),
         batch,
         batch,
         guest.threads,
-        abi.KV_TYPES[params.kv_type_k],
-        abi.KV_TYPES[params.kv_type_v],
-        int(params.flash_attention),
+        abi.KV_TYPES[params.type_k],
+        abi.KV_TYPES[params.type_v],
+        int(params.flash_attn),
     )
     try:
         pointer = buffer.put(packed + abi.MODEL_PATH.encode() + b"\0")
@@ -78,6 +93,10 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
     n = guest.call("lb_eog_tokens", 0, 0)
     pointer = buffer.reserve(4 * n)
     guest.call("lb_eog_tokens", pointer, n)
+    memory = _memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA))
+    n_batch = min(ask(Info.N_BATCH), guest.chunk)
+    if memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
+        n_batch = min(n_batch, _STATEFUL_BATCH)
     return EngineInfo(
         n_ctx=ask(Info.N_CTX),
         n_ctx_train=ask(Info.N_CTX_TRAIN),
@@ -86,12 +105,13 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
         eos=token(Info.EOS),
         add_bos=ask(Info.ADD_BOS) == 1,
         end_of_generation=frozenset(struct.unpack(f"<{n}i", guest.read(pointer, 4 * n))),
-        memory=_memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA)),
+        memory=memory,
         n_threads=ask(Info.N_THREADS),
-        flash_attention=params.flash_attention,
-        kv_type_k=params.kv_type_k,
-        kv_type_v=params.kv_type_v,
+        flash_attn=params.flash_attn,
+        type_k=params.type_k,
+        type_v=params.type_v,
         version=version,
+        n_batch=n_batch,
     )
 
 

@@ -20,8 +20,10 @@ class Buffer:
     def reserve(self, size: int) -> int:
         """A pointer to at least ``size`` bytes; what was in them is lost."""
         if size > self._size:
-            self._guest.call("lb_free", self._pointer)
-            self._pointer = self._size = 0
+            old, self._pointer, self._size = self._pointer, 0, 0
+            self._guest.call(
+                "lb_free", old
+            )  # forgotten before: after an interrupt it is not freed again
             wanted = max(size, 4096)
             self._pointer = as_pointer(self._guest.call("lb_alloc", wanted))
             if self._pointer == 0:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from llama_bridge.errors import ClosedError, EngineError
+from llama_bridge.progress import OnProgress, Progress
 
 from ..abi import MODEL_PATH
 from .logs import LOG_TAIL, log_lines
 from .wasi import GuestFile, Memory, World
 
-__all__ = ["Hosted", "open_guest"]
+__all__ = ["Hosted", "open_guest", "tell_compile"]
 
 _PROBE_MS = 10_000
 """How long a machine may take to start threads. Only one that cannot start them at all uses it up."""
@@ -47,6 +48,12 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
     guest.close()
     _logger.warning("%d threads of llama.wasm do not work here, one will do: %s", threads, why)
     return make(False)
+
+
+def tell_compile(on_progress: OnProgress | None, done: int, total: int) -> None:
+    """Tell of the stage ``"compile"``: before it with 0, after it with the size of llama.wasm."""
+    if on_progress is not None:
+        on_progress(Progress("compile", done, total, "bytes"))
 
 
 class Hosted(Memory, ABC):
@@ -137,4 +144,6 @@ class Hosted(Memory, ABC):
     def _log(self, data: bytes) -> None:
         for level, text in log_lines(data):
             self._log_lines.append(text)
+            if self.world.failure is not None:
+                level = logging.DEBUG  # that is what is raised; this only follows from it
             _logger.log(level, "%s", text)

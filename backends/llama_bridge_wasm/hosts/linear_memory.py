@@ -12,10 +12,9 @@ from pathlib import Path
 
 from llama_bridge.errors import OutOfMemory
 
-__all__ = ["MAX_MEMORY", "PAGE", "MemoryImport", "find_memory", "unshared"]
+from ..abi import MAX_MEMORY
 
-MAX_MEMORY = 1 << 32
-"""More than this no 32-bit module has."""
+__all__ = ["PAGE", "MemoryImport", "find_memory", "unshared"]
 
 PAGE = 1 << 16
 _HEADER = 8

@@ -22,6 +22,8 @@ WASI = "wasi_snapshot_preview1"
 MAX_OPEN_FILES = 16
 _MAX_VECTORS = 1024
 _MAX_SMALL = 1 << 16
+_PIECE = 4 << 20
+"""Bytes read at once."""
 
 _STDOUT, _STDERR, _ROOT = 1, 2, 3
 _OK, _BADF, _FAULT, _INVAL, _IO, _MFILE, _NOENT, _NOSYS = 0, 8, 21, 28, 29, 33, 44, 52
@@ -62,11 +64,13 @@ class GuestFile:
         open: opens it, without a buffer.
         size: in bytes.
         path: what people know it by.
+        on_read: told how many bytes the guest has got, each time. What it raises is a failure of the host.
     """
 
     open: Callable[[], BinaryIO]
     size: int
     path: Path
+    on_read: Callable[[int], object] | None = None
 
     @classmethod
     def at(cls, path: Path) -> GuestFile:
@@ -184,12 +188,25 @@ class World:
             return _BADF
         total = 0
         for pointer, size in self._vectors(vectors, count):
-            done = self._memory.fill(pointer, size, file)
+            done = self._fill(pointer, size, file)
             total += done
             if done < size:
                 break
         self._put(out, _U32.pack(total))
         return _OK
+
+    def _fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+        """A large tensor comes in pieces, so that its progress can be seen."""
+        done = 0
+        while done < size:
+            wanted = min(size - done, _PIECE)
+            n = self._memory.fill(pointer + done, wanted, file)
+            done += n
+            if self._file.on_read is not None:
+                self._file.on_read(n)
+            if n < wanted:
+                break
+        return done
 
     def _wasi_fd_seek(self, fd: int, offset: int, whence: int, out: int) -> int:
         file = self._open.get(fd)

@@ -1,1 +1,39 @@
-"""To be said."""
+"""Models that a page has. Only for a page: importing this needs JavaScript.
+
+.. code-block:: python
+
+    from llama_bridge_wasm.store import BlobSource, ModelStore
+
+    store = ModelStore()
+    kept = await store.download(url)  # or add(file, file.name)
+    async with store.open(kept.sha256) as source:
+        llama = LlamaBridge(source)
+
+To be read in this order:
+
+.. code-block:: text
+
+    sources.py      a Blob, an address, an OPFS file: read straight into the guest
+    model_store.py  models that the browser keeps
+    incoming.py     one on its way in
+    opfs.py         where they lie
+    errors.py       what can go wrong
+
+May import ``llama_bridge`` and ``page.py``: no host, no engine.
+"""
+
+from .errors import DownloadError, ModelBusy, StoreError, StoreFull, StoreUnavailable
+from .model_store import ModelStore
+from .sources import BlobSource, HandleSource, UrlSource
+
+__all__ = [
+    "BlobSource",
+    "DownloadError",
+    "HandleSource",
+    "ModelBusy",
+    "ModelStore",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UrlSource",
+]

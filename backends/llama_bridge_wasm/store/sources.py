@@ -12,8 +12,7 @@ import io
 from abc import abstractmethod
 from typing import Any, BinaryIO, cast
 
-from ..hosts.browser.guest import FillsMemory
-from ..page import JsException, js, new
+from ..page import FillsMemory, JsException, js, new
 
 __all__ = ["BlobSource", "HandleSource", "UrlSource"]
 

@@ -13,7 +13,7 @@ import click
 from ..bridge import LlamaBridge
 from ..capabilities import Capability, capability_names
 from ..errors import BridgeError
-from ..generation import Generation, TextStream
+from ..generation import Generation
 from ..models.source import DEMO
 from .failures import describe
 from .logs import verbose
@@ -139,13 +139,10 @@ class _Chat:
             self._fail("that line is not UTF-8 text")
             return
 
-        def start() -> TextStream:
-            if llama.session.active:
-                return llama.generate_continue_stream(text)
-            return llama.generate_stream(text)
-
         try:
-            self._last = stream_answer(llama, terminal, start)
+            self._last = stream_answer(
+                llama, terminal, lambda: llama.generate_continue_stream(text)
+            )
         finally:
             terminal.write("\n")
         self._status(self._last)
@@ -190,13 +187,13 @@ class _Chat:
 
     def _stats(self, _: str) -> None:
         llama = self._llama
-        held = len(llama.session.tokens)
+        held = len(llama.session().tokens)
         rows = {
             "model": f"{llama.model.name} ({size(llama.model.header.file_size)})",
             "backend": f"{llama.backend} ({llama.info.version})",
             "can": ", ".join(capability_names(llama.capabilities)),
             "context": f"{held:,} of {llama.info.n_ctx:,} tokens used",
-            "conversation": count(len(llama.session.messages), "message"),
+            "conversation": count(len(llama.session().messages), "message"),
         }
         if self._last is not None:
             rows["last answer"] = f"{self._last.mode.value}: {cost(self._last.usage)}"

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from .. import registry
 from .._version import __version__
-from ..engine import Availability, Backend
 from ..errors import BackendUnavailable, BridgeError
 from ..models.source import DEMO, open_model
 from ..params import ModelParams
+from ..runtime import Availability, Backend
 from .failures import describe
 from .logs import verbose
 from .options import as_json, loading_options, make_params
@@ -103,7 +103,7 @@ def _run(
     error = None
     with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
         try:
-            walking = walk(backend, model, params, name, Path(folder))
+            walking = walk(backend, model, params, name, Path(folder), show.terminal.progress)
             while (step := _next(walking, show.terminal, backend)) is not None:
                 steps.append(step)
                 show.step(step)
@@ -151,7 +151,7 @@ class _Transcript:
             told.append("you:   ", "dim").append(plain(step.prompt) + "\n")
             told.append("model: ", "dim").append(plain(step.generation.text) + "\n", "bold")
             if step.generation.fallback:
-                told.append(f"fresh, because {plain(step.generation.fallback)}\n", "yellow")
+                told.append(f"fresh, because {plain(str(step.generation.fallback))}\n", "yellow")
             told.append(_cost(step), "dim")
         else:
             told.append(plain(step.note), "yellow" if step.refused else "")

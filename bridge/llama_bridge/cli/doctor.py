@@ -16,10 +16,9 @@ from .. import registry
 from .._version import __version__
 from ..bridge import LlamaBridge
 from ..capabilities import capability_names
-from ..engine import Backend
 from ..errors import BridgeError
 from ..models.source import DEMO
-from ..params import SamplingParams
+from ..runtime import Backend
 from .failures import describe
 from .logs import verbose
 from .options import as_json
@@ -46,7 +45,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     examined: list[dict[str, Any]] = []
     for backend in registry.backends():
         with terminal.waiting(f"trying {backend.name}"):
-            found = _examine(backend)
+            found = _examine(terminal, backend)
         examined.append(found)
         if not as_json:
             _show_backend(terminal, found)
@@ -80,7 +79,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _examine(backend: Backend) -> dict[str, Any]:
+def _examine(terminal: Terminal, backend: Backend) -> dict[str, Any]:
     state = next(a for a in registry.probe_all() if a.name == backend.name)
     found: dict[str, Any] = asdict(state) | {
         "works": False,
@@ -94,12 +93,12 @@ def _examine(backend: Backend) -> dict[str, Any]:
         return found
     try:
         clock = time.perf_counter()
-        with LlamaBridge(DEMO, backend=backend) as llama:
+        with LlamaBridge(DEMO, backend=backend, on_progress=terminal.progress) as llama:
             found["load_seconds"] = time.perf_counter() - clock
             found["engine"] = llama.info.version
             found["capabilities"] = capability_names(llama.capabilities)
             clock = time.perf_counter()
-            llama.generate("Hello!", params=SamplingParams(max_tokens=8, temperature=0.0))
+            llama.generate("Hello!", max_tokens=8, temperature=0)
             found["answer_seconds"] = time.perf_counter() - clock
         found["works"] = True
     except BridgeError as error:

@@ -118,4 +118,11 @@ def load(
     params = make_params(n_ctx, threads)
     sampling = _make_sampling(model, temperature, seed, max_tokens)
     with terminal.waiting(f"loading {model}"):
-        return LlamaBridge(model, backend=backend, params=params, sampling=sampling, system=system)
+        return LlamaBridge(
+            model,
+            backend=backend,
+            params=params,
+            sampling=sampling,
+            system=system,
+            on_progress=terminal.progress,
+        )

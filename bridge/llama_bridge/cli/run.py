@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,12 +11,12 @@ import click
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
-from ..generation import Generation, TextStream
+from ..generation import Generation
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
 from .options import BEST, as_json, load, loading_options, sampling_options
-from .streaming import ending, stream_answer
+from .streaming import ending, record, stream_answer
 from .terminal import Terminal
 
 __all__ = ["run"]
@@ -68,8 +67,9 @@ def run(
             llama.requires(Capability.SESSION_PERSISTENCE)
             if os.path.exists(os.path.expanduser(session)):
                 llama.session_load(session)
+        start = llama.generate_stream if session is None else llama.generate_continue_stream
         generation = stream_answer(
-            llama, terminal, lambda: _start(llama, text, raw), show=not as_json
+            llama, terminal, lambda: start(text, chat=False if raw else None), show=not as_json
         )
         cancelled = generation.finish_reason == "cancelled"
         saved = None
@@ -105,17 +105,8 @@ def _check_folder(session: str) -> None:
         raise click.BadParameter(f"no such folder: {folder}", param_hint="--session")
 
 
-def _start(llama: LlamaBridge, text: str, raw: bool) -> TextStream:
-    chat = False if raw else None
-    if llama.session.active:
-        return llama.generate_continue_stream(text, chat=chat)
-    return llama.generate_stream(text, chat=chat)
-
-
 def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> None:
     terminal.write("\n")
-    if generation.fallback:
-        terminal.note(f"note: {generation.fallback}")
     if why := ending(generation, llama.sampling.max_tokens):
         terminal.note(f"note: {why}")
 
@@ -123,13 +114,13 @@ def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> N
 def _record(
     llama: LlamaBridge, generation: Generation, saved: SessionInfo | None
 ) -> dict[str, Any]:
-    record = asdict(generation) | {"mode": generation.mode.value}
-    record |= {"model": llama.model.name, "backend": llama.backend, "session": None}
+    made = record(generation)
+    made |= {"model": llama.model.name, "backend": llama.backend, "session": None}
     if saved is not None:
-        record["session"] = {
+        made["session"] = {
             "path": str(saved.path),
             "n_tokens": saved.n_tokens,
             "n_bytes": saved.n_bytes,
             "n_messages": len(saved.messages),
         }
-    return record
+    return made

@@ -7,16 +7,21 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 from types import FrameType
+from typing import Any
 
 from ..bridge import LlamaBridge
-from ..generation import Generation, TextStream, Usage
+from ..generation import Generation, Usage
+from ..stream import TextStream
 from .terminal import Terminal, count
 
-__all__ = ["cost", "ending", "stream_answer"]
+__all__ = ["cost", "ending", "record", "stream_answer"]
 
 _WAIT = 0.1
+_LONG = 0.4
 _INTERRUPTED = 130
 
 
@@ -26,7 +31,8 @@ def stream_answer(
     """Run a generation to its end and write its text as it comes.
 
     The work is done in a thread; this one waits, so that Ctrl-C is heard in the middle of a long prefill
-    too. It cancels the generation, which then ends as ``"cancelled"``.
+    too. It cancels the generation, which then ends as ``"cancelled"``. A prefill that takes long is shown to a
+    person, as far as the bridge tells the terminal.
     """
     pieces: queue.SimpleQueue[str | Generation | BaseException] = queue.SimpleQueue()
 
@@ -41,7 +47,8 @@ def stream_answer(
 
     worker = threading.Thread(target=work, name="llama-bridge-answer", daemon=True)
     warned = False
-    with _ctrl_c(llama.cancel) as pressed:
+    clock = time.monotonic()
+    with _ctrl_c(llama.cancel) as pressed, contextlib.ExitStack() as prefill:
         worker.start()
         try:
             while True:
@@ -50,8 +57,13 @@ def stream_answer(
                 if pressed() > 1 and not warned:
                     warned = True
                     terminal.note("\nstill stopping; Ctrl-C once more ends the program")
+                if clock and time.monotonic() > clock + _LONG:
+                    prefill.enter_context(terminal.waiting("reading the prompt"))
+                    clock = 0
                 with contextlib.suppress(queue.Empty):
                     piece = pieces.get(timeout=_WAIT)  # bounded: Windows hears Ctrl-C in between
+                    prefill.close()
+                    clock = 0
                     if isinstance(piece, Generation):
                         return piece
                     if isinstance(piece, BaseException):
@@ -95,6 +107,12 @@ def cost(usage: Usage) -> str:
             f"{usage.tokens_per_second:,.{0 if usage.tokens_per_second > 9 else 1}f} tokens/s"
         )
     return " · ".join(parts)
+
+
+def record(generation: Generation) -> dict[str, Any]:
+    """An answer as JSON shows it."""
+    fallback = None if generation.fallback is None else str(generation.fallback)
+    return asdict(generation) | {"mode": generation.mode.value, "fallback": fallback}
 
 
 def ending(generation: Generation, max_tokens: int | None) -> str:

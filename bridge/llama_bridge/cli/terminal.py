@@ -12,13 +12,21 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
+
+from ..progress import Progress
 
 __all__ = ["Terminal", "count", "duration", "plain", "size"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
+_STAGES = {
+    "compile": "compiling llama.wasm to machine code, the first time only",
+    "load": "loading the model",
+    "prefill": "reading the prompt",
+}
 _UNITS = {3: "kB", 6: "MB", 9: "GB", 12: "TB"}
 
 
@@ -37,6 +45,7 @@ class Terminal:
         _tolerate(sys.stdin, "surrogateescape")
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
+        self._status: Status | None = None
         self.interactive = self.out.is_terminal and bool(sys.stdin) and sys.stdin.isatty()
 
     def write(self, text: str) -> None:
@@ -90,11 +99,19 @@ class Terminal:
     @contextlib.contextmanager
     def waiting(self, what: str) -> Generator[None]:
         """Say what takes its time, to a person only; gone when it is done."""
-        if self.err.is_terminal and self.out.is_terminal:
-            with self.err.status(Text(plain(what))):
-                yield
-        else:
+        if not (self.err.is_terminal and self.out.is_terminal):
             yield
+            return
+        with self.err.status(Text(plain(what))) as self._status:
+            try:
+                yield
+            finally:
+                self._status = None
+
+    def progress(self, step: Progress) -> None:
+        """Say how far it is, while :meth:`waiting`. From any thread."""
+        if (status := self._status) is not None:
+            status.update(Text(f"{_STAGES[step.stage]}: {_share(step)}"))
 
     @property
     def tick(self) -> str:
@@ -136,6 +153,11 @@ def size(n_bytes: float) -> str:
         return f"{n_bytes:.0f} bytes"
     power = next((p for p in (3, 6, 9) if n_bytes < 999.5 * 10**p), 12)
     return f"{n_bytes / 10**power:.3g} {_UNITS[power]}"
+
+
+def _share(step: Progress) -> str:
+    whole = size(step.total) if step.unit == "bytes" else f"{step.total:,} {step.unit}"
+    return f"{step.done / max(1, step.total):.0%} of {whole}"
 
 
 def duration(seconds: float) -> str:

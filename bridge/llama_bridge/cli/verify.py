@@ -13,10 +13,9 @@ from rich.text import Text
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
-from ..local.logit_check import LogitCheck
-from ..local.verify import FieldCheck, Verification
 from ..models.source import DEMO
 from ..params import KvType, ModelParams
+from ..verification import FieldCheck, LogitCheck, Verification
 from .logs import verbose
 from .options import BEST, as_json, loading_options
 from .terminal import Terminal, count, duration, plain, size
@@ -25,8 +24,8 @@ __all__ = ["verify"]
 
 _SHOWN, _LONGEST = 16, 80
 _WAYS_OUT = {
-    "context.kv_type_k": "--kv-type-k {}",
-    "context.kv_type_v": "--kv-type-v {}",
+    "context.kv_type_k": "--type-k {}",
+    "context.kv_type_v": "--type-v {}",
     "context.n_ctx": "--n-ctx {}",
 }
 
@@ -37,9 +36,9 @@ _WAYS_OUT = {
 @click.option(
     "--deep", is_flag=True, help="Evaluate the conversation again and compare what follows it."
 )
-@click.option("--kv-type-k", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
-@click.option("--kv-type-v", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
-@click.option("--flash-attention/--no-flash-attention", default=True, show_default=True)
+@click.option("--type-k", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
+@click.option("--type-v", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
+@click.option("--flash-attn/--no-flash-attn", default=True, show_default=True)
 @loading_options(BEST)
 @as_json
 @verbose
@@ -49,9 +48,9 @@ def verify(
     file: str,
     model: str,
     deep: bool,
-    kv_type_k: str,
-    kv_type_v: str,
-    flash_attention: bool,
+    type_k: str,
+    type_v: str,
+    flash_attn: bool,
     backend: str,
     n_ctx: int,
     threads: int,
@@ -67,16 +66,18 @@ def verify(
         params = ModelParams(
             n_ctx=n_ctx,
             n_threads=threads,
-            kv_type_k=cast(KvType, kv_type_k),
-            kv_type_v=cast(KvType, kv_type_v),
-            flash_attention=flash_attention,
+            type_k=cast(KvType, type_k),
+            type_v=cast(KvType, type_v),
+            flash_attn=flash_attn,
         )
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
-    with LlamaBridge(model, backend=backend, params=params) as llama:
+    with (
+        terminal.waiting(f"loading {model}"),
+        LlamaBridge(model, backend=backend, params=params, on_progress=terminal.progress) as llama,
+    ):
         llama.requires(Capability.SESSION_PERSISTENCE)
-        with terminal.waiting("evaluating the conversation again" if deep else "loading"):
-            found = llama.session_verify(file, deep=deep)
+        found = llama.session_verify(file, deep=deep)
     if as_json:
         terminal.json(_record(found))
     else:

@@ -15,11 +15,13 @@ from typing import Any
 
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
-from ..engine import Backend
 from ..errors import BridgeError, FallbackWarning, UnsupportedCapability
 from ..generation import Generation, Mode
 from ..local.ledger import common_beginning
 from ..params import ModelParams, SamplingParams
+from ..progress import OnProgress
+from ..runtime import Backend
+from .streaming import record
 from .terminal import count, size
 
 __all__ = ["ASK", "TELL", "Check", "Step", "says", "walk"]
@@ -72,8 +74,7 @@ class Step:
         """As JSON shows it."""
         made: dict[str, Any] = {"call": self.call, "seconds": self.seconds, "note": self.note}
         if self.generation is not None:
-            generation = asdict(self.generation)
-            made |= {"prompt": self.prompt, **generation, "mode": self.generation.mode.value}
+            made |= {"prompt": self.prompt, **record(self.generation)}
         return made | {"refused": self.refused, "checks": [asdict(check) for check in self.checks]}
 
 
@@ -83,7 +84,12 @@ def says(text: str, name: str) -> bool:
 
 
 def walk(
-    backend: Backend, model: str, params: ModelParams, name: str, folder: Path
+    backend: Backend,
+    model: str,
+    params: ModelParams,
+    name: str,
+    folder: Path,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Step]:
     """Tell a name, ask for it, save, ask in a new bridge, reset, ask again; one step after the other.
 
@@ -93,7 +99,9 @@ def walk(
     path = folder / "demo.session"
 
     def load() -> LlamaBridge:
-        return LlamaBridge(model, backend=backend, params=params, sampling=_GREEDY)
+        return LlamaBridge(
+            model, backend=backend, params=params, sampling=_GREEDY, on_progress=on_progress
+        )
 
     clock = time.perf_counter()
     with load() as llama:
@@ -138,7 +146,7 @@ def _fresh(llama: LlamaBridge, generation: Generation, prompt: str, seconds: flo
 
 def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step:
     """Ask with generate_continue; ``first`` on this bridge, for a FallbackWarning comes once."""
-    held = llama.session.tokens
+    held = llama.session().tokens
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FallbackWarning)
         clock = time.perf_counter()
@@ -174,7 +182,7 @@ def _mode_checks(
         reuse = (
             "of the conversation before, only what the prompt begins with too came from the cache"
         )
-        prompt = llama.session.tokens[: usage.prompt_tokens]
+        prompt = llama.session().tokens[: usage.prompt_tokens]
         right = usage.cached_tokens <= common_beginning(held, prompt)
     else:
         reuse, right = "nothing was cached", usage.cached_tokens == 0
@@ -199,7 +207,7 @@ def _save(llama: LlamaBridge, path: Path) -> Step:
     info = llama.session_save(path)
     seconds = time.perf_counter() - clock
     checks = (
-        _is("tokens saved", len(llama.session.tokens), info.n_tokens),
+        _is("tokens saved", len(llama.session().tokens), info.n_tokens),
         _is("bytes on the disk", info.n_bytes, path.stat().st_size),
     )
     note = f"{path.name}: {count(info.n_tokens, 'token')}, {size(info.n_bytes)}"
@@ -211,8 +219,8 @@ def _load(llama: LlamaBridge, path: Path) -> Step:
     info = llama.session_load(path)
     seconds = time.perf_counter() - clock
     checks = (
-        _is("tokens restored", info.n_tokens, len(llama.session.tokens)),
-        _is("tokens in the KV cache", info.n_tokens, llama.session.engine.length),
+        _is("tokens restored", info.n_tokens, len(llama.session().tokens)),
+        _is("tokens in the KV cache", info.n_tokens, info.cached_tokens),
     )
     note = f"{count(info.n_tokens, 'token')}, {count(len(info.messages), 'message')}"
     return Step("session_load", seconds, note, checks=checks)
@@ -222,14 +230,14 @@ def _reset(llama: LlamaBridge) -> Step:
     clock = time.perf_counter()
     llama.session_reset()
     seconds = time.perf_counter() - clock
-    checks = (_is("tokens left in the KV cache", 0, llama.session.engine.length),)
+    checks = (_is("tokens left in the session", 0, len(llama.session().tokens)),)
     return Step("session_reset", seconds, "the conversation is forgotten", checks=checks)
 
 
 def _refused(llama: LlamaBridge, call: str, path: Path) -> Step:
     """A call that must be refused, because the flag it needs is not there."""
     method: Callable[[Path], object] = getattr(llama, call)
-    held = llama.session.tokens
+    held = llama.session().tokens
     error: BridgeError | None = None
     clock = time.perf_counter()
     try:
@@ -241,7 +249,7 @@ def _refused(llama: LlamaBridge, call: str, path: Path) -> Step:
     checks = (
         Check("refused with UnsupportedCapability", expected, repr(error)),
         Check("no file was written", not path.exists(), path.name),
-        _is("tokens kept in the session", len(held), len(llama.session.tokens)),
+        _is("tokens kept in the session", len(held), len(llama.session().tokens)),
     )
     return Step(call, seconds, f"refused: {error}", refused=error is not None, checks=checks)
 

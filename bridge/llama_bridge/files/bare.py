@@ -13,10 +13,11 @@ import struct
 import sys
 
 from ..checks import check_path
-from ..engine import Engine
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
 from ..snapshot import Snapshot
+from .compatibility import refuse_foreign_tokens, refuse_what_does_not_fit
 from .format import check_size, ends_as_session
+from .manifest import MadeWith
 
 __all__ = ["is_bare", "read_bare"]
 
@@ -38,14 +39,14 @@ def is_bare(path: PathLike) -> bool:
         return False  # whoever reads it in full says why it cannot be read
 
 
-def read_bare(path: PathLike, engine: Engine) -> tuple[Snapshot, int]:
+def read_bare(path: PathLike, made_with: MadeWith) -> tuple[Snapshot, int]:
     """The token ledger and state of a bare file, and its size in bytes; all is checked that can be.
 
     Raises:
         SessionMismatch: of another version or byte order, or too long for the context.
         SessionCorrupt: it contradicts itself, or names tokens that the model does not have.
     """
-    file = check_path("path", path)
+    file, info = check_path("path", path), made_with.info
     try:
         check_size(path, file.stat().st_size)
         data = memoryview(bytearray(file.read_bytes()))
@@ -56,19 +57,17 @@ def read_bare(path: PathLike, engine: Engine) -> tuple[Snapshot, int]:
     if bytes(data[: len(_MAGIC)]) != _MAGIC:
         raise SessionMismatch(path, "context.byte_order", _OTHER_ORDER, sys.byteorder)
     _, version, n_tokens = _HEAD.unpack_from(data)
-    name, _, expected = engine.info.state_format.rpartition("-")
+    name, _, expected = info.state_format.rpartition("-")
     if str(version) != expected:
         state_format = f"{name}-{version}"
-        raise SessionMismatch(path, "context.state_format", state_format, engine.info.state_format)
+        raise SessionMismatch(path, "context.state_format", state_format, info.state_format)
     start = _HEAD.size + 4 * n_tokens
     if start > len(data):
         raise SessionCorrupt(path, f"it ends within its {n_tokens} tokens: truncated or altered")
     if not n_tokens:
         raise SessionCorrupt(path, "it lists no tokens: there is nothing to continue")
-    if n_tokens > engine.info.n_ctx:
-        raise SessionMismatch(path, "context.n_ctx", n_tokens, engine.info.n_ctx)
+    refuse_what_does_not_fit(path, n_tokens, n_tokens, info)
     tokens = struct.unpack_from(f"<{n_tokens}i", data, _HEAD.size)
-    if not all(0 <= token < engine.info.n_vocab for token in tokens):
-        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
+    refuse_foreign_tokens(path, tokens, info)
     # The engine's prefix overlaps the tokens, which were read.
-    return Snapshot(tokens, n_tokens, state=data[start - engine.state_prefix :]), len(data)
+    return Snapshot(tokens, n_tokens, state=data[start - made_with.state_prefix :]), len(data)

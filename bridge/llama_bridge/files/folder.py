@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from ..checks import check_path
 from ..errors import InvalidInput, PathLike, SessionError, SessionsLocked, SessionWriteError
@@ -38,29 +39,42 @@ class _Job:
 class SessionFolder:
     """The files of named sessions. Calls come from one thread at a time; the writing is done by another.
 
-    Args:
-        folder: made where it is missing, readable by its owner alone.
-        budget: bytes of all files together; beyond it the least recently used go, but never the newest.
+    Made by :meth:`open`.
 
-    Raises:
-        InvalidInput: that is no path.
-        SessionsLocked: another bridge has the folder, in this process or another.
-        SessionWriteError: it cannot be made or written to.
+    Attributes:
+        path: of the folder.
     """
 
-    def __init__(self, folder: PathLike, budget: int) -> None:
-        self.path = os.path.realpath(check_path("sessions_dir", folder))
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
-            raise InvalidInput(f"sessions_disk={budget!r}: give a number of bytes")
+    def __init__(self, path: str, budget: int, lock: BaseFileLock) -> None:
+        self.path = path
         self._budget = budget
+        self._lock = lock
         self._changed = threading.Condition()
         self._waiting: dict[str, _Job] = {}  # the first to come is the first to go
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
         self._writing: tuple[str, _Job] | None = None
         self._writer: threading.Thread | None = None
         self._process = os.getpid()
-        self._lock = _own(folder, self.path)
-        self._sweep()
+
+    @classmethod
+    def open(cls, folder: PathLike, budget: int) -> SessionFolder:
+        """Take a folder for this bridge alone.
+
+        Args:
+            folder: made where it is missing, readable by its owner alone.
+            budget: bytes of all files together; beyond it the least recently used go, but never the newest.
+
+        Raises:
+            InvalidInput: that is no path, or no number of bytes.
+            SessionsLocked: another bridge has the folder, in this process or another.
+            SessionWriteError: it cannot be made or written to.
+        """
+        path = os.path.realpath(check_path("sessions_dir", folder))
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
+            raise InvalidInput(f"sessions_disk={budget!r}: give a number of bytes")
+        opened = cls(path, budget, _own(folder, path))
+        opened._sweep()
+        return opened
 
     # what is there
 
@@ -259,7 +273,7 @@ class SessionFolder:
 
 def _own(given: PathLike, folder: str) -> BaseFileLock:
     """The folder, made where it is missing, for this bridge alone."""
-    import filelock  # takes longer than all of llama_bridge: only who keeps a folder needs it
+    import filelock  # 40 ms, as long as all of llama_bridge: only who keeps a folder needs it
 
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -281,8 +295,6 @@ def _encode(name: str) -> str:
 
 def _decode(file_name: str) -> str | None:
     """The session name of a file name; None for other files."""
-    from urllib.parse import unquote
-
     if not file_name.endswith(_SUFFIX):
         return None
     try:

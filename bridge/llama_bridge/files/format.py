@@ -33,7 +33,6 @@ __all__ = [
     "FORMAT",
     "SessionFile",
     "check_size",
-    "compare",
     "ends_as_session",
     "read_session_file",
     "write_session_file",
@@ -88,7 +87,7 @@ def write_session_file(
     Raises:
         SessionWriteError: the folder or file cannot be written, or the disk is full.
     """
-    import xxhash  # with the first file: a bridge that saves nothing does not need it
+    import xxhash  # 5 ms with what it pulls in: a bridge that saves nothing does not pay for it
 
     text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
     if len(text) > _MAX_MANIFEST:  # nobody could load it
@@ -265,23 +264,6 @@ def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
 
 
 def _digest(data: memoryview) -> bytes:
-    import xxhash  # with the first file: a bridge that saves nothing does not need it
+    import xxhash  # 5 ms with what it pulls in: a bridge that saves nothing does not pay for it
 
     return xxhash.xxh3_128_digest(data)
-
-
-def compare(
-    path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = ""
-) -> None:
-    """Compare all that ``current`` names, in its order.
-
-    Raises:
-        SessionMismatch: at the first field that differs.
-    """
-    for key, value in current.items():
-        was = saved.get(key)
-        if isinstance(value, dict):
-            inner = cast("dict[str, Any]", was if isinstance(was, dict) else {})
-            compare(path, inner, cast("dict[str, Any]", value), f"{prefix}{key}.")
-        elif was != value or type(was) is not type(value):
-            raise SessionMismatch(path, f"{prefix}{key}", was, value)

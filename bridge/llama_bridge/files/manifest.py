@@ -1,100 +1,63 @@
-"""Saving a session to a file and taking it back: what is recorded, what is compared."""
+"""A conversation to a session file and back: what is recorded beside the KV cache."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from .._version import __version__
 from ..chat.template import check_messages
-from ..engine import Engine
-from ..errors import (
-    InvalidInput,
-    NoSession,
-    PathLike,
-    SessionCorrupt,
-    SessionMismatch,
-)
-from ..local.active import Session
+from ..engine import EngineInfo
+from ..errors import InvalidInput, PathLike, SessionCorrupt
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..snapshot import SessionInfo, Snapshot, TurnMark
-from .format import SessionFile, compare, write_session_file
+from .compatibility import (
+    compare,
+    recorded,
+    refuse_foreign_tokens,
+    refuse_what_does_not_fit,
+    requirements,
+)
+from .format import SessionFile, write_session_file
 
-__all__ = [
-    "part",
-    "read_conversation",
-    "read_snapshot",
-    "recorded",
-    "requirements",
-    "save_session",
-    "write_snapshot",
-]
-
-
-def requirements(engine: Engine, model: ModelFile) -> dict[str, Any]:
-    """What a file must agree with to be loaded, most telling field first."""
-    info = engine.info
-    return {
-        "model": model.fingerprint,
-        "context": {
-            "state_format": info.state_format,
-            "kv_type_k": info.kv_type_k,
-            "kv_type_v": info.kv_type_v,
-            "flash_attention": info.flash_attention,
-            "rope": "model",
-            "lora": [],
-            "byte_order": sys.byteorder,
-        },
-    }
+__all__ = ["MadeWith", "read_conversation", "read_snapshot", "write_snapshot"]
 
 
-def recorded(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says it was saved with, and what went without saying when it was saved."""
-    context: dict[str, Any] = {"byte_order": "little"}
-    return {**manifest, "context": context | part(manifest, "context")}
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """What a KV cache was made with, as far as a file tells it.
 
-
-def part(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The fields under a name of the manifest; none where it is something else."""
-    value = manifest.get(name)
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def save_session(
-    session: Session, model: ModelFile, sampling: SamplingParams, path: PathLike
-) -> SessionInfo:
-    """Write the session to a file, whole or not at all.
-
-    Raises:
-        NoSession: there is no conversation.
-        SessionWriteError: the file cannot be written.
-        EngineError: tokens that the cache had lost could not be evaluated again.
+    Attributes:
+        model: the model's file.
+        info: numbers of the model and its context.
+        backend: name of the backend.
+        state_prefix: bytes at the front of a state that are the engine's own.
     """
-    session.kv.check()
-    if not session.active:
-        raise NoSession("there is no session to save: generate something first")
-    if session.kv.owed:
-        session.engine.clear_cancel()
-        session.kv.append([])
-    return write_snapshot(path, session.snapshot(), session.engine, model, sampling)
+
+    model: ModelFile
+    info: EngineInfo
+    backend: str
+    state_prefix: int
 
 
 def write_snapshot(
-    path: PathLike, snapshot: Snapshot, engine: Engine, model: ModelFile, sampling: SamplingParams
+    path: PathLike,
+    snapshot: Snapshot,
+    made_with: MadeWith,
+    sampling: SamplingParams,
 ) -> SessionInfo:
-    """Write a conversation at rest to a file. Asks the engine for its data only, so any thread may.
+    """Write a conversation at rest to a file. Needs no engine, so any thread may.
 
     Raises:
         SessionWriteError: the file cannot be written.
     """
-    info = engine.info
+    info, model = made_with.info, made_with.model
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    manifest = requirements(engine, model)
+    manifest = requirements(info, model)
     manifest["context"]["n_ctx"] = info.n_ctx
     manifest |= {
         "model_name": model.name,
@@ -104,35 +67,30 @@ def write_snapshot(
         "n_tokens": len(snapshot.tokens),
         "owed": snapshot.tokens[snapshot.held :],
         "created": created,
-        "backend": engine.backend,
+        "backend": made_with.backend,
         "engine": info.version,
         "llama_bridge": __version__,
     }
     held = snapshot.tokens[: snapshot.held]
-    state = memoryview(b"") if snapshot.state is None else snapshot.state[engine.state_prefix :]
+    state = memoryview(b"") if snapshot.state is None else snapshot.state[made_with.state_prefix :]
     version = int(info.state_format.rpartition("-")[2])
     size = write_session_file(path, manifest, held, state, version)
     n_tokens = len(snapshot.tokens)
     return SessionInfo(Path(path), n_tokens, size, snapshot.messages, created, snapshot.held)
 
 
-def read_snapshot(path: PathLike, file: SessionFile, engine: Engine, model: ModelFile) -> Snapshot:
+def read_snapshot(path: PathLike, file: SessionFile, made_with: MadeWith) -> Snapshot:
     """The conversation in a file, compared field by field with what it is to run on.
 
     Raises:
         SessionMismatch: saved with something else.
         SessionCorrupt: it contradicts itself.
     """
-    info, manifest = engine.info, recorded(file.manifest)
-    compare(path, manifest, requirements(engine, model))
+    info, manifest = made_with.info, recorded(file.manifest)
+    compare(path, manifest, requirements(info, made_with.model))
     snapshot = read_conversation(path, file)
-    if len(snapshot.tokens) > info.n_ctx:
-        why = f"its {len(snapshot.tokens)} tokens do not fit"
-        raise SessionMismatch(
-            path, "context.n_ctx", manifest["context"].get("n_ctx"), info.n_ctx, why
-        )
-    if not all(0 <= token < info.n_vocab for token in snapshot.tokens):
-        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
+    refuse_what_does_not_fit(path, len(snapshot.tokens), manifest["context"].get("n_ctx"), info)
+    refuse_foreign_tokens(path, snapshot.tokens, info)
     return snapshot
 
 

@@ -1,43 +1,49 @@
-"""A conversation over the KV cache: turns in, tokens through the ledger, answers out."""
+"""The conversation that has the KV cache: turns to tokens, tokens through the ledger, answers into the conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..capabilities import Capability
 from ..chat.template import ChatTemplate, Message
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
-from ..generation import Generation, StreamClosed
-from ..params import SamplingParams
+from ..files.manifest import MadeWith
+from ..generation import Fallback, FinishReason, Generation, Mode
+from ..models.source import ModelFile
+from ..request import Request
 from ..snapshot import Snapshot, TurnMark
 from .ledger import KvLedger
-from .token_loop import Answer, Turn
+from .token_loop import TokenLoop
 
-__all__ = ["Session"]
+__all__ = ["Active", "RunningTurn", "Turn"]
 
 _LEAD = "\n"
 
 
-class Session:
-    """The active conversation of an engine.
+class Active:
+    """The conversation that an engine's KV cache holds.
 
     Attributes:
+        engine: whose cache it is.
+        model: what runs on it.
         kv: ledger and cache.
         messages: what was said, where the prompts were chat turns.
         turns: where each turn lies in the conversation.
     """
 
-    def __init__(self, engine: Engine, template: str | None) -> None:
+    def __init__(self, engine: Engine, model: ModelFile) -> None:
         self.engine = engine
+        self.model = model
         self.kv = KvLedger(engine)
         self.messages: list[Message] = []
         self.turns: list[TurnMark] = []
-        self._template_source = template
 
     @property
-    def active(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is anything to continue or save."""
         return bool(self.kv.tokens or self.kv.owed)
 
@@ -49,19 +55,48 @@ class Session:
     @cached_property
     def template(self) -> ChatTemplate | None:
         """The model's chat template, or None."""
-        if self._template_source is None:
+        source, info = self.model.chat_template, self.engine.info
+        if source is None:
             return None
-        info = self.engine.info
         bos, eos = (
             "" if t is None else self.engine.token_bytes(t, special=True).decode("utf-8", "replace")
             for t in (info.bos, info.eos)
         )
-        return ChatTemplate(self._template_source, bos=bos, eos=eos)
+        return ChatTemplate(source, bos=bos, eos=eos)
+
+    @property
+    def made_with(self) -> MadeWith:
+        """What its KV cache is made with, as a session file tells it."""
+        engine = self.engine
+        return MadeWith(self.model, engine.info, engine.backend, engine.state_prefix)
 
     # planning: nothing here changes the session
 
+    def plan(self, request: Request) -> Turn:
+        """The turn that a request asks for.
+
+        Raises:
+            InvalidInput, TemplateError, ContextOverflow.
+        """
+        if request.prompt is None:
+            return self.plan_again()
+        if not request.continues:
+            return self.plan_fresh(
+                request.prompt, chat=request.chat, system=request.system, fallback=request.fallback
+            )
+        if self.exists:
+            return self.plan_continue(request.prompt, chat=request.chat)
+        return self.plan_fresh(
+            request.prompt, chat=request.chat, system=request.system, fallback=Fallback.NO_SESSION
+        )
+
     def plan_fresh(
-        self, prompt: str, *, chat: bool, system: str | None = None, fallback: str | None = None
+        self,
+        prompt: str,
+        *,
+        chat: bool,
+        system: str | None = None,
+        fallback: Fallback | None = None,
     ) -> Turn:
         """A turn that starts a new conversation.
 
@@ -205,9 +240,10 @@ class Session:
         self.kv.clear()
 
     def snapshot(self) -> Snapshot:
-        """The conversation with a copy of its KV cache."""
+        """The conversation with a copy of its KV cache; without one where the engine gives none."""
         self.kv.check()
-        state = self.engine.state_get() if self.kv.tokens else None
+        copies = Capability.SESSION_PERSISTENCE in self.engine.capabilities
+        state = self.engine.state_get() if copies and self.kv.tokens else None
         return self.bare_snapshot(state)
 
     def bare_snapshot(self, state: memoryview | None = None) -> Snapshot:
@@ -289,37 +325,7 @@ class Session:
         last = conversation[mark.prompt_end - 1 : mark.prompt_end]
         return Turn(last, False, messages, again=mark)
 
-    def run(
-        self, turn: Turn, params: SamplingParams, stop: Sequence[str]
-    ) -> Generator[str, None, Generation]:
-        """Evaluate a turn and generate; yields ``""`` before work starts, then text deltas.
-
-        After a cancel, what was said stays in the session. Cancelled before anything was said, or failed,
-        the session is as it was before the turn (empty, where the turn was fresh).
-        """
-        answer = Answer(self.kv, turn, params, stop)
-        try:
-            yield ""
-        except StreamClosed:
-            return answer.result("cancelled")
-        self.kv.check()
-        before = Snapshot() if turn.fresh else self.bare_snapshot()
-        start = len(before.tokens)
-        mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
-        try:
-            finish = yield from answer.run(self._make_way(turn))
-        except BaseException:
-            self.restore(before)
-            raise
-        if answer.said_nothing and finish == "cancelled":
-            self.restore(before)
-            return answer.result(finish)
-        self.turns.append(mark)
-        if turn.messages:
-            self.messages = [*turn.messages, {"role": "assistant", "content": answer.text}]
-        return answer.result(finish)
-
-    def _make_way(self, turn: Turn) -> list[int]:
+    def make_way(self, turn: Turn) -> list[int]:
         """Take what the turn replaces out of conversation and cache; gives the tokens to append.
 
         Of a fresh prompt, what the cache holds of its beginning stays, if the engine can do that: all but the
@@ -335,3 +341,115 @@ class Session:
                 return turn.tokens[-1:]
             self.kv.clear()
         return turn.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A checked and tokenised prompt, ready to be evaluated.
+
+    Attributes:
+        tokens: to append to the conversation; the whole prompt where ``fresh``.
+        fresh: whether a new conversation begins.
+        messages: the conversation up to and including this prompt; empty for raw text.
+        fallback: why a continuation runs fresh, or None.
+        again: the turn that is answered anew, or None.
+    """
+
+    tokens: list[int]
+    fresh: bool
+    messages: list[Message]
+    fallback: Fallback | None = None
+    again: TurnMark | None = None
+
+
+class RunningTurn:
+    """A turn on its way into the conversation: evaluated and answered a piece at a time, whoever asks for the next.
+
+    After a cancel, what was said stays in the conversation. Cancelled before anything was said, or failed, the
+    conversation is as it was before the turn (empty, where the turn was fresh).
+
+    Attributes:
+        texts: what was said and nobody has read yet.
+        generation: the whole answer, once it is in the conversation.
+        error: what it failed with, or None.
+        told: whether its reader has heard of that.
+    """
+
+    def __init__(self, active: Active, turn: Turn, request: Request) -> None:
+        self.texts: deque[str] = deque()
+        self.generation: Generation | None = None
+        self.error: BaseException | None = None
+        self.told = False
+        self._active = active
+        self._turn = turn
+        self._loop = TokenLoop(active.kv, request.sampling, request.stop, request.on_progress)
+        self._before: Snapshot | None = None  # set before anything is touched
+        self._mark: TurnMark | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over, well or not."""
+        return self.generation is not None or self.error is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told to end where it stands."""
+        return self._loop.ended
+
+    def end(self) -> None:
+        """Have it end where it stands. From any thread."""
+        self._loop.ended = True
+
+    def advance(self) -> None:
+        """Compute until there is another text, or the end.
+
+        Raises:
+            EngineError: it failed; :attr:`error` has it, too.
+        """
+        loop = self._loop
+        try:
+            if self._before is None:
+                self._begin()
+            text = loop.advance() if loop.finish is None else ""
+            if loop.finish is not None:
+                self._enter(loop.finish)
+            if text:
+                self.texts.append(text)
+        except BaseException as error:
+            self.error = error
+            if self.generation is None and self._before is not None:
+                self._active.restore(self._before)
+            raise
+
+    def _begin(self) -> None:
+        """Make way in conversation and cache, and evaluate the prompt."""
+        active, turn = self._active, self._turn
+        if self.ended:  # before anything was touched
+            self._loop.finish = "cancelled"
+            return
+        active.kv.check()
+        before = Snapshot() if turn.fresh else active.bare_snapshot()
+        start = len(before.tokens)
+        self._mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
+        self._before = before
+        self._loop.prefill(active.make_way(turn))
+
+    def _enter(self, finish: FinishReason) -> None:
+        """The end: what was said becomes part of the conversation."""
+        active, turn, loop = self._active, self._turn, self._loop
+        if loop.said_nothing and finish == "cancelled":
+            if self._before is not None:
+                active.restore(self._before)
+        else:
+            assert self._mark is not None
+            active.turns.append(self._mark)
+            if turn.messages:
+                active.messages = [*turn.messages, {"role": "assistant", "content": loop.text}]
+        self.generation = Generation(
+            text=loop.text,
+            finish_reason=finish,
+            mode=Mode.FRESH if turn.fresh else Mode.CONTINUED,
+            usage=loop.usage,
+            fallback=turn.fallback,
+            seed=loop.seed,
+        )

@@ -1,4 +1,4 @@
-"""How many cores there are to compute with."""
+"""How many threads an engine on this machine computes with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,28 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["usable_cores"]
+from ..params import ModelParams
+
+__all__ = ["compute_threads", "usable_cores"]
+
+_ONE_THREAD_BYTES = 16 << 20
+
+
+def compute_threads(params: ModelParams, model_bytes: int, cores: int = 0) -> int:
+    """Compute threads for a model of this size: ``n_threads``, or the physical cores this process may use.
+
+    A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
+
+    Args:
+        params: load-time settings.
+        model_bytes: size of the file.
+        cores: how many there are, where Python cannot know; 0 asks the system.
+    """
+    if params.n_threads:
+        return params.n_threads
+    if model_bytes < _ONE_THREAD_BYTES:
+        return 1
+    return cores or usable_cores()
 
 
 def usable_cores(system: Path = Path("/sys")) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..engine import Engine
+from ..progress import OnProgress, Progress
 
 __all__ = ["KvLedger", "common_beginning"]
 
@@ -39,16 +40,30 @@ class KvLedger:
         """The tokens of the conversation, whether in the cache or still owed."""
         return self.tokens + self.owed
 
-    def append(self, tokens: Sequence[int]) -> bool:
+    def append(self, tokens: Sequence[int], on_progress: OnProgress | None = None) -> bool:
         """Evaluate what is owed, then ``tokens``; False if cancelled on the way."""
         pending = self.owed + list(tokens)
+        done, total = 0, len(pending)
+        while done < total:
+            if on_progress is not None:
+                on_progress(Progress("prefill", done, total, "tokens"))
+            piece = pending[done : done + self.engine.info.n_batch]
+            taken = self._decode(piece)
+            done += taken
+            if taken < len(piece):
+                return False
+        if on_progress is not None and total:
+            on_progress(Progress("prefill", total, total, "tokens"))
+        return True
+
+    def _decode(self, piece: list[int]) -> int:
+        """Evaluate tokens; those that were owed are so no longer."""
         before = len(self.tokens)
         try:
-            done = self.engine.decode(pending)
+            return self.engine.decode(piece)
         finally:
-            self._follow(pending)
+            self._follow(piece)
             self.owed = self.owed[len(self.tokens) - before :]
-        return done == len(pending)
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Append tokens that belong to the conversation come what may: those a cancel keeps out are owed."""

@@ -1,300 +1,406 @@
-"""What a bridge and its named sessions share: the engine, the lock, and who may use them when."""
+"""The runtime over an engine: who may use the engine when, and what is done with it.
+
+The engine belongs to a call only while it computes. An answer that somebody left half read holds nothing: whoever
+wants the engine next computes the rest of it first, for its reader to find, and then goes on.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import inspect
 import logging
 import os
 import sys
 import threading
-import warnings
-import weakref
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from .. import registry
 from ..capabilities import Capability
-from ..checks import Call, check_prompt, check_stops
-from ..engine import Engine
+from ..chat.template import Message
+from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
     ClosedError,
-    FallbackWarning,
+    EngineError,
     InvalidInput,
-    NoModel,
+    NoSession,
+    PathLike,
+    TemplateError,
     UnsupportedCapability,
 )
-from ..generation import Generation, TextStream
+from ..files.manifest import write_snapshot
+from ..generation import Generation
 from ..models.source import ModelFile
 from ..params import SamplingParams
-from .active import Session
-from .pool import Sessions
-from .token_loop import Turn
+from ..progress import OnProgress
+from ..request import Request
+from ..runtime import Runtime, SessionStorage
+from ..snapshot import SessionInfo, Snapshot
+from ..stream import PendingAnswer
+from ..verification import Verification
+from .active import Active, RunningTurn
+from .pool import Pool
+from .restore import carry_out, plan_load
+from .verify import verify_file
 
-if TYPE_CHECKING:
-    from ..files.folder import SessionFolder
+__all__ = ["LocalRuntime"]
 
-__all__ = ["Core"]
+T = TypeVar("T")
 
-_PACKAGE = __name__.rpartition(".")[0]
+_NOTHING = Capability(0)
+_PATIENCE = 1.0
+"""Seconds after which a reader looks by itself whether the engine is free."""
+_CLOSING = 0.002
+"""Seconds between two looks whether what runs has ended."""
+
 _log = logging.getLogger(__name__)
 
 
-class Core:
-    """One engine at a time, used by one call at a time.
+class LocalRuntime(Runtime):
+    """Answers over one engine, which it owns, for any number of conversations and callers.
 
-    Attributes:
-        sampling: how tokens are drawn where a call does not say.
-        system: system message at the start of every fresh chat, or None.
-        folder: where named sessions are kept, or None.
-        closed: for good.
-        warned: whether the fallback was told already.
+    Args:
+        engine: used by one call at a time, except for its vocabulary and its ``cancel``.
+        model: what runs on it.
+        storage: where conversations go that do not have the KV cache.
     """
 
-    def __init__(self) -> None:
-        self.sampling = SamplingParams()
-        self.system: str | None = None
-        self.folder: SessionFolder | None = None
-        self.closed = False
-        self.warned = False
+    model: ModelFile
+
+    def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
+        self.backend = engine.backend
+        self.capabilities = engine.capabilities
+        self.model = model
+        self._engine = engine
+        self._pool = Pool(engine, model, storage)
+        self._turn: RunningTurn | None = None  # the answer that is not over yet
+        self._closed = False
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._stream: Callable[[], TextStream | None] = lambda: None
-        self._loaded: tuple[Engine, ModelFile, Sessions] | None = None
+        self._lock = threading.Lock()  # the engine: whoever has it computes
+        self._owner = 0  # the thread that has it
+        self._gate = threading.RLock()  # around what comes next, for a moment only
+        self._computing: RunningTurn | None = None  # the answer that is computed just now
+        self._news = threading.Condition()  # there is another text, or the engine is free
+        self._waiting = 0  # readers that want to hear of it
 
-    # what is loaded
+    # answers
 
-    def put(self, engine: Engine, model: ModelFile, session_memory: int) -> None:
-        """Take over a loaded engine, in place of the one before. Inside :meth:`exclusive`."""
-        if Capability.SESSION_PERSISTENCE in engine.capabilities:
-            _prepare_files()
-        self._free()
-        self._loaded = (engine, model, Sessions(engine, model, session_memory, self.folder))
+    def answer(self, request: Request) -> PendingAnswer:
+        """See :meth:`Runtime.answer`. Evaluates nothing yet: whoever reads does, or whoever comes next."""
+        return _LocalAnswer(self, self._alone(lambda: self._plan(request)))
 
-    def _free(self) -> None:
-        if self._loaded is not None:
-            engine, _, sessions = self._loaded
-            self._loaded = None
-            sessions.close()
-            engine.close()
+    def _plan(self, request: Request) -> RunningTurn:
+        self._engine.clear_cancel()
+        active = self._take(request.session)
+        turn = RunningTurn(active, active.plan(request), request)
+        self._turn = turn
+        return turn
 
-    def __del__(self) -> None:
-        # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's. What is on its
-        # way to the folder gets there; waiting for that here could be waiting for oneself.
-        if not sys.is_finalizing() and self._process == os.getpid():
-            self.closed = True
-            # If it is locked, a stream, half read, is garbage too, has yet to end, and frees the engine then.
-            if not self._lock.locked():
-                self._free()
+    def _take(self, session: str, *, or_empty: bool = False) -> Active:
+        """A conversation, with the KV cache."""
+        if session != self._pool.name:
+            self._pool.switch(session, or_empty=or_empty)
+        return self._pool.active
 
-    def alive(self) -> tuple[Engine, ModelFile, Sessions]:
-        """Engine, model and sessions.
+    def read(self, turn: RunningTurn) -> str | None:
+        """The next text of an answer; None at its end."""
+        try:
+            self._wait(turn, lambda: turn.done or bool(turn.texts))
+        except BaseException:
+            turn.told = turn.done
+            raise
+        if turn.texts:
+            return turn.texts.popleft()
+        if turn.error is not None and not turn.told:
+            turn.told = True
+            if isinstance(turn.error, Exception):
+                raise turn.error
+            raise EngineError("the call that computed this answer was interrupted") from turn.error
+        return None
 
-        Raises:
-            ClosedError, NoModel.
-        """
-        if self.closed:
-            raise ClosedError("this LlamaBridge is closed: make a new one")
-        if self._loaded is None:
-            raise NoModel("no model is loaded: call init_generate_model(path) first")
-        return self._loaded
-
-    def requires(self, capability: Capability) -> None:
-        """Make sure of capabilities before work starts.
-
-        Raises:
-            UnsupportedCapability: names the first that is missing.
-        """
-        if not isinstance(capability, Capability):
-            raise InvalidInput(f"capability={capability!r}: give a Capability")
-        self.check(self.alive()[0], capability)
-
-    def check(self, engine: Engine, capability: Capability) -> None:
-        """Make sure that an engine has capabilities.
-
-        Raises:
-            UnsupportedCapability: names the first that is missing.
-        """
-        for flag in Capability:
-            if flag in capability and flag not in engine.capabilities:
-                where = [name for name in registry.available_in(flag) if name != engine.backend]
-                why = ""
-                if flag is Capability.CHAT_TEMPLATE:
-                    where, why = [], "the model has none: pass chat=False for raw text"
-                raise UnsupportedCapability(flag, engine.backend, where, why)
-
-    # who may use it when
+    def end(self, turn: RunningTurn) -> None:
+        """Have an answer end where it stands. Waits for nothing."""
+        turn.end()
+        with self._gate:  # so that it is not the next answer that is cancelled
+            if self._computing is turn:
+                self._engine.cancel()
 
     def cancel(self) -> None:
-        """End the running generation soon. Takes no lock."""
-        loaded = self._loaded
-        if loaded is not None:
-            loaded[0].cancel()
+        """See :meth:`Runtime.cancel`."""
+        if (turn := self._turn) is not None:
+            turn.end()
+        self._engine.cancel()
 
-    def close(self) -> None:
-        """Cancel what runs, wait for its end, free the engine. Twice is silent."""
-        self.closed = True
-        self.cancel()
-        while not self._lock.acquire(timeout=0.05):
-            # A stream that nobody reads holds the lock; one that runs just now ends by the cancel.
-            self.cancel()
-            stream = self._stream()
-            if stream is not None:
-                with contextlib.suppress(ValueError):
-                    stream.close()
-        folder, self.folder = self.folder, None
-        try:
-            self._free()
-        finally:
-            self._lock.release()
-            if folder is not None:
-                folder.close()
+    # who may use the engine when
 
-    def at_rest(self, engine: Engine) -> bool:
-        """Whether this engine is still the loaded one and nobody uses it; ends what can be ended."""
-        if self.closed or self._loaded is None or self._loaded[0] is not engine:
-            return False
-        if self._lock.locked():
-            self.cancel()
-            stream = self._stream()
-            if stream is not None:  # half read; another thread inside it is a ValueError
-                with contextlib.suppress(ValueError):
-                    stream.close()
-        return not self._lock.locked()
-
-    def _end_own_stream(self) -> None:
-        """End the stream that this thread left half read: waiting for it would be for ever."""
-        stream = self._stream()
-        if stream is not None and stream.owner == threading.get_ident():
-            stream.close()
-
-    @contextlib.contextmanager
-    def exclusive(self, *, need_model: bool = True) -> Generator[None]:
-        """The engine to oneself.
+    def _alone(self, work: Callable[[], T], needs: Capability = _NOTHING) -> T:
+        """Do something with the engine to oneself, once the answer on its way is over.
 
         Raises:
-            ClosedError, NoModel.
+            ClosedError.
+            UnsupportedCapability: the engine lacks what is needed.
         """
-        self._end_own_stream()
-        with (
-            self._lock
-        ):  # no call stands between taking it and this block: an interrupt cannot lose it
-            if need_model:
-                self.alive()
-            elif self.closed:
-                raise ClosedError("this LlamaBridge is closed: make a new one")
+        if needs not in self.capabilities:
+            raise UnsupportedCapability(needs, self.backend)
+        self._refuse_waiting()
+        try:
+            with self._lock:
+                self._owner = threading.get_ident()
+                try:
+                    self._check_open()
+                    self._finish()
+                    return work()
+                finally:
+                    self._settle()
+        finally:
+            self._tell()
+
+    def _wait(self, turn: RunningTurn, ready: Callable[[], bool]) -> None:
+        """Compute an answer until it is ``ready``, or wait while somebody else has the engine."""
+        while not ready():
+            if self._lock.locked():
+                self._refuse_waiting()
+                with self._news:
+                    self._waiting += 1
+                    try:
+                        self._news.wait_for(lambda: ready() or not self._lock.locked(), _PATIENCE)
+                    finally:
+                        self._waiting -= 1
+                continue
             try:
-                yield
+                with self._lock:
+                    self._owner = threading.get_ident()
+                    try:
+                        if not ready():
+                            self._advance(turn)
+                    finally:
+                        self._free_if_closed()
             finally:
+                self._tell()
+
+    def _finish(self) -> None:
+        """Compute the rest of an answer that its reader left half read."""
+        while (turn := self._turn) is not None:
+            self._advance(turn)
+
+    def _advance(self, turn: RunningTurn) -> None:
+        """Compute the next text of an answer. What goes wrong is its reader's to hear; an interrupt is everyone's."""
+        with self._gate:
+            self._computing = turn
+        try:
+            with contextlib.suppress(Exception):  # turn.error has it
+                turn.advance()
+        finally:
+            with self._gate:
+                self._computing = None
+            if turn.done:
+                self._turn = None
                 self._keep()
+            self._tell()
+
+    def _settle(self) -> None:
+        """The end of a call that may have changed a conversation."""
+        try:
+            self._keep()
+        finally:
+            self._free_if_closed()
 
     def _keep(self) -> None:
-        """At the end of a call: have what it changed written to the folder."""
-        if self.folder is not None and self._loaded is not None:
-            try:
-                self._loaded[2].keep()
-            except BridgeError as error:  # the call itself has an end of its own
-                _log.error("a session could not be kept: %s", error)
+        """Have the active conversation written to the folder, where it has changed."""
+        try:
+            self._pool.keep()
+        except BridgeError as error:  # the call itself has an end of its own
+            _log.error("a session could not be kept: %s", error)
 
-    @contextlib.contextmanager
-    def reading(self) -> Generator[tuple[Engine, ModelFile, Sessions]]:
-        """The engine for what changes nothing; a stream that this thread reads may stay open.
+    def _refuse_waiting(self) -> None:
+        """Refuse to wait where it would be for ever.
 
         Raises:
-            ClosedError, NoModel.
+            EngineError: in a fork.
+            InvalidInput: inside ``on_progress``.
         """
-        stream = self._stream()
-        if stream is not None and stream.owner == threading.get_ident() and self._lock.locked():
-            yield self.alive()  # the stream rests between two deltas
-            return
-        with self._lock:
-            yield self.alive()
+        if (
+            self._process != os.getpid()
+        ):  # whoever had the engine then does not live here, and gives nothing back
+            raise EngineError(
+                "this process was forked after the model was loaded: load it again here"
+            )
+        if self._owner == threading.get_ident() and self._lock.locked():
+            raise InvalidInput(
+                "called from inside on_progress, where the model is at work: ask when that has returned"
+            )
 
-    def start(self, name: str, call: Call) -> TextStream:
-        """Check a call, wait for the engine and begin; the engine is given back when the stream ends."""
-        sampling = self.sampling if call.params is None else call.params
-        if not isinstance(sampling, SamplingParams):
-            raise InvalidInput(f"params={call.params!r}: give a SamplingParams")
-        stops = check_stops(call.stop)
-        engine = self.alive()[0]
-        if call.prompt is None:
-            self.requires(Capability.SESSION_TOOLS)
-        else:
-            if call.json_schema is not None:
-                self.requires(Capability.JSON_SCHEMA)
-            if call.chat:
-                self.requires(Capability.CHAT_TEMPLATE)
-            check_prompt(call.prompt, _is_chat(call, engine))
-        fallback = None
-        if call.continues and Capability.KV_CONTINUATION not in engine.capabilities:
-            fallback = self._tell_fallback(engine)
-        self._end_own_stream()
-        stream = TextStream(self._generate(name, call, sampling, stops, fallback))
-        self._stream = weakref.ref(stream)
-        return stream
+    def _tell(self) -> None:
+        """Wake the readers that wait for a text, or for the engine."""
+        if self._waiting:
+            with self._news:
+                self._news.notify_all()
 
-    def _generate(
-        self,
-        name: str,
-        call: Call,
-        sampling: SamplingParams,
-        stops: list[str],
-        fallback: str | None,
-    ) -> Generator[str, None, Generation]:
-        with self._lock:  # held as long as this generator lives
-            engine, _, sessions = self.alive()
-            engine.clear_cancel()
-            try:
-                turn, session = self._plan(engine, sessions, name, call, fallback)
-                return (yield from session.run(turn, sampling, stops))
-            finally:
-                self._keep()
-                if self.closed:  # while this was half read: see __del__
-                    self._free()
+    # text and tokens: these wait for nobody
 
-    def _plan(
-        self, engine: Engine, sessions: Sessions, name: str, call: Call, fallback: str | None
-    ) -> tuple[Turn, Session]:
-        session = sessions.take(name)
-        if call.prompt is None:
-            return session.plan_again(), session
-        chat = _is_chat(call, engine)
-        if call.continues and fallback is None:
-            if session.active:
-                return session.plan_continue(call.prompt, chat=chat), session
-            fallback = "there was no active session to continue"
-        return session.plan_fresh(
-            call.prompt, chat=chat, system=self.system, fallback=fallback
-        ), session
+    @property
+    def info(self) -> EngineInfo:
+        """See :attr:`Runtime.info`."""
+        return self._engine.info
 
-    def _tell_fallback(self, engine: Engine) -> str:
-        fallback = (
-            f"the {engine.backend} backend does not support kv_continuation: "
-            "the prompt was answered without the conversation before it"
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """See :meth:`Runtime.tokenize`."""
+        return self._engine.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def token_bytes(self, token: int) -> bytes:
+        """See :meth:`Runtime.token_bytes`."""
+        return self._engine.token_bytes(token)
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """See :meth:`Runtime.render`."""
+        template = self._pool.active.template
+        if template is None:
+            raise TemplateError("this model has no chat template")
+        return template.render(messages, add_generation_prompt=add_generation_prompt)
+
+    # conversations
+
+    def past(self, session: str) -> Snapshot:
+        """See :meth:`Runtime.past`."""
+        turn = self._turn
+        if turn is not None and turn.ended and self._owner != threading.get_ident():
+            self._wait(turn, lambda: turn.done)  # it only has to stop
+        return self._pool.glance(session)
+
+    def names(self) -> list[str]:
+        """See :meth:`Runtime.names`."""
+        return self._pool.names()
+
+    def reset(self, session: str) -> None:
+        """See :meth:`Runtime.reset`."""
+        self._alone(lambda: self._take(session, or_empty=True).reset())
+
+    def rewind(self, session: str, turns: int) -> None:
+        """See :meth:`Runtime.rewind`."""
+        self._alone(lambda: self._take(session).rewind(turns), Capability.SESSION_TOOLS)
+
+    def fork(self, session: str, name: str | None) -> str:
+        """See :meth:`Runtime.fork`."""
+        return self._alone(lambda: self._pool.fork(session, name), Capability.SESSION_TOOLS)
+
+    def delete(self, session: str) -> None:
+        """See :meth:`Runtime.delete`."""
+        self._alone(lambda: self._pool.delete(session))
+
+    # files
+
+    def save(self, session: str, path: PathLike, sampling: SamplingParams) -> SessionInfo:
+        """See :meth:`Runtime.save`."""
+        return self._alone(
+            lambda: self._save(self._take(session), path, sampling), Capability.SESSION_PERSISTENCE
         )
-        if not self.warned:
-            warnings.warn(fallback, FallbackWarning, stacklevel=_outside())
-            self.warned = True  # not where warnings are errors
-        return fallback
+
+    def _save(self, active: Active, path: PathLike, sampling: SamplingParams) -> SessionInfo:
+        active.kv.check()
+        if not active.exists:
+            raise NoSession("there is no session to save: generate something first")
+        if active.kv.owed:
+            self._engine.clear_cancel()
+            active.kv.append([])
+        return write_snapshot(path, active.snapshot(), active.made_with, sampling)
+
+    def load(
+        self,
+        session: str,
+        path: PathLike,
+        *,
+        replay: bool,
+        trust_unverified: bool,
+        on_progress: OnProgress | None,
+    ) -> SessionInfo:
+        """See :meth:`Runtime.load`."""
+
+        def work() -> SessionInfo:
+            # Planned over whichever conversation has the cache: a refused file does not even switch.
+            plan = plan_load(self._pool.active, path, replay, trust_unverified)
+            return carry_out(self._take(session, or_empty=True), plan, on_progress)
+
+        return self._alone(work, Capability.SESSION_PERSISTENCE)
+
+    def verify(self, path: PathLike, *, deep: bool, on_progress: OnProgress | None) -> Verification:
+        """See :meth:`Runtime.verify`."""
+        return self._alone(
+            lambda: verify_file(self._pool.active, path, deep, on_progress),
+            Capability.SESSION_PERSISTENCE,
+        )
+
+    # life
+
+    def finish(self) -> None:
+        """See :meth:`Runtime.finish`."""
+        self._alone(lambda: None)
+
+    def close(self) -> None:
+        """See :meth:`Runtime.close`."""
+        self._closed = True
+        if self._process != os.getpid():
+            return  # forked: the engine is the parent's
+        self.cancel()
+        if self._owner == threading.get_ident() and self._lock.locked():
+            return  # from inside on_progress: the engine is freed when that call ends
+        while self._lock.locked():  # again and again: what begins just now forgets a cancel
+            self.cancel()
+            time.sleep(_CLOSING)
+        with self._lock:
+            self._free_if_closed()
+        self._tell()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this LlamaBridge is closed: make a new one")
+
+    def _free_if_closed(self) -> None:
+        """The end of having the engine."""
+        try:
+            if self._closed:
+                self._free()
+        finally:
+            self._owner = 0
+
+    def _free(self) -> None:
+        if (turn := self._turn) is not None:
+            turn.end()  # what was said stays, in the folder too
+        try:
+            self._finish()
+        finally:
+            self._pool.close()
+            self._engine.close()
+
+    def __del__(self) -> None:
+        # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's.
+        if not sys.is_finalizing() and self._process == os.getpid():
+            self._free()
 
 
-def _prepare_files() -> None:
-    """Import what session files need: beside a model's load that is nothing, beside a file's it is much."""
-    with contextlib.suppress(ImportError):  # a page has no xxhash, and no use for it
-        importlib.import_module("xxhash")
-        importlib.import_module(f"{_PACKAGE}.restore")
+class _LocalAnswer(PendingAnswer):
+    """The reader's end of an answer."""
 
+    def __init__(self, runtime: LocalRuntime, turn: RunningTurn) -> None:
+        self._runtime = runtime
+        self._turn = turn
 
-def _is_chat(call: Call, engine: Engine) -> bool:
-    return Capability.CHAT_TEMPLATE in engine.capabilities if call.chat is None else call.chat
+    def read(self) -> str | None:
+        """See :meth:`PendingAnswer.read`."""
+        return self._runtime.read(self._turn)
 
+    def end(self) -> None:
+        """See :meth:`PendingAnswer.end`."""
+        if not self._turn.done:
+            self._runtime.end(self._turn)
 
-def _outside() -> int:
-    """The stack level of the first caller outside this package's calls, for a warning that points there."""
-    frame, level = inspect.currentframe(), 0
-    own = {__name__, "llama_bridge.conversation"}
-    while frame is not None and frame.f_globals.get("__name__") in own:
-        frame, level = frame.f_back, level + 1
-    return level
+    def __del__(self) -> None:
+        # An interrupt may come before there is a stream that would do this, or anything to do it with.
+        if hasattr(self, "_turn"):
+            self.end()
+
+    @property
+    def generation(self) -> Generation:
+        """See :attr:`PendingAnswer.generation`."""
+        if self._turn.generation is None:
+            raise EngineError("the generation failed, so there is no result") from self._turn.error
+        return self._turn.generation

@@ -12,14 +12,15 @@ import math
 import time
 from array import array
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 from ..engine import Engine
 from ..errors import ContextOverflow, SessionCancelled
+from ..progress import OnProgress
 from ..snapshot import Snapshot
-from .active import Session
+from ..verification import LogitCheck
+from .active import Active
 
-__all__ = ["LogitCheck", "compare_logits"]
+__all__ = ["compare_logits"]
 
 _PROBES = 8
 _PIECE = 16
@@ -31,45 +32,18 @@ _FLOOR = 0.01
 _EXACT, _EXACT_LIMIT = 1e-6, 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class LogitCheck:
-    """How far the logits after a restored KV cache are from those after a fresh evaluation.
-
-    Differences are root mean squares over the vocabulary and all positions, as a share of the standard
-    deviation of the logits.
-
-    Attributes:
-        positions: how many tokens were evaluated behind the conversation to compare what follows each.
-        agreeing: at how many of them both have the same most probable token.
-        difference: from the nearer of two fresh evaluations.
-        normal: of these two from one another.
-        limit: the largest difference that passes.
-        seconds: wall time of it all.
-    """
-
-    positions: int
-    agreeing: int
-    difference: float
-    normal: float
-    limit: float
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the KV cache is right, as far as logits can tell; numbers that are none are not."""
-        return self.difference <= self.limit
-
-
-def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
+def compare_logits(
+    active: Active, snapshot: Snapshot, on_progress: OnProgress | None
+) -> LogitCheck:
     """Compare the KV cache that the session has, restored from a snapshot, with fresh evaluations of its tokens.
 
-    Leaves the session empty.
+    Leaves the conversation empty.
 
     Raises:
         ContextOverflow: there is no room for one token more.
         SessionCancelled, EngineError.
     """
-    engine, tokens = session.engine, snapshot.tokens
+    engine, tokens = active.engine, snapshot.tokens
     n_probes = min(_PROBES, engine.info.n_ctx - len(tokens))
     if n_probes < 1:
         raise ContextOverflow(len(tokens) + 1, engine.info.n_ctx)
@@ -77,15 +51,15 @@ def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
     # Tokens from all over the conversation, since what they are like decides where attention looks.
     probes = [tokens[(2 * i + 1) * len(tokens) // (2 * n_probes)] for i in range(n_probes)]
     engine.clear_cancel()
-    _append(session, [])  # what the file owes
-    restored = _rows(session, probes)
+    _append(active, [])  # what the file owes
+    restored = _rows(active, probes)
     rows: list[list[array[float]]] = []
     for pieces in ([tokens], list(_as_said(snapshot))):
-        session.reset()
+        active.reset()
         for piece in pieces:
-            _append(session, piece)
-        rows.append(_rows(session, probes))
-    session.reset()
+            _append(active, piece, on_progress if len(piece) == len(tokens) else None)
+        rows.append(_rows(active, probes))
+    active.reset()
     at_once, as_said = rows
     nearer = min(rows, key=lambda row: _distance(restored, row))
     normal = _distance(as_said, at_once)
@@ -99,18 +73,18 @@ def compare_logits(session: Session, snapshot: Snapshot) -> LogitCheck:
     )
 
 
-def _rows(session: Session, probes: Sequence[int]) -> list[array[float]]:
+def _rows(active: Active, probes: Sequence[int]) -> list[array[float]]:
     """The logits after each of some tokens, evaluated one by one behind the conversation."""
-    engine: Engine = session.engine
+    engine: Engine = active.engine
     rows: list[array[float]] = []
     for token in probes:
-        _append(session, [token])
+        _append(active, [token])
         rows.append(array("f", engine.logits().tobytes()))
     return rows
 
 
-def _append(session: Session, tokens: Sequence[int]) -> None:
-    if not session.kv.append(tokens):
+def _append(active: Active, tokens: Sequence[int], on_progress: OnProgress | None = None) -> None:
+    if not active.kv.append(tokens, on_progress):
         raise SessionCancelled("cancelled while the conversation was evaluated again")
 
 

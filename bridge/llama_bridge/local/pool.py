@@ -9,7 +9,6 @@ import os
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..engine import Engine, MemoryKind
 from ..errors import (
@@ -19,19 +18,18 @@ from ..errors import (
     SessionMismatch,
     SessionNotFound,
 )
+from ..files.format import read_session_file
+from ..files.manifest import read_snapshot, write_snapshot
 from ..models.source import ModelFile
 from ..params import SamplingParams
+from ..request import DEFAULT
+from ..runtime import SessionStorage
 from ..snapshot import Snapshot
-from .active import Session
+from .active import Active
 from .ledger import common_beginning
+from .replay import plan_replay
 
-if TYPE_CHECKING:
-    from ..files.folder import SessionFolder
-
-__all__ = ["DEFAULT", "Sessions"]
-
-DEFAULT = ""
-"""Name of the conversation that the bridge's own calls continue."""
+__all__ = ["Pool"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +49,7 @@ class _Resting:
     kept: bool = False
 
 
-class Sessions:
+class Pool:
     """Named conversations of one engine.
 
     Copies of KV caches are kept in memory up to a bound; beyond it the least recently used go to a temporary
@@ -61,90 +59,95 @@ class Sessions:
     an earlier process come back with their first use.
 
     Attributes:
-        session: the machine that runs whichever conversation has the cache.
-        active: name of that conversation.
+        active: the conversation that has the cache.
+        name: its name; None if an interrupt left it without one.
     """
 
-    def __init__(
-        self, engine: Engine, model: ModelFile, memory: int, folder: SessionFolder | None = None
-    ) -> None:
-        self.session = Session(engine, model.chat_template)
-        self.active = DEFAULT
+    def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
+        self.active = Active(engine, model)
+        self.name: str | None = DEFAULT
         self._engine = engine
-        self._model = model
-        self._memory = memory
+        self._memory = storage.memory
         self._resting: OrderedDict[str, _Resting] = OrderedDict()  # least recently used first
         self._temporary = ""
-        self._folder = folder
+        self._folder = storage.folder
         self._kept: dict[str, Snapshot] = {}
         """What the files in the folder hold or are about to, without states."""
 
     def names(self) -> list[str]:
         """Of all conversations but the bridge's own, in order of use."""
-        here = [name for name in [*self._resting, self.active] if name != DEFAULT]
+        active = [] if self.name is None else [self.name]
+        here = [name for name in [*self._resting, *active] if name != DEFAULT]
         there = self._folder.names() if self._folder is not None else []
-        return [name for name in there if name not in here] + here
+        return list(dict.fromkeys([name for name in there if name not in here] + here))
 
     def glance(self, name: str) -> Snapshot:
-        """What a conversation holds, without its state and without touching it.
+        """What a conversation holds, without its state and without touching it; also while the engine works.
 
         Raises:
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
         """
-        if name == self.active:
-            return self.session.bare_snapshot()
+        if name == self.name:
+            seen = self.active.bare_snapshot()
+            if name == self.name:  # not switched away in between
+                return seen
         resting = self._resting.get(name)
         return (self._read(name) if resting is None else resting.snapshot).bare()
 
-    def take(self, name: str, *, or_empty: bool = False) -> Session:
-        """Give a conversation the KV cache; a new name begins an empty one.
+    def switch(self, name: str, *, or_empty: bool = False) -> None:
+        """Give another conversation the KV cache; a new name begins an empty one.
 
-        With ``or_empty``, one whose file cannot be used does, too: what it is to hold comes from elsewhere.
+        With ``or_empty``, one whose file cannot be used does, too: what it is to hold comes from elsewhere. Each
+        conversation is at rest before the cache changes, so that an interrupt mixes none with another.
 
         Raises:
             InvalidInput: the name is too long for a file's.
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
         """
-        if name == self.active:
-            return self.session
         try:
             wanted = self._wake(name)
         except (SessionCorrupt, SessionMismatch):
             if not or_empty:
                 raise
             wanted = Snapshot()
-        leaving = self.session.snapshot()
+        if self.name is not None:
+            self._resting[self.name] = _Resting(self.active.snapshot())
+            self._resting.move_to_end(self.name)
+        self._resting[name] = _Resting(wanted)
+        self.name = None
         if wanted.state is None and (near := self._nearest(wanted)) is not None:
-            self.session.restore(near)
-        if not self.session.restore(wanted):
+            self.active.restore(near)
+        if not self.active.restore(wanted):
             # The engine refuses what it gave: the conversation is evaluated again, and the usage shows it.
             _log.warning("the KV cache of session %r was refused; evaluating it again", name)
-            self.session.restore(replace(wanted, state=None, held=0))
-        self._resting.pop(name, None)
-        self._resting[self.active] = _Resting(leaving)
-        self.active = name
+            self.active.restore(replace(wanted, state=None, held=0))
+        self.name = name
+        del self._resting[name]
         self._keep_bound()
-        return self.session
 
-    def fork(self, origin: str, name: str) -> None:
-        """Begin a conversation with the past of another.
+    def fork(self, origin: str, name: str | None) -> str:
+        """Begin a conversation with the past of another; None finds a name. Gives the name.
 
         Raises:
             InvalidInput: there is one of that name.
         """
-        if name in (self.active, DEFAULT) or name in self._resting or self._on_disk(name):
+        if name is None:
+            name = self._new_name(origin)
+        elif name in (self.name, DEFAULT) or name in self._resting or self._on_disk(name):
             raise InvalidInput(
                 f"there is a session named {name!r}: give another name, or delete it"
             )
-        session = self.take(origin)
-        branch = session.branch() if self._folder is None else session.snapshot()
+        if origin != self.name:
+            self.switch(origin)
+        branch = self.active.branch() if self._folder is None else self.active.snapshot()
         self._resting[name] = _Resting(branch)
         self._keep(name, branch)
         self._keep_bound()
+        return name
 
-    def new_name(self, origin: str) -> str:
+    def _new_name(self, origin: str) -> str:
         """A name that is not taken, for a branch of ``origin``."""
-        taken = {self.active, *self._resting, *self.names()}
+        taken = {self.name, *self._resting, *self.names()}
         names = (f"{origin or 'branch'}-{i}" for i in itertools.count(2))
         return next(name for name in names if name not in taken)
 
@@ -157,21 +160,21 @@ class Sessions:
         if self._folder is not None and name != DEFAULT:
             self._folder.drop(name)
             self._kept.pop(name, None)
-        if name == self.active:
-            self.session.reset()
+        if name == self.name:
+            self.active.reset()
             if name == DEFAULT:
                 return
-            self.take(DEFAULT)
+            self.switch(DEFAULT)
         self._drop(self._resting.pop(name, None))
 
     def keep(self) -> None:
         """Have the active conversation written to its file in the background, where it has changed."""
-        name = self.active
-        if self._folder is None or name == DEFAULT:
+        name = self.name
+        if self._folder is None or name is None or name == DEFAULT:
             return
-        if self.session.active:
-            if not self._is_kept(name, self.session.bare_snapshot()):
-                self._keep(name, self.session.snapshot())
+        if self.active.exists:
+            if not self._is_kept(name, self.active.bare_snapshot()):
+                self._keep(name, self.active.snapshot())
         elif self._kept.pop(name, None) is not None:
             self._folder.drop(name)
 
@@ -179,7 +182,7 @@ class Sessions:
         """Remove what is on the disk for a while only."""
         self._resting.clear()
         if self._temporary:
-            import shutil
+            import shutil  # with tempfile 4 ms, which only who spills to the disk pays
 
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -200,22 +203,17 @@ class Sessions:
             return Snapshot()
 
     def _read_file(self, path: str) -> Snapshot:
-        from ..files.format import read_session_file
-        from ..files.manifest import read_snapshot  # json and more: not before it is needed
-
         file = read_session_file(path, state_prefix=self._engine.state_prefix)
         try:
-            return read_snapshot(path, file, self._engine, self._model)
+            return read_snapshot(path, file, self.active.made_with)
         except SessionMismatch as mismatch:
             if not mismatch.field.startswith("context.") or mismatch.field == "context.n_ctx":
-                why = "delete() the session, give another sessions_dir, or session_load(path, replay=True)"
+                why = "delete() the session, give another sessions_dir, or load its file with replay=True"
                 raise SessionMismatch(
                     path, mismatch.field, mismatch.saved, mismatch.current, mismatch.why or why
                 ) from None
             # The same model in another setting, or another llama.cpp: the conversation holds, its cache does not.
-            from .replay import plan_replay  # rarely used
-
-            snapshot, why = plan_replay(self.session, self._model, path, file, mismatch)
+            snapshot, why = plan_replay(self.active, path, file, mismatch)
             _log.warning("%s: %s", path, why)
             return snapshot
 
@@ -230,9 +228,7 @@ class Sessions:
             self._folder.keep(name, write, snapshot.n_bytes)
 
     def _write(self, snapshot: Snapshot, path: str) -> None:
-        from ..files.manifest import write_snapshot  # as above
-
-        write_snapshot(path, snapshot, self._engine, self._model, SamplingParams())
+        write_snapshot(path, snapshot, self.active.made_with, SamplingParams())
 
     # at rest
 
@@ -264,7 +260,7 @@ class Sessions:
         if self._engine.info.memory is not MemoryKind.DENSE:
             return None  # it could not be rewound to what is common
         tokens, usable = wanted.tokens, (None, wanted.origin)
-        kv = self.session.kv
+        kv = self.active.kv
         most, best = common_beginning(kv.tokens if kv.origin in usable else [], tokens), None
         for resting in self._resting.values():
             snapshot = resting.snapshot
@@ -289,7 +285,7 @@ class Sessions:
             if not self._is_kept(name, bare):
                 self._keep(name, snapshot)
             return _Resting(bare, self._folder.file(name), kept=True)
-        import tempfile  # with shutil, 4 ms of every start: only who spills needs them
+        import tempfile  # as shutil
 
         try:
             self._temporary = self._temporary or tempfile.mkdtemp(prefix="llama-bridge-sessions-")

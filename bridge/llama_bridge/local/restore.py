@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
+from ..files.bare import is_bare, read_bare
 from ..files.format import read_session_file
 from ..files.manifest import read_snapshot
-from ..models.source import ModelFile
+from ..progress import OnProgress
 from ..snapshot import SessionInfo, Snapshot
-from .active import Session
+from .active import Active
+from .replay import evaluate, plan_replay
 
 __all__ = ["LoadPlan", "carry_out", "plan_load"]
 
@@ -38,36 +42,29 @@ class LoadPlan:
     bare: bool = False
 
 
-def plan_load(
-    session: Session, model: ModelFile, path: PathLike, replay: bool, trust_unverified: bool
-) -> LoadPlan:
+def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bool) -> LoadPlan:
     """Check a session file; nothing here changes the session.
 
     Raises:
         SessionNotFound, SessionCorrupt, SessionMismatch.
         ContextOverflow: it is to be evaluated again and does not fit.
     """
-    if trust_unverified:
-        from ..files.bare import is_bare, read_bare  # rarely used
-
-        if is_bare(path):
-            snapshot, n_bytes = read_bare(path, session.engine)
-            return LoadPlan(path, n_bytes, "", snapshot, replay, bare=True)
-    file = read_session_file(path, state_prefix=session.engine.state_prefix)
+    if trust_unverified and is_bare(path):
+        snapshot, n_bytes = read_bare(path, active.made_with)
+        return LoadPlan(path, n_bytes, "", snapshot, replay, bare=True)
+    file = read_session_file(path, state_prefix=active.engine.state_prefix)
     created = str(file.manifest.get("created", ""))
     why = None
     try:
-        snapshot = read_snapshot(path, file, session.engine, model)
+        snapshot = read_snapshot(path, file, active.made_with)
     except SessionMismatch as mismatch:
         if not replay:
             raise _with_way_out(mismatch) from None
-        from .replay import plan_replay  # rarely used
-
-        snapshot, why = plan_replay(session, model, path, file, mismatch)
+        snapshot, why = plan_replay(active, path, file, mismatch)
     return LoadPlan(path, file.n_bytes, created, snapshot, replay, why)
 
 
-def carry_out(session: Session, plan: LoadPlan) -> SessionInfo:
+def carry_out(active: Active, plan: LoadPlan, on_progress: OnProgress | None) -> SessionInfo:
     """Make the conversation of a plan the session's.
 
     Raises:
@@ -75,23 +72,57 @@ def carry_out(session: Session, plan: LoadPlan) -> SessionInfo:
         SessionCancelled, EngineError: while it was evaluated again. The conversation before stays.
     """
     if plan.replay or plan.bare:
-        from .replay import take_with_care  # rarely used
-
-        evaluated, why = take_with_care(session, plan)
-        return _info(session, plan, evaluated, why)
+        evaluated, why = take_with_care(active, plan, on_progress)
+        return _info(active, plan, evaluated, why)
     # A state that passed the checks is hardly ever refused: no time for a copy of the live one. It would be owed.
-    take_state(session, plan)
-    return _info(session, plan, 0, None)
+    take_state(active, plan)
+    return _info(active, plan, 0, None)
+
+
+def take_with_care(
+    active: Active, plan: LoadPlan, on_progress: OnProgress | None
+) -> tuple[int, str | None]:
+    """Take a plan's state, or evaluate its tokens where there is none or the engine refuses it.
+
+    Returns how many tokens were evaluated and why, or None. Whatever goes wrong, the session is as it was.
+
+    Raises:
+        SessionCorrupt: the engine refused, and the plan is not to be evaluated again.
+        SessionCancelled, EngineError.
+    """
+    snapshot, why = plan.snapshot, plan.replayed
+    with as_it_was(active):
+        if snapshot.state is not None:
+            try:
+                take_state(active, plan)
+                return 0, None
+            except SessionCorrupt:
+                if not plan.replay:
+                    raise
+            n = len(snapshot.tokens)
+            why = f"llama.cpp refused its KV state: its {n} tokens were evaluated again"
+        return evaluate(active, snapshot.bare(), on_progress), why
+
+
+@contextmanager
+def as_it_was(active: Active) -> Generator[None]:
+    """Puts the conversation back, cache and all, if the block fails."""
+    before = active.snapshot()
+    try:
+        yield
+    except BaseException:
+        active.put_back(before)
+        raise
 
 
 def _with_way_out(error: SessionMismatch) -> SessionMismatch:
-    why = "session_load(..., replay=True) evaluates the conversation again"
+    why = "load it with replay=True to have the conversation evaluated again"
     if error.field == "context.n_ctx":  # which would not make it shorter
         why = error.why
     return SessionMismatch(error.path, error.field, error.saved, error.current, why)
 
 
-def take_state(session: Session, plan: LoadPlan) -> None:
+def take_state(active: Active, plan: LoadPlan) -> None:
     """Have the engine take the state of a plan.
 
     Raises:
@@ -100,19 +131,19 @@ def take_state(session: Session, plan: LoadPlan) -> None:
     snapshot = plan.snapshot
     if plan.bare:
         assert snapshot.state is not None
-        taken = session.adopt(snapshot.tokens, snapshot.state)
+        taken = active.adopt(snapshot.tokens, snapshot.state)
     else:
-        taken = session.restore(snapshot)
+        taken = active.restore(snapshot)
     if not taken:
         raise SessionCorrupt(
             plan.path,
             "llama.cpp refused its KV state; the previous session is kept; "
-            "session_load(..., replay=True) evaluates the conversation again",
+            "load it with replay=True to have the conversation evaluated again",
         )
 
 
-def _info(session: Session, plan: LoadPlan, evaluated: int, why: str | None) -> SessionInfo:
-    snapshot, cached = plan.snapshot, len(session.kv.tokens) - evaluated
+def _info(active: Active, plan: LoadPlan, evaluated: int, why: str | None) -> SessionInfo:
+    snapshot, cached = plan.snapshot, len(active.kv.tokens) - evaluated
     return SessionInfo(
         Path(plan.path),
         len(snapshot.tokens),

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from ..chat.template import Message
 from ..engine import MemoryKind
-from ..generation import FinishReason, Generation, Mode, StreamClosed, Usage
+from ..generation import FinishReason, Usage
 from ..params import SamplingParams
-from ..snapshot import TurnMark
+from ..progress import OnProgress
 from .ledger import KvLedger
 from .text_and_stops import TextAssembler
 
-__all__ = ["Answer", "Turn"]
+__all__ = ["TokenLoop"]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A checked and tokenised prompt, ready to be evaluated.
+class TokenLoop:
+    """One answer: :meth:`prefill` once, then :meth:`advance` until :attr:`finish` is set.
+
+    Every token whose text was given out is in the ledger, or owed to it, at the end.
 
     Attributes:
-        tokens: to append to the conversation; the whole prompt where ``fresh``.
-        fresh: whether a new conversation begins.
-        messages: the conversation up to and including this prompt; empty for raw text.
-        fallback: why a continuation runs fresh, or None.
-        again: the turn that is answered anew, or None.
+        ended: set to have the answer end where it stands.
+        finish: how it ended; None before.
+        seed: what the sampler is seeded with.
     """
 
-    tokens: list[int]
-    fresh: bool
-    messages: list[Message]
-    fallback: str | None = None
-    again: TurnMark | None = None
-
-
-class Answer:
-    """One generation on its way. Every token whose text was given out is in the ledger, or owed to it, at the end."""
-
     def __init__(
-        self, kv: KvLedger, turn: Turn, params: SamplingParams, stop: Sequence[str]
+        self,
+        kv: KvLedger,
+        params: SamplingParams,
+        stop: Sequence[str],
+        on_progress: OnProgress | None,
     ) -> None:
+        self.ended = False
+        self.finish: FinishReason | None = None
+        self.seed = _new_seed() if params.seed is None else params.seed
         self._kv = kv
         self._engine = kv.engine
-        self._turn = turn
         self._params = params
-        self._seed = _new_seed() if params.seed is None else params.seed
+        self._on_progress = on_progress
         self._assembler = TextAssembler(stop)
         self._pieces: list[bytes] = []
-        self._drawn = 0
+        self._token: int | None = None  # drawn, and not in the KV cache yet
+        self._finish: FinishReason | None = (
+            None  # how it is about to end, when its last text was given out
+        )
+        self._start = self._limit = self._drawn = 0
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
 
@@ -65,84 +61,88 @@ class Answer:
         """Whether the answer ended before its first token."""
         return self._drawn == 0
 
-    def result(self, finish: FinishReason) -> Generation:
-        """The generation as measured."""
-        return Generation(
-            text=self.text,
-            finish_reason=finish,
-            mode=Mode.FRESH if self._turn.fresh else Mode.CONTINUED,
-            usage=Usage(
-                prompt_tokens=self._cached + self._evaluated,
-                cached_tokens=self._cached,
-                evaluated_tokens=self._evaluated,
-                completion_tokens=self._drawn,
-                prompt_seconds=self._prompt_seconds,
-                completion_seconds=self._completion_seconds,
-            ),
-            fallback=self._turn.fallback,
-            seed=self._seed,
+    @property
+    def usage(self) -> Usage:
+        """What it cost so far, as measured."""
+        return Usage(
+            prompt_tokens=self._cached + self._evaluated,
+            cached_tokens=self._cached,
+            evaluated_tokens=self._evaluated,
+            completion_tokens=self._drawn,
+            prompt_seconds=self._prompt_seconds,
+            completion_seconds=self._completion_seconds,
         )
 
-    def run(self, tokens: Sequence[int]) -> Generator[str, None, FinishReason]:
-        """Prefill what is owed and ``tokens``, then decode; yields text as soon as it is certain."""
-        if not self._prefill(tokens):
-            return "cancelled"
-        start = len(self._kv.tokens)
-        clock = time.perf_counter()
-        recent = (
-            self._kv.tokens[-self._params.repeat_last_n :] if self._params.has_penalties else []
-        )
-        self._engine.set_sampler(self._params, self._seed, recent)
-        limit = self._engine.info.n_ctx - start
-        if self._params.max_tokens is not None:
-            limit = min(limit, self._params.max_tokens)
-
-        finish: FinishReason = "cancelled"
-        token = self._engine.sample()
-        while True:
-            self._drawn += 1
-            if token in self._engine.info.end_of_generation:
-                finish, delta = "stop", self._assembler.finish()
-            else:
-                self._pieces.append(self._engine.token_bytes(token))
-                delta = self._assembler.push(self._pieces[-1])
-                if self._assembler.stop is not None:
-                    finish = "stop"
-                elif self._drawn >= limit:
-                    finish = "length"
-                    delta += self._assembler.finish()
-            goes_on = finish == "cancelled"
-            following: int | None = None
-            if delta:
-                self._completion_seconds += time.perf_counter() - clock
-                try:
-                    yield delta
-                except (StreamClosed, GeneratorExit):
-                    self._assembler.finish()
-                    break
-                finally:
-                    clock = time.perf_counter()
-            if goes_on and not self._engine.cancelled:
-                following = self._kv.step(token)
-            if following is None:
-                break
-            token = following
-
-        if rest := self._assembler.finish():  # cancelled while a stop string seemed to begin
-            with contextlib.suppress(StreamClosed, GeneratorExit):
-                yield rest
-        self._engine.clear_cancel()
-        self._complete(token, start)
-        self._completion_seconds += time.perf_counter() - clock
-        return finish
-
-    def _prefill(self, tokens: Sequence[int]) -> bool:
+    def prefill(self, prompt: Sequence[int]) -> None:
+        """Evaluate what is owed and a prompt; cancelled on the way, the answer is over."""
         self._cached = len(self._kv.tokens)
         clock = time.perf_counter()
-        finished = self._kv.append(tokens)
+        finished = not self.ended and self._kv.append(prompt, self._on_progress)
         self._prompt_seconds = time.perf_counter() - clock
-        self._evaluated = len(self._kv.tokens) - self._cached
-        return finished and not self._engine.cancelled
+        self._start = len(self._kv.tokens)
+        self._evaluated = self._start - self._cached
+        if not finished or self._is_cancelled:
+            self.finish = "cancelled"
+
+    def advance(self) -> str:
+        """Compute until there is text that is certain, and give it, or until the end; :attr:`finish` is then set."""
+        clock = time.perf_counter()
+        try:
+            return self._decode()
+        finally:
+            self._completion_seconds += time.perf_counter() - clock
+
+    def _decode(self) -> str:
+        while self._finish is None:
+            token = self._first() if self._token is None else self._next(self._token)
+            if token is None:
+                self._finish = "cancelled"
+            elif text := self._hear(token):
+                return text
+        return self._end(self._finish)
+
+    def _first(self) -> int:
+        """Draw the first token."""
+        last = self._params.repeat_last_n
+        recent = self._kv.tokens[-last:] if last else []
+        self._engine.set_sampler(self._params, self.seed, recent)
+        self._limit = self._engine.info.n_ctx - self._start
+        if self._params.max_tokens is not None:
+            self._limit = min(self._limit, self._params.max_tokens)
+        return self._engine.sample()
+
+    def _next(self, token: int) -> int | None:
+        """Take a token into the KV cache and draw the one that follows; None if cancelled before."""
+        return None if self._is_cancelled else self._kv.step(token)
+
+    def _hear(self, token: int) -> str:
+        """Take up a drawn token: the text that is certain with it, and whether it is the last."""
+        self._token = token
+        self._drawn += 1
+        if token in self._engine.info.end_of_generation:
+            self._finish = "stop"
+            return self._assembler.finish()
+        self._pieces.append(self._engine.token_bytes(token))
+        text = self._assembler.push(self._pieces[-1])
+        if self._assembler.stop is not None:
+            self._finish = "stop"
+        elif self._drawn >= self._limit:
+            self._finish = "length"
+            text += self._assembler.finish()
+        return text
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self.ended or self._engine.cancelled
+
+    def _end(self, finish: FinishReason) -> str:
+        """Bring the KV cache to what was said; gives the text that a stop string would have begun with."""
+        assert self._token is not None
+        self._engine.clear_cancel()
+        self._complete(self._token, self._start)
+        rest = self._assembler.finish()
+        self.finish = finish
+        return rest
 
     def _complete(self, last: int, start: int) -> None:
         """Bring the KV cache to what was said: the last token in, a stop string out."""

@@ -62,11 +62,11 @@ def _check_kv_types(header: GgufHeader, params: ModelParams) -> None:
     if heads < 1 or width < 1:
         return  # one number for each layer, or a kind without heads: llama.cpp decides
     for side in ("k", "v"):
-        kind = params.kv_type_k if side == "k" else params.kv_type_v
+        kind = params.type_k if side == "k" else params.type_v
         name = "key_length" if side == "k" else "value_length"
         size = header.number(f"{architecture}.attention.{name}", width // heads)
         if kind.startswith("q") and size % _KV_BLOCK:
             raise InvalidInput(
-                f"kv_type_{side}={kind!r} needs heads of a multiple of {_KV_BLOCK} elements, this model's have "
+                f"type_{side}={kind!r} needs heads of a multiple of {_KV_BLOCK} elements, this model's have "
                 f"{size}: use 'f16'"
             )

@@ -13,7 +13,10 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
-    conformance.py   BackendConformance, for people who write a backend; fixtures in conformance_base.py
+    flag_names.py    capability flags by their names
+    conformance.py   BackendConformance, for who writes an engine; fixtures in conformance_base.py
+    runtime_conformance.py
+                     RuntimeConformance, for who writes a runtime that answers in text
 
 Nothing here imports pytest before pytest loads the plugin, so an application can use the fake too.
 """
@@ -36,6 +39,7 @@ from .fake import (
 
 if TYPE_CHECKING:
     from .conformance import BackendConformance
+    from .runtime_conformance import RuntimeConformance
 
 __all__ = [
     "Answer",
@@ -46,6 +50,7 @@ __all__ = [
     "FakeBackend",
     "FakeEngine",
     "FakeLlama",
+    "RuntimeConformance",
     "babble",
     "echo",
 ]
@@ -54,10 +59,13 @@ pytest_plugins = ["llama_bridge.testing.plugin"]
 
 
 def __getattr__(name: str) -> object:
-    if (
-        name == "BackendConformance"
-    ):  # late: it imports pytest, which then shows its asserts in full
+    # Late: they import pytest, which then shows their asserts in full.
+    if name == "BackendConformance":
         from .conformance import BackendConformance
 
         return BackendConformance
+    if name == "RuntimeConformance":
+        from .runtime_conformance import RuntimeConformance
+
+        return RuntimeConformance
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

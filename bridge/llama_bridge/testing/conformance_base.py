@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from ..engine import Backend, Engine
+from ..engine import Engine
+from ..local.engine_backend import EngineBackend
 from ..models.source import DEMO, open_model
 from ..params import ModelParams, SamplingParams
 
@@ -27,12 +28,12 @@ class EngineTests:
     text: str = "My name is Ada. What is a KV cache? Grüße, 世界!"
 
     @pytest.fixture
-    def backend(self) -> Backend:
+    def backend(self) -> EngineBackend:
         """The backend under test."""
-        pytest.fail("give the class a fixture `backend` that returns your Backend")
+        pytest.fail("give the class a fixture `backend` that returns your EngineBackend")
 
     @pytest.fixture
-    def engine(self, backend: Backend, _engines_of_class: dict[str, Engine]) -> Engine:
+    def engine(self, backend: EngineBackend, _engines_of_class: dict[str, Engine]) -> Engine:
         """A loaded engine, empty and at rest; the tests of a class share it."""
         engine = _engines_of_class.get(backend.name)
         if engine is None:
@@ -41,7 +42,7 @@ class EngineTests:
         engine.clear()
         return engine
 
-    def load(self, backend: Backend) -> Engine:
+    def load(self, backend: EngineBackend) -> Engine:
         """A new engine with a context of 256 tokens."""
         return backend.load(open_model(self.model), ModelParams(n_ctx=256, n_batch=32, n_threads=1))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ..capabilities import Capability, capability_names, parse_capability
+from ..capabilities import Capability, capability_names
 from ..errors import InvalidInput
+from .flag_names import parse_capability
 
 __all__ = ["LACKS", "MARKERS", "REQUIRES", "asked_of", "check_markers", "reason_to_skip"]
 

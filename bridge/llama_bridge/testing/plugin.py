@@ -13,9 +13,10 @@ from .. import registry
 from .._version import __version__
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
-from ..engine import Availability, Engine
+from ..engine import Engine
 from ..errors import BackendUnavailable, InvalidInput, ModelError
 from ..models.source import DEMO
+from ..runtime import Availability
 from .fake import FakeLlama
 from .gates import LACKS, MARKERS, REQUIRES, check_markers, reason_to_skip
 from .shared import SharedModel
@@ -23,7 +24,9 @@ from .shared import SharedModel
 __all__ = ["fake_llama", "llama", "llama_backend"]
 
 pytest.register_assert_rewrite(
-    "llama_bridge.testing.conformance", "llama_bridge.testing.conformance_base"
+    "llama_bridge.testing.conformance",
+    "llama_bridge.testing.conformance_base",
+    "llama_bridge.testing.runtime_conformance",
 )
 
 

@@ -17,19 +17,22 @@ class SharedLlama(LlamaBridge):
 
     def __init__(self, model: str, backend: str) -> None:
         super().__init__(model, backend=backend, sampling=GREEDY)
-        self._loaded = self._core.alive()[0]
+        self._loaded = self._shared.runtime
 
     def renew(self) -> bool:
         """End what runs, forget what a test said and set; False if that takes a new load."""
-        if not self._core.at_rest(self._loaded):
+        shared = self._shared
+        if shared.closed or shared.runtime is not self._loaded:
             return False
+        self.cancel()
         try:
             for name in self.sessions():
                 self.session(name).delete()
             self.session_reset()
         except BridgeError:  # an engine that is lost
             return False
-        self.sampling, self.system, self._core.warned = GREEDY, None, False
+        self.sampling, self.system = GREEDY, None
+        shared.warned, shared.on_progress = False, None
         return True
 
 

@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import wasmtime
 
+from llama_bridge.errors import BackendUnavailable
+from llama_bridge.models.source import open_model
+from llama_bridge.params import ModelParams
+from llama_bridge.progress import Progress
+from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.hosts.wasmtime import module
 from llama_bridge_wasm.hosts.wasmtime.compiled_cache import CompiledCache
 
@@ -51,6 +57,79 @@ def test_compiling_is_told_before_it_begins(
         exports(tiny, folder)
         exports(tiny, folder)
     assert [m.split()[0] for m in caplog.messages] == ["compiling", "compiled"]
+
+
+def test_compiling_is_progress_once_and_a_cached_module_is_none(tiny: Path, folder: Path) -> None:
+    steps: list[Progress] = []
+    for _ in range(3):
+        module._modules.clear()
+        for _ in range(2):
+            module.compiled_module(tiny, CompiledCache(folder), on_progress=steps.append)
+    size = len(TINY)
+    assert steps == [Progress("compile", done, size, "bytes") for done in (0, size)]
+    (file,) = folder.glob("*.cwasm")
+    file.unlink()  # wasmtime has it in its memory: changed there, it would end this process
+    file.write_bytes(b"damaged")
+    module._modules.clear()
+    module.compiled_module(tiny, CompiledCache(folder), on_progress=steps.append)
+    assert len(steps) == 4, "it was compiled again"
+
+
+def test_a_code_that_wasmtime_refuses_is_never_done(tmp_path: Path, folder: Path) -> None:
+    broken = tmp_path / "broken.wasm"
+    broken.write_bytes(TINY[:-1] + b"\xff")
+    steps: list[Progress] = []
+    with pytest.raises(BackendUnavailable, match="wasmtime refuses"):
+        module.compiled_module(broken, CompiledCache(folder), on_progress=steps.append)
+    assert [step.done for step in steps] == [0]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("kind", [KeyError, wasmtime.WasmtimeError, BackendUnavailable])
+def test_what_on_progress_raises_comes_out_as_it_is_and_the_next_try_works(
+    tiny: Path, folder: Path, at: int, kind: type[Exception]
+) -> None:
+    own = kind("wasm", "enough") if kind is BackendUnavailable else kind("enough")
+
+    def end(step: Progress) -> None:
+        if step.done == at * step.total:
+            raise own
+
+    with pytest.raises(kind) as caught:
+        module.compiled_module(tiny, CompiledCache(folder), on_progress=end)
+    assert caught.value is own
+    steps: list[Progress] = []
+    module.compiled_module(tiny, CompiledCache(folder), on_progress=steps.append)
+    assert len(steps) == (0 if at else 2), "what was finished is not done again"
+
+
+def test_a_load_from_on_progress_does_not_wait_for_itself(tiny: Path, folder: Path) -> None:
+    other = tiny.with_name("other.wasm")
+    other.write_bytes(TINY[:-2] + b"\x2b\x0b")
+    found: list[module.Compiled] = []
+
+    def load_another(step: Progress) -> None:
+        found.append(module.compiled_module(other, CompiledCache(folder)))
+
+    module.compiled_module(tiny, CompiledCache(folder), on_progress=load_another)
+    assert len(found) == 2
+
+
+def test_a_model_that_is_loaded_for_the_first_time_tells_of_both_stages(
+    wasm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stages: list[list[str]] = []
+    for _ in range(2):
+        module._modules.clear()
+        steps: list[Progress] = []
+        BACKEND.load(open_model("demo"), ModelParams(n_ctx=256), steps.append).close()
+        compiling = [step for step in steps if step.stage == "compile"]
+        assert all(step.total == wasm.stat().st_size for step in compiling)
+        stages.append([step.stage for step in steps])
+    assert stages[0][:3] == ["compile", "compile", "load"]
+    assert stages[0][2:] == stages[1], "one after the other; the second time only one"
+    assert set(stages[1]) == {"load"}
 
 
 def test_the_first_use_compiles_and_the_second_finds_it(

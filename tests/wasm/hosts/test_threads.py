@@ -12,7 +12,7 @@ from llama_bridge import LlamaBridge
 from llama_bridge.capabilities import Capability
 from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.models.source import ModelFile
-from llama_bridge.params import ModelParams, SamplingParams
+from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.abi import (
     CHECK_PARAMS,
@@ -94,14 +94,14 @@ def test_bridges_come_and_go(demo: ModelFile) -> None:
     for _ in range(20):
         with LlamaBridge("demo", backend="wasm", params=ModelParams(n_threads=3)) as llama:
             assert llama.info.n_threads == 3
-            llama.generate("Hello!", params=SamplingParams(max_tokens=3))
+            llama.generate("Hello!", max_tokens=3)
 
 
 def test_a_model_that_takes_the_place_of_another_has_its_threads_too() -> None:
     params = ModelParams(n_threads=2)
     with LlamaBridge("demo", backend="wasm", params=params) as llama:
         for _ in range(5):  # the other goes only when this one is there
-            llama.init_generate_model("demo", params)
+            llama.load_model("demo", params)
             assert llama.info.n_threads == 2
 
 

@@ -6,22 +6,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from llama_bridge.errors import BackendUnavailable, EngineError
+from llama_bridge.progress import OnProgress
 
-from ...page import JsException, js, let_messages_in, new, proxy
-from ..hosted import Hosted
-from ..linear_memory import MAX_MEMORY, MemoryImport, find_memory, unshared
+from ...abi import MAX_MEMORY
+from ...page import FillsMemory, JsException, js, let_messages_in, new, proxy
+from ..hosted import Hosted, tell_compile
+from ..linear_memory import MemoryImport, find_memory, unshared
 from ..wasi import WASI, GuestFile
 from . import stop
 from .threads import Threads
 
-__all__ = ["BrowserGuest", "FillsMemory"]
+__all__ = ["BrowserGuest"]
 
 _CLOCK = 0
 _CHUNK = 1 << 16
@@ -45,6 +46,7 @@ class BrowserGuest(Hosted):
         memory_limit: int = MAX_MEMORY,
         *,
         shared: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Instantiate.
 
@@ -53,12 +55,15 @@ class BrowserGuest(Hosted):
             file: the one file the guest may read.
             memory_limit: most bytes of linear memory.
             shared: with a memory that threads can share.
+            on_progress: told of the stage ``"compile"``.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
             OutOfMemory: the limit leaves no room even for the module itself.
             EngineError: its start failed.
         """
+        # Before the try: what on_progress raises, a JavaScript error perhaps, is the caller's own.
+        module, asked = _module(wasm, shared, on_progress)
         self.version = str(getattr(js.navigator, "userAgent", "JavaScript"))
         super().__init__(file)
         self._stop = stop.watched()
@@ -73,7 +78,6 @@ class BrowserGuest(Hosted):
         self._threads: Threads | None = None
         self._exports: Any = None
         try:
-            module, asked = _module(wasm, shared=shared)
             self._memory: Any = _memory(asked, asked.most(memory_limit, file.path), shared=shared)
             if shared:
                 self._threads = Threads(module, self._memory)
@@ -196,15 +200,7 @@ class BrowserGuest(Hosted):
         return 0
 
 
-class FillsMemory(ABC):
-    """A file whose bytes JavaScript has: they go into guest memory without a way through Python's."""
-
-    @abstractmethod
-    def fill(self, array: Any) -> int:
-        """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""
-
-
-def _module(wasm: Path, *, shared: bool) -> tuple[Any, MemoryImport]:
+def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[Any, MemoryImport]:
     """The compiled module, once for each file, and the memory it wants."""
     if (wasm, shared) in _modules:
         return _modules[wasm, shared]
@@ -219,9 +215,10 @@ def _module(wasm: Path, *, shared: bool) -> tuple[Any, MemoryImport]:
             "wasm", f"this browser does not take llama.wasm: {error}"
         ) from error
     code = code if shared else unshared(code)
-    array = new(js.Uint8Array, len(code))
-    array.assign(code)
+    tell_compile(on_progress, 0, len(code))
     try:
+        array = new(js.Uint8Array, len(code))
+        array.assign(code)
         module = new(js.WebAssembly.Module, array)
     except JsException as error:
         raise BackendUnavailable(
@@ -230,6 +227,7 @@ def _module(wasm: Path, *, shared: bool) -> tuple[Any, MemoryImport]:
             "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137 and Firefox 145 have them.",
         ) from error
     _modules[wasm, shared] = module, asked
+    tell_compile(on_progress, len(code), len(code))
     return module, asked
 
 

@@ -76,7 +76,7 @@ def _free() -> int:
 
 
 class Threads:
-    """The further threads of one guest. See :class:`~.wasmtime_threads.Threads`."""
+    """The further threads of one guest. See :class:`~.wasmtime.threads.Threads`."""
 
     def __init__(self, module: Any, memory: Any) -> None:
         self._module = module

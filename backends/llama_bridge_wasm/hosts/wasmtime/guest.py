@@ -1,4 +1,4 @@
-"""A guest on wasmtime. None of its errors leave this file and the three ``wasmtime_*`` beside it."""
+"""A guest on wasmtime. None of its errors leave this folder."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # ruff: noqa: D102  (the Guest protocol documents its methods)
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import BinaryIO, cast
 import wasmtime
 
 from llama_bridge.errors import EngineError
+from llama_bridge.progress import OnProgress
 
 from ..hosted import Hosted
 from ..wasi import GuestFile
@@ -42,6 +42,7 @@ class WasmtimeGuest(Hosted):
         cache: CompiledCache | None = None,
         *,
         shared: bool = True,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Instantiate.
 
@@ -51,19 +52,19 @@ class WasmtimeGuest(Hosted):
             memory_limit: most bytes of linear memory.
             cache: of compiled code; the user's own by default.
             shared: with a memory that threads can share.
+            on_progress: told of the stage ``"compile"``, if it comes to that.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
             OutOfMemory: the limit leaves no room even for the module itself.
             EngineError: its start failed.
         """
-        compiled = compiled_module(wasm, cache, shared=shared)
+        compiled = compiled_module(wasm, cache, shared=shared, on_progress=on_progress)
         most = compiled.memory.most(memory_limit, file.path)
         self._limits = wasmtime.Limits(compiled.memory.minimum, most)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
         super().__init__(file)
         self._life = threading.RLock()  # only between flag writes and close; never held during work
-        self._process = os.getpid()
         self._base = 0
         self._size: Callable[[], int] = int
         self._threads: Threads | None = None
@@ -105,11 +106,6 @@ class WasmtimeGuest(Hosted):
 
     def _run(self, name: str, args: tuple[int, ...]) -> int:
         assert self._main is not None
-        if self._process != os.getpid():
-            # Threads do not survive a fork: the first decode would wait for them for ever.
-            raise EngineError(
-                "this process was forked after the model was loaded: load it again here"
-            )
         return self._main.call(name, *args)
 
     def _words(self, error: Exception) -> str:

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,9 @@ from pathlib import Path
 import wasmtime
 
 from llama_bridge.errors import BackendUnavailable
+from llama_bridge.progress import OnProgress
 
+from ..hosted import tell_compile
 from ..linear_memory import MemoryImport, find_memory, unshared
 from .compiled_cache import CompiledCache, cache_key, default_folder
 
@@ -23,7 +26,7 @@ __all__ = ["Compiled", "compiled_module"]
 _CONFIG = "exceptions,simd,relaxed_simd,threads,fixed_memory"
 
 _log = logging.getLogger("llama_bridge.wasm.compile")
-_compiling = threading.Lock()
+_compiling = threading.RLock()  # on_progress is called with it, and may load another model
 _modules: dict[str, Compiled] = {}
 
 
@@ -37,7 +40,11 @@ class Compiled:
 
 
 def compiled_module(
-    path: Path, cache: CompiledCache | None = None, *, shared: bool = True
+    path: Path,
+    cache: CompiledCache | None = None,
+    *,
+    shared: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> Compiled:
     """The module at ``path`` as machine code: of this process, from the cache, or compiled (seconds).
 
@@ -45,6 +52,7 @@ def compiled_module(
         path: of llama.wasm.
         cache: of compiled code; the user's own by default.
         shared: for a memory that threads can share.
+        on_progress: told of the stage ``"compile"``, if it comes to that.
 
     Raises:
         BackendUnavailable: it cannot be read, or wasmtime refuses it.
@@ -53,27 +61,40 @@ def compiled_module(
         code = path.read_bytes()
     except OSError as error:
         raise BackendUnavailable("wasm", f"{path} cannot be read: {error}") from error
-    try:
+    with _refusals(path):
         memory = find_memory(code)
-    except ValueError as error:
-        raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
     code = code if shared else unshared(code)
     key = cache_key(code, metadata.version("wasmtime"), _CONFIG)
     with _compiling:
-        if key not in _modules:
-            try:
-                engine, module = _load_or_compile(
-                    code, key, cache or CompiledCache(default_folder())
-                )
-            except wasmtime.WasmtimeError as error:
-                raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
-            _modules[key] = Compiled(engine, module, memory)
-        return _modules[key]
+        if key in _modules:
+            return _modules[key]
+        cache = cache or CompiledCache(default_folder())
+        with _refusals(path):
+            engine = _engine()
+            module = _cached(engine, key, cache)
+        if module is not None:
+            compiled = _modules[key] = Compiled(engine, module, memory)
+            return compiled
+        tell_compile(on_progress, 0, len(code))
+        with _refusals(path):
+            module = _compile(engine, code)
+            cache.store(key, module.serialize())
+        _trim()
+        compiled = _modules[key] = Compiled(engine, module, memory)
+        tell_compile(on_progress, len(code), len(code))
+        return compiled
 
 
-def _load_or_compile(
-    code: bytes, key: str, cache: CompiledCache
-) -> tuple[wasmtime.Engine, wasmtime.Module]:
+@contextlib.contextmanager
+def _refusals(path: Path) -> Generator[None]:
+    """Wasmtime's errors as one of ours."""
+    try:
+        yield
+    except (ValueError, wasmtime.WasmtimeError) as error:
+        raise BackendUnavailable("wasm", f"wasmtime refuses {path}: {error}") from error
+
+
+def _engine() -> wasmtime.Engine:
     # Defaults kept on purpose: a 4 GiB reservation (without it, bounds checks cost 18 to 42 %), and neither
     # epochs nor fuel (23 to 38 %): cancelling is a flag in guest memory.
     config = wasmtime.Config()
@@ -83,19 +104,24 @@ def _load_or_compile(
     config.wasm_threads = True
     config.shared_memory = True
     config.memory_may_move = False  # its address is kept
-    engine = wasmtime.Engine(config)
+    return wasmtime.Engine(config)
+
+
+def _cached(engine: wasmtime.Engine, key: str, cache: CompiledCache) -> wasmtime.Module | None:
     if (cached := cache.find(key)) is not None:
         try:
-            return engine, wasmtime.Module.deserialize_file(engine, str(cached))
+            return wasmtime.Module.deserialize_file(engine, str(cached))
         except wasmtime.WasmtimeError:
             cache.discard(cached)
+    return None
+
+
+def _compile(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
     _log.info("compiling llama.wasm to machine code: some seconds, once per user and version")
     clock = time.perf_counter()
     module = wasmtime.Module(engine, code)
     _log.info("compiled llama.wasm in %.1f s", time.perf_counter() - clock)
-    cache.store(key, module.serialize())
-    _trim()
-    return engine, module
+    return module
 
 
 def _trim() -> None:

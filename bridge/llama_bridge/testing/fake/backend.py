@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from ...capabilities import Capability, parse_capability
-from ...engine import Availability, Backend, MemoryKind
-from ...errors import BackendUnavailable, BridgeError, EngineError, InvalidInput
+from ...capabilities import Capability
+from ...engine import MemoryKind
+from ...errors import BackendUnavailable, BridgeError, EngineError
+from ...local.engine_backend import EngineBackend
 from ...models.source import ModelFile
 from ...params import ModelParams
+from ...progress import OnProgress, Progress
+from ...runtime import Availability
+from ..flag_names import parse_capability
 from .answers import Answer, Answers, Asked, FakeAnswer, echo
 from .engine import FakeEngine
 
 __all__ = ["FakeBackend"]
 
-_NOT_YET = Capability.JSON_SCHEMA | Capability.EMBEDDINGS
 
-
-class FakeBackend(Backend):
+class FakeBackend(EngineBackend):
     """Makes :class:`FakeEngine`. Pass it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
 
     Args:
@@ -42,6 +44,7 @@ class FakeBackend(Backend):
         | Capability.STREAM
         | Capability.CANCEL
         | Capability.CHAT_TEMPLATE
+        | Capability.TOKENS
         | Capability.KV_CONTINUATION
         | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
@@ -61,8 +64,6 @@ class FakeBackend(Backend):
         if capabilities is not None:
             self.capabilities = _flags(capabilities)
         self.capabilities &= ~_flags(lacks)
-        if self.capabilities & _NOT_YET:
-            raise InvalidInput("the fake has neither json_schema nor embeddings")
         self._memory = memory
         self._prefill_token_seconds = prefill_token_seconds
         self.asked: list[Asked] = []
@@ -75,10 +76,15 @@ class FakeBackend(Backend):
             return Availability(self.name, False, self._load_error.reason, self._load_error.hint)
         return Availability(self.name, True, "for tests: it computes nothing", version="fake")
 
-    def load(self, model: ModelFile, params: ModelParams) -> FakeEngine:
+    def load(
+        self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
+    ) -> FakeEngine:
         """An engine on any GGUF: of the file only template and control tokens matter."""
         if self._load_error is not None:
             raise self._load_error
+        if on_progress is not None:
+            for done in (0, model.header.file_size):
+                on_progress(Progress("load", done, model.header.file_size, "bytes"))
         return FakeEngine(
             model,
             params,

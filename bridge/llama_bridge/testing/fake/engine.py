@@ -86,11 +86,12 @@ class FakeEngine(Engine):
             end_of_generation=frozenset(ends),
             memory=memory,
             n_threads=1,
-            flash_attention=params.flash_attention,
-            kv_type_k=params.kv_type_k,
-            kv_type_v=params.kv_type_v,
+            flash_attn=params.flash_attn,
+            type_k=params.type_k,
+            type_v=params.type_v,
             version="fake",
             state_format="fake-1",
+            n_batch=_PREFILL_CHUNK,
         )
 
     # vocabulary

@@ -12,7 +12,8 @@ from ...bridge import LlamaBridge
 from ...capabilities import Capability
 from ...engine import MemoryKind
 from ...errors import BridgeError
-from ...params import ModelParams, SamplingParams
+from ...params import SamplingParams
+from ...progress import OnProgress
 from .answers import Answers, Asked, echo
 from .backend import FakeBackend
 from .model import write_fake_model
@@ -27,7 +28,7 @@ class FakeLlama(LlamaBridge):
         answers, capabilities, lacks, memory, prefill_token_seconds, load_error: as in FakeBackend.
         model: a GGUF whose chat template to use instead, ``"demo"`` say.
         n_ctx: tokens the context holds; a token is a byte here. 0 for 65,536.
-        sampling, system: as in LlamaBridge; answers are not cut unless ``sampling`` says so.
+        sampling, system, on_progress: as in LlamaBridge; answers are not cut unless ``sampling`` says so.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class FakeLlama(LlamaBridge):
         n_ctx: int = 0,
         sampling: SamplingParams | None = None,
         system: str | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.fake = FakeBackend(
             answers,
@@ -52,17 +54,18 @@ class FakeLlama(LlamaBridge):
             prefill_token_seconds=prefill_token_seconds,
             load_error=load_error,
         )
-        self._folder = tempfile.mkdtemp(prefix="llama-bridge-fake-")
+        self._fake_folder = tempfile.mkdtemp(prefix="llama-bridge-fake-")
         try:
             super().__init__(
-                write_fake_model(Path(self._folder, "fake.gguf")) if model is None else model,
+                write_fake_model(Path(self._fake_folder, "fake.gguf")) if model is None else model,
                 backend=self.fake,
-                params=ModelParams(n_ctx=n_ctx),
+                n_ctx=n_ctx,
+                on_progress=on_progress,
                 sampling=sampling or SamplingParams(max_tokens=None, temperature=0),
                 system=system,
             )
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._fake_folder, ignore_errors=True)
             raise
 
     @property
@@ -73,4 +76,4 @@ class FakeLlama(LlamaBridge):
     def close(self) -> None:
         """As LlamaBridge does."""
         super().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._fake_folder, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""Text to tokens and back: from any thread, also while another computes."""
+
+from __future__ import annotations
+
+import struct
+
+from ..abi import Guest
+from .calls import Calls
+from .marshal import Buffer
+
+__all__ = ["Vocabulary"]
+
+
+class Vocabulary:
+    """The words of the loaded model. It waits for one call into the guest at most."""
+
+    def __init__(self, guest: Guest, calls: Calls) -> None:
+        self._guest = guest
+        self._calls = calls
+        self._buffer = Buffer(guest)  # apart from the one of whoever computes
+        self._pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """See :meth:`Engine.tokenize`."""
+        data = text.encode("utf-8", "replace")
+        flags = (int(add_special), int(parse_special))
+        at = len(data) + 3 & ~3
+        # Rarely more tokens than bytes; a few more for what the model puts around a text.
+        capacity = len(data) + 16
+        self._calls.check_process()
+        with self._calls.turnstile, self._calls.lock:
+            while True:
+                pointer = self._buffer.reserve(at + 4 * capacity)
+                self._guest.write(pointer, data)
+                out = pointer + at
+                n = self._calls.call("lb_tokenize", pointer, len(data), *flags, out, capacity)
+                if n <= capacity:
+                    break
+                capacity = n
+            found = self._guest.read(out, 4 * n)
+        return list(struct.unpack(f"<{n}i", found))
+
+    def token_bytes(self, token: int, *, special: bool) -> bytes:
+        """See :meth:`Engine.token_bytes`."""
+        if not special and (known := self._pieces.get(token)) is not None:
+            return known
+        capacity = 256
+        self._calls.check_process()
+        with self._calls.turnstile, self._calls.lock:
+            while True:
+                pointer = self._buffer.reserve(capacity)
+                n = self._calls.call("lb_token_bytes", token, int(special), pointer, capacity)
+                if n <= capacity:
+                    break
+                capacity = n
+            piece = bytes(self._guest.read(pointer, n))
+        if not special:
+            self._pieces[token] = piece
+        return piece

@@ -1,0 +1,98 @@
+"""What a session file must agree with to be taken, and why one is refused: the fields, compared one by one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Mapping
+from typing import Any, cast
+
+from ..engine import EngineInfo
+from ..errors import PathLike, SessionCorrupt, SessionMismatch
+from ..models.source import ModelFile
+from ..verification import FieldCheck
+
+__all__ = [
+    "compare",
+    "compare_fields",
+    "part",
+    "recorded",
+    "refuse_foreign_tokens",
+    "refuse_what_does_not_fit",
+    "requirements",
+]
+
+
+def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
+    """What a file must agree with to be loaded, most telling field first. The names are the file format's."""
+    return {
+        "model": model.fingerprint,
+        "context": {
+            "state_format": info.state_format,
+            "kv_type_k": info.type_k,
+            "kv_type_v": info.type_v,
+            "flash_attention": info.flash_attn,
+            "rope": "model",
+            "lora": [],
+            "byte_order": sys.byteorder,
+        },
+    }
+
+
+def recorded(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says it was saved with, and what went without saying when it was saved."""
+    context: dict[str, Any] = {"byte_order": "little"}
+    return {**manifest, "context": context | part(manifest, "context")}
+
+
+def part(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields under a name of the manifest; none where it is something else."""
+    value = manifest.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def compare_fields(
+    saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = ""
+) -> Generator[FieldCheck]:
+    """All that ``current`` names, in its order, beside what the file says."""
+    for key, value in current.items():
+        was = saved.get(key)
+        if isinstance(value, dict):
+            inner = cast("dict[str, Any]", was if isinstance(was, dict) else {})
+            yield from compare_fields(inner, cast("dict[str, Any]", value), f"{prefix}{key}.")
+        else:
+            same = was == value and type(was) is type(value)
+            yield FieldCheck(f"{prefix}{key}", was, value, same)
+
+
+def compare(path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse a file that was saved with something else.
+
+    Raises:
+        SessionMismatch: at the first field that differs.
+    """
+    for check in compare_fields(saved, current):
+        if not check.same:
+            raise SessionMismatch(path, check.field, check.saved, check.current)
+
+
+def refuse_what_does_not_fit(
+    path: PathLike, n_tokens: int, saved: object, info: EngineInfo
+) -> None:
+    """Refuse a conversation that is longer than the context.
+
+    Raises:
+        SessionMismatch.
+    """
+    if n_tokens > info.n_ctx:
+        why = f"its {n_tokens} tokens do not fit"
+        raise SessionMismatch(path, "context.n_ctx", saved, info.n_ctx, why)
+
+
+def refuse_foreign_tokens(path: PathLike, tokens: tuple[int, ...], info: EngineInfo) -> None:
+    """Refuse tokens that the model does not have: an engine would read memory that is not its own.
+
+    Raises:
+        SessionCorrupt.
+    """
+    if not all(0 <= token < info.n_vocab for token in tokens):
+        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")

@@ -1,0 +1,93 @@
+"""An answer on its way: what a runtime gives, and the stream of text that callers read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from .generation import Generation
+
+__all__ = ["PendingAnswer", "TextStream"]
+
+
+class PendingAnswer(ABC):
+    """One answer of a runtime. While nobody reads it, it holds nothing that another call needs."""
+
+    @abstractmethod
+    def read(self) -> str | None:
+        """The next text, waiting for it; None at the end.
+
+        Raises:
+            EngineError: the generation failed. Once; then None.
+        """
+
+    @abstractmethod
+    def end(self) -> None:
+        """Have it end where it stands, as ``"cancelled"``. From any thread, also while another reads; twice is silent.
+
+        Waits for nothing: :meth:`read` gives what was said, then None.
+        """
+
+    @property
+    @abstractmethod
+    def generation(self) -> Generation:
+        """The whole answer, when :meth:`read` gave None.
+
+        Raises:
+            EngineError: the generation failed; the cause is chained.
+        """
+
+
+class TextStream(Iterator[str]):
+    """Text deltas of an answer on its way; joined, they are ``result.text``.
+
+    Left half read, it is in nobody's way: the next call that wants the model finishes the answer first, and the
+    rest waits here. ``close()``, the end of a ``with`` block or dropping the stream end the answer at once; what
+    was said stays in the session, as after ``cancel()``.
+    """
+
+    def __init__(self, answer: PendingAnswer) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        text = self._answer.read()
+        if text is None:
+            raise StopIteration
+        return text
+
+    def close(self) -> None:
+        """End the answer here; ``result`` is then what was said so far. Twice is silent."""
+        self._answer.end()
+        for _ in self:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_answer"):  # an interrupt may come before it is there
+            self._answer.end()
+
+    @property
+    def result(self) -> Generation:
+        """The finished generation; reads the rest of the stream first if there is any.
+
+        Raises:
+            EngineError: the generation failed; the cause is chained.
+        """
+        for _ in self:
+            pass
+        return self._answer.generation
