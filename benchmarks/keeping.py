@@ -72,4 +72,6 @@ def measure_keeping(
 def _second_turn(session: Session) -> float:
     """Seconds to the first token of a turn that comes right after another one."""
     session.generate_continue(_TURN, sampling=_ONE, chat=False)
-    return first_token(partial(session.generate_continue_stream, _TURN, sampling=_ONE, chat=False))[0]
+    return first_token(partial(session.generate_continue_stream, _TURN, sampling=_ONE, chat=False))[
+        0
+    ]

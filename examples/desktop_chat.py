@@ -8,30 +8,21 @@ from __future__ import annotations
 import argparse
 import threading
 import tkinter as tk
-import warnings
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from tkinter import filedialog, ttk
 
-from llama_bridge import Capability, FallbackWarning, LlamaBridge, Progress
+from llama_bridge import Capability, LlamaBridge, Progress
 
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
 LACKS = {
     FILES: "nothing can be saved or opened: it lacks session_persistence",
     Capability.KV_CONTINUATION: "every question stands alone: it lacks kv_continuation",
 }
-STAGES = {
-    "compile": "Compiling llama.wasm",
-    "load": "Loading the model",
-    "prefill": "Reading the prompt",
-}
 ANSWERING = "Answering…  Esc stops"
 DESK, DIM, LINE, QUIET = "#f3f4f6", "#a3a9b2", "#c9ced6", "#5c6570"
 COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
-
-
-warnings.simplefilter("ignore", FallbackWarning)  # the window says it
 
 
 class ChatWindow:
@@ -66,7 +57,9 @@ class ChatWindow:
         return "Ready"
 
     def answer(self, prompt: str) -> str:
-        stream = self.llama.generate_continue_stream(prompt, on_progress=self.progress)
+        goes_on, llama = Capability.KV_CONTINUATION in self.able, self.llama
+        start = llama.generate_continue_stream if goes_on else llama.generate_stream
+        stream = start(prompt, on_progress=self.progress)
         if self.stopping.is_set():  # pressed before there was anything to cancel
             self.llama.cancel()
         for text in stream:
@@ -77,13 +70,9 @@ class ChatWindow:
         return f"{end.mode.value.title()} ({end.finish_reason}): {read}, {speed}"
 
     def progress(self, step: Progress) -> None:
-        if 0 < step.done < step.total:
-            status = (
-                f"{STAGES[step.stage]}: {step.done / step.total:.0%} of {step.total:,} {step.unit}"
-            )
-            self.events.put(partial(self.show, status, busy=True))
-        elif step.stage == "prefill" and step.done:
-            self.events.put(partial(self.show, ANSWERING, busy=True))
+        read = step.stage == "prefill" and step.done == step.total
+        status = f"{step.stage.title()}… {step.done / max(1, step.total):.0%}"
+        self.events.put(partial(self.show, ANSWERING if read else status, busy=True))
 
     def reset(self) -> str:
         self.llama.session_reset()

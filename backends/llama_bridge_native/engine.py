@@ -170,6 +170,7 @@ class NativeEngine(Engine):
     # vocabulary
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        self._refuse_fork()
         data = text.encode()
         with self._words:
             if len(data) < _LONG_TEXT:
@@ -192,6 +193,7 @@ class NativeEngine(Engine):
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         piece = self._pieces.get((token, special))
         if piece is None:
+            self._refuse_fork()
             with self._words:
                 piece = self._pieces[token, special] = self._read_piece(token, special)
         return piece
@@ -357,12 +359,15 @@ class NativeEngine(Engine):
         """A llama.cpp handle, unless it is gone: a null pointer would end the process."""
         if handle is None:
             raise ClosedError("this engine is closed")
+        self._refuse_fork()
+        return handle
+
+    def _refuse_fork(self) -> None:
+        # Threads do not survive a fork: the first decode would wait for them for ever, or for a lock they had.
         if self._process != os.getpid():
-            # Threads do not survive a fork: the first decode would wait for them for ever.
             raise EngineError(
                 "this process was forked after the model was loaded: load it again here"
             )
-        return handle
 
 
 def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any) -> Any:

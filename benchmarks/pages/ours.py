@@ -8,7 +8,7 @@ import pyodide_js
 
 from llama_bridge import LlamaBridge, SamplingParams
 from llama_bridge_wasm.hosts.browser import threads as page_threads
-from llama_bridge_wasm.store.sources import BlobSource
+from llama_bridge_wasm.store import BlobSource
 
 bridge = None
 

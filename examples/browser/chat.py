@@ -23,8 +23,13 @@ from llama_bridge import (
 )
 from llama_bridge.capabilities import capability_names
 from llama_bridge_wasm.hosts.browser import stop, threads
-from llama_bridge_wasm.store.model_store import ModelStore, Progress, StoreFull, StoreUnavailable
-from llama_bridge_wasm.store.sources import BlobSource
+from llama_bridge_wasm.store import (
+    BlobSource,
+    ModelStore,
+    StoreFull,
+    StoreProgress,
+    StoreUnavailable,
+)
 
 LACKS = {
     Capability.SESSION_PERSISTENCE: "Nothing can be saved or opened",
@@ -190,7 +195,7 @@ class Chat:
             doing = "Compiling llama.wasm" if step.stage == "compile" else "Loading"
             tell("progress", doing=doing, done=step.done, total=step.total, note="")
 
-    def progress(self, doing: str, at: Transfer) -> None:
+    def progress(self, doing: str, at: StoreProgress) -> None:
         tell("progress", doing=doing, done=at.done, total=at.total or 0, note=at.note)
 
     async def show_kept(self) -> str:

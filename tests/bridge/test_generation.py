@@ -12,7 +12,6 @@ from llama_bridge import (
     LlamaBridge,
     Mode,
     SamplingParams,
-    UnsupportedCapability,
 )
 from tests.ledger import GREEDY, engine_of
 
@@ -202,8 +201,10 @@ def test_characters_split_over_tokens_come_out_whole(llama: LlamaBridge, text: s
         (InvalidInput, {"prompt": b"bytes"}),
         (InvalidInput, {"prompt": "x", "stop": [""]}),
         (InvalidInput, {"prompt": "x", "stop": [3]}),
-        (InvalidInput, {"prompt": "x", "params": {"temperature": 1}}),
-        (UnsupportedCapability, {"prompt": "x", "json_schema": {"type": "object"}}),
+        (InvalidInput, {"prompt": "x", "sampling": {"temperature": 1}}),
+        (InvalidInput, {"prompt": "x", "temperature": "hot"}),
+        (InvalidInput, {"prompt": "x", "temprature": 1}),
+        (InvalidInput, {"prompt": "x", "params": SamplingParams()}),
     ],
 )
 def test_bad_arguments_are_named_before_work_starts(

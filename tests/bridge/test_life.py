@@ -115,15 +115,6 @@ def test_another_model_replaces_the_first_and_a_bad_one_does_not(
             engine.decode([1])
 
 
-def test_a_new_call_ends_the_stream_this_thread_left_open(llama: LlamaBridge) -> None:
-    stream = llama.generate_stream("Who are you?", sampling=GREEDY)
-    said = next(stream)
-    llama.generate("Hello!", sampling=GREEDY)
-    assert list(stream) == []
-    assert stream.result.finish_reason == "cancelled"
-    assert stream.result.text == said
-
-
 def test_close_ends_a_stream_that_another_thread_left_open() -> None:
     llama = LlamaBridge("demo")
     kept: list[TextStream] = []

@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 
 from llama_bridge import BackendUnavailable, Capability, InvalidInput, LlamaBridge, registry
-from llama_bridge.testing import FakeBackend
+from llama_bridge.testing import FakeBackend, FakeEngine
 
 USABLE = ["wasm"] if sys.platform == "emscripten" else ["native", "wasm"]
 """The backends that this platform has, best first."""
@@ -126,7 +126,7 @@ def test_a_backend_that_fails_to_load_gives_way_to_the_next(
     class Hollow(FakeBackend):
         rank = 5000
 
-        def load(self, model: object, params: object) -> object:  # type: ignore[override]
+        def load(self, *_: object) -> FakeEngine:
             raise BackendUnavailable(self.name, "its shared library is missing")
 
     install(monkeypatch, Entry("hollow", Hollow))

@@ -84,7 +84,7 @@ def test_another_context_is_told_with_the_way_out(
     assert result.stdout.splitlines()[-1] == (
         "✗ cannot be loaded: context.kv_type_k, context.flash_attention, context.n_ctx differ"
     )
-    way_out = f"--kv-type-k q8_0 --no-flash-attention --n-ctx {n + 1}"
+    way_out = f"--type-k q8_0 --no-flash-attn --n-ctx {n + 1}"
     assert result.stderr == f"try {way_out}\n"
     assert run(*args, *way_out.split(), "--deep").exit_code == 0
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_tried_is_one_error(run: Run, llama: LlamaBridge, saved: 
         result = run("session", "verify", path, "--backend", llama.backend)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: {path}: ")
-    args = ("--kv-type-v", "q8_0", "--no-flash-attention")
+    args = ("--type-v", "q8_0", "--no-flash-attn")
     assert run("session", "verify", saved, *args).exit_code == 2
     assert run("session", "verify", saved, "--kv-type-k", "f8").exit_code == 2
 

@@ -187,8 +187,8 @@ def test_another_model_is_refused_by_field(llama: LlamaBridge, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("params", "field"),
     [
-        (ModelParams(type_k="q8_0"), "context.type_k"),
-        (ModelParams(type_v="f32"), "context.type_v"),
+        (ModelParams(type_k="q8_0"), "context.kv_type_k"),
+        (ModelParams(type_v="f32"), "context.kv_type_v"),
         (ModelParams(flash_attn=False), "context.flash_attention"),
         (ModelParams(n_ctx=256), "context.n_ctx"),
     ],
@@ -303,7 +303,7 @@ def test_a_full_disk_is_an_error_that_keeps_the_old_file(
         "try:\n"
         "    llama.session_save(sys.argv[1])\n"
         "except SessionWriteError as error:\n"
-        "    print('refused', len(llama.session().tokens) == engine_of(llama).length)\n"
+        "    print('refused', len(llama.session().tokens) == llama.generate_continue('x', max_tokens=1).usage.cached_tokens)\n"
     )
     for limit in (100, size // 2, size - 100):
         command = [sys.executable, "-c", code, str(path), llama.backend, str(limit)]

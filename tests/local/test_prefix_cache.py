@@ -39,7 +39,7 @@ def from_nothing(
 ) -> tuple[Generation, Sequence[int]]:
     """The answer with an empty KV cache, and the ledger behind it."""
     llama.session_reset()
-    answer = llama.generate(prompt, **({"params": GREEDY} | how))  # type: ignore[arg-type]
+    answer = llama.generate(prompt, **({"sampling": GREEDY} | how))  # type: ignore[arg-type]
     assert answer.usage.cached_tokens == 0
     return answer, llama.session().tokens
 
@@ -147,7 +147,7 @@ def test_seeds_and_penalties_see_the_whole_prompt(llama: LlamaBridge) -> None:
         llama.generate(before, sampling=GREEDY)
         held = llama.session().tokens
         answer = llama.generate(NAME, sampling=HOT)
-        assert_as_from_nothing(llama, held, answer, NAME, params=HOT)
+        assert_as_from_nothing(llama, held, answer, NAME, sampling=HOT)
 
 
 @cache

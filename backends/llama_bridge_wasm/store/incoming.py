@@ -17,7 +17,7 @@ from ..page import JsException, js, new
 from .errors import DownloadError, StoreFull
 from .opfs import mapped_errors
 
-__all__ = ["Incoming", "Progress", "Tell", "Transfer", "blob_pieces", "request"]
+__all__ = ["Incoming", "StoreProgress", "Tell", "Transfer", "blob_pieces", "request"]
 
 _MAGIC = b"GGUF"
 _PIECE = 4 << 20
@@ -26,7 +26,7 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StoreProgress:
     """How far a file is.
 
     Attributes:
@@ -40,7 +40,7 @@ class Progress:
     note: str = ""
 
 
-Tell = Callable[[Progress], object]
+Tell = Callable[[StoreProgress], object]
 
 
 class Incoming:

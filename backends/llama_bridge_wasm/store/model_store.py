@@ -23,7 +23,7 @@ from .errors import (
     StoreFull,
     StoreUnavailable,
 )
-from .incoming import Incoming, Progress, Tell, Transfer, blob_pieces, request
+from .incoming import Incoming, StoreProgress, Tell, Transfer, blob_pieces, request
 from .opfs import Folder, free_space
 from .sources import BlobSource, HandleSource
 
@@ -32,7 +32,7 @@ __all__ = [
     "KeptModel",
     "ModelBusy",
     "ModelStore",
-    "Progress",
+    "StoreProgress",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
@@ -280,7 +280,7 @@ def _check_room(incoming: Incoming, name: str, total: int) -> None:
 
 def _tell(progress: Tell | None, incoming: Incoming, total: int | None, note: str = "") -> None:
     if progress is not None:
-        progress(Progress(incoming.size, total, note))
+        progress(StoreProgress(incoming.size, total, note))
 
 
 def _what_became_of_it(incoming: Incoming, transfer: Transfer) -> str:

@@ -134,7 +134,7 @@ def _values(field: FieldCheck) -> tuple[str, str]:
 
 def _way_out(field: FieldCheck, found: Verification) -> str:
     if field.field == "context.flash_attention":
-        return "--flash-attention" if field.saved else "--no-flash-attention"
+        return "--flash-attn" if field.saved else "--no-flash-attn"
     value = found.n_tokens + 1 if field.field == "context.n_ctx" else field.saved
     return _WAYS_OUT.get(field.field, "").format(value)
 
