@@ -25,8 +25,8 @@ quick: setup  ## the suite without what takes more than seconds
 fuzz: setup  ## a hundred thousand hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
 
-lint: setup  ## ruff: rules and format
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: setup  ## ruff: rules and format; import-linter: what may import what
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo --no-cache
 
 types: setup  ## mypy and pyright, both strict
 	@$(BIN)/mypy && $(BIN)/pyright

@@ -17,7 +17,7 @@ from llama_bridge.runtime import Availability
 
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
-from .engine.engine import CAPABILITIES, NAME, WasmEngine
+from .engine.wasm_engine import CAPABILITIES, NAME, WasmEngine
 from .engine.fit import check_fit
 from .engine.reading import Reading
 from .hosts.hosted import open_guest

@@ -1,8 +1,34 @@
-"""llama-bridge: one interface to llama.cpp everywhere Python runs."""
+"""llama-bridge: one interface to llama.cpp everywhere Python runs.
+
+From the top floor down; each may import what stands below it:
+
+.. code-block:: text
+
+    cli/, testing/      what people hold besides the library; __main__.py starts the first
+    bridge.py           LlamaBridge: loads models, says what they can do
+    conversation.py     the calls of a conversation, on the bridge and on each session
+    local/              a runtime over an engine: turns, token loop, sessions
+    registry.py         which backends there are, which one is taken
+    runtime.py          contract 1: answers requests
+    files/              session files
+    engine.py           contract 2: tokens
+    snapshot.py         a conversation at rest
+    verification.py     what became of a session file that was tried
+    models/, chat/      a model file; messages to a prompt
+    stream.py           an answer on its way
+    request.py          what is asked
+    generation.py       what comes back
+    params.py           settings
+    progress.py         how far something is
+    checks.py           checks of texts and paths
+    errors.py           the error tree
+    capabilities.py     flags
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .bridge import LlamaBridge
@@ -36,8 +62,8 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
+from .files.folder import SessionFolder
 from .generation import Fallback, FinishReason, Generation, Mode, Usage
-from .local.engine_backend import EngineBackend
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
 from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
@@ -47,6 +73,9 @@ from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 from .verification import FieldCheck, LogitCheck, Verification
+
+if TYPE_CHECKING:
+    from .local.engine_backend import EngineBackend
 
 __all__ = [
     "__version__",
@@ -101,6 +130,7 @@ __all__ = [
     "SessionCancelled",
     "SessionCorrupt",
     "SessionError",
+    "SessionFolder",
     "SessionInfo",
     "SessionMismatch",
     "SessionNotFound",
@@ -120,3 +150,12 @@ __all__ = [
 
 # A library does not print: without this, logging would write warnings to the terminal by itself.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    # What runs over an engine takes 20 ms to import, a third of all: it comes with the first model.
+    if name == "EngineBackend":
+        from .local.engine_backend import EngineBackend
+
+        return EngineBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

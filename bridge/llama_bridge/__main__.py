@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; exits with its status, and with 2 where the extra is not installed."""
     try:
-        from .cli.app import app
+        from .cli.app import app  # click and rich are an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise

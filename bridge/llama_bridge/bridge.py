@@ -160,6 +160,7 @@ class LlamaBridge(Conversation):
                 shared.runtime = None  # also where an interrupt comes now
                 before.close()
             shared.runtime = runtime
+            shared.said.clear()
 
     init_generate_model = load_model
     """The name that it has in Llamatik."""

@@ -46,6 +46,7 @@ class Shared:
         on_progress: told where a call does not say who is, or None.
         closed: for good.
         warned: whether the fallback was told already.
+        said: names of the conversations in which something was said; a runtime that continues none cannot tell.
         swapping: held while one runtime takes the place of another.
     """
 
@@ -55,6 +56,7 @@ class Shared:
     on_progress: OnProgress | None = None
     closed: bool = False
     warned: bool = False
+    said: set[str] = field(default_factory=set[str])
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
     def alive(self) -> Runtime:
@@ -173,8 +175,9 @@ class Conversation:
         """Answer a prompt as the next turn of the session, evaluating only what is new.
 
         Where nothing was said yet, it runs as :meth:`generate`: ``mode`` is then ``Mode.FRESH`` and ``fallback`` is
-        ``Fallback.NO_SESSION``. Where the backend lacks ``KV_CONTINUATION``, too: ``fallback`` is then
-        ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors as there.
+        ``Fallback.NO_SESSION``. Where the backend lacks ``KV_CONTINUATION``, each later turn does, too: ``fallback``
+        is then ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors as
+        there.
         """
         return self._ask(prompt, True, stop, chat, sampling, on_progress, settings).result
 
@@ -245,21 +248,28 @@ class Conversation:
             as_chat = Capability.CHAT_TEMPLATE in runtime.capabilities if chat is None else chat
             if prompt is not None:
                 check_prompt(prompt, as_chat)
-            unsupported = continues and Capability.KV_CONTINUATION not in runtime.capabilities
+            able = Capability.KV_CONTINUATION in runtime.capabilities
+            fallback = None
+            if continues and not able:
+                fallback = (
+                    Fallback.UNSUPPORTED if self._name in shared.said else Fallback.NO_SESSION
+                )
             request = Request(
                 prompt=prompt,
                 sampling=sampling,
                 session=self._name,
                 stop=stops,
                 chat=as_chat,
-                continues=continues and not unsupported,
+                continues=continues and able,
                 system=shared.system,
-                fallback=Fallback.UNSUPPORTED if unsupported else None,
+                fallback=fallback,
                 on_progress=shared.on_progress if on_progress is None else on_progress,
             )
-            if unsupported:
+            if fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
-            return runtime.answer(request)
+            answer = runtime.answer(request)
+            shared.said.add(self._name)
+            return answer
 
         return TextStream(shared.do(needed, answer))
 
@@ -308,6 +318,7 @@ class Session(Conversation):
         The next prompt is evaluated from its first token.
         """
         self._shared.do(Capability(0), lambda runtime: runtime.reset(self._name))
+        self._shared.said.discard(self._name)
 
     def rewind(self, turns: int = 1) -> None:
         """Take back the last turns, questions and answers.
@@ -403,6 +414,7 @@ class Session(Conversation):
     def delete(self) -> None:
         """Forget the conversation and its name."""
         self._shared.do(Capability(0), lambda runtime: runtime.delete(self._name))
+        self._shared.said.discard(self._name)
 
 
 def _outside() -> int:

@@ -42,6 +42,10 @@ def test_settings_reach_it(llama: LlamaBridge) -> None:
 
 
 def test_a_continue_falls_back_aloud_and_once(llama: LlamaBridge) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = llama.generate_continue("hello")  # nothing is lost in a first turn
+    assert (first.mode, first.fallback) == (Mode.FRESH, Fallback.NO_SESSION)
     with pytest.warns(FallbackWarning, match="kv_continuation") as caught:
         answer = llama.generate_continue("and now?")
     assert caught[0].filename == __file__
@@ -50,6 +54,8 @@ def test_a_continue_falls_back_aloud_and_once(llama: LlamaBridge) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert llama.generate_continue("again").fallback is Fallback.UNSUPPORTED
+        llama.session_reset()
+        assert llama.generate_continue("anew").fallback is Fallback.NO_SESSION
 
 
 def test_what_it_lacks_is_refused_before_work(llama: LlamaBridge, tmp_path: Path) -> None:

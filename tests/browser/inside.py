@@ -40,7 +40,11 @@ ABSENT = {
 }
 """Modules that no page has, and what a test that imports them needs."""
 
-_TESTS = ("tests.", "llama_bridge.testing.conformance")
+_TESTS = (
+    "tests.",
+    "llama_bridge.testing.conformance",
+    "llama_bridge.testing.runtime_conformance",
+)
 """Modules whose code is a test's own."""
 
 _TERMINAL = "llama_bridge.cli."

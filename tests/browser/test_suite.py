@@ -67,23 +67,26 @@ def check(outcome: Outcome, *files: str) -> None:
 MUST_RUN = (
     "bridge/test_attacks",
     "bridge/test_generation",
-    "bridge/test_gguf",
-    "bridge/test_ledger_rule",
+    "models/test_gguf",
+    "bridge/test_text_runtime",
+    "local/test_half_read",
+    "local/test_ledger_rule",
     "bridge/test_life",
     "bridge/test_params",
     "bridge/test_registry",
-    "bridge/test_templates",
-    "bridge/test_text",
+    "chat/test_template",
+    "local/test_text_and_stops",
     "testing/test_conformance",
     "testing/test_fake",
     "testing/test_gates",
     "testing/test_plugin",
+    "testing/test_runtime_conformance",
     "wasm/test_abi",
     "wasm/test_engine",
     "wasm/test_memory",
     "wasm/test_recovery",
-    "wasm/test_sandbox",
+    "wasm/hosts/test_sandbox",
 )
 """On every host."""
-MUST_RUN_IN_BROWSERS = ("wasm/test_threads",)
+MUST_RUN_IN_BROWSERS = ("wasm/hosts/test_threads",)
 AT_LEAST = 380

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from llama_bridge import LlamaBridge
-from llama_bridge.cli.info import kv_bytes_per_token
 from llama_bridge.models.gguf import ArrayRef, GgufHeader, Value
+from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeLlama
 from tests.cli.conftest import SECONDS, Run

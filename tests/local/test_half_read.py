@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,6 +76,7 @@ def test_one_thread_may_leave_a_stream_and_come_back_to_it(llama: LlamaBridge) -
         assert first + "".join(stream) == stream.result.text == expected
 
 
+@pytest.mark.skipif(sys.platform == "emscripten", reason="needs threads")
 def test_a_task_that_never_reads_on_blocks_no_other_task(llama: LlamaBridge) -> None:
     expected = promptly(llama, QUESTION)
 

@@ -94,6 +94,7 @@ def forked_and_answered_anew(llama: FakeLlama) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "emscripten", reason="a page has no Ctrl-C")
 @pytest.mark.parametrize(
     "work",
     [

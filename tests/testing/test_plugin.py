@@ -188,8 +188,9 @@ def test_every_test_finds_the_model_as_new(
         @pytest.mark.lacks_capability("kv_continuation")
         @pytest.mark.parametrize("n", range(2))
         def test_each_sees_the_warning(llama, n):
+            assert llama.generate_continue("hi").mode is Mode.FRESH
             with pytest.warns(FallbackWarning):
-                assert llama.generate_continue("hi").mode is Mode.FRESH
+                assert llama.generate_continue("and?").mode is Mode.FRESH
     """
     run(pytester, source).assert_outcomes(passed=6, skipped=2)
     assert (able.loads, poor.loads) == (1, 1)

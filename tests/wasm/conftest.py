@@ -13,7 +13,7 @@ from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND, artifact
 from llama_bridge_wasm.abi import LOAD_PARAMS, MODEL_PATH, Guest
-from llama_bridge_wasm.engine.engine import WasmEngine
+from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 from llama_bridge_wasm.hosts.wasi import GuestFile
 
 MakeGuest = Callable[..., Guest]

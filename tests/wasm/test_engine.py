@@ -16,7 +16,7 @@ from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput, Unsu
 from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge_wasm import BACKEND
-from llama_bridge_wasm.engine.engine import WasmEngine
+from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 
 from .conftest import random_model
 

@@ -10,10 +10,11 @@ from typing import BinaryIO, Literal
 import pytest
 
 from llama_bridge.errors import ModelLoadError, OutOfMemory
+from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
-from llama_bridge_wasm.engine.fit import check_fit, kv_bytes_per_token
+from llama_bridge_wasm.engine.fit import check_fit
 from llama_bridge_wasm.hosts.linear_memory import PAGE, find_memory, unshared
 
 from .conftest import MakeGuest, load, random_model
@@ -68,7 +69,7 @@ def test_the_kv_cache_of_a_dense_model_is_known_exactly(wasm: Path) -> None:
     used = []
     for n_ctx in (16_384, 65_536):
         params = ModelParams(n_ctx=n_ctx)
-        assert kv_bytes_per_token(model, params) == 3 * 2 * 64 * 2 * 2
+        assert kv_bytes_per_token(model.header) == 3 * 2 * 64 * 2 * 2
         engine = BACKEND.load(model, params)
         used.append(engine.guest.memory_size)
         engine.close()

@@ -12,7 +12,7 @@ from llama_bridge.errors import BackendUnavailable, ClosedError, EngineError
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge_wasm import BACKEND, WasmBackend
-from llama_bridge_wasm.engine.engine import WasmEngine
+from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 
 from .conftest import MakeGuest, load, put
 

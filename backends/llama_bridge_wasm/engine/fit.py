@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from llama_bridge.errors import OutOfMemory
 from llama_bridge.models.gguf import ArrayRef
+from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
 from ..abi import MAX_MEMORY
 
-__all__ = ["check_fit", "kv_bytes_per_token"]
+__all__ = ["check_fit"]
 
 _MIB = 1 << 20
 _MODULE = 17 * _MIB
 """What llama.wasm begins with."""
 _VOCABULARY = 150
 """Bytes that llama.cpp keeps for each token, at least: its text, and the way back from the text."""
-_KV_BITS = {"f32": 256, "f16": 128, "q8_0": 68, "q4_0": 36}
-"""Of eight values."""
 _NOT_DENSE = (
     "attention.kv_lora_rank",
     "attention.shared_kv_layers",
@@ -41,7 +40,7 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
     weights = model.header.file_size - model.header.data_offset
     vocabulary = _VOCABULARY * _vocabulary_size(model)
     n_ctx = params.context_length(model.n_ctx_train)
-    each = kv_bytes_per_token(model, params)
+    each = _kv_bytes_per_token(model, params)
     room = limit - weights - vocabulary - _MODULE
     if n_ctx * each <= room:
         return
@@ -61,23 +60,12 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
     raise OutOfMemory(model.path, f"{numbers}. {way_out}")
 
 
-def kv_bytes_per_token(model: ModelFile, params: ModelParams) -> int:
+def _kv_bytes_per_token(model: ModelFile, params: ModelParams) -> int:
     """Bytes of KV cache for a token of a dense model; 0 where that is not simple to know."""
     header, prefix = model.header, model.header.architecture
     if any(f"{prefix}.{key}" in header.metadata for key in _NOT_DENSE):
         return 0
-    heads = header.number(f"{prefix}.attention.head_count")
-    kv_heads = header.metadata.get(f"{prefix}.attention.head_count_kv", heads)
-    if (
-        heads < 1 or not isinstance(kv_heads, int) or kv_heads < 1
-    ):  # they may differ from layer to layer
-        return 0
-    head = header.number(f"{prefix}.embedding_length") // heads
-    bits = sum(
-        _KV_BITS[kind] * header.number(f"{prefix}.attention.{name}", head)
-        for kind, name in ((params.type_k, "key_length"), (params.type_v, "value_length"))
-    )
-    return header.number(f"{prefix}.block_count") * kv_heads * bits // 64
+    return kv_bytes_per_token(header, params.type_k, params.type_v) or 0
 
 
 def _vocabulary_size(model: ModelFile) -> int:

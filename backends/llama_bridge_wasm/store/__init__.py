@@ -23,6 +23,7 @@ May import ``llama_bridge`` and ``page.py``: no host, no engine.
 """
 
 from .errors import DownloadError, ModelBusy, StoreError, StoreFull, StoreUnavailable
+from .incoming import StoreProgress
 from .model_store import ModelStore
 from .sources import BlobSource, HandleSource, UrlSource
 
@@ -34,6 +35,7 @@ __all__ = [
     "ModelStore",
     "StoreError",
     "StoreFull",
+    "StoreProgress",
     "StoreUnavailable",
     "UrlSource",
 ]

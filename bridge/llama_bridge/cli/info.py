@@ -8,19 +8,17 @@ from typing import Any, cast
 import click
 
 from ..files.format import SessionFile, read_session_file
-from ..models.gguf import ArrayRef, GgufHeader, Value
+from ..models.gguf import ArrayRef, GgufHeader
+from ..models.memory import kv_bytes_per_token
 from ..models.source import ModelFile, open_model
 from .logs import verbose
 from .options import as_json
 from .terminal import Terminal, count, size
 
-__all__ = ["info", "kv_bytes_per_token", "session"]
+__all__ = ["info", "session"]
 
-_F16 = 2
 _SHOWN = 6
 _LINE = 160
-# Their layers keep one running state instead of a key and a value for each token.
-_RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 
 
 @click.command
@@ -87,38 +85,6 @@ def _mix(header: GgufHeader) -> dict[str, float]:
     total = sum(by_type.values()) or 1
     ranked = sorted(by_type.items(), key=lambda item: -item[1])
     return {kind: n_bytes / total for kind, n_bytes in ranked}
-
-
-def kv_bytes_per_token(header: GgufHeader) -> int | None:
-    """Bytes that one token takes in a KV cache of type f16, or None where it cannot be told.
-
-    A key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
-    the head's own, else the embedding's share. Layers with a window count in full.
-    """
-    arch = header.architecture
-    heads = header.metadata.get(f"{arch}.attention.head_count")
-    n_layers = header.number(f"{arch}.block_count")
-    if arch in _RECURRENT or not n_layers or isinstance(heads, ArrayRef):
-        return None
-    if header.number(f"{arch}.attention.kv_lora_rank"):
-        return None  # latent attention: what is cached depends on the engine
-    n_heads = max(_whole_numbers(heads), default=0)
-    if n_heads < 1:
-        return None
-    head = header.number(f"{arch}.embedding_length") // n_heads
-    length = header.number(f"{arch}.attention.key_length", head)
-    length += header.number(f"{arch}.attention.value_length", head)
-    kv_heads = header.metadata.get(f"{arch}.attention.head_count_kv", heads)
-    if isinstance(kv_heads, ArrayRef):
-        return None
-    listed = _whole_numbers(kv_heads)
-    return (sum(listed) if isinstance(kv_heads, list) else n_layers * sum(listed)) * length * _F16
-
-
-def _whole_numbers(value: Value | None) -> list[int]:
-    """One number for all layers, or one for each."""
-    values = value if isinstance(value, list) else [value]
-    return [n for n in values if isinstance(n, int)]
 
 
 @click.group

@@ -1,1 +1,15 @@
-"""To be said."""
+"""Session files: values to bytes and back. No engine, no conversation that is under way.
+
+To be read in this order:
+
+.. code-block:: text
+
+    format.py           the file format: llama.cpp's sequence, a manifest, a digest; written whole or not at all
+    manifest.py         what is recorded beside the KV cache, and a conversation made of it again
+    compatibility.py    what a file must agree with, and why one is refused
+    bare.py             a bare llama.cpp sequence file
+    folder.py           a folder that keeps named sessions: one owner, written in the background, bounded
+    copy_memory.py      memory for a copy of a KV cache on its way
+
+May import what stands below it: engine (for its numbers), snapshot, models, chat and the ground floor.
+"""

@@ -73,6 +73,7 @@ class LocalRuntime(Runtime):
         self.model = model
         self._engine = engine
         self._pool = Pool(engine, model, storage)
+        self._keeps = storage.folder is not None
         self._turn: RunningTurn | None = None  # the answer that is not over yet
         self._closed = False
         self._process = os.getpid()
@@ -207,6 +208,8 @@ class LocalRuntime(Runtime):
 
     def _keep(self) -> None:
         """Have the active conversation written to the folder, where it has changed."""
+        if not self._keeps:
+            return
         try:
             self._pool.keep()
         except BridgeError as error:  # the call itself has an end of its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -16,6 +15,8 @@ _SAMPLES_PER_TENSOR = 3
 
 def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[str, str]:
     """The fields that a session file records of its model; see :attr:`ModelFile.fingerprint`."""
+    import hashlib  # as in gguf.py
+
     template = header.text("tokenizer.chat_template").encode()
     return {
         "architecture": header.architecture,
@@ -28,6 +29,8 @@ def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[s
 
 
 def _weights_sha256(open_file: Callable[[], BinaryIO], header: GgufHeader) -> str:
+    import hashlib  # as in gguf.py
+
     digest = hashlib.sha256()
     with open_file() as file:
         for tensor in header.tensors:

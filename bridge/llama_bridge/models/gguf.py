@@ -7,7 +7,6 @@ length is checked against the size of the file before it is believed.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import struct
@@ -260,6 +259,8 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     Raises:
         InvalidModel: not a GGUF, a format version not known here, truncated, or inconsistent.
     """
+    import hashlib  # 5 ms with OpenSSL: not before there is a model
+
     reader = _Reader(file, name)
     if reader.size == 0:
         raise reader.fail("the file is empty")

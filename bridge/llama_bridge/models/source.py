@@ -7,13 +7,12 @@ import stat
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from ..checks import check_path
 from ..errors import InvalidModel, ModelNotFound
-
-if TYPE_CHECKING:
-    from .gguf import GgufHeader
+from .fingerprint import fingerprint
+from .gguf import GgufHeader, read_gguf
 
 __all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
 
@@ -80,8 +79,6 @@ class ModelFile:
         Content, never path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
-        from .fingerprint import fingerprint
-
         try:
             if self.source is not None or _identity(self.path.stat()) == self.identity:
                 return fingerprint(self.open, self.header)
@@ -114,8 +111,6 @@ def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
             raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
         if not stat.S_ISREG(status.st_mode):  # before it is opened: a pipe would wait for ever
             raise InvalidModel(model, "not a regular file")
-        from .gguf import read_gguf  # with what it needs, a tenth of the time that our import takes
-
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
             identity = _identity(os.fstat(file.fileno()))
@@ -128,8 +123,6 @@ def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
 
 
 def _open_source(source: ModelSource) -> ModelFile:
-    from .gguf import read_gguf  # as above
-
     try:
         with source.open() as file:
             return ModelFile(Path(source.name), read_gguf(file, source.name), source=source)
@@ -142,6 +135,4 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _demo_path() -> Path:
-    from importlib import resources  # pulls in tempfile and zipfile: only for who asks for the demo
-
-    return Path(str(resources.files("llama_bridge") / "data" / "demo.gguf"))
+    return Path(__file__).parents[1] / "data" / "demo.gguf"

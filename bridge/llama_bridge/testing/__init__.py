@@ -59,7 +59,7 @@ pytest_plugins = ["llama_bridge.testing.plugin"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: they import pytest, which then shows their asserts in full.
+    # Late: they import pytest (150 ms), which then shows their asserts in full.
     if name == "BackendConformance":
         from .conformance import BackendConformance
 

@@ -33,6 +33,7 @@ class SharedLlama(LlamaBridge):
             return False
         self.sampling, self.system = GREEDY, None
         shared.warned, shared.on_progress = False, None
+        shared.said.clear()
         return True
 
 

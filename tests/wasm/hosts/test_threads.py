@@ -23,7 +23,7 @@ from llama_bridge_wasm.abi import (
     Info,
     Status,
 )
-from llama_bridge_wasm.engine.engine import WasmEngine
+from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 
 from ..conftest import last_error, new_guest, put
 from ..test_engine import GREEDY, generate, prompt_of

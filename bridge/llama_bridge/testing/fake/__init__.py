@@ -1,4 +1,13 @@
-"""A llama.cpp that needs no model and says what the test tells it to. All of it goes through LlamaBridge."""
+"""A llama.cpp that needs no model and says what the test tells it to. All of it goes through LlamaBridge.
+
+.. code-block:: text
+
+    llama.py      FakeLlama: a bridge on it, ready for the code under test
+    backend.py    FakeBackend: takes the answers
+    engine.py     FakeEngine: minds the whole engine contract, computes nothing
+    answers.py    what can be said, and what was asked
+    model.py      the GGUF that it brings
+"""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from .calls import Calls
 from .loading import describe, load_model
 from .marshal import Buffer, as_pointer
 from .reading import Reading
+from .sampler import pack_sampler
 from .vocabulary import Vocabulary
 
 __all__ = ["CAPABILITIES", "NAME", "WasmEngine"]
@@ -143,22 +144,12 @@ class WasmEngine(Engine):
     # sampling
 
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        packed = abi.SAMPLER_PARAMS.pack(
-            seed,
-            params.temperature,
-            params.top_k,
-            params.top_p,
-            params.min_p,
-            params.repeat_last_n,
-            params.repeat_penalty,
-            params.frequency_penalty,
-            params.presence_penalty,
-        )
-        data = packed + struct.pack(f"<{len(recent)}i", *recent)
+        data = pack_sampler(params, seed, recent)
         self._calls.line_up()
         with self._calls.lock:
             pointer = self._buffer.put(data)
-            self._calls.call("lb_sampler", pointer, pointer + len(packed), len(recent))
+            after = pointer + abi.SAMPLER_PARAMS.size
+            self._calls.call("lb_sampler", pointer, after, len(recent))
 
     def sample(self) -> int:
         return self._call("lb_step", abi.NO_TOKEN)

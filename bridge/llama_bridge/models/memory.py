@@ -1,0 +1,45 @@
+"""How much memory a KV cache takes, told from a model's header."""
+
+from __future__ import annotations
+
+from .gguf import ArrayRef, GgufHeader, Value
+
+__all__ = ["kv_bytes_per_token"]
+
+_BITS = {"f32": 256, "f16": 128, "q8_0": 68, "q4_0": 36}
+"""Of eight values."""
+# Their layers keep one running state instead of a key and a value for each token.
+_RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
+
+
+def kv_bytes_per_token(header: GgufHeader, type_k: str = "f16", type_v: str = "f16") -> int | None:
+    """Bytes that one token takes in a KV cache, or None where it cannot be told.
+
+    A key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
+    the head's own, else the embedding's share. Layers with a window count in full.
+    """
+    arch = header.architecture
+    heads = header.metadata.get(f"{arch}.attention.head_count")
+    n_layers = header.number(f"{arch}.block_count")
+    if arch in _RECURRENT or not n_layers or isinstance(heads, ArrayRef):
+        return None
+    if header.number(f"{arch}.attention.kv_lora_rank"):
+        return None  # latent attention: what is cached depends on the engine
+    n_heads = max(_whole_numbers(heads), default=0)
+    if n_heads < 1:
+        return None
+    kv_heads = header.metadata.get(f"{arch}.attention.head_count_kv", heads)
+    if isinstance(kv_heads, ArrayRef):
+        return None
+    listed = _whole_numbers(kv_heads)
+    total = sum(listed) if isinstance(kv_heads, list) else n_layers * sum(listed)
+    head = header.number(f"{arch}.embedding_length") // n_heads
+    bits = _BITS[type_k] * header.number(f"{arch}.attention.key_length", head)
+    bits += _BITS[type_v] * header.number(f"{arch}.attention.value_length", head)
+    return total * bits // 64
+
+
+def _whole_numbers(value: Value | None) -> list[int]:
+    """One number for all layers, or one for each."""
+    values = value if isinstance(value, list) else [value]
+    return [n for n in values if isinstance(n, int)]
