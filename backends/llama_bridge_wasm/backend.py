@@ -17,9 +17,9 @@ from llama_bridge.runtime import Availability
 
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
-from .engine.wasm_engine import CAPABILITIES, NAME, WasmEngine
 from .engine.fit import check_fit
 from .engine.reading import Reading
+from .engine.wasm_engine import CAPABILITIES, NAME, WasmEngine
 from .hosts.hosted import open_guest
 from .hosts.wasi import GuestFile
 

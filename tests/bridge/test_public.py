@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from llama_bridge import (
     Session,
 )
 from llama_bridge.testing import FakeLlama
+from tests.ledger import engine_of
 
 PUBLIC = {name: getattr(llama_bridge, name) for name in llama_bridge.__all__}
 CLASSES = [value for value in PUBLIC.values() if isinstance(value, type)]
@@ -35,7 +36,7 @@ ASKING = (
 )
 
 
-def annotations(cls: type) -> Iterator[tuple[str, str, str]]:
+def seen_in(cls: type) -> Iterator[tuple[str, str, str]]:
     """Where, in which module, and what: every annotation of a class that users can see."""
     for base in cls.__mro__:
         if not base.__module__.startswith("llama_bridge"):
@@ -55,7 +56,7 @@ def annotations(cls: type) -> Iterator[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_whatever_a_public_signature_names_can_be_imported(cls: type) -> None:
-    for where, module, text in annotations(cls):
+    for where, module, text in seen_in(cls):
         for word in set(re.findall(r"\b[A-Z]\w+", re.sub(r"'[^']*'|\"[^\"]*\"", "", text))):
             value: Any = getattr(sys.modules[module], word, None)
             origin = getattr(value, "__module__", "")
@@ -94,9 +95,14 @@ def test_a_keyword_changes_one_setting_and_keeps_the_rest(call: str) -> None:
     seen: list[SamplingParams] = []
     with FakeLlama("0123456789", sampling=SamplingParams(max_tokens=5, temperature=0)) as llama:
         llama.generate("begin")
-        engine = llama._shared.runtime._engine  # type: ignore[union-attr]
+        engine = engine_of(llama)
         set_sampler = engine.set_sampler
-        engine.set_sampler = lambda params, *rest: (seen.append(params), set_sampler(params, *rest))
+
+        def listen(params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+            seen.append(params)
+            set_sampler(params, seed, recent)
+
+        engine.set_sampler = listen  # type: ignore[method-assign]
         for conversation in (llama, llama.session()):
             ask = getattr(conversation, call)
             given = () if call.startswith("regenerate") else ("go",)

@@ -87,6 +87,14 @@ def saved_and_loaded(llama: FakeLlama) -> None:
     llama.session_load(path)
 
 
+def verified_and_loaded_with_care(llama: FakeLlama) -> None:
+    path = Path(llama.model.path.parent, "b.session")
+    llama.session("other").generate("elsewhere")
+    llama.session("other").save(path)
+    llama.session_verify(path)
+    llama.session("other").load(path, replay=True)
+
+
 def forked_and_answered_anew(llama: FakeLlama) -> None:
     branch = llama.session_fork()
     branch.regenerate()
@@ -102,6 +110,7 @@ def forked_and_answered_anew(llama: FakeLlama) -> None:
         half_read_then_another,
         two_conversations,
         saved_and_loaded,
+        verified_and_loaded_with_care,
         forked_and_answered_anew,
     ],
 )
@@ -122,6 +131,10 @@ def test_an_interrupt_at_any_line_leaves_conversations_whole_and_nobody_waiting(
 
 
 def assert_whole(llama: FakeLlama, first: list[Any]) -> None:
+    for conversation in (llama.session(), *map(llama.session, llama.sessions())):
+        text, at = llama.detokenize(conversation.tokens), 0
+        for message in conversation.messages:
+            at = text.index(message["content"], at) + len(message["content"])
     messages = llama.session().messages
     assert messages[: len(first)] in (first, []), "another conversation's words"
     assert all("at work?" not in message["content"] for message in messages)

@@ -278,11 +278,6 @@ class Active:
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
         return True
 
-    def put_back(self, snapshot: Snapshot) -> None:
-        """Make a snapshot the conversation; where the engine refuses its state, all of it is owed."""
-        if not self.restore(snapshot):
-            self.restore(snapshot.bare())
-
     def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
         """Make a state that comes without a manifest the conversation: raw text so far.
 
@@ -334,6 +329,7 @@ class Active:
         if turn.again is not None:
             self.kv.rewind(turn.again.prompt_end - 1)
             self.turns.pop()
+            self.messages = self.messages[: turn.again.n_messages]
         elif turn.fresh:
             self.messages, self.turns = [], []
             if Capability.PREFIX_CACHE in self.engine.capabilities:

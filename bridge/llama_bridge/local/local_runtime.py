@@ -263,6 +263,25 @@ class LocalRuntime(Runtime):
 
     # conversations
 
+    def _change(
+        self,
+        session: str,
+        work: Callable[[Active], T],
+        *,
+        or_empty: bool = False,
+        copy: bool = False,
+    ) -> T:
+        """Change a conversation as a whole or not at all: it is at rest until the work is done."""
+        active = self._take(session, or_empty=or_empty)
+        self._pool.rest(copy=copy)
+        try:
+            result = work(active)
+        except BaseException:
+            self._take(session)
+            raise
+        self._pool.is_now(session)
+        return result
+
     def past(self, session: str) -> Snapshot:
         """See :meth:`Runtime.past`."""
         turn = self._turn
@@ -276,11 +295,14 @@ class LocalRuntime(Runtime):
 
     def reset(self, session: str) -> None:
         """See :meth:`Runtime.reset`."""
-        self._alone(lambda: self._take(session, or_empty=True).reset())
+        self._alone(lambda: self._change(session, Active.reset, or_empty=True))
 
     def rewind(self, session: str, turns: int) -> None:
         """See :meth:`Runtime.rewind`."""
-        self._alone(lambda: self._take(session).rewind(turns), Capability.SESSION_TOOLS)
+        self._alone(
+            lambda: self._change(session, lambda active: active.rewind(turns)),
+            Capability.SESSION_TOOLS,
+        )
 
     def fork(self, session: str, name: str | None) -> str:
         """See :meth:`Runtime.fork`."""
@@ -321,16 +343,28 @@ class LocalRuntime(Runtime):
         def work() -> SessionInfo:
             # Planned over whichever conversation has the cache: a refused file does not even switch.
             plan = plan_load(self._pool.active, path, replay, trust_unverified)
-            return carry_out(self._take(session, or_empty=True), plan, on_progress)
+            return self._change(
+                session,
+                lambda active: carry_out(active, plan, on_progress),
+                or_empty=True,
+                copy=plan.is_risky,
+            )
 
         return self._alone(work, Capability.SESSION_PERSISTENCE)
 
     def verify(self, path: PathLike, *, deep: bool, on_progress: OnProgress | None) -> Verification:
         """See :meth:`Runtime.verify`."""
-        return self._alone(
-            lambda: verify_file(self._pool.active, path, deep, on_progress),
-            Capability.SESSION_PERSISTENCE,
-        )
+
+        def work() -> Verification:
+            name = self._pool.name
+            self._pool.rest()
+            try:
+                return verify_file(self._pool.active, path, deep, on_progress)
+            finally:
+                if name is not None:
+                    self._take(name)
+
+        return self._alone(work, Capability.SESSION_PERSISTENCE)
 
     # life
 

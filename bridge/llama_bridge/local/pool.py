@@ -110,20 +110,32 @@ class Pool:
             if not or_empty:
                 raise
             wanted = Snapshot()
-        if self.name is not None:
-            self._resting[self.name] = _Resting(self.active.snapshot())
-            self._resting.move_to_end(self.name)
+        self.rest()
         self._resting[name] = _Resting(wanted)
-        self.name = None
         if wanted.state is None and (near := self._nearest(wanted)) is not None:
             self.active.restore(near)
         if not self.active.restore(wanted):
             # The engine refuses what it gave: the conversation is evaluated again, and the usage shows it.
             _log.warning("the KV cache of session %r was refused; evaluating it again", name)
             self.active.restore(replace(wanted, state=None, held=0))
-        self.name = name
-        del self._resting[name]
+        self.is_now(name)
         self._keep_bound()
+
+    def rest(self, *, copy: bool = True) -> None:
+        """Put the conversation that has the cache to rest; the cache is then nobody's.
+
+        Without a ``copy`` of the cache, what it has lost by the next use is evaluated again.
+        """
+        if self.name is not None:
+            snapshot = self.active.snapshot() if copy else self.active.bare_snapshot()
+            self._resting[self.name] = _Resting(snapshot)
+            self._resting.move_to_end(self.name)
+            self.name = None
+
+    def is_now(self, name: str) -> None:
+        """What the cache holds is from now on the conversation of this name."""
+        self.name = name
+        self._drop(self._resting.pop(name, None))
 
     def fork(self, origin: str, name: str | None) -> str:
         """Begin a conversation with the past of another; None finds a name. Gives the name.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +39,11 @@ class LoadPlan:
     replayed: str | None = None
     bare: bool = False
 
+    @property
+    def is_risky(self) -> bool:
+        """Whether it may well fail; a state that passed the checks is hardly ever refused."""
+        return self.replay or self.bare
+
 
 def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bool) -> LoadPlan:
     """Check a session file; nothing here changes the session.
@@ -65,54 +68,23 @@ def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bo
 
 
 def carry_out(active: Active, plan: LoadPlan, on_progress: OnProgress | None) -> SessionInfo:
-    """Make the conversation of a plan the session's.
+    """Make the conversation of a plan the active one. Where that fails, the cache may hold anything.
 
     Raises:
-        SessionCorrupt: the engine refused the state. The conversation before stays.
-        SessionCancelled, EngineError: while it was evaluated again. The conversation before stays.
-    """
-    if plan.replay or plan.bare:
-        evaluated, why = take_with_care(active, plan, on_progress)
-        return _info(active, plan, evaluated, why)
-    # A state that passed the checks is hardly ever refused: no time for a copy of the live one. It would be owed.
-    take_state(active, plan)
-    return _info(active, plan, 0, None)
-
-
-def take_with_care(
-    active: Active, plan: LoadPlan, on_progress: OnProgress | None
-) -> tuple[int, str | None]:
-    """Take a plan's state, or evaluate its tokens where there is none or the engine refuses it.
-
-    Returns how many tokens were evaluated and why, or None. Whatever goes wrong, the session is as it was.
-
-    Raises:
-        SessionCorrupt: the engine refused, and the plan is not to be evaluated again.
-        SessionCancelled, EngineError.
+        SessionCorrupt: the engine refused the state, and it is not to be evaluated again.
+        SessionCancelled, EngineError: while it was evaluated again.
     """
     snapshot, why = plan.snapshot, plan.replayed
-    with as_it_was(active):
-        if snapshot.state is not None:
-            try:
-                take_state(active, plan)
-                return 0, None
-            except SessionCorrupt:
-                if not plan.replay:
-                    raise
-            n = len(snapshot.tokens)
-            why = f"llama.cpp refused its KV state: its {n} tokens were evaluated again"
-        return evaluate(active, snapshot.bare(), on_progress), why
-
-
-@contextmanager
-def as_it_was(active: Active) -> Generator[None]:
-    """Puts the conversation back, cache and all, if the block fails."""
-    before = active.snapshot()
-    try:
-        yield
-    except BaseException:
-        active.put_back(before)
-        raise
+    if snapshot.state is not None:
+        try:
+            take_state(active, plan)
+            return _info(active, plan, 0, None)
+        except SessionCorrupt:
+            if not plan.replay:
+                raise
+        n = len(snapshot.tokens)
+        why = f"llama.cpp refused its KV state: its {n} tokens were evaluated again"
+    return _info(active, plan, evaluate(active, snapshot.bare(), on_progress), why)
 
 
 def _with_way_out(error: SessionMismatch) -> SessionMismatch:

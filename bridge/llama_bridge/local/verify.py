@@ -21,7 +21,7 @@ __all__ = ["verify_file"]
 def verify_file(
     active: Active, path: PathLike, deep: bool, on_progress: OnProgress | None
 ) -> Verification:
-    """Try a session file. The session is as it was afterwards.
+    """Try a session file. Afterwards the cache holds anything.
 
     Raises:
         SessionNotFound, SessionCorrupt: there is nothing to compare.
@@ -33,7 +33,6 @@ def verify_file(
     fields = tuple(_fields(file, active))
     n_tokens = len(file.tokens) + _count(file.manifest.get("owed"))
     refusal = logits = None
-    before = active.snapshot()
     try:
         snapshot = read_snapshot(path, file, active.made_with)
         if not active.restore(snapshot):
@@ -42,8 +41,6 @@ def verify_file(
             logits = compare_logits(active, snapshot, on_progress)
     except (SessionCorrupt, SessionMismatch) as error:
         refusal = error.reason
-    finally:
-        active.put_back(before)
     return Verification(Path(path), file.n_bytes, n_tokens, fields, refusal, logits)
 
 
