@@ -65,8 +65,6 @@ class LocalRuntime(Runtime):
         storage: where conversations go that do not have the KV cache.
     """
 
-    model: ModelFile
-
     def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
         self.backend = engine.backend
         self.capabilities = engine.capabilities
