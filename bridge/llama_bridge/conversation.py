@@ -251,9 +251,8 @@ class Conversation:
             able = Capability.KV_CONTINUATION in runtime.capabilities
             fallback = None
             if continues and not able:
-                fallback = (
-                    Fallback.UNSUPPORTED if self._name in shared.said else Fallback.NO_SESSION
-                )
+                said = self._name in shared.said or bool(runtime.past(self._name).tokens)
+                fallback = Fallback.UNSUPPORTED if said else Fallback.NO_SESSION
             request = Request(
                 prompt=prompt,
                 sampling=sampling,

@@ -21,7 +21,7 @@ class Mode(enum.Enum):
 class Fallback(enum.Enum):
     """Why a ``generate_continue`` ran as ``generate``. ``str()`` gives the reason as a sentence."""
 
-    NO_SESSION = "there was no session to continue, so the prompt began one"
+    NO_SESSION = "there was no session to continue: the prompt began one"
     """Nothing was said before: as expected of a first turn. Not warned about."""
     UNSUPPORTED = (
         "this backend does not support kv_continuation: "

@@ -16,7 +16,7 @@ from typing import Any
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import BridgeError, FallbackWarning, UnsupportedCapability
-from ..generation import Generation, Mode
+from ..generation import Fallback, Generation, Mode
 from ..local.ledger import common_beginning
 from ..params import ModelParams, SamplingParams
 from ..progress import OnProgress
@@ -147,6 +147,7 @@ def _fresh(llama: LlamaBridge, generation: Generation, prompt: str, seconds: flo
 def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step:
     """Ask with generate_continue; ``first`` on this bridge, for a FallbackWarning comes once."""
     held = llama.session().tokens
+    expected = None if continued else Fallback.UNSUPPORTED if held else Fallback.NO_SESSION
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FallbackWarning)
         clock = time.perf_counter()
@@ -155,18 +156,14 @@ def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step
     announced = [w for w in caught if issubclass(w.category, FallbackWarning)]
     checks = [
         *_mode_checks(llama, generation, continued, held),
-        Check(
-            "a fallback is given just when the answer is fresh",
-            (generation.fallback is None) == continued,
-            str(generation.fallback),
-        ),
+        Check(f"fallback: {expected}", generation.fallback is expected, str(generation.fallback)),
         Check(
             f"the answer names {name}" if continued else f"the answer does not name {name}",
             says(generation.text, name) == continued,
             generation.text,
         ),
     ]
-    warns = first and _CONTINUATION not in llama.capabilities
+    warns = first and expected is Fallback.UNSUPPORTED
     checks.append(_is("FallbackWarnings", int(warns), len(announced)))
     return Step("generate_continue", seconds, "", ASK, generation, checks=tuple(checks))
 

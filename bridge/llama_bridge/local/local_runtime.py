@@ -86,14 +86,15 @@ class LocalRuntime(Runtime):
 
     def answer(self, request: Request) -> PendingAnswer:
         """See :meth:`Runtime.answer`. Evaluates nothing yet: whoever reads does, or whoever comes next."""
-        return _LocalAnswer(self, self._alone(lambda: self._plan(request)))
+        return self._alone(lambda: self._plan(request))
 
-    def _plan(self, request: Request) -> RunningTurn:
+    def _plan(self, request: Request) -> PendingAnswer:
         self._engine.clear_cancel()
         active = self._take(request.session)
         turn = RunningTurn(active, active.plan(request), request)
+        answer = _LocalAnswer(self, turn)  # first: lost by an interrupt, it ends the turn
         self._turn = turn
-        return turn
+        return answer
 
     def _take(self, session: str, *, or_empty: bool = False) -> Active:
         """A conversation, with the KV cache."""
