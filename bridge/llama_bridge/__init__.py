@@ -22,6 +22,7 @@ From the top floor down; each may import what stands below it:
     progress.py         how far something is
     checks.py           checks of texts and paths
     errors.py           the error tree
+    bell.py             waking threads that wait
     capabilities.py     flags
 """
 

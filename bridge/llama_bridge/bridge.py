@@ -10,7 +10,7 @@ from typing import Self, Unpack
 from . import registry
 from .capabilities import Capability
 from .chat.template import check_messages
-from .checks import check_text
+from .checks import check_callback, check_count, check_name, check_text, shown
 from .conversation import Conversation, Session, Shared, refuse
 from .engine import EngineInfo
 from .errors import (
@@ -78,12 +78,14 @@ class LlamaBridge(Conversation):
         sessions_disk: int = 4 << 30,
         **settings: Unpack[ModelSettings],
     ) -> None:
-        super().__init__(Shared(on_progress=on_progress), DEFAULT)
+        super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
         self._backend_choice = backend
         self._params = _loading(ModelParams(), params, settings)
         self._folder: SessionFolder | None = None
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
+        check_count("session_memory", session_memory)
+        check_count("sessions_disk", sessions_disk)
         if sessions_dir is not None:
             self._folder = SessionFolder.open(sessions_dir, sessions_disk)
         self._storage = SessionStorage(session_memory, self._folder)
@@ -121,23 +123,31 @@ class LlamaBridge(Conversation):
             InvalidInput, BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory, ClosedError.
         """
         shared = self._shared
-        progress = shared.on_progress if on_progress is None else on_progress
+        progress = check_callback("on_progress", on_progress) or shared.on_progress
         chosen = _loading(self._params, params, settings)
         if shared.closed:
             raise ClosedError("this LlamaBridge is closed: make a new one")
+        backends = registry.candidates(self._backend_choice)
         if unload_first:
+            backends[0].check(model)
             self._replace(None)
-        runtime = self._open(model, chosen, progress)
+        runtime = self._open(backends, model, chosen, progress)
         try:
             if self._folder is not None:
                 refuse(runtime, Capability.SESSION_PERSISTENCE)
             self._replace(runtime)
         except BaseException:
-            runtime.close()
+            if shared.runtime is not runtime:
+                runtime.close()
             raise
 
-    def _open(self, model: Model, params: ModelParams, on_progress: OnProgress | None) -> Runtime:
-        backends = registry.candidates(self._backend_choice)
+    def _open(
+        self,
+        backends: Sequence[Backend],
+        model: Model,
+        params: ModelParams,
+        on_progress: OnProgress | None,
+    ) -> Runtime:
         for i, backend in enumerate(backends):
             try:
                 return backend.open(model, params, self._storage, on_progress)
@@ -156,11 +166,11 @@ class LlamaBridge(Conversation):
                 raise ClosedError("this LlamaBridge was closed while the model was loaded")
             before = shared.runtime
             if before is not None:
-                before.finish()
-                shared.runtime = None  # also where an interrupt comes now
-                before.close()
+                before.retire()
             shared.runtime = runtime
             shared.said.clear()
+            if before is not None:
+                before.close()
 
     init_generate_model = load_model
     """The name that it has in Llamatik."""
@@ -243,8 +253,7 @@ class LlamaBridge(Conversation):
         runtime = self._shared.alive()
         if name is None:
             return Session(self._shared, DEFAULT)
-        if not check_text("name", name):
-            raise InvalidInput("name is empty: give one, or None for the bridge's own conversation")
+        check_name(name)
         refuse(runtime, Capability.SESSION_TOOLS)
         return Session(self._shared, name)
 
@@ -322,9 +331,11 @@ class LlamaBridge(Conversation):
             last = runtime.info.n_vocab - 1
             for token in tokens:
                 if isinstance(token, bool) or not isinstance(token, int):
-                    raise InvalidInput(f"tokens must be whole numbers, got {token!r}")
+                    raise InvalidInput(f"tokens must be whole numbers, got {shown(token)}")
                 if not 0 <= token <= last:
-                    raise InvalidInput(f"token {token} is not in the vocabulary (0 to {last})")
+                    raise InvalidInput(
+                        f"token {shown(token)} is not in the vocabulary (0 to {last})"
+                    )
             return b"".join(map(runtime.token_bytes, tokens))
 
         return self._shared.do(Capability.TOKENS, spell).decode("utf-8", "replace")

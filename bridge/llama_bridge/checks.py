@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from .errors import InvalidInput, PathLike
 
-__all__ = ["check_path", "check_prompt", "check_stops", "check_text"]
+__all__ = [
+    "check_callback",
+    "check_count",
+    "check_name",
+    "check_path",
+    "check_prompt",
+    "check_stops",
+    "check_text",
+    "shown",
+]
+
+F = TypeVar("F", bound=Callable[..., object])
 
 
-def check_text(name: str, text: str) -> str:
+def shown(value: object) -> str:
+    """A value for a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception as error:  # an integer of thousands of digits, or somebody's own class
+        return f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_count(name: str, value: int, *, least: int = 0) -> int:
+    """A whole number of at least so much, or InvalidInput that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name}={shown(value)}: give a whole number of at least {least}")
+    return value
+
+
+def check_callback(name: str, value: F | None) -> F | None:
+    """Something that can be called, or None; else InvalidInput that names it."""
+    if value is not None and not callable(value):
+        raise InvalidInput(f"{name}={shown(value)}: give a function, or None")
+    return value
+
+
+def check_name(name: str) -> str:
+    """The name of a session, or InvalidInput."""
+    if not check_text("name", name):
+        raise InvalidInput("name is empty: give one, or None")
+    return name
+
+
+def check_text(name: str, text: object) -> str:
     """A string that can be UTF-8, or InvalidInput that names it."""
     if not isinstance(text, str):
         raise InvalidInput(f"{name} must be a str, got {type(text).__name__}")
@@ -22,9 +64,9 @@ def check_text(name: str, text: str) -> str:
     return text
 
 
-def check_prompt(prompt: str, chat: bool) -> str:
+def check_prompt(prompt: str | None, chat: bool) -> str:
     """A prompt with something in it."""
-    check_text("prompt", prompt)
+    prompt = check_text("prompt", prompt)
     if not prompt or (chat and not prompt.strip()):
         raise InvalidInput("prompt is empty: give some text")
     return prompt
@@ -33,7 +75,7 @@ def check_prompt(prompt: str, chat: bool) -> str:
 def check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     """Stop strings as a tuple, none of them empty."""
     if not isinstance(stop, str | Sequence):
-        raise InvalidInput(f"stop={stop!r}: give a string or a list of strings")
+        raise InvalidInput(f"stop={shown(stop)}: give a string or a list of strings")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     for text in stops:
         if not check_text("stop", text):

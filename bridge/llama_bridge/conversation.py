@@ -12,7 +12,7 @@ from typing import TypeVar, Unpack
 from . import registry
 from .capabilities import Capability
 from .chat.template import Message
-from .checks import check_prompt, check_stops
+from .checks import check_callback, check_count, check_name, check_prompt, check_stops, shown
 from .errors import (
     ClosedError,
     FallbackWarning,
@@ -208,7 +208,9 @@ class Conversation:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: nothing was asked yet.
         """
-        return self._ask(None, False, stop, None, sampling, on_progress, settings).result
+        return self._ask(
+            None, False, stop, None, sampling, on_progress, settings, again=True
+        ).result
 
     def regenerate_stream(
         self,
@@ -219,7 +221,7 @@ class Conversation:
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """As :meth:`regenerate`, text arriving while it is generated."""
-        return self._ask(None, False, stop, None, sampling, on_progress, settings)
+        return self._ask(None, False, stop, None, sampling, on_progress, settings, again=True)
 
     def _ask(
         self,
@@ -230,6 +232,8 @@ class Conversation:
         sampling: SamplingParams | None,
         on_progress: OnProgress | None,
         settings: SamplingSettings,
+        *,
+        again: bool = False,
     ) -> TextStream:
         """Check what is asked and hand it to the runtime."""
         shared, needed = self._shared, Capability(0)
@@ -239,14 +243,17 @@ class Conversation:
         if settings:
             sampling = override(sampling, settings)
         stops = check_stops(stop)
-        if prompt is None:
+        progress = check_callback("on_progress", on_progress) or shared.on_progress
+        if not isinstance(chat, bool | None):
+            raise InvalidInput(f"chat={shown(chat)}: give True, False or None")
+        if again:
             needed = Capability.SESSION_TOOLS
         elif chat:
             needed = Capability.CHAT_TEMPLATE
 
         def answer(runtime: Runtime) -> PendingAnswer:
             as_chat = Capability.CHAT_TEMPLATE in runtime.capabilities if chat is None else chat
-            if prompt is not None:
+            if not again:
                 check_prompt(prompt, as_chat)
             able = Capability.KV_CONTINUATION in runtime.capabilities
             fallback = None
@@ -262,7 +269,7 @@ class Conversation:
                 continues=continues and able,
                 system=shared.system,
                 fallback=fallback,
-                on_progress=shared.on_progress if on_progress is None else on_progress,
+                on_progress=progress,
             )
             if fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
@@ -326,6 +333,7 @@ class Session(Conversation):
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: there are not so many turns.
         """
+        check_count("turns", turns, least=1)
         self._shared.do(Capability.SESSION_TOOLS, lambda runtime: runtime.rewind(self._name, turns))
 
     def fork(self, name: str | None = None) -> Session:
@@ -335,6 +343,8 @@ class Session(Conversation):
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: there is a session of that name.
         """
+        if name is not None:
+            check_name(name)
         branch = self._shared.do(
             Capability.SESSION_TOOLS, lambda runtime: runtime.fork(self._name, name)
         )
@@ -374,7 +384,7 @@ class Session(Conversation):
             ContextOverflow: the conversation to evaluate again does not fit the context.
             SessionCancelled, EngineError: while it was evaluated again.
         """
-        progress = self._shared.on_progress if on_progress is None else on_progress
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.load(
@@ -404,7 +414,7 @@ class Session(Conversation):
             ContextOverflow: ``deep`` needs room for one token more.
             SessionCancelled, EngineError: while it was evaluated again.
         """
-        progress = self._shared.on_progress if on_progress is None else on_progress
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.verify(path, deep=deep, on_progress=progress),

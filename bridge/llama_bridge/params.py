@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
+from .checks import shown
 from .errors import InvalidInput
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 
 _UINT32 = 2**32
+_HUGE = 1e300
 
 
 def _check(ok: bool, name: str, value: object, rule: str) -> None:
     if not ok:
-        raise InvalidInput(f"{name}={value!r}: {name} must be {rule}")
+        raise InvalidInput(f"{name}={shown(value)}: {name} must be {rule}")
 
 
 def _is_int(value: object) -> bool:
@@ -33,7 +34,9 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_HUGE < value < _HUGE  # not NaN either; and no float can be made of some integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class ModelParams:
     """Load-time settings. All of them shape the KV cache, so they are fixed until the next load.
 
     Attributes:
-        n_ctx: tokens the context can hold; 0 takes the length the model was trained with, but at
+        n_ctx: tokens the context can hold, which llama.cpp rounds up to a multiple of 256; 0 takes the length the model was trained with, but at
             most 4,096, because the KV cache is allocated whole.
         n_batch: most tokens handed to the engine at once during prefill.
         n_threads: compute threads; 0 takes the physical cores this process may use, or one for a model of a few MB.

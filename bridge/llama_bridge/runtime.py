@@ -61,8 +61,11 @@ class Runtime(ABC):
     def cancel(self) -> None:
         """Have what runs end soon, as ``"cancelled"``. From any thread, takes no lock; idle, it does nothing."""
 
-    def finish(self) -> None:  # noqa: B027 -- nothing to do where nothing waits
-        """Wait until no answer is on its way; compute those that nobody reads. Before another model takes over."""
+    def retire(self) -> None:  # noqa: B027 -- nothing to do where nothing waits
+        """Take no more requests: from now on they raise ClosedError. Answers on their way are computed to their end.
+
+        Called before another model takes over.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -191,6 +194,13 @@ class Backend(ABC):
     @abstractmethod
     def probe(self) -> Availability:
         """Whether it can be used here. Quick, never raises, imports as little as it can."""
+
+    def check(self, model: Model) -> None:  # noqa: B027 -- who cannot tell lets open() fail
+        """Refuse what is certainly no model, before the loaded one is given up for it. Quick.
+
+        Raises:
+            InvalidInput, ModelNotFound, InvalidModel.
+        """
 
     @abstractmethod
     def open(

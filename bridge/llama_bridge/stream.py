@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from .errors import BridgeError
 from .generation import Generation
 
 __all__ = ["PendingAnswer", "TextStream"]
@@ -61,10 +63,11 @@ class TextStream(Iterator[str]):
         return text
 
     def close(self) -> None:
-        """End the answer here; ``result`` is then what was said so far. Twice is silent."""
+        """End the answer here; ``result`` is then what was said so far, or the failure. Twice is silent."""
         self._answer.end()
-        for _ in self:
-            pass
+        with contextlib.suppress(BridgeError):
+            for _ in self:
+                pass
 
     def __enter__(self) -> Self:
         return self

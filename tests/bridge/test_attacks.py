@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llama_bridge import (
+    BackendUnavailable,
     BridgeError,
     ContextOverflow,
     EngineError,
@@ -284,3 +287,142 @@ def test_a_forked_child_is_told_to_load_again(backend: str) -> None:
         llama.session_reset()
         assert llama.generate("Hello!", sampling=GREEDY).text == before
         assert_ledger_rule(llama)
+
+
+def test_a_prompt_is_never_nothing(llama: LlamaBridge) -> None:
+    llama.generate("Hello!", sampling=GREEDY)
+    before = llama.session().messages
+    for call in (llama.generate, llama.generate_continue, llama.generate_stream):
+        with pytest.raises(InvalidInput, match="prompt must be a str"):
+            call(None)  # type: ignore[arg-type]
+    assert llama.session().messages == before
+
+
+HUGE = 10**5000
+"""Its digits are more than Python will write."""
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"temperature": 10**400},
+        {"temperature": float("nan")},
+        {"top_p": HUGE},
+        {"seed": HUGE},
+        {"top_k": HUGE},
+        {"chat": 5},
+        {"chat": "False"},
+        {"on_progress": 5},
+        {"stop": HUGE},
+    ],
+    ids=lambda keywords: next(iter(keywords)),
+)
+def test_a_value_beyond_all_bounds_is_named(llama: LlamaBridge, keywords: dict[str, Any]) -> None:
+    llama.generate("Hello!", sampling=GREEDY)
+    before = llama.session().messages
+    with pytest.raises(InvalidInput, match=next(iter(keywords))):
+        llama.generate("x", **keywords)
+    assert llama.session().messages == before
+
+
+def test_numbers_that_are_none_are_named(fake_llama: Callable[..., FakeLlama]) -> None:
+    llama = fake_llama()
+    llama.generate("one")
+    wrong: Any
+    for wrong in (0, -1, True, None, "1", [], 1.0, HUGE):
+        with pytest.raises(InvalidInput):
+            llama.session_rewind(wrong)
+    for wrong in (HUGE, -1, 1.5, True, None):
+        with pytest.raises(InvalidInput):
+            llama.detokenize([wrong])
+    for wrong in (-1, 1.5, "1", None, True):
+        for name in ("session_memory", "sessions_disk"):
+            with pytest.raises(InvalidInput, match=name):
+                LlamaBridge(**{name: wrong})
+    with pytest.raises(InvalidInput, match="n_ctx"):
+        LlamaBridge(n_ctx=HUGE)
+    with pytest.raises(InvalidInput, match="on_progress"):
+        LlamaBridge(on_progress=5)  # type: ignore[arg-type]
+    assert len(llama.session().messages) == 2
+
+
+@pytest.mark.parametrize("name", ["", b"x", True, 1.5, [], "\ud800"])
+def test_a_fork_has_a_name_that_is_one(fake_llama: Callable[..., FakeLlama], name: Any) -> None:
+    llama = fake_llama()
+    llama.generate("one")
+    with pytest.raises(InvalidInput, match="name"):
+        llama.session_fork(name)
+    assert llama.sessions() == []
+
+
+def test_no_model_is_given_up_for_one_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF")
+    with LlamaBridge("demo", sampling=GREEDY) as llama:
+        for wrong in (5, tmp_path / "missing.gguf", tmp_path / "bad.gguf", tmp_path):
+            with pytest.raises(BridgeError):
+                llama.load_model(wrong, unload_first=True)  # type: ignore[arg-type]
+            assert llama.generate("Hello!").text
+        with pytest.raises(BackendUnavailable):
+            LlamaBridge("demo", backend="nowhere")
+
+
+def test_others_are_answered_while_the_model_is_changed() -> None:
+    with LlamaBridge("demo", sampling=GREEDY) as llama:
+        expected, stop = llama.generate("Hello!").text, threading.Event()
+        wrong: list[object] = []
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    if llama.generate("Hello!").text != expected or not llama.tokenize("abc"):
+                        wrong.append("text")
+                except BridgeError as error:
+                    wrong.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(15):
+            llama.load_model("demo")
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes")
+@pytest.mark.parametrize("backend", ["native", "wasm"])
+def test_in_a_forked_child_nothing_waits_for_ever(backend: str, tmp_path: Path) -> None:
+    code = """
+import os, sys, threading, time
+from llama_bridge import *
+backend, folder = sys.argv[1:]
+keeps = {"sessions_dir": folder} if backend == "native" else {}
+llama = LlamaBridge("demo", backend=backend, **keeps)
+stream = llama.generate_stream("Hello!"); next(stream)
+if keeps:
+    llama._folder.keep("slow", lambda path: time.sleep(2), 10)
+if os.fork() == 0:
+    def attempt(work):
+        try: work(); return "fine"
+        except BridgeError as error: return type(error).__name__
+    calls = {
+        "read": lambda: next(stream), "generate": lambda: llama.generate("x"),
+        "tokenize": lambda: llama.tokenize("x"), "flush": llama.sessions_flush,
+        "load": lambda: llama.load_model("demo"), "new": lambda: LlamaBridge("demo", backend=backend).close(),
+        "close": llama.close,
+    }
+    print(*(f"{name}={attempt(call)}" for name, call in calls.items()), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, backend, str(tmp_path)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    again = "fine" if backend == "native" else "BackendUnavailable"
+    flush = "SessionsLocked" if backend == "native" else "fine"
+    assert done.stdout.split() == [
+        "read=EngineError", "generate=EngineError", "tokenize=EngineError", f"flush={flush}",
+        f"load={again}", f"new={again}", "close=fine",
+    ], done.stderr  # fmt: skip

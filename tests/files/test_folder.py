@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from llama_bridge import (
     UnsupportedCapability,
 )
 from llama_bridge.files.folder import SessionFolder
+from llama_bridge.testing import FakeLlama
 from tests.forging import forge
 from tests.ledger import GREEDY, assert_ledger_rule, machine
 from tools.random_model import write_model
@@ -423,3 +425,57 @@ def test_a_newer_state_takes_the_place_of_one_that_waits(tmp_path: Path) -> None
     over.join(20)
     folder.close()
     assert written == ["first", "b4"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # open scandirs
+def test_an_interrupt_leaves_no_lock_of_the_folder_behind(tmp_path: Path) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, press)
+    try:
+        with FakeLlama("fine") as fake:
+            llama = LlamaBridge(fake.model.path, backend=fake.fake, sessions_dir=tmp_path)
+            llama.session("a").generate("hi")
+            hits = 0
+            for i in range(3000):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 5e-6 + (i % 40) * 1e-6)
+                    llama.sessions()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    hits += 1
+            found: list[list[str]] = []
+            thread = threading.Thread(target=lambda: found.append(llama.sessions()), daemon=True)
+            thread.start()
+            thread.join(10)
+            assert found == [["a"]]
+            assert hits > 10
+            llama.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_writer_that_was_interrupted_at_its_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, pressed = threading.Thread.start, list[bool]()
+
+    def press(thread: threading.Thread) -> None:
+        if thread.name == "llama-bridge-sessions" and not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", press)
+    folder = SessionFolder.open(tmp_path, 1 << 30)
+    written: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        folder.keep("a", written.append, 1)
+    closing = threading.Thread(target=folder.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert written == [folder.file("a")]

@@ -309,7 +309,7 @@ def test_an_answer_that_fails_unread_fails_for_its_reader_alone() -> None:
             _ = stream.result
 
 
-def test_an_interrupt_of_who_computes_it_reaches_the_reader_as_an_error() -> None:
+def test_an_interrupt_of_who_computes_it_leaves_the_reader_what_was_said() -> None:
     pressed: Any = KeyboardInterrupt()
     with FakeLlama([FakeAnswer("abcdef", fails_after=3, error=pressed), "fine"]) as llama:
         llama.system = "s"
@@ -318,10 +318,10 @@ def test_an_interrupt_of_who_computes_it_reaches_the_reader_as_an_error() -> Non
         with pytest.raises(KeyboardInterrupt):
             llama.generate("next")
         assert next(stream) + next(stream) == "bc"
-        with pytest.raises(EngineError, match="interrupted"):
-            next(stream)
-        assert llama.session().messages == []
-        assert llama.generate("again").text == "fine"
+        assert list(stream) == []
+        assert (stream.result.text, stream.result.finish_reason) == ("abc", "cancelled")
+        assert llama.session().messages[-1]["content"] == "abc"
+        assert llama.generate_continue("again").text == "fine"
         assert len(machine(llama).kv.tokens) == machine(llama).engine.length
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from ..bell import Bell
 from ..checks import check_path
 from ..errors import InvalidInput, PathLike, SessionError, SessionsLocked, SessionWriteError
 
@@ -49,11 +50,12 @@ class SessionFolder:
         self.path = path
         self._budget = budget
         self._lock = lock
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()  # around what follows
         self._waiting: dict[str, _Job] = {}  # the first to come is the first to go
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
         self._writing: tuple[str, _Job] | None = None
         self._writer: threading.Thread | None = None
+        self._bell = Bell()  # some of that has changed
         self._process = os.getpid()
 
     @classmethod
@@ -93,7 +95,7 @@ class SessionFolder:
 
     def names(self) -> list[str]:
         """Of all sessions that have a file or are about to, the least recently used first."""
-        with self._changed:
+        with self._mutex:
             soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
         there = [name for _, name, _ in self._files()]
         return list(dict.fromkeys(n for n in [*there, *soon] if n))
@@ -111,15 +113,14 @@ class SessionFolder:
         ``write`` makes the whole file at the path it is given, or leaves the old one. It is called from
         another thread. Where more memory waits than is good, this waits for the disk.
         """
+        self._refuse_fork()
         job = _Job(write, n_bytes)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._backlog(name) == 0 or self._backlog(name) + n_bytes <= _WAITING
-            )
+        self._bell.wait(lambda: self._has_room(name, n_bytes))
+        with self._mutex:
             self._failed.pop(name, None)
             self._waiting.pop(name, None)
             self._waiting[name] = job
-            self._start()
+        self._start()
 
     def touch(self, name: str) -> None:
         """Note that a session was used now."""
@@ -132,7 +133,7 @@ class SessionFolder:
         Raises:
             SessionWriteError: the file cannot be removed.
         """
-        with self._changed:
+        with self._mutex:
             self._waiting.pop(name, None)
             self._failed.pop(name, None)
         self._settle(name)
@@ -150,14 +151,16 @@ class SessionFolder:
         Raises:
             SessionWriteError: the first that cannot be written. It stays in memory, for another try.
         """
-        with self._changed:
+        self._refuse_fork()
+        with self._mutex:
             for name, (job, _) in self._failed.items():
                 self._waiting.setdefault(name, job)
             self._failed.clear()
-            self._start()
-            self._changed.wait_for(lambda: self._writer is None)
-            for _, error in self._failed.values():
-                raise error
+        self._bell.wait(self._is_idle)
+        with self._mutex:
+            failed = [error for _, error in self._failed.values()]
+        if failed:
+            raise failed[0]
 
     def close(self) -> None:
         """Write what waits, then give the folder back.
@@ -172,40 +175,64 @@ class SessionFolder:
         finally:
             self._lock.release()
 
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._process:  # forked: the parent has the folder, and the writer
+            raise SessionsLocked(self.path)
+
     # the writer
 
-    def _backlog(self, newer: str) -> int:
-        """Bytes in the way of a newer state of a session. Holding the condition."""
-        jobs = [job for name, job in self._waiting.items() if name != newer]
-        jobs += [self._writing[1]] if self._writing else []
-        return sum(job.n_bytes for job in jobs)
+    def _has_room(self, newer: str, n_bytes: int) -> bool:
+        """Whether a newer state of a session may wait, too."""
+        self._start()
+        with self._mutex:
+            jobs = [job for name, job in self._waiting.items() if name != newer]
+            jobs += [self._writing[1]] if self._writing else []
+            backlog = sum(job.n_bytes for job in jobs)
+        return backlog == 0 or backlog + n_bytes <= _WAITING
+
+    def _is_idle(self) -> bool:
+        """Whether all is written; sees to it that somebody writes."""
+        self._start()
+        with self._mutex:
+            return not self._waiting and self._writing is None
 
     def _start(self) -> None:
-        # Not a daemon: the interpreter waits for it at its end, so what was said is on the disk even where nobody
-        # closed the bridge. It ends as soon as there is nothing to write.
-        if self._writer is None and self._waiting:
-            self._writer = threading.Thread(target=self._write_all, name="llama-bridge-sessions")
-            try:
-                self._writer.start()
-            except RuntimeError:  # the interpreter is ending
-                self._write_all()
+        """See to it that there is a writer, if there is anything to write."""
+        with self._mutex:
+            writer = self._writer
+            # One whose start was interrupted is not alive, and never will be.
+            at_work = writer is not None and (writer.is_alive() or self._writing is not None)
+            if at_work or not self._waiting:
+                return
+            # Not a daemon: the interpreter waits for it at its end, so what was said is on the disk even where
+            # nobody closed the bridge. It ends as soon as there is nothing to write.
+            fresh = threading.Thread(
+                target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
+            )
+            self._writer = fresh
+        try:
+            fresh.start()
+        except RuntimeError:  # the interpreter is ending
+            self._write_all(fresh)
 
-    def _write_all(self) -> None:
+    def _write_all(self, writer: threading.Thread) -> None:
         while True:
-            with self._changed:
+            with self._mutex:
+                if self._writer is not writer:
+                    return  # another one took its place before it began
                 if not self._waiting:
                     self._writer = None
-                    self._changed.notify_all()
-                    return
+                    break
                 name = next(iter(self._waiting))
                 job = self._waiting.pop(name)
                 self._writing = name, job
             failure = self._write(name, job)
-            with self._changed:
+            with self._mutex:
                 self._writing = None
                 if failure is not None and name not in self._waiting:
                     self._failed[name] = job, failure
-                self._changed.notify_all()
+            self._bell.ring()
+        self._bell.ring()
 
     def _write(self, name: str, job: _Job) -> SessionError | None:
         try:
@@ -221,13 +248,14 @@ class SessionFolder:
 
     def _settle(self, name: str) -> None:
         """Wait until a session's newest state is on the disk, or could not get there."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    name not in self._waiting
-                    and (self._writing is None or self._writing[0] != name)
-                )
-            )
+        self._refuse_fork()
+        self._bell.wait(lambda: self._is_settled(name))
+
+    def _is_settled(self, name: str) -> bool:
+        self._start()
+        with self._mutex:
+            writing = self._writing is not None and self._writing[0] == name
+            return name not in self._waiting and not writing
 
     # files
 

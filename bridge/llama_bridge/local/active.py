@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ..capabilities import Capability
 from ..chat.template import ChatTemplate, Message
+from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..files.manifest import MadeWith
@@ -300,7 +301,9 @@ class Active:
             InvalidInput: there are not so many.
         """
         if turns < 1 or turns > len(self.turns):
-            raise InvalidInput(f"turns={turns}: the session has {len(self.turns)} to take back")
+            raise InvalidInput(
+                f"turns={shown(turns)}: the session has {len(self.turns)} to take back"
+            )
         mark = self.turns[-turns]
         self.kv.rewind(mark.start)
         self.messages = self.messages[: mark.n_messages]
@@ -381,6 +384,8 @@ class RunningTurn:
         self._loop = TokenLoop(active.kv, request.sampling, request.stop, request.on_progress)
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
+        self._prompt: list[int] = []  # all that the answer is conditioned on
+        self._said = ""  # all that was given out
 
     @property
     def done(self) -> bool:
@@ -396,8 +401,12 @@ class RunningTurn:
         """Have it end where it stands. From any thread."""
         self._loop.ended = True
 
-    def advance(self) -> None:
+    def advance(self, *, reading: bool) -> None:
         """Compute until there is another text, or the end.
+
+        Args:
+            reading: whether it is the reader who asks. An interrupt of somebody else ends the answer where it
+                stands, for the reader to find what was said; one of the reader takes it back.
 
         Raises:
             EngineError: it failed; :attr:`error` has it, too.
@@ -408,14 +417,26 @@ class RunningTurn:
                 self._begin()
             text = loop.advance() if loop.finish is None else ""
             if loop.finish is not None:
-                self._enter(loop.finish)
+                self._enter(loop.finish, loop.text)
             if text:
+                self._said += text
                 self.texts.append(text)
         except BaseException as error:
+            if self._said and not reading and not isinstance(error, Exception):
+                self._cut_short()
+                raise
             self.error = error
             if self.generation is None and self._before is not None:
                 self._active.restore(self._before)
             raise
+
+    def _cut_short(self) -> None:
+        """The end, wherever an interrupt came: what was given out is what was said."""
+        kv = self._active.kv
+        kv.check()
+        kv.aim([*self._prompt, *self._loop.tokens], kv.origin)
+        if self.generation is None:
+            self._enter("cancelled", self._said)
 
     def _begin(self) -> None:
         """Make way in conversation and cache, and evaluate the prompt."""
@@ -428,9 +449,11 @@ class RunningTurn:
         start = len(before.tokens)
         self._mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
         self._before = before
-        self._loop.prefill(active.make_way(turn))
+        tokens = active.make_way(turn)
+        self._prompt = [*active.kv.conversation, *tokens]
+        self._loop.prefill(tokens)
 
-    def _enter(self, finish: FinishReason) -> None:
+    def _enter(self, finish: FinishReason, text: str) -> None:
         """The end: what was said becomes part of the conversation."""
         active, turn, loop = self._active, self._turn, self._loop
         if loop.said_nothing and finish == "cancelled":
@@ -440,9 +463,9 @@ class RunningTurn:
             assert self._mark is not None
             active.turns.append(self._mark)
             if turn.messages:
-                active.messages = [*turn.messages, {"role": "assistant", "content": loop.text}]
+                active.messages = [*turn.messages, {"role": "assistant", "content": text}]
         self.generation = Generation(
-            text=loop.text,
+            text=text,
             finish_reason=finish,
             mode=Mode.FRESH if turn.fresh else Mode.CONTINUED,
             usage=loop.usage,

@@ -33,6 +33,10 @@ class EngineBackend(Backend):
             BackendUnavailable, InvalidModel, ModelLoadError, OutOfMemory, EngineError.
         """
 
+    def check(self, model: Model) -> None:
+        """See :meth:`Backend.check`."""
+        open_model(model)
+
     def open(
         self,
         model: Model,

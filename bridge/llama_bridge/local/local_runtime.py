@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from ..bell import Bell
 from ..capabilities import Capability
 from ..chat.template import Message
 from ..engine import Engine, EngineInfo
@@ -48,8 +49,6 @@ __all__ = ["LocalRuntime"]
 T = TypeVar("T")
 
 _NOTHING = Capability(0)
-_PATIENCE = 1.0
-"""Seconds after which a reader looks by itself whether the engine is free."""
 _CLOSING = 0.002
 """Seconds between two looks whether what runs has ended."""
 
@@ -73,14 +72,13 @@ class LocalRuntime(Runtime):
         self._pool = Pool(engine, model, storage)
         self._keeps = storage.folder is not None
         self._turn: RunningTurn | None = None  # the answer that is not over yet
-        self._closed = False
+        self._retired = self._closed = False
         self._process = os.getpid()
         self._lock = threading.Lock()  # the engine: whoever has it computes
         self._owner = 0  # the thread that has it
         self._gate = threading.RLock()  # around what comes next, for a moment only
         self._computing: RunningTurn | None = None  # the answer that is computed just now
-        self._news = threading.Condition()  # there is another text, or the engine is free
-        self._waiting = 0  # readers that want to hear of it
+        self._bell = Bell()  # there is another text, or the engine is free
 
     # answers
 
@@ -105,7 +103,7 @@ class LocalRuntime(Runtime):
     def read(self, turn: RunningTurn) -> str | None:
         """The next text of an answer; None at its end."""
         try:
-            self._wait(turn, lambda: turn.done or bool(turn.texts))
+            self._wait(turn, lambda: turn.done or bool(turn.texts), reading=True)
         except BaseException:
             turn.told = turn.done
             raise
@@ -155,24 +153,19 @@ class LocalRuntime(Runtime):
         finally:
             self._tell()
 
-    def _wait(self, turn: RunningTurn, ready: Callable[[], bool]) -> None:
+    def _wait(self, turn: RunningTurn, ready: Callable[[], bool], *, reading: bool) -> None:
         """Compute an answer until it is ``ready``, or wait while somebody else has the engine."""
         while not ready():
+            self._refuse_waiting()
             if self._lock.locked():
-                self._refuse_waiting()
-                with self._news:
-                    self._waiting += 1
-                    try:
-                        self._news.wait_for(lambda: ready() or not self._lock.locked(), _PATIENCE)
-                    finally:
-                        self._waiting -= 1
+                self._bell.wait(lambda: ready() or not self._lock.locked())
                 continue
             try:
                 with self._lock:
                     self._owner = threading.get_ident()
                     try:
                         if not ready():
-                            self._advance(turn)
+                            self._advance(turn, reading=reading)
                     finally:
                         self._free_if_closed()
             finally:
@@ -181,15 +174,15 @@ class LocalRuntime(Runtime):
     def _finish(self) -> None:
         """Compute the rest of an answer that its reader left half read."""
         while (turn := self._turn) is not None:
-            self._advance(turn)
+            self._advance(turn, reading=False)
 
-    def _advance(self, turn: RunningTurn) -> None:
+    def _advance(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute the next text of an answer. What goes wrong is its reader's to hear; an interrupt is everyone's."""
         with self._gate:
             self._computing = turn
         try:
             with contextlib.suppress(Exception):  # turn.error has it
-                turn.advance()
+                turn.advance(reading=reading)
         finally:
             with self._gate:
                 self._computing = None
@@ -234,9 +227,8 @@ class LocalRuntime(Runtime):
 
     def _tell(self) -> None:
         """Wake the readers that wait for a text, or for the engine."""
-        if self._waiting:
-            with self._news:
-                self._news.notify_all()
+        if self._bell.waiters:
+            self._bell.ring()
 
     # text and tokens: these wait for nobody
 
@@ -285,7 +277,7 @@ class LocalRuntime(Runtime):
         """See :meth:`Runtime.past`."""
         turn = self._turn
         if turn is not None and turn.ended and self._owner != threading.get_ident():
-            self._wait(turn, lambda: turn.done)  # it only has to stop
+            self._wait(turn, lambda: turn.done, reading=False)  # it only has to stop
         return self._pool.glance(session)
 
     def names(self) -> list[str]:
@@ -367,9 +359,14 @@ class LocalRuntime(Runtime):
 
     # life
 
-    def finish(self) -> None:
-        """See :meth:`Runtime.finish`."""
-        self._alone(lambda: None)
+    def retire(self) -> None:
+        """See :meth:`Runtime.retire`."""
+
+        def work() -> None:
+            self._retired = True
+
+        if self._process == os.getpid():
+            self._alone(work)
 
     def close(self) -> None:
         """See :meth:`Runtime.close`."""
@@ -387,7 +384,7 @@ class LocalRuntime(Runtime):
         self._tell()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closed or self._retired:
             raise ClosedError("this LlamaBridge is closed: make a new one")
 
     def _free_if_closed(self) -> None:
@@ -409,7 +406,8 @@ class LocalRuntime(Runtime):
 
     def __del__(self) -> None:
         # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's.
-        if not sys.is_finalizing() and self._process == os.getpid():
+        made = "_process" in vars(self)
+        if made and not sys.is_finalizing() and self._process == os.getpid():
             self._free()
 
 

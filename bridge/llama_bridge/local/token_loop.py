@@ -25,6 +25,7 @@ class TokenLoop:
         ended: set to have the answer end where it stands.
         finish: how it ended; None before.
         seed: what the sampler is seeded with.
+        tokens: drawn so far, an end of generation included.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class TokenLoop:
         self._params = params
         self._on_progress = on_progress
         self._assembler = TextAssembler(stop)
+        self.tokens: list[int] = []
         self._pieces: list[bytes] = []
         self._token: int | None = None  # drawn, and not in the KV cache yet
         self._finish: FinishReason | None = (
             None  # how it is about to end, when its last text was given out
         )
-        self._start = self._limit = self._drawn = 0
+        self._start = self._limit = 0
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
 
@@ -59,7 +61,7 @@ class TokenLoop:
     @property
     def said_nothing(self) -> bool:
         """Whether the answer ended before its first token."""
-        return self._drawn == 0
+        return not self.tokens
 
     @property
     def usage(self) -> Usage:
@@ -68,7 +70,7 @@ class TokenLoop:
             prompt_tokens=self._cached + self._evaluated,
             cached_tokens=self._cached,
             evaluated_tokens=self._evaluated,
-            completion_tokens=self._drawn,
+            completion_tokens=len(self.tokens),
             prompt_seconds=self._prompt_seconds,
             completion_seconds=self._completion_seconds,
         )
@@ -118,7 +120,7 @@ class TokenLoop:
     def _hear(self, token: int) -> str:
         """Take up a drawn token: the text that is certain with it, and whether it is the last."""
         self._token = token
-        self._drawn += 1
+        self.tokens.append(token)
         if token in self._engine.info.end_of_generation:
             self._finish = "stop"
             return self._assembler.finish()
@@ -126,7 +128,7 @@ class TokenLoop:
         text = self._assembler.push(self._pieces[-1])
         if self._assembler.stop is not None:
             self._finish = "stop"
-        elif self._drawn >= self._limit:
+        elif len(self.tokens) >= self._limit:
             self._finish = "length"
             text += self._assembler.finish()
         return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -28,6 +29,7 @@ _CONFIG = "exceptions,simd,relaxed_simd,threads,fixed_memory"
 _log = logging.getLogger("llama_bridge.wasm.compile")
 _compiling = threading.RLock()  # on_progress is called with it, and may load another model
 _modules: dict[str, Compiled] = {}
+_process: int | None = None  # that used wasmtime first
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def compiled_module(
         memory = find_memory(code)
     code = code if shared else unshared(code)
     key = cache_key(code, metadata.version("wasmtime"), _CONFIG)
+    _refuse_fork()
     with _compiling:
         if key in _modules:
             return _modules[key]
@@ -83,6 +86,19 @@ def compiled_module(
         compiled = _modules[key] = Compiled(engine, module, memory)
         tell_compile(on_progress, len(code), len(code))
         return compiled
+
+
+def _refuse_fork() -> None:
+    """wasmtime's compiler has threads, which a fork leaves behind: it would wait for them for ever."""
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    if _process != os.getpid():
+        raise BackendUnavailable(
+            "wasm",
+            "this process was forked from one that used wasmtime, which does not survive that",
+            'start a new process instead: multiprocessing.get_context("spawn"), or "forkserver"',
+        )
 
 
 @contextlib.contextmanager

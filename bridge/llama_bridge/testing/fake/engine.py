@@ -276,12 +276,10 @@ class FakeEngine(Engine):
     @contextmanager
     def _working(self) -> Generator[None]:
         self._open()
-        if not self._one_at_a_time.acquire(blocking=False):
+        if self._one_at_a_time.locked():
             raise EngineError("the caller uses the engine from two threads at once")
-        try:
+        with self._one_at_a_time:  # an interrupt cannot lose it
             yield
-        finally:
-            self._one_at_a_time.release()
 
 
 def _signs(tokens: Sequence[int]) -> str:
