@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
 from .capabilities import Capability
@@ -27,7 +27,9 @@ from .progress import OnProgress
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
-from .verification import Verification
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 __all__ = ["LlamaBridge"]
 

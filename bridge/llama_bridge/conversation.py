@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from . import registry
 from .capabilities import Capability
@@ -28,7 +28,9 @@ from .request import Request
 from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer, TextStream
-from .verification import Verification
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 __all__ = ["Conversation", "Session", "Shared", "refuse"]
 

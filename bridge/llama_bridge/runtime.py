@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .capabilities import Capability
 from .chat.template import Message
@@ -23,7 +24,9 @@ from .progress import OnProgress
 from .request import Request
 from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer
-from .verification import Verification
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 __all__ = ["Availability", "Backend", "Model", "Runtime", "SessionStorage"]
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from ..bell import Bell
 from ..checks import check_path
@@ -323,6 +322,8 @@ def _encode(name: str) -> str:
 
 def _decode(file_name: str) -> str | None:
     """The session name of a file name; None for other files."""
+    from urllib.parse import unquote  # 2 ms: only who keeps a folder needs it
+
     if not file_name.endswith(_SUFFIX):
         return None
     try:

@@ -6,19 +6,22 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..capabilities import Capability
 from ..chat.template import ChatTemplate, Message
 from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
-from ..files.manifest import MadeWith
 from ..generation import Fallback, FinishReason, Generation, Mode
 from ..models.source import ModelFile
 from ..request import Request
 from ..snapshot import Snapshot, TurnMark
 from .ledger import KvLedger
 from .token_loop import TokenLoop
+
+if TYPE_CHECKING:
+    from ..files.manifest import MadeWith
 
 __all__ = ["Active", "RunningTurn", "Turn"]
 
@@ -68,6 +71,8 @@ class Active:
     @property
     def made_with(self) -> MadeWith:
         """What its KV cache is made with, as a session file tells it."""
+        from ..files.manifest import MadeWith  # 8 ms with json, which only files need
+
         engine = self.engine
         return MadeWith(self.model, engine.info, engine.backend, engine.state_prefix)
 

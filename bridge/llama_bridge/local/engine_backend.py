@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from ..capabilities import Capability
 from ..engine import Engine
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams
 from ..progress import OnProgress
 from ..runtime import Backend, Model, Runtime, SessionStorage
-from .local_runtime import LocalRuntime
+from .local_runtime import LocalRuntime, prepare_files
 
 __all__ = ["EngineBackend"]
 
@@ -46,4 +47,7 @@ class EngineBackend(Backend):
     ) -> Runtime:
         """See :meth:`Backend.open`."""
         file = open_model(model)
-        return LocalRuntime(self.load(file, params, on_progress), file, storage)
+        engine = self.load(file, params, on_progress)
+        if Capability.SESSION_PERSISTENCE in engine.capabilities:
+            prepare_files()
+        return LocalRuntime(engine, file, storage)

@@ -7,13 +7,14 @@ wants the engine next computes the rest of it first, for its reader to find, and
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
 from ..capabilities import Capability
@@ -29,7 +30,6 @@ from ..errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from ..files.manifest import write_snapshot
 from ..generation import Generation
 from ..models.source import ModelFile
 from ..params import SamplingParams
@@ -38,13 +38,13 @@ from ..request import Request
 from ..runtime import Runtime, SessionStorage
 from ..snapshot import SessionInfo, Snapshot
 from ..stream import PendingAnswer
-from ..verification import Verification
 from .active import Active, RunningTurn
 from .pool import Pool
-from .restore import carry_out, plan_load
-from .verify import verify_file
 
-__all__ = ["LocalRuntime"]
+if TYPE_CHECKING:
+    from ..verification import Verification
+
+__all__ = ["LocalRuntime", "prepare_files"]
 
 T = TypeVar("T")
 
@@ -53,6 +53,13 @@ _CLOSING = 0.002
 """Seconds between two looks whether what runs has ended."""
 
 _log = logging.getLogger(__name__)
+
+
+def prepare_files() -> None:
+    """Import what session files need: beside a model's load that is nothing, beside the first file's it is much."""
+    with contextlib.suppress(ImportError):  # a page has no xxhash, and no use for it
+        importlib.import_module("xxhash")
+        importlib.import_module(f"{__package__}.restore")
 
 
 class LocalRuntime(Runtime):
@@ -312,6 +319,8 @@ class LocalRuntime(Runtime):
         )
 
     def _save(self, active: Active, path: PathLike, sampling: SamplingParams) -> SessionInfo:
+        from ..files.manifest import write_snapshot  # 8 ms with json: see prepare_files()
+
         active.kv.check()
         if not active.exists:
             raise NoSession("there is no session to save: generate something first")
@@ -331,6 +340,8 @@ class LocalRuntime(Runtime):
     ) -> SessionInfo:
         """See :meth:`Runtime.load`."""
 
+        from .restore import carry_out, plan_load  # 10 ms with the files: see prepare_files()
+
         def work() -> SessionInfo:
             # Planned over whichever conversation has the cache: a refused file does not even switch.
             plan = plan_load(self._pool.active, path, replay, trust_unverified)
@@ -345,6 +356,7 @@ class LocalRuntime(Runtime):
 
     def verify(self, path: PathLike, *, deep: bool, on_progress: OnProgress | None) -> Verification:
         """See :meth:`Runtime.verify`."""
+        from .verify import verify_file  # 4 ms: rarely used
 
         def work() -> Verification:
             name = self._pool.name

@@ -18,8 +18,6 @@ from ..errors import (
     SessionMismatch,
     SessionNotFound,
 )
-from ..files.format import read_session_file
-from ..files.manifest import read_snapshot, write_snapshot
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..request import DEFAULT
@@ -27,7 +25,6 @@ from ..runtime import SessionStorage
 from ..snapshot import Snapshot
 from .active import Active
 from .ledger import common_beginning
-from .replay import plan_replay
 
 __all__ = ["Pool"]
 
@@ -215,6 +212,10 @@ class Pool:
             return Snapshot()
 
     def _read_file(self, path: str) -> Snapshot:
+        from ..files.format import read_session_file  # 8 ms with json, which only files need
+        from ..files.manifest import read_snapshot
+        from .replay import plan_replay
+
         file = read_session_file(path, state_prefix=self._engine.state_prefix)
         try:
             return read_snapshot(path, file, self.active.made_with)
@@ -240,6 +241,8 @@ class Pool:
             self._folder.keep(name, write, snapshot.n_bytes)
 
     def _write(self, snapshot: Snapshot, path: str) -> None:
+        from ..files.manifest import write_snapshot  # 8 ms, as above
+
         write_snapshot(path, snapshot, self.active.made_with, SamplingParams())
 
     # at rest
