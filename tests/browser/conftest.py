@@ -7,16 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-_REPORTS = pytest.StashKey[list[str]]()
+_REPORT = "the suite in Pyodide"
 
 Report = Callable[[object], None]
 
 
-@pytest.fixture(scope="session")
-def report(pytestconfig: pytest.Config) -> Report:
-    """Takes what is to be read at the end of the run, whatever came out."""
-    reports = pytestconfig.stash.setdefault(_REPORTS, [])
-    return lambda text: reports.append(str(text))
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Takes what is to be read at the end of the run, whatever came out; from a worker of xdist, too."""
+    return lambda text: record_property(_REPORT, str(text))
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +30,11 @@ def missing() -> Callable[[str], None]:
     return tell
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the reports."""
-    for text in config.stash.get(_REPORTS, []):
-        terminalreporter.section("the suite in Pyodide")
-        terminalreporter.write_line(text)
+    for outcome in ("passed", "failed"):
+        for test in terminalreporter.getreports(outcome):
+            for name, text in test.user_properties:
+                if name == _REPORT and test.when == "call":
+                    terminalreporter.section(_REPORT)
+                    terminalreporter.write_line(text)
