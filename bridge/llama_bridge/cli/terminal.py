@@ -23,7 +23,7 @@ __all__ = ["Terminal", "count", "duration", "plain", "size"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
 _STAGES = {
-    "compile": "compiling llama.wasm to machine code, the first time only",
+    "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
     "load": "loading the model",
     "prefill": "reading the prompt",
 }
@@ -111,7 +111,7 @@ class Terminal:
     def progress(self, step: Progress) -> None:
         """Say how far it is, while :meth:`waiting`. From any thread."""
         if (status := self._status) is not None:
-            status.update(Text(f"{_STAGES[step.stage]}: {_share(step)}"))
+            status.update(Text(_STAGES[step.stage] + _share(step)))
 
     @property
     def tick(self) -> str:
@@ -156,8 +156,10 @@ def size(n_bytes: float) -> str:
 
 
 def _share(step: Progress) -> str:
+    if step.stage == "compile":  # of which nobody knows how far it is
+        return ""
     whole = size(step.total) if step.unit == "bytes" else f"{step.total:,} {step.unit}"
-    return f"{step.done / max(1, step.total):.0%} of {whole}"
+    return f": {step.done / max(1, step.total):.0%} of {whole}"
 
 
 def duration(seconds: float) -> str:
