@@ -133,6 +133,8 @@ def test_an_interrupt_at_any_line_leaves_conversations_whole_and_nobody_waiting(
 def assert_whole(llama: FakeLlama, first: list[Any]) -> None:
     for conversation in (llama.session(), *map(llama.session, llama.sessions())):
         text, at = llama.detokenize(conversation.tokens), 0
+        answers = [m for m in conversation.messages if m["role"] == "assistant"]
+        assert conversation.n_turns == len(answers)
         for message in conversation.messages:
             at = text.index(message["content"], at) + len(message["content"])
     messages = llama.session().messages

@@ -437,10 +437,12 @@ class RunningTurn:
 
     def _cut_short(self) -> None:
         """The end, wherever an interrupt came: what was given out is what was said."""
-        kv = self._active.kv
+        assert self._before is not None
+        kv, turns = self._active.kv, self._before.turns
         kv.check()
         kv.aim([*self._prompt, *self._loop.tokens], kv.origin)
         if self.generation is None:
+            self._active.turns = list(turns[:-1] if self._turn.again else turns)
             self._enter("cancelled", self._said)
 
     def _begin(self) -> None:
