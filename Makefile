@@ -17,10 +17,10 @@ browser: setup  ## a chat in a web page: serves examples/browser and prints the 
 	@$(BIN)/python -m tools.browser examples/browser
 
 test: setup  ## the whole suite, on every backend
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: setup  ## the suite without what takes more than seconds
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 fuzz: setup  ## a hundred thousand hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
