@@ -95,11 +95,12 @@ def _read(process: subprocess.Popen[str], lines: Queue[str]) -> None:
 
 def _messages(lines: Queue[str], end: float) -> Generator[Message]:
     words: list[str] = []  # of the driver itself, when it fails
+    line = ""
     while True:
         try:
             line = lines.get(timeout=max(0.0, end - time.monotonic()))
         except Empty:
-            raise TimeoutError("the page took too long") from None
+            raise TimeoutError(f"the page took too long; it last said: {line[:300]}") from None
         if not line:
             raise RuntimeError(f"the browser ended: {' '.join(words[-10:])}")
         try:
