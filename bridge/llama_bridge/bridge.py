@@ -175,7 +175,7 @@ class LlamaBridge(Conversation):
                 before.close()
 
     init_generate_model = load_model
-    """The name that it has in Llamatik."""
+    """The same, by the name that Llamatik has for it."""
 
     @property
     def model(self) -> ModelFile:
@@ -226,7 +226,7 @@ class LlamaBridge(Conversation):
     @sampling.setter
     def sampling(self, value: SamplingParams) -> None:
         if not isinstance(value, SamplingParams):
-            raise InvalidInput(f"sampling={value!r}: give a SamplingParams")
+            raise InvalidInput(f"sampling={shown(value)}: give a SamplingParams")
         self._shared.sampling = value
 
     @property
@@ -393,6 +393,6 @@ def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSetti
         params = base
     if not isinstance(params, ModelParams):
         raise InvalidInput(
-            f"params={params!r}: give a ModelParams (how tokens are drawn is sampling=)"
+            f"params={shown(params)}: give a ModelParams (how tokens are drawn is sampling=)"
         )
     return override(params, settings)

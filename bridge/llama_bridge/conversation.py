@@ -241,7 +241,7 @@ class Conversation:
         shared, needed = self._shared, Capability(0)
         sampling = shared.sampling if sampling is None else sampling
         if not isinstance(sampling, SamplingParams):
-            raise InvalidInput(f"sampling={sampling!r}: give a SamplingParams")
+            raise InvalidInput(f"sampling={shown(sampling)}: give a SamplingParams")
         if settings:
             sampling = override(sampling, settings)
         stops = check_stops(stop)
