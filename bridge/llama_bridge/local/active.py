@@ -390,12 +390,16 @@ class RunningTurn:
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
         self._prompt: list[int] = []  # all that the answer is conditioned on
-        self._said = ""  # all that was given out
+        self._given: list[str] = []  # all that was given out
 
     @property
     def done(self) -> bool:
         """Whether it is over, well or not."""
         return self.generation is not None or self.error is not None
+
+    def has_news(self) -> bool:
+        """Whether there is something to read, be it the end."""
+        return bool(self.texts) or self.generation is not None or self.error is not None
 
     @property
     def ended(self) -> bool:
@@ -424,10 +428,10 @@ class RunningTurn:
             if loop.finish is not None:
                 self._enter(loop.finish, loop.text)
             if text:
-                self._said += text
+                self._given.append(text)
                 self.texts.append(text)
         except BaseException as error:
-            if self._said and not reading and not isinstance(error, Exception):
+            if self._given and not reading and not isinstance(error, Exception):
                 self._cut_short()
                 raise
             self.error = error
@@ -443,7 +447,7 @@ class RunningTurn:
         kv.aim([*self._prompt, *self._loop.tokens], kv.origin)
         if self.generation is None:
             self._active.turns = list(turns[:-1] if self._turn.again else turns)
-            self._enter("cancelled", self._said)
+            self._enter("cancelled", "".join(self._given))
 
     def _begin(self) -> None:
         """Make way in conversation and cache, and evaluate the prompt."""

@@ -109,11 +109,12 @@ class LocalRuntime(Runtime):
 
     def read(self, turn: RunningTurn) -> str | None:
         """The next text of an answer; None at its end."""
-        try:
-            self._wait(turn, lambda: turn.done or bool(turn.texts), reading=True)
-        except BaseException:
-            turn.told = turn.done
-            raise
+        while not turn.texts and not turn.done:
+            try:
+                self._go_on(turn, turn.has_news, reading=True)
+            except BaseException:
+                turn.told = turn.done
+                raise
         if turn.texts:
             return turn.texts.popleft()
         if turn.error is not None and not turn.told:
@@ -160,43 +161,44 @@ class LocalRuntime(Runtime):
         finally:
             self._tell()
 
-    def _wait(self, turn: RunningTurn, ready: Callable[[], bool], *, reading: bool) -> None:
-        """Compute an answer until it is ``ready``, or wait while somebody else has the engine."""
-        while not ready():
-            self._refuse_waiting()
-            if self._lock.locked():
-                self._bell.wait(lambda: ready() or not self._lock.locked())
-                continue
-            try:
-                with self._lock:
-                    self._owner = threading.get_ident()
-                    try:
-                        if not ready():
-                            self._advance(turn, reading=reading)
-                    finally:
-                        self._free_if_closed()
-            finally:
-                self._tell()
+    def _go_on(self, turn: RunningTurn, ready: Callable[[], bool], *, reading: bool) -> None:
+        """Compute the next text of an answer that is not ``ready``, or wait while somebody else has the engine."""
+        self._refuse_waiting()
+        lock = self._lock
+        if lock.locked():
+            self._bell.wait(lambda: ready() or not lock.locked())
+            return
+        try:
+            with lock:
+                self._owner = threading.get_ident()
+                try:
+                    if not ready():
+                        self._advance(turn, reading=reading)
+                finally:
+                    self._free_if_closed()
+        finally:
+            if self._bell.waiters:
+                self._bell.ring()
 
     def _finish(self) -> None:
         """Compute the rest of an answer that its reader left half read."""
         while (turn := self._turn) is not None:
             self._advance(turn, reading=False)
+            self._tell()
 
     def _advance(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute the next text of an answer. What goes wrong is its reader's to hear; an interrupt is everyone's."""
-        with self._gate:
-            self._computing = turn
+        self._computing = turn
         try:
-            with contextlib.suppress(Exception):  # turn.error has it
-                turn.advance(reading=reading)
+            turn.advance(reading=reading)
+        except Exception:
+            pass  # turn.error has it
         finally:
             with self._gate:
                 self._computing = None
             if turn.done:
                 self._turn = None
                 self._keep()
-            self._tell()
 
     def _settle(self) -> None:
         """The end of a call that may have changed a conversation."""
@@ -284,7 +286,8 @@ class LocalRuntime(Runtime):
         """See :meth:`Runtime.past`."""
         turn = self._turn
         if turn is not None and turn.ended and self._owner != threading.get_ident():
-            self._wait(turn, lambda: turn.done, reading=False)  # it only has to stop
+            while not turn.done:  # it only has to stop
+                self._go_on(turn, lambda: turn.done, reading=False)
         return self._pool.glance(session)
 
     def names(self) -> list[str]:

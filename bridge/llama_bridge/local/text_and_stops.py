@@ -16,7 +16,6 @@ class TextAssembler:
     is decided. Bytes that can be no UTF-8 at all become U+FFFD.
 
     Attributes:
-        text: all the text let out so far.
         stop: the stop string that was found, or None.
     """
 
@@ -24,14 +23,21 @@ class TextAssembler:
         self._stops = [s for s in stop if s]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self.text = ""
+        self._out: list[str] = []  # all that was let out
         self.stop: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All the text let out so far."""
+        return "".join(self._out)
 
     def push(self, data: bytes) -> str:
         """Add the bytes of a token; returns the text that is certain now, possibly none."""
-        self._held += self._decoder.decode(data)
+        text = self._decoder.decode(data)
         if not self._stops:
-            return self._release(len(self._held))
+            self._out.append(text)
+            return text
+        self._held += text
         found = [(at, s) for s in self._stops if (at := self._held.find(s)) >= 0]
         if found:
             # The earliest match ends the text; of two at one place the longer one is meant.
@@ -47,7 +53,7 @@ class TextAssembler:
 
     def _release(self, n: int) -> str:
         out, self._held = self._held[:n], self._held[n:]
-        self.text += out
+        self._out.append(out)
         return out
 
     def _undecided(self) -> int:

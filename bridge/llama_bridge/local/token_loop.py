@@ -83,7 +83,7 @@ class TokenLoop:
         self._prompt_seconds = time.perf_counter() - clock
         self._start = len(self._kv.tokens)
         self._evaluated = self._start - self._cached
-        if not finished or self._is_cancelled:
+        if not finished or self.ended or self._engine.cancelled:
             self.finish = "cancelled"
 
     def advance(self) -> str:
@@ -96,7 +96,12 @@ class TokenLoop:
 
     def _decode(self) -> str:
         while self._finish is None:
-            token = self._first() if self._token is None else self._next(self._token)
+            if self._token is None:
+                token = self._first()
+            elif self.ended or self._engine.cancelled:
+                token = None
+            else:
+                token = self._kv.step(self._token)
             if token is None:
                 self._finish = "cancelled"
             elif text := self._hear(token):
@@ -113,29 +118,23 @@ class TokenLoop:
             self._limit = min(self._limit, self._params.max_tokens)
         return self._engine.sample()
 
-    def _next(self, token: int) -> int | None:
-        """Take a token into the KV cache and draw the one that follows; None if cancelled before."""
-        return None if self._is_cancelled else self._kv.step(token)
-
     def _hear(self, token: int) -> str:
         """Take up a drawn token: the text that is certain with it, and whether it is the last."""
         self._token = token
         self.tokens.append(token)
-        if token in self._engine.info.end_of_generation:
+        engine, assembler = self._engine, self._assembler
+        if token in engine.info.end_of_generation:
             self._finish = "stop"
-            return self._assembler.finish()
-        self._pieces.append(self._engine.token_bytes(token))
-        text = self._assembler.push(self._pieces[-1])
-        if self._assembler.stop is not None:
+            return assembler.finish()
+        piece = engine.token_bytes(token)
+        self._pieces.append(piece)
+        text = assembler.push(piece)
+        if assembler.stop is not None:
             self._finish = "stop"
         elif len(self.tokens) >= self._limit:
             self._finish = "length"
-            text += self._assembler.finish()
+            text += assembler.finish()
         return text
-
-    @property
-    def _is_cancelled(self) -> bool:
-        return self.ended or self._engine.cancelled
 
     def _end(self, finish: FinishReason) -> str:
         """Bring the KV cache to what was said; gives the text that a stop string would have begun with."""
