@@ -29,6 +29,7 @@ class FolderLock:
     def __init__(self, given: PathLike, folder: str) -> None:
         self._handles: dict[str, int] = {}
         self._locked: dict[str, _Identity] = {}
+        self._lost = False  # to another bridge, whose files are there now
         self._process = os.getpid()
         self._given = given
         self._folder = folder
@@ -42,6 +43,8 @@ class FolderLock:
             SessionsLocked: another bridge has it.
             SessionWriteError: it cannot be made or written to.
         """
+        if self._lost:
+            raise SessionsLocked(self._given)
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             if not self._holds(self._folder):
@@ -51,7 +54,8 @@ class FolderLock:
             if not self._holds(self._file):
                 self._let_go(self._file)
                 self._lock_file()
-        except (SessionsLocked, SessionWriteError):
+        except (SessionsLocked, SessionWriteError) as error:
+            self._lost = isinstance(error, SessionsLocked)
             self.release()
             raise
         except OSError as error:
