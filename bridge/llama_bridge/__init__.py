@@ -23,6 +23,7 @@ From the top floor down; each may import what stands below it:
     checks.py           checks of texts and paths
     errors.py           the error tree
     bell.py             waking threads that wait
+    session_name.py     the file that a session's name stands for
     capabilities.py     flags
 """
 

@@ -55,7 +55,10 @@ class LlamaBridge(Conversation):
             recently used go to the disk.
         sessions_dir: folder that keeps named sessions: each is written there after every turn, in the background,
             and comes back with its first use in a later process. One bridge at a time has it.
-        sessions_disk: bytes that the folder may take; beyond it the least recently used sessions go.
+        sessions_disk: bytes that the folder may take; beyond it the least recently used sessions give up their KV
+            caches. The conversations stay, and are evaluated again when they are used.
+        sessions_limit: the most named sessions that the folder keeps; beyond it the least recently used are dropped.
+            None keeps all.
         settings: single settings of :class:`ModelParams`, such as ``n_ctx=8192``; they change ``params``, and hold
             for later loads, too.
 
@@ -78,6 +81,7 @@ class LlamaBridge(Conversation):
         session_memory: int = 256 << 20,
         sessions_dir: PathLike | None = None,
         sessions_disk: int = 4 << 30,
+        sessions_limit: int | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
@@ -88,8 +92,10 @@ class LlamaBridge(Conversation):
         self.system = system
         check_count("session_memory", session_memory)
         check_count("sessions_disk", sessions_disk)
+        if sessions_limit is not None:
+            check_count("sessions_limit", sessions_limit, least=1)
         if sessions_dir is not None:
-            self._folder = SessionFolder.open(sessions_dir, sessions_disk)
+            self._folder = SessionFolder.open(sessions_dir, sessions_disk, sessions_limit)
         self._storage = SessionStorage(session_memory, self._folder)
         try:
             if model is not None:
@@ -250,7 +256,7 @@ class LlamaBridge(Conversation):
 
         Raises:
             UnsupportedCapability: a name, and the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: the name is empty or no text.
+            InvalidInput: the name is empty, no text, or too long to name a file.
         """
         runtime = self._shared.alive()
         if name is None:
@@ -260,7 +266,11 @@ class LlamaBridge(Conversation):
         return Session(self._shared, name)
 
     def sessions(self) -> list[str]:
-        """Names of the named sessions, the least recently used first."""
+        """Names of the named sessions, the least recently used first.
+
+        Raises:
+            SessionCorrupt: ``sessions_dir`` cannot be read.
+        """
         return self._shared.alive().names()
 
     def sessions_flush(self) -> None:

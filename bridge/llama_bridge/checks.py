@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import InvalidInput, PathLike
+from .session_name import MAX_FILE_NAME, file_name
 
 __all__ = [
     "check_callback",
@@ -17,6 +18,7 @@ __all__ = [
     "check_prompt",
     "check_stops",
     "check_text",
+    "full_path",
     "shown",
 ]
 
@@ -47,9 +49,11 @@ def check_callback(name: str, value: F | None) -> F | None:
 
 
 def check_name(name: str) -> str:
-    """The name of a session, or InvalidInput."""
+    """The name of a session, or InvalidInput. It may hold anything, as far as a file can be named after it."""
     if not check_text("name", name):
         raise InvalidInput("name is empty: give one, or None")
+    if len(name) > MAX_FILE_NAME or len(file_name(name)) > MAX_FILE_NAME:
+        raise InvalidInput(f"name={name[:20]!r}... is too long for a file's: give a shorter one")
     return name
 
 
@@ -94,4 +98,14 @@ def check_path(name: str, path: PathLike) -> Path:
         os.fsencode(text)
         return Path(text).expanduser()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInput(f"{name}={path!r} is no path: {error}") from error
+        raise InvalidInput(f"{name}={shown(path)} is no path: {error}") from error
+
+
+def full_path(name: str, path: PathLike) -> Path:
+    """The same as an absolute path, which says which file it was wherever it is read."""
+    checked = check_path(name, path)
+    try:
+        return Path(os.path.abspath(checked))
+    except OSError as error:
+        why = "a relative path, and the current folder is gone"
+        raise InvalidInput(f"{name}={shown(path)}: {why}") from error

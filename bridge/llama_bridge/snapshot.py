@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .chat.template import Message
+from .params import SamplingParams
 
 __all__ = ["SessionInfo", "Snapshot", "TurnMark"]
 
@@ -34,6 +35,7 @@ class Snapshot:
         held: how many of them the state holds; the rest are owed.
         messages: what was said, where the prompts were chat turns.
         turns: where each turn lies.
+        sampling: how the last answer was drawn, where there is one.
         origin: stands for the file that the KV cache came from, None where it was evaluated here. Other
             conversations take nothing from it: a file may say that its cells are of tokens that they are not.
         state: copy of the KV cache with the engine's prefix, or None: then all tokens are owed.
@@ -45,6 +47,7 @@ class Snapshot:
     turns: tuple[TurnMark, ...] = ()
     state: memoryview | None = field(default=None, repr=False)
     origin: object | None = field(default=None, repr=False, compare=False)
+    sampling: SamplingParams | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_bytes(self) -> int:
@@ -61,7 +64,7 @@ class SessionInfo:
     """A session file that was written or taken over.
 
     Attributes:
-        path: of the file.
+        path: of the file, absolute.
         n_tokens: length of the token ledger.
         n_bytes: size of the file.
         messages: the conversation, where it was chat.

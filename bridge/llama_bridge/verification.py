@@ -59,7 +59,7 @@ class Verification:
     """What became of a session file when it was tried.
 
     Attributes:
-        path: of the file.
+        path: of the file, absolute.
         n_bytes: its size.
         n_tokens: length of its token ledger.
         fields: everything that is compared.

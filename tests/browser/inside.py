@@ -27,7 +27,6 @@ ABSENT = {
     "benchmarks": "the native backend",
     "build": "the build of llama.wasm",
     "edits": "the build of llama.wasm",
-    "filelock": "a folder of sessions",
     "gguf": "numpy",
     "llama_cpp": "the native backend",
     "numpy": "numpy",

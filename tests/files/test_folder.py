@@ -6,6 +6,7 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -35,7 +36,24 @@ from tests.forging import forge
 from tests.ledger import GREEDY, assert_ledger_rule, machine
 from tools.random_model import write_model
 
-NAMES = ("work", "Work", "a/b", "..", ".hidden", "CON", "ÄÖ 日本", "%2f", " ", "x" * 200, "\n")
+NAMES = (
+    *(
+        "work",
+        "Work",
+        "a/b",
+        "..",
+        ".hidden",
+        "CON",
+        "con",
+        "lpt1",
+        "ÄÖ 日本",
+        "%2f",
+        " ",
+        "x" * 200,
+        "\n",
+    ),
+    *("end.", "end. ", "\x00\x1b", "~", "$HOME"),
+)
 SHORT = SamplingParams(temperature=0, max_tokens=4)
 
 
@@ -89,6 +107,8 @@ def test_every_name_has_a_file_of_its_own(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="too long"):
             llama.session_fork("日" * 100)
     files = [file for file in os.listdir(tmp_path) if file != ".lock"]
+    assert all(re.fullmatch(r"[a-z0-9%_-]+\.session", file) for file in files)
+    assert not {file.partition(".")[0] for file in files} & {"con", "lpt1"}, "devices, on Windows"
     assert len({file.casefold() for file in files}) == len(NAMES)
     (tmp_path / "notes.txt").write_text("not a session")
     (tmp_path / "Upper.session").write_text("a name that this folder does not give")
@@ -191,46 +211,6 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
         assert len(llama.session("a").messages) == 4
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".0123456789abcdef.tmp").write_bytes(b"half")
-    with _bridge(tmp_path):
-        assert os.listdir(tmp_path) == [".lock"]
-
-
-def test_over_its_budget_the_least_recently_used_go(tmp_path: Path) -> None:
-    with _bridge(tmp_path) as llama:
-        for name in "abcd":
-            llama.session(name).generate("Hello!", sampling=SHORT)
-        llama.sessions_flush()
-        llama.session("a").generate_continue("Hello!", sampling=SHORT)
-    budget = sum(file.stat().st_size for file in tmp_path.glob("*.session"))
-    with _bridge(tmp_path, sessions_disk=budget) as llama:
-        assert llama.sessions() == ["b", "c", "d", "a"]
-        llama.session("b").generate_continue(
-            "Thanks!", sampling=SHORT
-        )  # used: no longer the oldest
-        llama.sessions_flush()
-        names = llama.sessions()
-        assert "c" not in names
-        assert {"a", "b"} <= set(names)
-        assert sum(file.stat().st_size for file in tmp_path.glob("*.session")) <= budget
-    with _bridge(tmp_path, sessions_disk=1) as llama:
-        llama.session("new").generate("Hello!", sampling=SHORT)
-    assert [path.name for path in tmp_path.glob("*.session")] == ["new.session"]
-
-
-def test_a_session_whose_file_had_to_go_is_not_lost_while_the_bridge_lives(tmp_path: Path) -> None:
-    with _bridge(tmp_path, sessions_disk=1, session_memory=0) as llama:
-        names = [f"s{i}" for i in range(4)]
-        for name in names:
-            llama.session(name).generate(f"My name is Zorvane{name}.", sampling=GREEDY)
-        llama.sessions_flush()
-        for name in names:
-            answer = llama.session(name).generate_continue("What is my name?", sampling=GREEDY)
-            assert answer.mode is Mode.CONTINUED
-            assert f"Zorvane{name}" in answer.text
-
-
 def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
     write_model(tmp_path / "other.gguf", architecture="llama")
     folder = tmp_path / "sessions"
@@ -312,6 +292,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for disk in (-1, 1.5, "1", True):
         with pytest.raises(InvalidInput, match="sessions_disk"):
             _bridge(tmp_path, sessions_disk=disk)
+    for limit in (0, -1, 1.5, "1", True):
+        with pytest.raises(InvalidInput, match="sessions_limit"):
+            _bridge(tmp_path, sessions_limit=limit)
     assert not list(tmp_path.glob("*.session"))
 
 
@@ -479,3 +462,85 @@ def test_a_writer_that_was_interrupted_at_its_start_is_started_again(
     closing.join(10)
     assert not closing.is_alive()
     assert written == [folder.file("a")]
+
+
+def test_garbage_that_is_collected_by_the_writer_is_kept_and_nobody_waits(tmp_path: Path) -> None:
+    code = """
+import gc, sys, threading
+from llama_bridge import LlamaBridge, SamplingParams
+gc.disable()
+llama = LlamaBridge("demo", backend="native", sessions_dir=sys.argv[1])
+stream = llama.session("a").generate_stream("Hello!", sampling=SamplingParams(temperature=0))
+next(stream)
+folder, begun, go_on = llama._folder, threading.Event(), threading.Event()
+
+def collect(path):
+    begun.set()
+    go_on.wait(20)
+    gc.collect()
+
+folder.keep("big", collect, 300 << 20)
+begun.wait(20)
+cycle = [llama, stream]
+cycle.append(cycle)
+del llama, stream, cycle, folder
+go_on.set()
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    with _bridge(tmp_path) as llama:
+        assert len(llama.session("a").messages) == 2
+
+
+def test_a_half_read_answer_is_kept_where_the_interpreter_ends_without_close(
+    tmp_path: Path,
+) -> None:
+    code = """
+import sys
+from llama_bridge import LlamaBridge, SamplingParams
+llama = LlamaBridge("demo", backend="native", sessions_dir=sys.argv[1])
+llama.session("a").generate("My name is Zorvane.", sampling=SamplingParams(temperature=0))
+stream = llama.session("a").generate_continue_stream("Who are you?")
+next(stream)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    with _bridge(tmp_path) as llama:
+        messages = llama.session("a").messages
+        assert [m["content"] for m in messages[::2]] == ["My name is Zorvane.", "Who are you?"]
+        assert messages[-1]["content"]
+
+
+def test_a_thread_that_never_comes_back_does_not_keep_the_interpreter(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from llama_bridge import LlamaBridge
+from llama_bridge.local import local_runtime
+local_runtime._ENDING = 0.2
+llama = LlamaBridge("demo", backend="native", sessions_dir=sys.argv[1])
+stuck = threading.Event()
+
+def stand(step):
+    stuck.set()
+    threading.Event().wait()
+
+threading.Thread(target=llama.generate, args=("Hello!",), kwargs={"on_progress": stand}, daemon=True).start()
+stuck.wait(20)
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(run, capture_output=True, timeout=60).returncode == 0
+
+
+def test_the_writers_own_thread_is_told_that_it_cannot_wait_for_itself(tmp_path: Path) -> None:
+    folder, told = SessionFolder.open(tmp_path, 1 << 30), list[str]()
+
+    def ask(path: str) -> None:
+        for use in (folder.flush, lambda: folder.has("a"), lambda: folder.keep("a", ask, 1)):
+            try:
+                use()
+            except SessionWriteError as error:
+                told.append(error.reason)
+
+    folder.keep("a", ask, 1)
+    folder.close()
+    assert len(told) == 3

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge.files.manifest import drop_state
 from tools.random_model import write_model
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
@@ -82,3 +83,29 @@ def test_llama_cpp_loads_a_saved_session(
         memory = lib.llama_get_memory(context)
         assert lib.llama_memory_seq_pos_max(memory, 0) == len(tokens) - 1
         assert logits_after(context, NEXT, len(ours)) == ours
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba", "lfm2"])
+def test_llama_cpp_refuses_a_session_without_its_kv_cache_and_keeps_its_own(
+    architecture: str, tmp_path: Path
+) -> None:
+    model, whole, bare = tmp_path / "m.gguf", tmp_path / "s", tmp_path / "bare"
+    write_model(model, architecture=architecture, seed=9)
+    params = ModelParams(n_ctx=N_CTX, n_threads=1)
+    with LlamaBridge(model, backend="native", params=params) as llama:
+        llama.generate("Once upon a time there was a small house.", sampling=GREEDY)
+        llama.session_save(whole)
+        bare.write_bytes(whole.read_bytes())
+        drop_state(str(bare))
+        tokens = list(llama.session().tokens)
+        assert llama.session_load(bare).n_tokens == len(tokens)
+        assert list(llama.session().tokens) == tokens
+    with raw_context(model, flash_attention=True) as context:
+        assert load_file(context, whole) == tokens
+        held = (ctypes.c_int32 * N_CTX)()
+        n_bytes = lib.llama_state_seq_load_file(
+            context, os.fsencode(bare), 0, held, N_CTX, ctypes.byref(ctypes.c_size_t())
+        )
+        assert n_bytes == 0
+        memory = lib.llama_get_memory(context)
+        assert lib.llama_memory_seq_pos_max(memory, 0) == len(tokens) - 1

@@ -60,6 +60,8 @@ def is_cleaning_up(frame: FrameType | None) -> bool:
 
 def is_out_of_reach(frame: FrameType) -> bool:
     """A trace function is called where no signal can come: at ``try:``, and between a block and its clean-up."""
+    if frame.f_lineno is None:  # an instruction that stands for no line
+        return True
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
     return line.lstrip().startswith(("with ", "try:"))
 

@@ -102,7 +102,6 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
         "markupsafe",
         "wasmtime",
         "xxhash",
-        "filelock",
     }
 
 

@@ -103,7 +103,7 @@ def session_info(context: click.Context, file: str, as_json: bool) -> None:
     saved = read_session_file(file)
     if as_json:
         record = {"path": str(saved.path), "n_bytes": saved.n_bytes}
-        terminal.json(record | saved.manifest | {"n_tokens": len(saved.tokens)})
+        terminal.json(record | saved.manifest | {"n_tokens": saved.n_tokens})
         return
     _show(terminal, saved)
 
@@ -114,16 +114,17 @@ def _show(terminal: Terminal, saved: SessionFile) -> None:
     messages = [_mapping(message) for message in _list(manifest.get("messages"))]
     cells = f"K {made_with.get('kv_type_k')}, V {made_with.get('kv_type_v')}"
     flash = "with" if made_with.get("flash_attention") else "without"
+    cache = f"{cells}, {flash} flash attention, {made_with.get('state_format')}"
     terminal.rows(
         {
             "file": f"{saved.path} ({size(saved.n_bytes)}, whole)",
             "model": f"{manifest.get('model_name')} ({model.get('architecture')})",
             "saved": f"{manifest.get('created')}",
-            "tokens": f"{len(saved.tokens):,} of a context of {made_with.get('n_ctx')}",
+            "tokens": f"{saved.n_tokens:,} of a context of {made_with.get('n_ctx')}",
             "messages": f"{len(messages)}" if messages else "none: raw text",
             "backend": f"{manifest.get('backend')} ({manifest.get('engine')})",
             "llama-bridge": f"{manifest.get('llama_bridge')}",
-            "KV cache": f"{cells}, {flash} flash attention, {made_with.get('state_format')}",
+            "KV cache": cache if saved.tokens else "left out: the tokens are evaluated again",
         }
     )
     if messages:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..bell import Bell
-from ..checks import check_path
-from ..errors import InvalidInput, PathLike, SessionError, SessionsLocked, SessionWriteError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from ..checks import check_count, check_path
+from ..errors import PathLike, SessionCorrupt, SessionError, SessionsLocked, SessionWriteError
+from ..session_name import file_name
+from .bounds import Bounds, kept_files
+from .folder_lock import FolderLock
+from .replacing import sweep
 
 __all__ = ["SessionFolder"]
 
-_SUFFIX = ".session"
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_MAX_FILE_NAME = 255
 _WAITING = 256 << 20
 """Bytes of KV caches that may wait for the disk before a turn waits for it, too."""
+
+_FOLLOWS = os.utime not in os.supports_follow_symlinks  # Windows
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +45,11 @@ class SessionFolder:
         path: of the folder.
     """
 
-    def __init__(self, path: str, budget: int, lock: BaseFileLock) -> None:
-        self.path = path
-        self._budget = budget
-        self._lock = lock
+    def __init__(self, folder: PathLike, budget: int, limit: int | None) -> None:
+        self.path = path = os.path.realpath(check_path("sessions_dir", folder))
+        self._lock = FolderLock(folder, path)
+        self._changing = threading.Lock()  # a file there, or the lock
+        self._bounds = Bounds(path, budget, limit, self._changing)
         self._mutex = threading.Lock()  # around what follows
         self._waiting: dict[str, _Job] = {}  # the first to come is the first to go
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
@@ -58,51 +59,69 @@ class SessionFolder:
         self._process = os.getpid()
 
     @classmethod
-    def open(cls, folder: PathLike, budget: int) -> SessionFolder:
+    def open(cls, folder: PathLike, budget: int, limit: int | None = None) -> SessionFolder:
         """Take a folder for this bridge alone.
 
         Args:
             folder: made where it is missing, readable by its owner alone.
-            budget: bytes of all files together; beyond it the least recently used go, but never the newest.
+            budget: bytes of all files together; beyond it the least recently used sessions give up their KV
+                caches, but never the newest.
+            limit: the most sessions; beyond it the least recently used are dropped. None keeps all.
 
         Raises:
-            InvalidInput: that is no path, or no number of bytes.
+            InvalidInput: that is no path, or no such number.
             SessionsLocked: another bridge has the folder, in this process or another.
             SessionWriteError: it cannot be made or written to.
         """
-        path = os.path.realpath(check_path("sessions_dir", folder))
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
-            raise InvalidInput(f"sessions_disk={budget!r}: give a number of bytes")
-        opened = cls(path, budget, _own(folder, path))
-        opened._sweep()
+        check_count("sessions_disk", budget)
+        if limit is not None:
+            check_count("sessions_limit", limit, least=1)
+        opened = cls(folder, budget, limit)
+        opened._lock.hold()
+        sweep(opened.path)
         return opened
 
     # what is there
 
     def file(self, name: str) -> str:
-        """Path of a session's file, whether it is there or not.
-
-        Raises:
-            InvalidInput: the name is too long for a file's.
-        """
-        encoded = _encode(name)
-        if len(encoded) > _MAX_FILE_NAME:
-            raise InvalidInput(
-                f"the session name {name[:20]!r}... is too long for a file: give a shorter one"
-            )
-        return os.path.join(self.path, encoded)
+        """Path of a session's file, whether it is there or not."""
+        return os.path.join(self.path, file_name(name))
 
     def names(self) -> list[str]:
-        """Of all sessions that have a file or are about to, the least recently used first."""
+        """Of all sessions that have a file or are about to, the least recently used first.
+
+        Raises:
+            SessionCorrupt: the folder cannot be read.
+        """
         with self._mutex:
             soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
-        there = [name for _, name, _ in self._files()]
-        return list(dict.fromkeys(n for n in [*there, *soon] if n))
+        return list(dict.fromkeys([file.name for file in kept_files(self.path)] + soon))
+
+    @property
+    def era(self) -> object:
+        """Another one where the folder was removed since it was last asked: its files are gone."""
+        return self._lock.era if self._lock.is_there else object()
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether the thread that asks is the one that writes: it cannot wait for itself."""
+        return self._writer is threading.current_thread()
 
     def has(self, name: str) -> bool:
-        """Whether a session has a file, once what waits is written."""
+        """Whether something has a session's file name, once what waits is written.
+
+        Raises:
+            SessionCorrupt: that cannot be told.
+        """
         self._settle(name)
-        return os.path.lexists(self.file(name))
+        path = self.file(name)
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
+        return True
 
     # keeping
 
@@ -112,25 +131,24 @@ class SessionFolder:
         ``write`` makes the whole file at the path it is given, or leaves the old one. It is called from
         another thread. Where more memory waits than is good, this waits for the disk.
         """
-        self._refuse_fork()
+        self._refuse_waiting()
         job = _Job(write, n_bytes)
         self._bell.wait(lambda: self._has_room(name, n_bytes))
         with self._mutex:
-            self._failed.pop(name, None)
-            self._waiting.pop(name, None)
             self._waiting[name] = job
+            self._failed.pop(name, None)
         self._start()
 
     def touch(self, name: str) -> None:
         """Note that a session was used now."""
-        with contextlib.suppress(OSError):
-            os.utime(self.file(name))
+        with contextlib.suppress(OSError), self._changing:
+            os.utime(self.file(name), follow_symlinks=_FOLLOWS)
 
     def drop(self, name: str) -> None:
         """Remove a session's file, and what waits to become one.
 
         Raises:
-            SessionWriteError: the file cannot be removed.
+            SessionWriteError: the file cannot be removed, or is a link or no file.
         """
         with self._mutex:
             self._waiting.pop(name, None)
@@ -138,10 +156,16 @@ class SessionFolder:
         self._settle(name)
         path = self.file(name)
         try:
-            os.unlink(path)
+            with self._changing:
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    raise SessionWriteError(path, "not a file of a session: remove it yourself")
+                self._lock.hold()
+                os.unlink(path)
         except FileNotFoundError:
             pass
         except OSError as error:
+            if isinstance(error, SessionError):
+                raise
             raise SessionWriteError(path, f"cannot be removed: {error.strerror}") from error
 
     def flush(self) -> None:
@@ -150,7 +174,7 @@ class SessionFolder:
         Raises:
             SessionWriteError: the first that cannot be written. It stays in memory, for another try.
         """
-        self._refuse_fork()
+        self._refuse_waiting()
         with self._mutex:
             for name, (job, _) in self._failed.items():
                 self._waiting.setdefault(name, job)
@@ -174,9 +198,19 @@ class SessionFolder:
         finally:
             self._lock.release()
 
-    def _refuse_fork(self) -> None:
-        if os.getpid() != self._process:  # forked: the parent has the folder, and the writer
+    def _refuse_waiting(self) -> None:
+        """Refuse to wait where it would be for ever.
+
+        Raises:
+            SessionsLocked: in a fork: the parent has the folder, and the writer.
+            SessionWriteError: in the writer's own thread, from a handler of its log messages, say.
+        """
+        if os.getpid() != self._process:
             raise SessionsLocked(self.path)
+        if self.is_writer:
+            raise SessionWriteError(
+                self.path, "called from the thread that writes it: ask in another one"
+            )
 
     # the writer
 
@@ -234,20 +268,27 @@ class SessionFolder:
         self._bell.ring()
 
     def _write(self, name: str, job: _Job) -> SessionError | None:
+        path = self.file(name)
         try:
-            job.write(self.file(name))
+            with self._changing:
+                self._lock.hold()  # somebody may have removed the folder
+            _refuse_foreign(path)
+            job.write(path)
         except SessionError as error:
             _log.error("session %r is not on the disk: %s", name, error)
             return error
         except Exception as error:
             _log.exception("session %r is not on the disk", name)
-            return SessionWriteError(self.file(name), f"cannot be written: {error}")
-        self._keep_budget(name)
+            return SessionWriteError(path, f"cannot be written: {error}")
+        try:
+            self._bounds.keep(name)
+        except (SessionError, OSError) as error:
+            _log.warning("%s cannot be kept within its bounds: %s", self.path, error)
         return None
 
     def _settle(self, name: str) -> None:
         """Wait until a session's newest state is on the disk, or could not get there."""
-        self._refuse_fork()
+        self._refuse_waiting()
         self._bell.wait(lambda: self._is_settled(name))
 
     def _is_settled(self, name: str) -> bool:
@@ -256,78 +297,16 @@ class SessionFolder:
             writing = self._writing is not None and self._writing[0] == name
             return name not in self._waiting and not writing
 
-    # files
 
-    def _files(self) -> list[tuple[float, str, int]]:
-        """Time of last use, name and size of all files, the least recently used first."""
-        found: list[tuple[float, str, int]] = []
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                name = _decode(entry.name)
-                if name is not None:
-                    with contextlib.suppress(OSError):  # gone since
-                        status = entry.stat()
-                        found.append((status.st_mtime_ns, name, status.st_size))
-        return sorted(found)
+def _refuse_foreign(path: str) -> None:
+    """Refuse to write where something lies that is no session file.
 
-    def _keep_budget(self, newest: str) -> None:
-        try:
-            files = self._files()
-            excess = sum(size for _, _, size in files) - self._budget
-            for _, name, size in files:
-                if excess <= 0:
-                    return
-                if name != newest:
-                    os.unlink(self.file(name))
-                    excess -= size
-                    _log.info("session %r went: its folder may hold %d bytes", name, self._budget)
-            if excess > 0:
-                _log.warning(
-                    "session %r alone takes more than the %d bytes of sessions_disk",
-                    newest,
-                    self._budget,
-                )
-        except OSError as error:
-            _log.warning("%s cannot be kept within its bytes: %s", self.path, error)
+    Raises:
+        SessionWriteError.
+    """
+    from .format import state_bytes  # 8 ms with json, which only files need
 
-    def _sweep(self) -> None:
-        """Remove what a killed owner left half written."""
-        for entry in os.listdir(self.path):
-            if entry.startswith(".") and entry.endswith(".tmp"):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(self.path, entry))
-
-
-def _own(given: PathLike, folder: str) -> BaseFileLock:
-    """The folder, made where it is missing, for this bridge alone."""
-    import filelock  # 40 ms, as long as all of llama_bridge: only who keeps a folder needs it
-
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = filelock.FileLock(os.path.join(folder, ".lock"), thread_local=False)
-        lock.acquire(timeout=0)
-        return lock
-    except filelock.Timeout as error:
-        raise SessionsLocked(given) from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise SessionWriteError(given, f"cannot be used as sessions_dir: {why}") from error
-
-
-def _encode(name: str) -> str:
-    """A file name for any session name: reversible, and no two the same where case is ignored."""
-    plain = (c if c in _PLAIN else "".join(f"%{b:02x}" for b in c.encode()) for c in name)
-    return "".join(plain) + _SUFFIX
-
-
-def _decode(file_name: str) -> str | None:
-    """The session name of a file name; None for other files."""
-    from urllib.parse import unquote  # 2 ms: only who keeps a folder needs it
-
-    if not file_name.endswith(_SUFFIX):
-        return None
-    try:
-        name = unquote(file_name.removesuffix(_SUFFIX), errors="strict")
-    except UnicodeDecodeError:
-        return None
-    return name if name and _encode(name) == file_name else None
+    if os.path.lexists(path) and state_bytes(path) is None:
+        raise SessionWriteError(
+            path, "no session file is in its place, and stays: move it, or delete() the session"
+        )

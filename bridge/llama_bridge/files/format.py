@@ -2,14 +2,15 @@
 
 .. code-block:: text
 
-    state     the bytes of llama_state_seq_save_file: "ggsq", version, token ledger, memory
+    state     the bytes of llama_state_seq_save_file: "ggsq", version, token ledger, memory;
+              without a KV cache "ggsq", version 0 and no tokens, which llama.cpp refuses at once
     manifest  JSON: what the state was made with (UTF-8)
     footer    48 bytes, little-endian:
               8 magic "LLBRIDGE" | u32 format version | u32 zero | u64 state bytes | u64 manifest bytes
               | 16 XXH3-128 (seed 0, big-endian) over all that comes before
 
-llama.cpp ignores what follows the state, so the same file loads there. The digest finds damage, not forgery: no
-digest without a key could. XXH3, because SHA-256 took six times as long as reading the file.
+llama.cpp ignores what follows the state, so the same file loads there. Where the KV cache was left out, all tokens
+are in the manifest, as ``owed``. The digest finds damage, not forgery: no digest without a key could. XXH3, because SHA-256 took six times as long as reading the file.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from ..checks import check_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 from .copy_memory import copy_memory
+from .replacing import OPEN_SAFELY, replace_file
 
 __all__ = [
     "FORMAT",
@@ -35,30 +38,35 @@ __all__ = [
     "check_size",
     "ends_as_session",
     "read_session_file",
+    "read_session_head",
+    "state_bytes",
     "write_session_file",
 ]
+
+T = TypeVar("T")
 
 FORMAT = 1
 _MAGIC = b"LLBRIDGE"
 _FOOTER = struct.Struct("<8sIIQQ16s")
 _STATE_HEAD = struct.Struct("<III")
 _STATE_MAGIC = 0x67677371
+_NO_STATE = 0
 _DIGEST_BYTES = 16
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _NOTHING = memoryview(bytearray())
 _PIECE = 1 << 20
+_DAMAGED = "its digest does not match: altered or damaged since it was saved"
 _MAX_MANIFEST = 16 << 20  # JSON takes up to 30 times its size in memory
 _MAX_TOKENS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFile:
-    """A session file whose digest was checked.
+    """What is in a session file.
 
     Attributes:
         path: where it is.
         manifest: what it was saved with.
-        tokens: the token ledger, from the state itself.
+        tokens: those that the KV cache holds, from the state itself; the manifest has the others as ``owed``.
         state_version: llama.cpp's version of the sequence format.
         n_bytes: size of the file.
         state: the memory, behind the ``state_prefix`` bytes that were asked for; empty if none were.
@@ -71,6 +79,12 @@ class SessionFile:
     n_bytes: int
     state: memoryview = field(repr=False, default=_NOTHING)
 
+    @property
+    def n_tokens(self) -> int:
+        """Length of the conversation, as far as the file can be believed."""
+        owed = self.manifest.get("owed")
+        return len(self.tokens) + (len(cast("list[object]", owed)) if isinstance(owed, list) else 0)
+
 
 def write_session_file(
     path: PathLike,
@@ -78,11 +92,13 @@ def write_session_file(
     tokens: Sequence[int],
     state: memoryview,
     state_version: int,
+    *,
+    follow: bool = True,
 ) -> int:
     """Write a session file whole or not at all; returns its size in bytes.
 
-    ``state`` is the memory, without an engine's prefix. The bytes are on the disk before they take the old
-    file's place.
+    ``state`` is the memory, without an engine's prefix; without ``tokens`` there is none. The bytes are on the disk
+    before they take the old file's place. Without ``follow``, a link in that place is refused.
 
     Raises:
         SessionWriteError: the folder or file cannot be written, or the disk is full.
@@ -94,12 +110,14 @@ def write_session_file(
         raise SessionWriteError(
             path, f"its manifest would have {len(text)} bytes: too much was said"
         )
-    head = _STATE_HEAD.pack(_STATE_MAGIC, state_version, len(tokens))
+    version = state_version if tokens else _NO_STATE
+    head = _STATE_HEAD.pack(_STATE_MAGIC, version, len(tokens))
     head += struct.pack(f"<{len(tokens)}i", *tokens)
     n_state = len(head) + len(state)
     tail = text + _FOOTER.pack(_MAGIC, FORMAT, 0, n_state, len(text), b"")[:-_DIGEST_BYTES]
-    digest = xxhash.xxh3_128()
-    with _replacement(path) as file:
+
+    def fill(file: BinaryIO) -> int:
+        digest = xxhash.xxh3_128()
         for part in (head, state, tail):
             for start in range(0, len(part), _PIECE):
                 piece = part[start : start + _PIECE]
@@ -108,6 +126,8 @@ def write_session_file(
                 _begin_writing(file, len(piece))
         file.write(digest.digest())
         return file.tell()
+
+    return replace_file(path, fill, follow=follow)
 
 
 def _begin_writing(file: BinaryIO, n_last: int) -> None:
@@ -118,63 +138,69 @@ def _begin_writing(file: BinaryIO, n_last: int) -> None:
             os.posix_fadvise(file.fileno(), file.tell() - n_last, n_last, os.POSIX_FADV_DONTNEED)
 
 
-@contextmanager
-def _replacement(path: PathLike) -> Generator[BinaryIO]:
-    """A new file beside ``path`` that takes its place, on the disk, at the end, or leaves no trace."""
-    given = check_path("path", path)
-    try:
-        target = os.path.realpath(given)
-        temporary = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.tmp")
-        mode = None
-        if os.path.lexists(target):
-            status = os.stat(target)
-            if not stat.S_ISREG(status.st_mode):  # a folder, or a device that would be replaced
-                raise OSError(None, "not a regular file; give the path of one")
-            mode = stat.S_IMODE(status.st_mode)
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o666)
-        try:
-            with open(handle, "wb") as file:
-                if mode is not None:
-                    os.chmod(temporary, mode)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-            _sync_folder(os.path.dirname(target))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise SessionWriteError(path, f"cannot be written: {why}") from error
-
-
-def _sync_folder(folder: str) -> None:
-    # Makes the replacement itself durable; Windows cannot open a folder, and does not need it.
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> SessionFile:
+def read_session_file(
+    path: PathLike, *, state_prefix: int | None = None, follow: bool = True
+) -> SessionFile:
     """Read and check all of a session file but the KV bytes, which only llama.cpp understands.
 
     With a ``state_prefix``, they are kept too, behind so many bytes of room.
 
     Raises:
         SessionNotFound: no file there.
-        SessionCorrupt: not a session file, truncated or altered.
+        SessionCorrupt: not a session file, truncated or altered; without ``follow``, a link.
         SessionMismatch: another version of the format.
     """
+
+    def read(real: Path, file: FileIO) -> SessionFile:
+        footer = _footer(path, file)
+        if state_prefix is None:
+            _check_digest(path, file, footer)
+            return _head(path, real, footer, partial(_piece, file))
+        data = _contents(path, file, footer.n_bytes)
+        if _digest(data[:-_DIGEST_BYTES]) != footer.digest:
+            raise SessionCorrupt(path, _DAMAGED)
+        found = _head(path, real, footer, lambda start, size: bytes(data[start : start + size]))
+        start = _STATE_HEAD.size + 4 * len(found.tokens)
+        # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
+        return replace(found, state=data[start - state_prefix : footer.n_state])
+
+    return _opened(path, follow, read)
+
+
+def read_session_head(path: PathLike, *, follow: bool = True) -> SessionFile:
+    """Read tokens and manifest alone, some kilobytes. The digest, which is of all of the file, is not checked.
+
+    Raises:
+        SessionNotFound, SessionCorrupt, SessionMismatch: as :func:`read_session_file`.
+    """
+
+    def read(real: Path, file: FileIO) -> SessionFile:
+        return _head(path, real, _footer(path, file), partial(_piece, file))
+
+    return _opened(path, follow, read)
+
+
+def state_bytes(path: str) -> int | None:
+    """Bytes of the KV cache in a session file of this library; None for anything else, a link to one, say."""
+    try:
+        return _opened(path, False, lambda _, file: _footer(path, file).n_state - _STATE_HEAD.size)
+    except (SessionNotFound, SessionCorrupt, SessionMismatch):
+        return None
+
+
+def _opened(path: PathLike, follow: bool, read: Callable[[Path, FileIO], T]) -> T:
     real = check_path("path", path)
     try:
-        if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for ever
-            raise SessionCorrupt(path, "not a regular file")
-        with real.open("rb", buffering=0) as file:
-            return _read(path, real, file, state_prefix)
+        status = real.stat() if follow else real.lstat()
+        if not stat.S_ISREG(status.st_mode):  # before it is opened: a device might do something
+            link = "a link, which is not followed" if stat.S_ISLNK(status.st_mode) else ""
+            raise SessionCorrupt(path, link or "not a regular file")
+        flags = os.O_RDONLY | OPEN_SAFELY
+        handle = os.open(os.path.realpath(real) if follow else real, flags)
+        with open(handle, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SessionCorrupt(path, "not a regular file")
+            return read(real, file)
     except FileNotFoundError as error:
         raise SessionNotFound(path, "no such file") from error
     except OSError as error:
@@ -201,15 +227,25 @@ def check_size(path: PathLike, size: int) -> None:
         )
 
 
-def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    """The end of a session file: where its parts lie."""
+
+    n_bytes: int
+    n_state: int
+    n_manifest: int
+    digest: bytes
+
+
+def _footer(path: PathLike, file: FileIO) -> _Footer:
     size = os.fstat(file.fileno()).st_size
     if size < _FOOTER.size + _STATE_HEAD.size:
         raise SessionCorrupt(path, f"not a session file: {size} bytes")
-    file.seek(size - _FOOTER.size)
-    magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(file.read(_FOOTER.size))
-    file.seek(0)
+    magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(
+        _piece(file, size - _FOOTER.size, _FOOTER.size)
+    )
     if magic != _MAGIC:
-        bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
+        bare = _STATE_HEAD.unpack(_piece(file, 0, _STATE_HEAD.size))[0] == _STATE_MAGIC
         what = (
             "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
             if bare
@@ -221,27 +257,31 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
         raise SessionCorrupt(path, "its sizes contradict each other: truncated or altered")
     check_size(path, size)
-    data = _contents(path, file, size)
-    if _digest(data[:-_DIGEST_BYTES]) != digest:
-        raise SessionCorrupt(
-            path, "its digest does not match: altered or damaged since it was saved"
-        )
+    return _Footer(size, n_state, n_manifest, digest)
+
+
+def _head(
+    path: PathLike, real: Path, footer: _Footer, piece: Callable[[int, int], bytes]
+) -> SessionFile:
+    """Manifest and tokens, from pieces of the file."""
     try:
-        manifest: Any = json.loads(bytes(data[n_state : n_state + n_manifest]))
+        manifest: Any = json.loads(piece(footer.n_state, footer.n_manifest))
     except (ValueError, RecursionError) as error:
         raise SessionCorrupt(path, f"its manifest cannot be read: {error}") from error
     if not isinstance(manifest, dict):
         raise SessionCorrupt(path, "its manifest is not a JSON object")
-    state_magic, state_version, n_tokens = _STATE_HEAD.unpack_from(data)
+    magic, version, n_tokens = _STATE_HEAD.unpack(piece(0, _STATE_HEAD.size))
     start = _STATE_HEAD.size + 4 * n_tokens
-    if state_magic != _STATE_MAGIC or start > n_state or n_tokens > _MAX_TOKENS:
+    if magic != _STATE_MAGIC or start > footer.n_state or n_tokens > _MAX_TOKENS:
         raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
-    tokens = list(struct.unpack_from(f"<{n_tokens}i", data, _STATE_HEAD.size))
-    state = _NOTHING
-    if state_prefix is not None:
-        # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
-        state = data[start - state_prefix : n_state]
-    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, state_version, size, state)
+    tokens = list(struct.unpack(f"<{n_tokens}i", piece(_STATE_HEAD.size, 4 * n_tokens)))
+    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, version, footer.n_bytes)
+
+
+def _piece(file: FileIO, start: int, size: int) -> bytes:
+    """Some bytes of a file; fewer where it has shrunk, which ``struct`` refuses."""
+    file.seek(start)
+    return file.read(size)
 
 
 def ends_as_session(file: BinaryIO) -> bool:
@@ -267,3 +307,16 @@ def _digest(data: memoryview) -> bytes:
     import xxhash  # 5 ms with what it pulls in: a bridge that saves nothing does not pay for it
 
     return xxhash.xxh3_128_digest(data)
+
+
+def _check_digest(path: PathLike, file: FileIO, footer: _Footer) -> None:
+    """The same where nobody needs all of the file in memory."""
+    import xxhash  # 5 ms, as above
+
+    digest, left = xxhash.xxh3_128(), footer.n_bytes - _DIGEST_BYTES
+    file.seek(0)
+    while left and (piece := file.read(min(left, _PIECE))):
+        digest.update(piece)
+        left -= len(piece)
+    if left or digest.digest() != footer.digest:
+        raise SessionCorrupt(path, _DAMAGED)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from .._version import __version__
 from ..chat.template import check_messages
+from ..checks import full_path
 from ..engine import EngineInfo
 from ..errors import InvalidInput, PathLike, SessionCorrupt
 from ..models.source import ModelFile
@@ -22,9 +22,9 @@ from .compatibility import (
     refuse_what_does_not_fit,
     requirements,
 )
-from .format import SessionFile, write_session_file
+from .format import SessionFile, read_session_file, write_session_file
 
-__all__ = ["MadeWith", "read_conversation", "read_snapshot", "write_snapshot"]
+__all__ = ["MadeWith", "drop_state", "read_conversation", "read_snapshot", "write_snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,19 @@ def write_snapshot(
     path: PathLike,
     snapshot: Snapshot,
     made_with: MadeWith,
-    sampling: SamplingParams,
+    sampling: SamplingParams | None = None,
+    *,
+    follow: bool = True,
 ) -> SessionInfo:
     """Write a conversation at rest to a file. Needs no engine, so any thread may.
+
+    ``sampling`` is recorded where nothing was answered yet, else what the last answer was drawn with. Without
+    ``follow``, a link in the file's place is refused.
 
     Raises:
         SessionWriteError: the file cannot be written.
     """
+    place = full_path("path", path)
     info, model = made_with.info, made_with.model
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     manifest = requirements(info, model)
@@ -63,7 +69,7 @@ def write_snapshot(
         "model_name": model.name,
         "messages": snapshot.messages,
         "turns": [dataclasses.astuple(mark) for mark in snapshot.turns],
-        "sampling": dataclasses.asdict(sampling),
+        "sampling": dataclasses.asdict(snapshot.sampling or sampling or SamplingParams()),
         "n_tokens": len(snapshot.tokens),
         "owed": snapshot.tokens[snapshot.held :],
         "created": created,
@@ -74,9 +80,9 @@ def write_snapshot(
     held = snapshot.tokens[: snapshot.held]
     state = memoryview(b"") if snapshot.state is None else snapshot.state[made_with.state_prefix :]
     version = int(info.state_format.rpartition("-")[2])
-    size = write_session_file(path, manifest, held, state, version)
+    size = write_session_file(path, manifest, held, state, version, follow=follow)
     n_tokens = len(snapshot.tokens)
-    return SessionInfo(Path(path), n_tokens, size, snapshot.messages, created, snapshot.held)
+    return SessionInfo(place, n_tokens, size, snapshot.messages, created, snapshot.held)
 
 
 def read_snapshot(path: PathLike, file: SessionFile, made_with: MadeWith) -> Snapshot:
@@ -111,8 +117,38 @@ def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:
     except (InvalidInput, TypeError) as error:
         raise SessionCorrupt(path, f"its messages cannot be used: {error}") from error
     turns = _turn_marks(path, manifest.get("turns", []), len(tokens), len(messages))
-    state = file.state if file.tokens else None
-    return Snapshot(tokens, len(file.tokens), tuple(messages), turns, state, origin=object())
+    return Snapshot(
+        tokens,
+        held=len(file.tokens),
+        messages=tuple(messages),
+        turns=turns,
+        state=file.state if file.tokens else None,
+        sampling=_sampling(manifest.get("sampling")),
+        origin=object(),
+    )
+
+
+def drop_state(path: str) -> int:
+    """Write a session file again without its KV cache; returns its size in bytes.
+
+    The conversation stays, all of it owed. Only a file that is whole is written again: the new digest is of what
+    the old one vouched for. Links are not followed.
+
+    Raises:
+        SessionNotFound, SessionCorrupt, SessionMismatch, SessionWriteError.
+    """
+    file = read_session_file(path, follow=False)
+    conversation = read_conversation(path, file)
+    manifest = file.manifest | {"owed": conversation.tokens}
+    return write_session_file(path, manifest, [], memoryview(b""), 0, follow=False)
+
+
+def _sampling(value: object) -> SamplingParams | None:
+    """What the last answer was drawn with; None where the file says nothing that could be."""
+    try:
+        return SamplingParams(**cast("dict[str, Any]", value)) if isinstance(value, dict) else None
+    except (InvalidInput, TypeError):
+        return None
 
 
 def _token_list(path: PathLike, value: object) -> list[int]:

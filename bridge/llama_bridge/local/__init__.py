@@ -7,6 +7,7 @@ Reads downwards in this order:
     engine_backend.py    a backend that has an engine; makes the runtime over it
     local_runtime.py     answers requests; who may use the engine when
     pool.py              several conversations over one engine: which one has the KV cache
+    keeper.py            conversations in the files of a folder
     restore.py           a session file taken over
     replay.py            its conversation evaluated again
     verify.py            a session file tried

@@ -15,6 +15,7 @@ from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
 from ..models.source import ModelFile
+from ..params import SamplingParams
 from ..request import Request
 from ..snapshot import Snapshot, TurnMark
 from .ledger import KvLedger
@@ -37,9 +38,11 @@ class Active:
         kv: ledger and cache.
         messages: what was said, where the prompts were chat turns.
         turns: where each turn lies in the conversation.
+        sampling: how the last answer was drawn, where there is one.
     """
 
     def __init__(self, engine: Engine, model: ModelFile) -> None:
+        self.sampling: SamplingParams | None = None
         self.engine = engine
         self.model = model
         self.kv = KvLedger(engine)
@@ -261,6 +264,7 @@ class Active:
             turns=tuple(self.turns),
             state=state,
             origin=self.kv.origin,
+            sampling=self.sampling,
         )
 
     def branch(self) -> Snapshot:
@@ -282,6 +286,7 @@ class Active:
         else:
             self.kv.origin = snapshot.origin
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
+        self.sampling = snapshot.sampling
         return True
 
     def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
@@ -386,6 +391,7 @@ class RunningTurn:
         self.told = False
         self._active = active
         self._turn = turn
+        self._sampling = request.sampling
         self._loop = TokenLoop(active.kv, request.sampling, request.stop, request.on_progress)
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
@@ -472,6 +478,7 @@ class RunningTurn:
                 active.restore(self._before)
         else:
             assert self._mark is not None
+            active.sampling = self._sampling
             active.turns.append(self._mark)
             if turn.messages:
                 active.messages = [*turn.messages, {"role": "assistant", "content": text}]

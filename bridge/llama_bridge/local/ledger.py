@@ -31,14 +31,25 @@ class KvLedger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.tokens: list[int] = []
-        self.owed: list[int] = []
         self.origin: object | None = None
+        # One attribute, so that an interrupt finds both changed or none: no token is counted twice, or lost.
+        self._held_and_owed: tuple[list[int], list[int]] = [], []
+
+    @property
+    def tokens(self) -> list[int]:
+        """What the cache holds."""
+        return self._held_and_owed[0]
+
+    @property
+    def owed(self) -> list[int]:
+        """What belongs behind it."""
+        return self._held_and_owed[1]
 
     @property
     def conversation(self) -> list[int]:
         """The tokens of the conversation, whether in the cache or still owed."""
-        return self.tokens + self.owed
+        held, owed = self._held_and_owed
+        return held + owed
 
     def append(self, tokens: Sequence[int], on_progress: OnProgress | None = None) -> bool:
         """Evaluate what is owed, then ``tokens``; False if cancelled on the way."""
@@ -58,16 +69,14 @@ class KvLedger:
 
     def _decode(self, piece: list[int]) -> int:
         """Evaluate tokens; those that were owed are so no longer."""
-        before = len(self.tokens)
         try:
             return self.engine.decode(piece)
         finally:
             self._follow(piece)
-            self.owed = self.owed[len(self.tokens) - before :]
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Append tokens that belong to the conversation come what may: those a cancel keeps out are owed."""
-        self.owed = [*self.owed, *tokens]
+        self._held_and_owed = self.tokens, [*self.owed, *tokens]
         self.append([])
 
     def step(self, token: int) -> int | None:
@@ -89,16 +98,19 @@ class KvLedger:
         """
         keep = self.conversation[:length]
         if length <= len(self.tokens) and self.engine.truncate(length):
-            self.tokens, self.owed = keep, []
+            self._held_and_owed = keep, []
         elif length > len(self.tokens):
-            self.owed = keep[len(self.tokens) :]
+            self._held_and_owed = self.tokens, keep[len(self.tokens) :]
         else:
-            self.clear()
-            self.owed = keep
+            self._empty(owed=keep)
 
     def clear(self) -> None:
         """Empty cache and ledger."""
-        self.tokens, self.owed, self.origin = [], [], None
+        self._empty(owed=[])
+
+    def _empty(self, owed: list[int]) -> None:
+        self._held_and_owed = [], owed
+        self.origin = None
         self.engine.clear()
 
     def aim(self, tokens: Sequence[int], origin: object | None = None) -> None:
@@ -109,7 +121,7 @@ class KvLedger:
         if self.origin is not None and self.origin is not origin:
             self.clear()
         self.rewind(common_beginning(self.tokens, tokens))
-        self.owed = list(tokens[len(self.tokens) :])
+        self._held_and_owed = self.tokens, list(tokens[len(self.tokens) :])
 
     def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:
         """Let the engine load a cache that holds the first ``held`` of ``tokens``; the others are owed.
@@ -126,21 +138,20 @@ class KvLedger:
             untouched = not taken and length == len(self.tokens)
         finally:
             if loaded:
-                self.tokens, self.owed = list(tokens[:held]), list(tokens[held:])
+                self._held_and_owed = list(tokens[:held]), list(tokens[held:])
             elif not untouched:
-                self.clear()
-                self.owed = before
+                self._empty(owed=before)
         return loaded
 
     def check(self) -> None:
         """Mend the ledger if an interrupt tore it from the cache: both keep what they share."""
         held = self.engine.length
         if held < len(self.tokens):
-            self.tokens, self.owed = self.tokens[:held], self.tokens[held:] + self.owed
+            self._held_and_owed = self.tokens[:held], self.tokens[held:] + self.owed
         elif held > len(self.tokens) and not self.engine.truncate(len(self.tokens)):
-            self.owed, self.tokens = self.conversation, []
-            self.engine.clear()
+            self._empty(owed=self.conversation)
 
     def _follow(self, pending: list[int]) -> None:
-        """Take up as many of the pending tokens as the engine says it holds now."""
-        self.tokens = (self.tokens + pending)[: self.engine.length]
+        """Take up as many of the pending tokens as the engine says it holds now; those are owed no longer."""
+        tokens = (self.tokens + pending)[: self.engine.length]
+        self._held_and_owed = tokens, self.owed[max(0, len(tokens) - len(self.tokens)) :]

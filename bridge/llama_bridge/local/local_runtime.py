@@ -6,6 +6,7 @@ wants the engine next computes the rest of it first, for its reader to find, and
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import logging
@@ -13,6 +14,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,6 +54,12 @@ _NOTHING = Capability(0)
 _CLOSING = 0.002
 """Seconds between two looks whether what runs has ended."""
 
+_ENDING = 5.0
+"""Seconds that the end of the interpreter waits for what a thread computes."""
+
+_keeping: weakref.WeakSet[LocalRuntime] = weakref.WeakSet()
+"""Those that keep conversations in a folder."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,8 +84,8 @@ class LocalRuntime(Runtime):
         self.capabilities = engine.capabilities
         self.model = model
         self._engine = engine
+        self._folder = storage.folder
         self._pool = Pool(engine, model, storage)
-        self._keeps = storage.folder is not None
         self._turn: RunningTurn | None = None  # the answer that is not over yet
         self._retired = self._closed = False
         self._process = os.getpid()
@@ -86,6 +94,8 @@ class LocalRuntime(Runtime):
         self._gate = threading.RLock()  # around what comes next, for a moment only
         self._computing: RunningTurn | None = None  # the answer that is computed just now
         self._bell = Bell()  # there is another text, or the engine is free
+        if storage.folder is not None:
+            _keeping.add(self)
 
     # answers
 
@@ -103,7 +113,7 @@ class LocalRuntime(Runtime):
 
     def _take(self, session: str, *, or_empty: bool = False) -> Active:
         """A conversation, with the KV cache."""
-        if session != self._pool.name:
+        if session != self._pool.holder.name:
             self._pool.switch(session, or_empty=or_empty)
         return self._pool.active
 
@@ -209,7 +219,7 @@ class LocalRuntime(Runtime):
 
     def _keep(self) -> None:
         """Have the active conversation written to the folder, where it has changed."""
-        if not self._keeps:
+        if self._folder is None:
             return
         try:
             self._pool.keep()
@@ -362,7 +372,7 @@ class LocalRuntime(Runtime):
         from .verify import verify_file  # 4 ms: rarely used
 
         def work() -> Verification:
-            name = self._pool.name
+            name = self._pool.holder.name
             self._pool.rest()
             try:
                 return verify_file(self._pool.active, path, deep, on_progress)
@@ -416,14 +426,46 @@ class LocalRuntime(Runtime):
         try:
             self._finish()
         finally:
-            self._pool.close()
-            self._engine.close()
+            try:
+                self._pool.keep_all()
+            except BridgeError as error:
+                _log.error("a session could not be kept: %s", error)
+            finally:
+                self._pool.close()
+                self._engine.close()
+
+    def end_with_interpreter(self) -> None:
+        """Keep what was said, where nobody closed the bridge and a stream of it is half read."""
+        if self._closed or self._folder is None or self._process != os.getpid():
+            return
+        self.cancel()
+        if self._lock.acquire(timeout=_ENDING):  # a thread that computes may be stuck for ever
+            try:
+                self._closed = True
+                self._free()
+            finally:
+                self._lock.release()
+            self._folder.flush()
 
     def __del__(self) -> None:
         # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's.
         made = "_process" in vars(self)
-        if made and not sys.is_finalizing() and self._process == os.getpid():
+        if not made or sys.is_finalizing() or self._process != os.getpid():
+            return
+        if self._folder is not None and self._folder.is_writer:
+            # Garbage is collected in any thread; what is written there waits for this one.
+            threading.Thread(target=self._free, name="llama-bridge-closing").start()
+        else:
             self._free()
+
+
+@atexit.register
+def _end_all() -> None:
+    for runtime in list(_keeping):
+        try:
+            runtime.end_with_interpreter()
+        except BridgeError as error:
+            _log.error("a session could not be kept: %s", error)
 
 
 class _LocalAnswer(PendingAnswer):

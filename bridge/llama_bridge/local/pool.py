@@ -8,7 +8,6 @@ import logging
 import os
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ..engine import Engine, MemoryKind
 from ..errors import (
@@ -19,14 +18,15 @@ from ..errors import (
     SessionNotFound,
 )
 from ..models.source import ModelFile
-from ..params import SamplingParams
 from ..request import DEFAULT
 from ..runtime import SessionStorage
+from ..session_name import MAX_FILE_NAME, file_name
 from ..snapshot import Snapshot
 from .active import Active
+from .keeper import Keeper
 from .ledger import common_beginning
 
-__all__ = ["Pool"]
+__all__ = ["Holder", "Pool"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,17 @@ class _Resting:
     kept: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Holder:
+    """Who has the KV cache; each time it changes hands, there is a new one.
+
+    Attributes:
+        name: of the conversation; None if an interrupt left the cache to nobody.
+    """
+
+    name: str | None
+
+
 class Pool:
     """Named conversations of one engine.
 
@@ -57,25 +68,27 @@ class Pool:
 
     Attributes:
         active: the conversation that has the cache.
-        name: its name; None if an interrupt left it without one.
+        holder: which one that is.
     """
 
     def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
         self.active = Active(engine, model)
-        self.name: str | None = DEFAULT
+        self.holder = Holder(DEFAULT)
         self._engine = engine
         self._memory = storage.memory
         self._resting: OrderedDict[str, _Resting] = OrderedDict()  # least recently used first
         self._temporary = ""
-        self._folder = storage.folder
-        self._kept: dict[str, Snapshot] = {}
-        """What the files in the folder hold or are about to, without states."""
+        self._keeper = Keeper(self.active, storage.folder)
 
     def names(self) -> list[str]:
-        """Of all conversations but the bridge's own, in order of use."""
-        active = [] if self.name is None else [self.name]
+        """Of all conversations but the bridge's own, in order of use.
+
+        Raises:
+            SessionCorrupt: the folder cannot be read.
+        """
+        active = [] if self.holder.name is None else [self.holder.name]
         here = [name for name in [*self._resting, *active] if name != DEFAULT]
-        there = self._folder.names() if self._folder is not None else []
+        there = self._keeper.names()
         return list(dict.fromkeys([name for name in there if name not in here] + here))
 
     def glance(self, name: str) -> Snapshot:
@@ -84,12 +97,18 @@ class Pool:
         Raises:
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
         """
-        if name == self.name:
-            seen = self.active.bare_snapshot()
-            if name == self.name:  # not switched away in between
+        while True:
+            holder = self.holder
+            if name == holder.name:
+                seen = self.active.bare_snapshot()
+            elif (resting := self._resting.get(name)) is not None:
+                seen = resting.snapshot.bare()
+            else:
+                seen = self._keeper.glance(name)
+            if (
+                holder is self.holder
+            ):  # else the cache changed hands meanwhile: that may be another one's
                 return seen
-        resting = self._resting.get(name)
-        return (self._read(name) if resting is None else resting.snapshot).bare()
 
     def switch(self, name: str, *, or_empty: bool = False) -> None:
         """Give another conversation the KV cache; a new name begins an empty one.
@@ -98,7 +117,6 @@ class Pool:
         conversation is at rest before the cache changes, so that an interrupt mixes none with another.
 
         Raises:
-            InvalidInput: the name is too long for a file's.
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
         """
         try:
@@ -108,7 +126,8 @@ class Pool:
                 raise
             wanted = Snapshot()
         self.rest()
-        self._resting[name] = _Resting(wanted)
+        if wanted.tokens:
+            self._resting.setdefault(name, _Resting(wanted))
         if wanted.state is None and (near := self._nearest(wanted)) is not None:
             self.active.restore(near)
         if not self.active.restore(wanted):
@@ -123,15 +142,19 @@ class Pool:
 
         Without a ``copy`` of the cache, what it has lost by the next use is evaluated again.
         """
-        if self.name is not None:
-            snapshot = self.active.snapshot() if copy else self.active.bare_snapshot()
-            self._resting[self.name] = _Resting(snapshot)
-            self._resting.move_to_end(self.name)
-            self.name = None
+        name = self.holder.name
+        if name is None:
+            return
+        snapshot = self.active.snapshot() if copy else self.active.bare_snapshot()
+        self._resting[name] = _Resting(snapshot)
+        self._resting.move_to_end(name)
+        self.holder = Holder(None)
+        if copy:  # an interrupt may have kept the call that changed it from doing this
+            self._keep_resting(name)
 
     def is_now(self, name: str) -> None:
         """What the cache holds is from now on the conversation of this name."""
-        self.name = name
+        self.holder = Holder(name)
         self._drop(self._resting.pop(name, None))
 
     def fork(self, origin: str, name: str | None) -> str:
@@ -142,22 +165,25 @@ class Pool:
         """
         if name is None:
             name = self._new_name(origin)
-        elif name in (self.name, DEFAULT) or name in self._resting or self._on_disk(name):
+        elif name in (self.holder.name, DEFAULT) or name in self._resting or self._keeper.has(name):
             raise InvalidInput(
                 f"there is a session named {name!r}: give another name, or delete it"
             )
-        if origin != self.name:
+        if origin != self.holder.name:
             self.switch(origin)
-        branch = self.active.branch() if self._folder is None else self.active.snapshot()
-        self._resting[name] = _Resting(branch)
-        self._keep(name, branch)
+        copy = self._keeper.keeps(name)
+        self._resting[name] = _Resting(self.active.snapshot() if copy else self.active.branch())
+        self._keep_resting(name)
         self._keep_bound()
         return name
 
     def _new_name(self, origin: str) -> str:
         """A name that is not taken, for a branch of ``origin``."""
-        taken = {self.name, *self._resting, *self.names()}
-        names = (f"{origin or 'branch'}-{i}" for i in itertools.count(2))
+        taken = {self.holder.name, *self._resting, *self.names()}
+        stem = origin or "branch"
+        while len(file_name(f"{stem}-{len(taken) + 2}")) > MAX_FILE_NAME:
+            stem = stem[:-1]
+        names = (f"{stem}-{i}" for i in itertools.count(2))
         return next(name for name in names if name not in taken)
 
     def delete(self, name: str) -> None:
@@ -166,109 +192,72 @@ class Pool:
         Raises:
             SessionWriteError: its file cannot be removed.
         """
-        if self._folder is not None and name != DEFAULT:
-            self._folder.drop(name)
-            self._kept.pop(name, None)
-        if name == self.name:
-            self.active.reset()
-            if name == DEFAULT:
-                return
-            self.switch(DEFAULT)
+        if name == self.holder.name:
+            self.rest(copy=False)
+        self._keeper.forget(name)  # first: where an interrupt comes, it is written again
+        self._keeper.drop(name)
         self._drop(self._resting.pop(name, None))
+        if self.holder.name is None:
+            self.switch(DEFAULT)
 
     def keep(self) -> None:
         """Have the active conversation written to its file in the background, where it has changed."""
-        name = self.name
-        if self._folder is None or name is None or name == DEFAULT:
+        name = self.holder.name
+        if name is None or not self._keeper.keeps(name):
             return
-        if self.active.exists:
-            if not self._is_kept(name, self.active.bare_snapshot()):
-                self._keep(name, self.active.snapshot())
-        elif self._kept.pop(name, None) is not None:
-            self._folder.drop(name)
+        if not self.active.exists:
+            self._keeper.drop(name, known=True)
+        elif not self._keeper.is_kept(name, self.active.bare_snapshot()):
+            self._keeper.keep(name, self.active.snapshot())
+
+    def keep_all(self) -> None:
+        """The same for all that are in memory."""
+        self.keep()
+        for name in list(self._resting):
+            self._keep_resting(name)
+
+    def _keep_resting(self, name: str) -> None:
+        snapshot = self._resting[name].snapshot
+        if (
+            name != self.holder.name
+            and self._keeper.keeps(name)
+            and not self._keeper.is_kept(name, snapshot.bare())
+        ):
+            self._keeper.keep(name, snapshot)
 
     def close(self) -> None:
-        """Remove what is on the disk for a while only."""
+        """Forget all, and remove what is on the disk for a while only."""
+        self.holder = Holder(None)
         self._resting.clear()
         if self._temporary:
             import shutil  # with tempfile 4 ms, which only who spills to the disk pays
 
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    # in the folder
-
-    def _on_disk(self, name: str) -> bool:
-        return self._folder is not None and name != DEFAULT and self._folder.has(name)
-
-    def _read(self, name: str) -> Snapshot:
-        """A conversation that only its file knows; an empty one where there is none."""
-        if not self._on_disk(name):
-            return Snapshot()
-        assert self._folder is not None
-        path = self._folder.file(name)
-        try:
-            return self._read_file(path)
-        except SessionNotFound:  # it had to make room just now
-            return Snapshot()
-
-    def _read_file(self, path: str) -> Snapshot:
-        from ..files.format import read_session_file  # 8 ms with json, which only files need
-        from ..files.manifest import read_snapshot
-        from .replay import plan_replay
-
-        file = read_session_file(path, state_prefix=self._engine.state_prefix)
-        try:
-            return read_snapshot(path, file, self.active.made_with)
-        except SessionMismatch as mismatch:
-            if not mismatch.field.startswith("context.") or mismatch.field == "context.n_ctx":
-                why = "delete() the session, give another sessions_dir, or load its file with replay=True"
-                raise SessionMismatch(
-                    path, mismatch.field, mismatch.saved, mismatch.current, mismatch.why or why
-                ) from None
-            # The same model in another setting, or another llama.cpp: the conversation holds, its cache does not.
-            snapshot, why = plan_replay(self.active, path, file, mismatch)
-            _log.warning("%s: %s", path, why)
-            return snapshot
-
-    def _is_kept(self, name: str, bare: Snapshot) -> bool:
-        kept = self._kept.get(name)
-        return kept is not None and kept == bare
-
-    def _keep(self, name: str, snapshot: Snapshot) -> None:
-        if self._folder is not None and name != DEFAULT and snapshot.tokens:
-            self._kept[name] = snapshot.bare()
-            write = partial(self._write, snapshot)
-            self._folder.keep(name, write, snapshot.n_bytes)
-
-    def _write(self, snapshot: Snapshot, path: str) -> None:
-        from ..files.manifest import write_snapshot  # 8 ms, as above
-
-        write_snapshot(path, snapshot, self.active.made_with, SamplingParams())
-
     # at rest
 
     def _wake(self, name: str) -> Snapshot:
+        """A conversation at rest, with its state where there is one."""
         resting = self._resting.get(name)
         if resting is None:
-            snapshot = self._read(name)
-            if snapshot.tokens and self._folder is not None:
-                self._kept[name] = snapshot.bare()
-                self._folder.touch(name)
-            return snapshot
+            return self._keeper.take(name)
         if not resting.path:
             return resting.snapshot
         try:
-            if resting.kept and not self._on_disk(name):
-                raise SessionNotFound(resting.path, "it had to make room for others")
-            snapshot = self._read_file(resting.path)
-            if not resting.kept:  # a file that nobody else writes to
-                snapshot = replace(snapshot, origin=resting.snapshot.origin)
+            if resting.kept and not self._keeper.has(name):  # which waits until it is written
+                raise SessionNotFound(resting.path, "it is gone")
+            snapshot = self._keeper.read(resting.path)
         except BridgeError as error:
-            _log.warning("session %r cannot be read back (%s); evaluating it again", name, error)
-            snapshot = resting.snapshot
-            self._kept.pop(name, None)
-        self._drop(resting)
-        return snapshot
+            why = str(error)
+        else:
+            if snapshot.bare() == resting.snapshot:
+                if not resting.kept:  # a file that nobody else writes to
+                    snapshot = replace(snapshot, origin=resting.snapshot.origin)
+                return snapshot
+            why = f"{resting.path} holds another conversation by now"
+        _log.warning("session %r cannot be read back (%s); evaluating it again", name, why)
+        self._keeper.forget(name)
+        return resting.snapshot
 
     def _nearest(self, wanted: Snapshot) -> Snapshot | None:
         """The copy in memory that holds more of the beginning of a conversation than the cache does."""
@@ -296,16 +285,16 @@ class Pool:
 
     def _put_on_disk(self, name: str, snapshot: Snapshot) -> _Resting:
         bare = snapshot.bare()
-        if self._folder is not None and name != DEFAULT:
-            if not self._is_kept(name, bare):
-                self._keep(name, snapshot)
-            return _Resting(bare, self._folder.file(name), kept=True)
+        if self._keeper.keeps(name) and bare.tokens:
+            if not self._keeper.is_kept(name, bare):
+                self._keeper.keep(name, snapshot)
+            return _Resting(bare, self._keeper.file(name), kept=True)
         import tempfile  # as shutil
 
         try:
             self._temporary = self._temporary or tempfile.mkdtemp(prefix="llama-bridge-sessions-")
             path = os.path.join(self._temporary, f"{os.urandom(8).hex()}.session")
-            self._write(snapshot, path)
+            self._keeper.write(snapshot, path)
         except (BridgeError, OSError) as error:
             _log.warning(
                 "session %r cannot go to the disk (%s); it will be evaluated again", name, error

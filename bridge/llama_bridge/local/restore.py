@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from ..checks import full_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
 from ..files.bare import is_bare, read_bare
 from ..files.format import read_session_file
@@ -42,7 +42,7 @@ class LoadPlan:
     @property
     def is_risky(self) -> bool:
         """Whether it may well fail; a state that passed the checks is hardly ever refused."""
-        return self.replay or self.bare
+        return self.replay or self.bare or self.snapshot.state is None
 
 
 def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bool) -> LoadPlan:
@@ -74,15 +74,16 @@ def carry_out(active: Active, plan: LoadPlan, on_progress: OnProgress | None) ->
         SessionCorrupt: the engine refused the state, and it is not to be evaluated again.
         SessionCancelled, EngineError: while it was evaluated again.
     """
-    snapshot, why = plan.snapshot, plan.replayed
-    if snapshot.state is not None:
+    snapshot, why, n = plan.snapshot, plan.replayed, len(plan.snapshot.tokens)
+    if snapshot.state is None:
+        why = why or f"its KV cache was left out: its {n} tokens were evaluated again"
+    else:
         try:
             take_state(active, plan)
             return _info(active, plan, 0, None)
         except SessionCorrupt:
             if not plan.replay:
                 raise
-        n = len(snapshot.tokens)
         why = f"llama.cpp refused its KV state: its {n} tokens were evaluated again"
     return _info(active, plan, evaluate(active, snapshot.bare(), on_progress), why)
 
@@ -117,7 +118,7 @@ def take_state(active: Active, plan: LoadPlan) -> None:
 def _info(active: Active, plan: LoadPlan, evaluated: int, why: str | None) -> SessionInfo:
     snapshot, cached = plan.snapshot, len(active.kv.tokens) - evaluated
     return SessionInfo(
-        Path(plan.path),
+        full_path("path", plan.path),
         len(snapshot.tokens),
         plan.n_bytes,
         snapshot.messages,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
-from typing import cast
 
+from ..checks import full_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
 from ..files.compatibility import compare_fields, recorded, requirements
 from ..files.format import FORMAT, SessionFile, read_session_file
@@ -31,7 +30,6 @@ def verify_file(
     """
     file = read_session_file(path, state_prefix=active.engine.state_prefix)
     fields = tuple(_fields(file, active))
-    n_tokens = len(file.tokens) + _count(file.manifest.get("owed"))
     refusal = logits = None
     try:
         snapshot = read_snapshot(path, file, active.made_with)
@@ -41,16 +39,13 @@ def verify_file(
             logits = compare_logits(active, snapshot, on_progress)
     except (SessionCorrupt, SessionMismatch) as error:
         refusal = error.reason
-    return Verification(Path(path), file.n_bytes, n_tokens, fields, refusal, logits)
+    place = full_path("path", path)
+    return Verification(place, file.n_bytes, file.n_tokens, fields, refusal, logits)
 
 
 def _fields(file: SessionFile, active: Active) -> Generator[FieldCheck]:
     saved, info = recorded(file.manifest), active.engine.info
     yield FieldCheck("format", FORMAT, FORMAT, True)  # another one is not read so far
     yield from compare_fields(saved, requirements(info, active.model))
-    n_ctx, n_tokens = info.n_ctx, len(file.tokens) + _count(saved.get("owed"))
-    yield FieldCheck("context.n_ctx", saved["context"].get("n_ctx"), n_ctx, n_tokens <= n_ctx)
-
-
-def _count(value: object) -> int:
-    return len(cast("list[object]", value)) if isinstance(value, list) else 0
+    n_ctx = info.n_ctx
+    yield FieldCheck("context.n_ctx", saved["context"].get("n_ctx"), n_ctx, file.n_tokens <= n_ctx)
