@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 from click.testing import CliRunner
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 
 import llama_bridge
 from llama_bridge.cli.app import app as command_line
+
+with mock(["js", "pyodide"]):  # what only a page has
+    from llama_bridge_wasm.store import errors as store_errors
 
 PICTURES = Path(__file__).resolve().parents[1] / "build" / "pictures"
 """Where the tests put the screenshots that they take."""
@@ -36,26 +41,47 @@ add_module_names = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
 autodoc_mock_imports = ["js", "pyodide"]  # what only a page has
 napoleon_use_ivar = True
 
-_SEVERAL = re.compile(r"( +)([A-Z]\w+(?:, [A-Z]\w+)*)\.?")
+_SEVERAL = re.compile(r"( +)(\w+(?:, \w+)+)(\.|: .*)")
+_ERROR = re.compile(r"( +)([A-Z]\w+)\.?")
 
 
-def one_error_a_line(
+def one_name_a_line(
     _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
 ) -> None:
-    """Our docstrings list errors that need no words on one line, which napoleon takes for one name."""
-    split: list[str] = []
-    raises = False
-    for line in lines:
-        raises = line == "Raises:" or (raises and (not line or line.startswith(" ")))
-        several = _SEVERAL.fullmatch(line) if raises else None
-        if several is None:
-            split.append(line)
+    """Give each name in ``Raises: A, B.`` or ``Attributes: a, b: words`` an entry of its own.
+
+    Napoleon takes several for one. An error without words gets its own first sentence.
+    """
+    entries: list[str] = []
+    section = ""
+    while lines:
+        line = lines.pop(0)
+        section = line if re.fullmatch(r"[A-Z]\w+:", line) else section
+        several = _SEVERAL.fullmatch(line) if section else None
+        indent, names, words = several.groups() if several else ("", "", "")
+        if several and (section == "Raises:" or words != "."):
+            more: list[str] = []
+            while lines and lines[0].startswith(indent + " "):
+                more.append(lines.pop(0))
+            for name in names.split(", "):
+                entries += [f"{indent}{name}{words}", *more]
         else:
-            split += [several[1] + name for name in several[2].split(", ")]
-    lines[:] = split
+            entries.append(line)
+    raises = False
+    for entry in entries:
+        raises = entry == "Raises:" or (raises and (not entry or entry.startswith(" ")))
+        bare = _ERROR.fullmatch(entry) if raises else None
+        lines.append(f"{bare[1]}{bare[2]}: {meaning(bare[2])}" if bare else entry)
+
+
+def meaning(error: str) -> str:
+    """The first sentence of an error's docstring."""
+    found = getattr(llama_bridge, error, None) or getattr(store_errors, error)
+    return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
 class CommandHelp(SphinxDirective):
@@ -96,7 +122,7 @@ class Picture(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """What this documentation needs beyond Sphinx's own."""
-    app.connect("autodoc-process-docstring", one_error_a_line, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", one_name_a_line, priority=400)  # before napoleon
     app.add_directive("command-help", CommandHelp)
     app.add_directive("picture", Picture)
     return {"parallel_read_safe": True}

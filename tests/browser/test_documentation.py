@@ -43,7 +43,9 @@ try {
 }
 
 
-def test_its_blocks_run_in_a_page_from_top_to_bottom(tmp_path: Path, missing: Callable[[str], None]) -> None:
+def test_its_blocks_run_in_a_page_from_top_to_bottom(
+    tmp_path: Path, missing: Callable[[str], None]
+) -> None:
     found = [block for page in PAGES for block in blocks(page) if "page" in block.flags]
     assert len(found) >= 3
     if browsers.find("chromium") is None:

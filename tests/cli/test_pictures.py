@@ -23,9 +23,29 @@ pytestmark = [
 WIDTH = 96
 
 
-def drawn(shown: str, title: str) -> str:
-    """The output of a command as an SVG picture that needs no font of another host."""
-    lines = [line.rsplit("\r", 1)[-1] for line in shown.splitlines()]
+MOVES = re.compile(r"(\x1b\[\d*[AK]|\x1b\[\?25[hl]|\r|\n)")
+"""How the commands move over a terminal: up, to the line's beginning, to the next line; clearing; no cursor."""
+
+
+def screen(shown: str) -> list[str]:
+    """The lines that are left, with their colours, when the spinners are gone."""
+    lines, y, over = [""], 0, False
+    for piece in MOVES.split(shown):
+        if piece == "\n":
+            y += 1
+            lines += [""] * (y == len(lines))
+        elif piece.endswith("A"):
+            y -= int(piece[2:-1] or 1)
+        elif piece.endswith("K"):
+            lines[y] = ""
+        elif piece and piece != "\r" and not piece.startswith("\x1b[?25"):
+            lines[y] = piece if over else lines[y] + piece
+        over = piece == "\r" or (over and not piece)
+    return lines
+
+
+def drawn(lines: list[str], title: str) -> str:
+    """Lines of a terminal as an SVG picture that needs no font of another host."""
     text = Text("\n").join(Text.from_ansi(line) for line in lines)
     console = Console(
         record=True,
@@ -47,11 +67,12 @@ def test_it_looks_good_at_a_terminal(command: str, pictures: Path) -> None:
         assert session.status() == 0
     finally:
         session.close()
-    shown = session.shown.replace(sys.executable, "python")
-    svg = drawn(shown, f"llama-bridge {command}")
+    lines = screen(session.shown.replace(sys.executable, "python"))
+    svg = drawn(lines, f"llama-bridge {command}")
     (pictures / f"terminal-{command}.svg").write_text(svg, encoding="utf-8")
     words = "".join(ET.fromstring(svg).itertext()).replace("\N{NO-BREAK SPACE}", " ")
     assert "wasm" in words
+    assert "working" not in words, "a spinner is gone when its work is done"
     assert "\x1b" not in svg
     assert "url(http" not in svg
-    assert max(len(Text.from_ansi(line).plain) for line in shown.splitlines()) <= WIDTH
+    assert max(len(Text.from_ansi(line).plain) for line in lines) <= WIDTH

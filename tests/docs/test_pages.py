@@ -41,7 +41,9 @@ def test_every_error_says_what_to_do() -> None:
 
 
 def test_every_error_is_in_the_reference() -> None:
-    listed = re.findall(r"autoexception:: (\w+)", (DOCS / "reference/errors.rst").read_text("utf-8"))
+    listed = re.findall(
+        r"autoexception:: (\w+)", (DOCS / "reference/errors.rst").read_text("utf-8")
+    )
     assert set(listed) == error_names()
 
 
@@ -54,7 +56,9 @@ def test_every_capability_is_in_both_tables() -> None:
 def shares(threads: int, column: int) -> str:
     """Lowest and highest share of native with quantised models, as docs/performance.md has them."""
     rows = re.findall(
-        rf"^\| Q\w+, {threads} \(\w+ runs\) \|(.*)\|$", (DOCS / "performance.md").read_text("utf-8"), re.M
+        rf"^\| Q\w+, {threads} \(\w+ runs\) \|(.*)\|$",
+        (DOCS / "performance.md").read_text("utf-8"),
+        re.M,
     )
     assert len(rows) == 3
     found = [re.sub(r"\*", "", row.split("|")[column]).split()[0] for row in rows]
@@ -63,7 +67,10 @@ def shares(threads: int, column: int) -> str:
 
 def test_the_front_page_is_as_fast_as_the_table() -> None:
     said = " ".join(README.split())
-    assert f"one thread it reaches {shares(1, 1)} of native's prefill speed and {shares(1, 2)} of" in said
+    assert (
+        f"one thread it reaches {shares(1, 1)} of native's prefill speed and {shares(1, 2)} of"
+        in said
+    )
     assert f"with two threads, {shares(2, 1)} and {shares(2, 2)} " in said
 
 

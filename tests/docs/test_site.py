@@ -89,7 +89,9 @@ def test_it_works_without_a_network(site: Path, pages: dict[Path, Page]) -> None
             assert parts.scheme in ("", "data"), f"{path.name}: {need}"
             assert not parts.netloc, f"{path.name}: {need}"
     for style in site.rglob("*.css"):
-        fetched = re.findall(r"url\(\s*['\"]?([^)'\"]+)|@import\s+['\"]([^'\"]+)", style.read_text("utf-8"))
+        fetched = re.findall(
+            r"url\(\s*['\"]?([^)'\"]+)|@import\s+['\"]([^'\"]+)", style.read_text("utf-8")
+        )
         assert not [each for each in fetched if urlsplit(each[0] or each[1]).netloc], style
 
 
