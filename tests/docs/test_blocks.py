@@ -114,7 +114,7 @@ def test_python_runs_from_top_to_bottom(
     (backend,) = registry.candidates(llama_backend)
     able = SESSIONS in backend.capabilities
     if name_of(page) in NEEDS_NATIVE and not able:
-        pytest.skip(f"{name_of(page)} is about sessions, which {llama_backend} has not")
+        pytest.skip(f"{name_of(page)} is about sessions, which {llama_backend} cannot keep")
     monkeypatch.setenv(registry.ENVIRONMENT, llama_backend)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
