@@ -47,15 +47,19 @@ napoleon_use_ivar = True
 
 _SEVERAL = re.compile(r"( +)(\w+(?:, \w+)+)(\.|: .*)")
 _ERROR = re.compile(r"( +)([A-Z]\w+)\.?")
+_COLON = "\ue000"
+"""In the first line about an attribute, where napoleon takes what precedes a colon for a type."""
 
 
 def one_name_a_line(
-    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+    _app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]
 ) -> None:
     """Give each name in ``Raises: A, B.`` or ``Attributes: a, b: words`` an entry of its own.
 
     Napoleon takes several for one. An error without words gets its own first sentence.
     """
+    if what in ("attribute", "data", "property") and lines:
+        lines[0] = lines[0].replace(":", _COLON)
     entries: list[str] = []
     section = ""
     while lines:
@@ -76,6 +80,13 @@ def one_name_a_line(
         raises = entry == "Raises:" or (raises and (not entry or entry.startswith(" ")))
         bare = _ERROR.fullmatch(entry) if raises else None
         lines.append(f"{bare[1]}{bare[2]}: {meaning(bare[2])}" if bare else entry)
+
+
+def colons_again(
+    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """What :func:`one_name_a_line` has hidden from napoleon."""
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
 def meaning(error: str) -> str:
@@ -123,6 +134,7 @@ class Picture(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, Any]:
     """What this documentation needs beyond Sphinx's own."""
     app.connect("autodoc-process-docstring", one_name_a_line, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", colons_again, priority=600)  # and after it
     app.add_directive("command-help", CommandHelp)
     app.add_directive("picture", Picture)
     return {"parallel_read_safe": True}

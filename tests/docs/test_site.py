@@ -124,6 +124,23 @@ def test_calls_show_their_types_and_errors(site: Path) -> None:
     assert "ContextOverflow" in call[call.index("Raises") :]
 
 
+def test_no_words_are_taken_for_a_type(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        found = re.findall(
+            r'>(?:Type|Return type)<span class="colon">:</span></dt>\s*<dd[^>]*>(.*?)</dd>',
+            path.read_text(encoding="utf-8"),
+            re.S,
+        )
+        assert not found, (
+            f"{path.name}: {found}: a colon in the first line of a docstring's section"
+        )
+
+
+def test_no_error_stands_there_without_words(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        assert not re.search(r"</strong></a> –\s*</p>", path.read_text(encoding="utf-8")), path
+
+
 def test_the_help_of_each_command_is_there(site: Path) -> None:
     text = (site / "command-line.html").read_text(encoding="utf-8")
     for command in ("demo", "chat", "run", "info", "doctor", "session info", "session verify"):
