@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test quick fuzz lint types bench bench-browser wheel wasm pyodide clean
+.PHONY: help setup demo browser test quick fuzz lint types docs bench bench-browser wheel wasm pyodide clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -30,6 +30,11 @@ lint: setup  ## ruff: rules and format; import-linter: what may import what
 
 types: setup  ## mypy and pyright, both strict
 	@$(BIN)/mypy && $(BIN)/pyright
+
+docs: setup  ## the documentation as a site in build/docs, with pictures that tests take
+	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
+	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
+	@echo build/docs/index.html
 
 bench: setup  ## measure this machine; see benchmarks/
 	@$(BIN)/python -m benchmarks

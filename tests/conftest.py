@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from tests.making import make_model
 
-__all__ = ["make_model"]
+__all__ = ["make_model", "pictures"]
 
 # Tests measure behaviour, not this machine's settings.
 os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
@@ -15,3 +18,11 @@ os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
 # A runner in the background may ignore Ctrl-C, and everything it starts would too; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where a test puts the pictures that it takes: ``make docs`` says where it wants them."""
+    folder = Path(os.environ.get("LLAMA_BRIDGE_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,4 +1,4 @@
-"""llama-bridge: one interface to llama.cpp everywhere Python runs.
+"""llama-bridge: one interface to llama.cpp on desktops and in browser pages.
 
 From the top floor down; each may import what stands below it:
 

@@ -39,34 +39,35 @@ _log = logging.getLogger(__name__)
 class LlamaBridge(Conversation):
     """A model and conversations with it.
 
-    Calls from several threads queue; :meth:`cancel` may come from any thread at any time. Use it as a
-    context manager, or call :meth:`close`. One that is dropped frees its model, too, and its ``sessions_dir`` when
-    what waits is written.
+    Calls from several threads take turns; :meth:`cancel` may come from any thread at any time. Use it as a
+    context manager, or call :meth:`close`. A bridge that is dropped frees its model too, and its ``sessions_dir``
+    once everything is written.
 
     Args:
-        model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads none yet.
+        model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads no model yet.
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
-        sampling: how tokens are drawn where a call does not say.
-        system: system message at the start of every fresh chat.
-        on_progress: told how far a load is, and the prefill of every call that does not say who is told.
-        session_memory: bytes of memory for the KV caches of named sessions at rest; beyond it the least
-            recently used go to the disk.
-        sessions_dir: folder that keeps named sessions: each is written there after every turn, in the background,
-            and comes back with its first use in a later process. One bridge at a time has it.
+        sampling: how tokens are drawn in calls that do not say.
+        system: system message at the start of every new chat.
+        on_progress: called with the progress of loads, and of the prefill in calls that give no function of
+            their own.
+        session_memory: bytes of memory for the KV caches of named sessions that are not in use; beyond it the
+            least recently used go to a temporary folder.
+        sessions_dir: folder that keeps named sessions. Each is written there in the background after every turn,
+            and is loaded when it is first used in a later process. Only one bridge at a time can use the folder.
         sessions_disk: bytes that the folder may take; beyond it the least recently used sessions give up their KV
             caches. The conversations stay, and are evaluated again when they are used.
-        sessions_limit: the most named sessions that the folder keeps; beyond it the least recently used are dropped.
-            None keeps all.
-        settings: single settings of :class:`ModelParams`, such as ``n_ctx=8192``; they change ``params``, and hold
-            for later loads, too.
+        sessions_limit: the most named sessions that the folder keeps; beyond it the least recently used are deleted.
+            None keeps all of them.
+        settings: single settings of :class:`ModelParams`, such as ``n_ctx=8192``. They override ``params`` and also
+            apply to later loads.
 
     Raises:
         InvalidInput, BackendUnavailable, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory.
         UnsupportedCapability: ``sessions_dir`` with a backend that lacks ``SESSION_PERSISTENCE``.
         SessionsLocked: another bridge has ``sessions_dir``.
-        SessionWriteError: it cannot be written to.
+        SessionWriteError: ``sessions_dir`` cannot be written to.
     """
 
     def __init__(
@@ -115,16 +116,16 @@ class LlamaBridge(Conversation):
         on_progress: OnProgress | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
-        """Load a model, in place of the loaded one; one that cannot be loaded leaves that in use.
+        """Load a model in place of the current one. If it cannot be loaded, the current one stays in use.
 
-        Its conversations go with the model before; those of ``sessions_dir`` stay there.
+        The conversations with the current model end; those in ``sessions_dir`` stay there.
 
         Args:
             model: as for the constructor.
             params: load-time settings; None keeps those of the constructor.
-            unload_first: free the loaded model before the new one is read, for a machine that cannot hold both.
-                If the new one cannot be loaded, the bridge is without a model.
-            on_progress: told how far the load is; None takes the bridge's.
+            unload_first: free the current model before the new one is read, on a machine that cannot hold both.
+                If the new one cannot be loaded, the bridge is left without a model.
+            on_progress: called with the progress of the load; None takes the bridge's.
             settings: single settings of :class:`ModelParams`, for this load.
 
         Raises:
@@ -181,14 +182,14 @@ class LlamaBridge(Conversation):
                 before.close()
 
     init_generate_model = load_model
-    """The same, by the name that Llamatik has for it."""
+    """The same as :meth:`load_model`, under Llamatik's name."""
 
     @property
     def model(self) -> ModelFile:
         """The loaded model file: name, path, metadata, chat template.
 
         Raises:
-            NoModel: none is loaded, or it runs where this side has no file of it.
+            NoModel: no model is loaded, or the backend has no file of it here.
         """
         runtime = self._shared.alive()
         if runtime.model is None:
@@ -197,7 +198,7 @@ class LlamaBridge(Conversation):
 
     @property
     def info(self) -> EngineInfo:
-        """Numbers of the loaded model and its context, ``n_ctx`` among them.
+        """Facts about the loaded model and its context, such as ``n_ctx``.
 
         Raises:
             UnsupportedCapability: the backend lacks ``TOKENS``.
@@ -215,10 +216,10 @@ class LlamaBridge(Conversation):
         return self._shared.alive().capabilities
 
     def requires(self, capability: Capability) -> None:
-        """Make sure of capabilities before work starts.
+        """Check for capabilities before work starts.
 
         Raises:
-            UnsupportedCapability: names the first that is missing.
+            UnsupportedCapability: names the first one that is missing.
         """
         if not isinstance(capability, Capability):
             raise InvalidInput(f"capability={capability!r}: give a Capability")
@@ -226,7 +227,7 @@ class LlamaBridge(Conversation):
 
     @property
     def sampling(self) -> SamplingParams:
-        """How tokens are drawn where a call does not say."""
+        """How tokens are drawn in calls that do not say."""
         return self._shared.sampling
 
     @sampling.setter
@@ -237,7 +238,7 @@ class LlamaBridge(Conversation):
 
     @property
     def system(self) -> str | None:
-        """System message at the start of every fresh chat, or None."""
+        """System message at the start of every new chat, or None."""
         return self._shared.system
 
     @system.setter
@@ -245,18 +246,18 @@ class LlamaBridge(Conversation):
         self._shared.system = None if value is None else check_text("system", value)
 
     def cancel(self) -> None:
-        """End the running generation soon, in prefill or decode. From any thread; idle, it does nothing."""
+        """Stop the running generation soon, in prefill or decode. Works from any thread; without one it does nothing."""
         if (runtime := self._shared.runtime) is not None:
             runtime.cancel()
 
     # sessions
 
     def session(self, name: str | None = None) -> Session:
-        """The conversation of this name, empty where there is none yet; None is the bridge's own.
+        """The conversation with this name, which is empty if it is new; None is the bridge's own.
 
         Raises:
-            UnsupportedCapability: a name, and the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: the name is empty, no text, or too long to name a file.
+            UnsupportedCapability: a name was given, and the backend lacks ``SESSION_TOOLS``.
+            InvalidInput: the name is empty, not text, or too long for a file.
         """
         runtime = self._shared.alive()
         if name is None:
@@ -266,7 +267,7 @@ class LlamaBridge(Conversation):
         return Session(self._shared, name)
 
     def sessions(self) -> list[str]:
-        """Names of the named sessions, the least recently used first.
+        """Names of the named sessions, least recently used first.
 
         Raises:
             SessionCorrupt: ``sessions_dir`` cannot be read.
@@ -274,10 +275,10 @@ class LlamaBridge(Conversation):
         return self._shared.alive().names()
 
     def sessions_flush(self) -> None:
-        """Wait until all named sessions are in ``sessions_dir``; :meth:`close` does it, too.
+        """Wait until all named sessions are written to ``sessions_dir``. :meth:`close` does this too.
 
         Raises:
-            SessionWriteError: one cannot be written. It stays in memory for another try.
+            SessionWriteError: a session cannot be written. It stays in memory for another try.
         """
         if self._folder is not None:
             self._folder.flush()
@@ -306,15 +307,15 @@ class LlamaBridge(Conversation):
     def session_verify(
         self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
     ) -> Verification:
-        """Try a session file; see :meth:`Session.verify`."""
+        """Check a session file; see :meth:`Session.verify`."""
         return self.session().verify(path, deep=deep, on_progress=on_progress)
 
     def session_rewind(self, turns: int = 1) -> None:
-        """Take back the last turns of the bridge's own conversation; see :meth:`Session.rewind`."""
+        """Undo the last turns of the bridge's own conversation; see :meth:`Session.rewind`."""
         self.session().rewind(turns)
 
     def session_fork(self, name: str | None = None) -> Session:
-        """A second conversation with the past of the bridge's own; see :meth:`Session.fork`."""
+        """Copy the bridge's own conversation to a new session; see :meth:`Session.fork`."""
         return self.session().fork(name)
 
     # text and tokens: these wait for no answer
@@ -324,7 +325,8 @@ class LlamaBridge(Conversation):
     ) -> list[int]:
         """Token ids of a text in the model's vocabulary.
 
-        ``add_special`` adds the model's BOS and the like; ``parse_special`` reads control tokens in the text.
+        ``add_special`` adds what the model wants around a text, such as BOS. ``parse_special`` reads control tokens
+        that are spelled in the text.
         """
         check_text("text", text)
         return self._shared.do(
@@ -335,7 +337,7 @@ class LlamaBridge(Conversation):
         )
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of token ids; control tokens give none, bytes that are no UTF-8 give U+FFFD."""
+        """The text of token ids. Control tokens give no text; bytes that are not UTF-8 become U+FFFD."""
         if not isinstance(tokens, Sequence):
             raise InvalidInput(f"tokens={tokens!r}: give a list of token ids")
 
@@ -355,10 +357,10 @@ class LlamaBridge(Conversation):
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
     ) -> str:
-        """The messages as the model's own template writes them.
+        """Write messages as the model's own chat template does.
 
         Raises:
-            UnsupportedCapability: the model has no template.
+            UnsupportedCapability: the model has no chat template.
             InvalidInput, TemplateError.
         """
 
@@ -371,10 +373,10 @@ class LlamaBridge(Conversation):
     # life
 
     def close(self) -> None:
-        """Cancel what runs, free the model. Twice is silent.
+        """Cancel what is running and free the model. Closing twice does nothing.
 
         Raises:
-            SessionWriteError: a named session could not be written to ``sessions_dir``; all else is freed.
+            SessionWriteError: a named session could not be written to ``sessions_dir``; everything else is freed.
         """
         self._shared.closed = True
         folder, self._folder = self._folder, None

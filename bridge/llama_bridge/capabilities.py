@@ -1,4 +1,4 @@
-"""What a loaded model on a backend can do, as flags that are read before work starts."""
+"""What a loaded model on a backend can do, as flags to look at before work starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Capability", "capability_names"]
 
 
 class Capability(enum.Flag):
-    """One flag for each thing that not every backend, or not every model, can do."""
+    """What a model on a backend can do; not every backend and not every model can do everything."""
 
     GENERATE = enum.auto()
     """Fresh text generation."""
@@ -17,21 +17,21 @@ class Capability(enum.Flag):
     CANCEL = enum.auto()
     """``cancel()`` ends a running call, in prefill and in decode."""
     CHAT_TEMPLATE = enum.auto()
-    """The model carries a chat template, so that a prompt is a user turn."""
+    """The model has a chat template, so a prompt is what the user says in a turn."""
     TOKENS = enum.auto()
     """Text becomes token ids and back: ``tokenize``, ``detokenize``, ``info``, a session's ``tokens``."""
     KV_CONTINUATION = enum.auto()
-    """``generate_continue`` reuses the KV cache; without it, it runs fresh and says so."""
+    """``generate_continue`` reuses the KV cache. Without this flag it runs fresh and says so."""
     PREFIX_CACHE = enum.auto()
-    """A fresh prompt that begins like what the KV cache holds evaluates only the rest; needs memory that rewinds."""
+    """A fresh prompt that begins like the KV cache evaluates only the rest. Needs memory that can rewind."""
     SESSION_PERSISTENCE = enum.auto()
     """``session_save`` and ``session_load``."""
     SESSION_TOOLS = enum.auto()
     """``session_fork``, ``session_rewind``, ``regenerate``, and several named sessions."""
     THREADS = enum.auto()
-    """More than one thread computes."""
+    """Several threads can compute."""
     SANDBOX = enum.auto()
-    """The engine sees no file but the model, no network, and bounded memory."""
+    """The engine sees no file except the model and no network, and its memory is bounded."""
     GPU_OFFLOAD = enum.auto()
     """Layers can run on a GPU."""
 

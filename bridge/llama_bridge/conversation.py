@@ -114,10 +114,10 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
 
 
 class Conversation:
-    """What can be said in one conversation.
+    """The calls of one conversation.
 
-    Every setting of :class:`SamplingParams` is a keyword of every call: it changes this one setting and keeps the
-    rest, of ``sampling`` where that is given, else of the bridge's.
+    Every setting of :class:`SamplingParams` is a keyword of every call. It changes that setting and keeps the
+    others, which come from ``sampling`` if that is given, and from the bridge if not.
     """
 
     def __init__(self, shared: Shared, name: str) -> None:
@@ -134,16 +134,18 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Generation:
-        """Answer a prompt from nothing; its KV cache becomes the session's.
+        """Start a new conversation: answer a prompt without what was said before.
 
-        With ``Capability.PREFIX_CACHE``, what the KV cache holds of the prompt's beginning is not evaluated again.
+        With ``Capability.PREFIX_CACHE``, the beginning that the prompt shares with the KV cache is not evaluated
+        again.
 
         Args:
-            prompt: a user turn where the model has a chat template, else raw text.
-            stop: strings that end the answer and are not part of it.
-            chat: False for raw text, True to insist on the chat template.
-            sampling: how tokens are drawn; None takes the bridge's.
-            on_progress: told how far the prefill is, in the thread that computes; None takes the bridge's.
+            prompt: what the user says, if the model has a chat template; otherwise raw text.
+            stop: strings that end the answer. They are not part of it.
+            chat: False for raw text, True to require the chat template.
+            sampling: how tokens are drawn; None takes the bridge's settings.
+            on_progress: called with the progress of the prefill, in the thread that computes; None takes the
+                bridge's.
             settings: single settings of :class:`SamplingParams`, such as ``temperature=0``.
 
         Raises:
@@ -161,7 +163,7 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
-        """As :meth:`generate`, text arriving while it is generated; ``.result`` at the end."""
+        """Like :meth:`generate`, but the text arrives while it is generated. ``.result`` is the whole answer."""
         return self._ask(prompt, False, stop, chat, sampling, on_progress, settings)
 
     def generate_continue(
@@ -174,12 +176,12 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Generation:
-        """Answer a prompt as the next turn of the session, evaluating only what is new.
+        """Answer a prompt as the next turn of the conversation. Only what is new is evaluated.
 
-        Where nothing was said yet, it runs as :meth:`generate`: ``mode`` is then ``Mode.FRESH`` and ``fallback`` is
-        ``Fallback.NO_SESSION``. Where the backend lacks ``KV_CONTINUATION``, each later turn does, too: ``fallback``
-        is then ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors as
-        there.
+        The first turn runs like :meth:`generate`: ``mode`` is ``Mode.FRESH`` and ``fallback`` is
+        ``Fallback.NO_SESSION``. On a backend without ``KV_CONTINUATION`` every later turn does too: ``fallback`` is
+        then ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors are
+        those of :meth:`generate`.
         """
         return self._ask(prompt, True, stop, chat, sampling, on_progress, settings).result
 
@@ -193,7 +195,7 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
-        """As :meth:`generate_continue`, text arriving while it is generated."""
+        """Like :meth:`generate_continue`, but the text arrives while it is generated."""
         return self._ask(prompt, True, stop, chat, sampling, on_progress, settings)
 
     def regenerate(
@@ -204,11 +206,11 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Generation:
-        """Answer the last prompt anew, in place of its answer; only the prompt's last token is evaluated.
+        """Answer the last prompt again. The new answer replaces the old one; only one token is evaluated.
 
         Raises:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: nothing was asked yet.
+            InvalidInput: there is no prompt yet.
         """
         return self._ask(
             None, False, stop, None, sampling, on_progress, settings, again=True
@@ -222,7 +224,7 @@ class Conversation:
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
-        """As :meth:`regenerate`, text arriving while it is generated."""
+        """Like :meth:`regenerate`, but the text arrives while it is generated."""
         return self._ask(None, False, stop, None, sampling, on_progress, settings, again=True)
 
     def _ask(
@@ -283,10 +285,10 @@ class Conversation:
 
 
 class Session(Conversation):
-    """A conversation by its name: making it costs nothing, and two of one name are the same conversation.
+    """A conversation with a name. ``llama.session("work")`` makes one; ``llama.session()`` is the bridge's own.
 
-    It takes the KV cache with its next call. ``llama.session("work")`` makes one; ``llama.session()`` is the
-    bridge's own conversation.
+    Making one costs nothing, and two with the same name are the same conversation. It gets the KV cache with its
+    next call.
     """
 
     def __repr__(self) -> str:
@@ -294,22 +296,22 @@ class Session(Conversation):
 
     @property
     def name(self) -> str:
-        """Its name; empty for the bridge's own."""
+        """Its name, which is empty for the bridge's own conversation."""
         return self._name
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The token ledger; empty where the runtime keeps none."""
+        """The tokens of the conversation; empty if the backend keeps none."""
         return self._past().tokens
 
     @property
     def messages(self) -> list[Message]:
-        """What was said, where the prompts were chat turns."""
+        """What was said, if the prompts were chat turns."""
         return list(self._past().messages)
 
     @property
     def n_turns(self) -> int:
-        """Turns that can be taken back."""
+        """How many turns can be undone."""
         return len(self._past().turns)
 
     @property
@@ -321,7 +323,7 @@ class Session(Conversation):
         return self._shared.alive().past(self._name)
 
     def reset(self) -> None:
-        """Forget the conversation: the KV cache is emptied, the model stays loaded.
+        """Forget the conversation and empty the KV cache. The model stays loaded.
 
         The next prompt is evaluated from its first token.
         """
@@ -329,21 +331,23 @@ class Session(Conversation):
         self._shared.said.discard(self._name)
 
     def rewind(self, turns: int = 1) -> None:
-        """Take back the last turns, questions and answers.
+        """Undo the last turns, both questions and answers.
 
         Raises:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there are not so many turns.
+            InvalidInput: there are fewer turns than that.
         """
         check_count("turns", turns, least=1)
         self._shared.do(Capability.SESSION_TOOLS, lambda runtime: runtime.rewind(self._name, turns))
 
     def fork(self, name: str | None = None) -> Session:
-        """A second conversation with the same past, which is not evaluated again; None finds a name.
+        """Start a second conversation with the same past, which is not evaluated again.
+
+        Without a name, one is found.
 
         Raises:
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there is a session of that name.
+            InvalidInput: there is already a session with that name.
         """
         if name is not None:
             check_name(name)
@@ -353,7 +357,7 @@ class Session(Conversation):
         return Session(self._shared, branch)
 
     def save(self, path: PathLike) -> SessionInfo:
-        """Write the conversation to a file, whole or not at all; a file that was there survives any failure.
+        """Write the conversation to a file. If that fails, a file that was there before is unchanged.
 
         Raises:
             UnsupportedCapability, NoSession, SessionWriteError, ClosedError.
@@ -371,20 +375,20 @@ class Session(Conversation):
         trust_unverified: bool = False,
         on_progress: OnProgress | None = None,
     ) -> SessionInfo:
-        """Make a saved conversation this one; a refused file leaves the live one as it is.
+        """Replace this conversation by a saved one. If the file is refused, this conversation is unchanged.
 
         Args:
-            path: of the file.
-            replay: where the file is whole but its KV cache cannot be used here, evaluate the conversation
-                again: its tokens, or with another vocabulary its messages. ``replayed`` then says why.
-            trust_unverified: take a bare llama.cpp sequence file too. Nothing in it tells which model it is
-                of: a wrong one talks nonsense.
-            on_progress: told how far the evaluation is; None takes the bridge's.
+            path: the file.
+            replay: if the file is whole but its KV cache cannot be used here, evaluate the conversation again:
+                its tokens, or with another vocabulary its messages. ``replayed`` then says why.
+            trust_unverified: also accept a bare llama.cpp sequence file. It does not say which model it is from;
+                with the wrong model the answers are nonsense.
+            on_progress: called with the progress of the evaluation; None takes the bridge's.
 
         Raises:
             UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
             ContextOverflow: the conversation to evaluate again does not fit the context.
-            SessionCancelled, EngineError: while it was evaluated again.
+            SessionCancelled, EngineError: while the conversation was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         return self._shared.do(
@@ -403,18 +407,18 @@ class Session(Conversation):
     ) -> Verification:
         """Compare a session file with this model and context, field by field, and try its KV cache.
 
-        The live conversation stays as it is.
+        The live conversation is unchanged.
 
         Args:
-            path: of the file.
-            deep: evaluate the whole conversation again too, and compare what follows: finds a KV cache that
+            path: the file.
+            deep: also evaluate the whole conversation again and compare the logits. This finds a KV cache that
                 loads and is wrong.
-            on_progress: told how far the evaluation is; None takes the bridge's.
+            on_progress: called with the progress of the evaluation; None takes the bridge's.
 
         Raises:
             UnsupportedCapability, SessionNotFound, SessionCorrupt, ClosedError.
-            ContextOverflow: ``deep`` needs room for one token more.
-            SessionCancelled, EngineError: while it was evaluated again.
+            ContextOverflow: ``deep`` needs room for one more token.
+            SessionCancelled, EngineError: while the conversation was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         return self._shared.do(

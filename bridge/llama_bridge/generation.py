@@ -19,15 +19,15 @@ class Mode(enum.Enum):
 
 
 class Fallback(enum.Enum):
-    """Why a ``generate_continue`` ran as ``generate``. ``str()`` gives the reason as a sentence."""
+    """Why a ``generate_continue`` ran like ``generate``. ``str()`` gives the reason as a sentence."""
 
     NO_SESSION = "there was no session to continue: the prompt began one"
-    """Nothing was said before: as expected of a first turn. Not warned about."""
+    """Nothing was said before, as is normal for a first turn. There is no warning."""
     UNSUPPORTED = (
         "this backend does not support kv_continuation: "
         "the prompt was answered without the conversation before it"
     )
-    """A poorer answer than was asked for: told by a FallbackWarning, too, once per bridge."""
+    """The answer does not know the turns before. A FallbackWarning says so too, once per bridge."""
 
     def __str__(self) -> str:
         return self.value
@@ -35,17 +35,17 @@ class Fallback(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Measured cost of one generation.
+    """The measured cost of one generation.
 
     Attributes:
-        prompt_tokens: all tokens that the answer was conditioned on.
-        cached_tokens: of these, those already in the KV cache; with ``Capability.PREFIX_CACHE`` a fresh
-            prompt can have some, too.
-        evaluated_tokens: of these, those evaluated now.
-        completion_tokens: tokens drawn, the one that ends the generation included.
+        prompt_tokens: all tokens that the answer is based on.
+        cached_tokens: those of them that were in the KV cache already. With ``Capability.PREFIX_CACHE`` a fresh
+            prompt can have some too.
+        evaluated_tokens: those of them that were evaluated now.
+        completion_tokens: tokens drawn, including the one that ends the generation.
         prompt_seconds: wall time of the prefill.
-        completion_seconds: wall time from the first drawn token to the last; in a stream without the
-            time the consumer took between two deltas.
+        completion_seconds: wall time from the first drawn token to the last, without the time that the reader of
+            a stream took between two texts.
     """
 
     prompt_tokens: int
@@ -57,7 +57,7 @@ class Usage:
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed of decoding; 0 where nothing was generated."""
+        """Speed of decoding; 0 if nothing was generated."""
         return (
             self.completion_tokens / self.completion_seconds if self.completion_seconds > 0 else 0.0
         )
@@ -69,12 +69,12 @@ class Generation:
 
     Attributes:
         text: the answer, without control tokens and without the stop string.
-        finish_reason: ``"stop"`` (the model ended, or a stop string came), ``"length"`` (``max_tokens``
-            or the context is used up), ``"cancelled"``.
+        finish_reason: ``"stop"`` if the model ended the answer or a stop string came, ``"length"`` if ``max_tokens``
+            or the context is used up, or ``"cancelled"``.
         mode: fresh or continued.
-        usage: measured cost.
+        usage: the measured cost.
         fallback: why a ``generate_continue`` ran fresh, or None.
-        seed: what the sampler was seeded with: with it, the same call gives the same text.
+        seed: the seed that was used. With it, the same call gives the same text.
     """
 
     text: str

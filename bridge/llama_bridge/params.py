@@ -41,19 +41,20 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ModelParams:
-    """Load-time settings. All of them shape the KV cache, so they are fixed until the next load.
+    """Settings of a load. They shape the KV cache, so they are fixed until the next load.
 
     Attributes:
-        n_ctx: tokens the context can hold, which llama.cpp rounds up to a multiple of 256; 0 takes the length the model was trained with, but at
-            most 4,096, because the KV cache is allocated whole.
-        n_batch: most tokens handed to the engine at once during prefill.
-        n_threads: compute threads; 0 takes the physical cores this process may use, or one for a model of a few MB.
-        type_k, type_v: storage type of the K and V cache.
-        flash_attn: fused attention; quantised V needs it. Set, never guessed, because a saved
-            session fits only a context with the same choice.
-        n_gpu_layers: layers to run on a GPU, where the backend has ``GPU_OFFLOAD``; -1 takes all.
-        memory_limit: bytes of linear memory the wasm guest may use (at most 4 GiB, the default).
-            The native backend has no such bound and ignores it.
+        n_ctx: how many tokens the context can hold; llama.cpp rounds it up to a multiple of 256. 0 takes the length
+            that the model was trained with, but at most 4,096, because the whole KV cache is allocated at once.
+        n_batch: the most tokens that the engine gets at once during prefill.
+        n_threads: threads that compute. 0 takes the physical cores that this process may use, or one thread for a
+            model of a few MB.
+        type_k, type_v: types of the K and V cache.
+        flash_attn: use fused attention, which a quantised V cache needs. It is never chosen automatically,
+            because a saved session fits only a context with the same choice.
+        n_gpu_layers: how many layers run on a GPU, if the backend has ``GPU_OFFLOAD``; -1 takes all.
+        memory_limit: bytes of memory that llama.wasm may use, at most 4 GiB, which is the default. The native
+            backend ignores it.
     """
 
     n_ctx: int = 0
@@ -92,7 +93,7 @@ class ModelParams:
             )
 
     def context_length(self, n_ctx_train: int) -> int:
-        """The context to ask the engine for, given what the model was trained with."""
+        """The context length to use for a model that was trained with this one."""
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
 
 
@@ -101,16 +102,16 @@ class SamplingParams:
     """How the next token is drawn, in llama.cpp's terms and order.
 
     Attributes:
-        max_tokens: most tokens to generate; None means up to the end of the context.
-        temperature: 0 is greedy: the most probable token, always.
+        max_tokens: the most tokens to generate; None allows as many as fit the context.
+        temperature: 0 is greedy: always take the most probable token.
         top_k: keep the k most probable tokens; 0 keeps all.
-        top_p: keep the smallest set whose probabilities sum to this; 1 keeps all.
-        min_p: drop tokens less probable than this share of the best; 0 keeps all.
-        repeat_penalty: divide the logits of recent tokens; 1 is off.
-        frequency_penalty, presence_penalty: subtract from the logits of recent tokens; 0 is off.
-        repeat_last_n: how many recent tokens the penalties see.
-        seed: the same seed, model, backend and history give the same text; None draws a new one. To the last
-            bit after ``session_reset()``: how much of a prompt is cached decides how its sums are rounded.
+        top_p: keep the smallest set of tokens whose probabilities add up to this; 1 keeps all.
+        min_p: drop tokens that are less probable than this share of the best one; 0 keeps all.
+        repeat_penalty: divide the logits of recent tokens by this; 1 is off.
+        frequency_penalty, presence_penalty: subtract this from the logits of recent tokens; 0 is off.
+        repeat_last_n: how many recent tokens the penalties look at.
+        seed: the same seed, model, backend and history give the same text; None draws a new seed. How much of the
+            prompt is cached affects rounding: for identical bits call ``session_reset()`` first.
     """
 
     max_tokens: int | None = 512

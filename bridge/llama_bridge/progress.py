@@ -1,4 +1,4 @@
-"""How far something that takes long has come."""
+"""The progress of something that takes long."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ProgressUnit = Literal["bytes", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of something that takes long.
+    """How far something that takes long has come.
 
     Attributes:
-        stage: ``"compile"`` (llama.wasm to machine code: the first use only), ``"load"`` (a model's weights)
+        stage: ``"compile"`` (llama.wasm to machine code, on its first use only), ``"load"`` (a model's weights)
             or ``"prefill"`` (the tokens of a prompt).
-        done, total: how much of how much. The last step of a stage that ends well has ``done == total``.
-        unit: of these two: ``"bytes"`` or ``"tokens"``.
+        done, total: how much is done, and of how much. A stage that ends well ends with ``done == total``.
+        unit: of both: ``"bytes"`` or ``"tokens"``.
     """
 
     stage: ProgressStage
@@ -30,7 +30,7 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], object]
-"""Called in the thread that does the work, which waits for it: be quick. What it raises ends the work.
+"""Called in the thread that does the work, which waits for it: be quick. An exception that it raises ends the work.
 
-It may ask the bridge for what needs no engine (``tokenize``, ``messages``, ``cancel``), not for an answer.
+It may call what needs no engine (``tokenize``, ``messages``, ``cancel``), but must not ask for an answer.
 """

@@ -1,4 +1,4 @@
-"""A conversation at rest: all that is needed to go on with it, in memory or in a file."""
+"""A conversation at rest: everything that is needed to go on with it, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["SessionInfo", "Snapshot", "TurnMark"]
 
 @dataclass(frozen=True, slots=True)
 class TurnMark:
-    """Where a turn lies in the conversation, so that it can be taken back or answered anew.
+    """Where a turn is in the conversation, so that it can be undone or answered again.
 
     Attributes:
         start: tokens before the turn.
-        prompt_end: tokens up to where the answer begins.
+        prompt_end: tokens before the answer.
         n_messages: messages before the turn.
     """
 
@@ -28,17 +28,17 @@ class TurnMark:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A conversation and, where it was taken with it, its KV cache.
+    """A conversation, with or without its KV cache.
 
     Attributes:
-        tokens: of the whole conversation.
-        held: how many of them the state holds; the rest are owed.
-        messages: what was said, where the prompts were chat turns.
-        turns: where each turn lies.
-        sampling: how the last answer was drawn, where there is one.
-        origin: stands for the file that the KV cache came from, None where it was evaluated here. Other
-            conversations take nothing from it: a file may say that its cells are of tokens that they are not.
-        state: copy of the KV cache with the engine's prefix, or None: then all tokens are owed.
+        tokens: the whole conversation.
+        held: how many of them the state holds; the rest are still to be evaluated.
+        messages: what was said, if the prompts were chat turns.
+        turns: where each turn is.
+        sampling: how the last answer was drawn, if there is one.
+        origin: stands for the file that the KV cache came from; None if it was evaluated here. Other
+            conversations reuse nothing from a file, because it may claim tokens that its cells do not hold.
+        state: a copy of the KV cache, with the engine's prefix; None if there is no copy.
     """
 
     tokens: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ class Snapshot:
 
     @property
     def n_bytes(self) -> int:
-        """Memory the state takes."""
+        """Bytes of memory that the state takes."""
         return 0 if self.state is None else self.state.nbytes
 
     def bare(self) -> Snapshot:
@@ -61,17 +61,17 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session file that was written or taken over.
+    """A session file that was saved or loaded.
 
     Attributes:
-        path: of the file, absolute.
-        n_tokens: length of the token ledger.
+        path: the file, absolute.
+        n_tokens: how many tokens the conversation has.
         n_bytes: size of the file.
-        messages: the conversation, where it was chat.
-        created: when it was saved, ISO 8601, UTC; empty where the file does not say.
-        cached_tokens: of the ledger, those that the KV cache has without being evaluated by this call.
-        evaluated_tokens: of the ledger, those that this call evaluated.
-        replayed: why the conversation was evaluated again instead of taken from the file, or None.
+        messages: the conversation, if it was a chat.
+        created: when it was saved (ISO 8601, UTC); empty if the file does not say.
+        cached_tokens: how many of the tokens were in the KV cache without being evaluated by this call.
+        evaluated_tokens: how many of them this call evaluated.
+        replayed: why the conversation was evaluated again instead of being taken from the file, or None.
     """
 
     path: Path
@@ -85,5 +85,5 @@ class SessionInfo:
 
     @property
     def owed_tokens(self) -> int:
-        """Of the ledger, those that the next call evaluates first."""
+        """How many of the tokens the next call has to evaluate first."""
         return self.n_tokens - self.cached_tokens - self.evaluated_tokens

@@ -19,23 +19,23 @@ class PendingAnswer(ABC):
 
     @abstractmethod
     def read(self) -> str | None:
-        """The next text, waiting for it; None at the end.
+        """Wait for the next text; None at the end.
 
         Raises:
-            EngineError: the generation failed. Once; then None.
+            EngineError: the generation failed. It is raised once; after that the result is None.
         """
 
     @abstractmethod
     def end(self) -> None:
-        """Have it end where it stands, as ``"cancelled"``. From any thread, also while another reads; twice is silent.
+        """End the answer where it is, as ``"cancelled"``. Works from any thread, even while another one reads.
 
-        Waits for nothing: :meth:`read` gives what was said, then None.
+        It does not wait: :meth:`read` gives what was said, then None. Ending twice does nothing.
         """
 
     @property
     @abstractmethod
     def generation(self) -> Generation:
-        """The whole answer, when :meth:`read` gave None.
+        """The whole answer, once :meth:`read` has given None.
 
         Raises:
             EngineError: the generation failed; the cause is chained.
@@ -43,11 +43,11 @@ class PendingAnswer(ABC):
 
 
 class TextStream(Iterator[str]):
-    """Text deltas of an answer on its way; joined, they are ``result.text``.
+    """The texts of an answer while it is generated. Joined, they are ``result.text``.
 
-    Left half read, it is in nobody's way: the next call that wants the model finishes the answer first, and the
-    rest waits here. ``close()``, the end of a ``with`` block or dropping the stream end the answer at once; what
-    was said stays in the session, as after ``cancel()``.
+    A stream that is left half read blocks nobody: the next call that needs the model finishes the answer first, and
+    the rest waits here. ``close()``, the end of a ``with`` block and dropping the stream end the answer at once;
+    what was said stays in the conversation, as after ``cancel()``.
     """
 
     def __init__(self, answer: PendingAnswer) -> None:
@@ -63,7 +63,7 @@ class TextStream(Iterator[str]):
         return text
 
     def close(self) -> None:
-        """End the answer here; ``result`` is then what was said so far, or the failure. Twice is silent."""
+        """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""
         self._answer.end()
         with contextlib.suppress(BridgeError):
             for _ in self:
@@ -86,7 +86,7 @@ class TextStream(Iterator[str]):
 
     @property
     def result(self) -> Generation:
-        """The finished generation; reads the rest of the stream first if there is any.
+        """The whole answer. Reads the rest of the stream first.
 
         Raises:
             EngineError: the generation failed; the cause is chained.

@@ -1,4 +1,4 @@
-"""What became of a session file that was tried: field by field, and by its logits."""
+"""The result of checking a session file: field by field, and by its logits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["FieldCheck", "LogitCheck", "Verification"]
 
 @dataclass(frozen=True, slots=True)
 class FieldCheck:
-    """One field of the manifest.
+    """One field of a session file's manifest.
 
     Attributes:
-        field: its name, as :class:`SessionMismatch` has it.
+        field: its name, as in :class:`SessionMismatch`.
         saved: its value in the file.
-        current: its value for the model and context of now.
-        same: whether the two go together; a context may be larger than the saved one.
+        current: its value for the loaded model and context.
+        same: whether the two fit; the context may be larger than the saved one.
     """
 
     field: str
@@ -27,18 +27,18 @@ class FieldCheck:
 
 @dataclass(frozen=True, slots=True)
 class LogitCheck:
-    """How far the logits after a restored KV cache are from those after a fresh evaluation.
+    """How far the logits after a restored KV cache differ from those after a fresh evaluation.
 
     Differences are root mean squares over the vocabulary and all positions, as a share of the standard
     deviation of the logits.
 
     Attributes:
-        positions: how many tokens were evaluated behind the conversation to compare what follows each.
+        positions: how many tokens were evaluated after the conversation, to compare the logits at each.
         agreeing: at how many of them both have the same most probable token.
-        difference: from the nearer of two fresh evaluations.
-        normal: of these two from one another.
+        difference: to the closer of two fresh evaluations.
+        normal: the difference between these two.
         limit: the largest difference that passes.
-        seconds: wall time of it all.
+        seconds: wall time of the whole check.
     """
 
     positions: int
@@ -50,21 +50,21 @@ class LogitCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether the KV cache is right, as far as logits can tell; numbers that are none are not."""
+        """Whether the KV cache is right, as far as logits can tell. NaN is never right."""
         return self.difference <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What became of a session file when it was tried.
+    """The result of checking a session file.
 
     Attributes:
-        path: of the file, absolute.
+        path: the file, absolute.
         n_bytes: its size.
-        n_tokens: length of its token ledger.
-        fields: everything that is compared.
+        n_tokens: how many tokens its conversation has.
+        fields: everything that was compared.
         refusal: why ``session_load`` would refuse it, or None.
-        logits: whether its KV cache is right; None where that was not asked for, or it is refused.
+        logits: whether its KV cache is right; None if that was not asked for, or if the file is refused.
     """
 
     path: Path
@@ -76,5 +76,5 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether it can be loaded and, where that was looked at, its KV cache is right."""
+        """Whether the file can be loaded and, if that was checked, its KV cache is right."""
         return self.refusal is None and (self.logits is None or self.logits.ok)

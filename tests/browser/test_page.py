@@ -333,8 +333,8 @@ def test_everything_can_be_reached_by_keyboard_in_a_sensible_order(person: Perso
     assert reached == models + chat
 
 
-def test_nothing_is_cut_off_at_any_width_in_dark_and_light(person: Person, tmp_path: Path) -> None:
-    folder = Path(os.environ.get("LLAMA_BRIDGE_SCREENSHOTS", tmp_path))
+@pytest.mark.pictures
+def test_nothing_is_cut_off_at_any_width_in_dark_and_light(person: Person, pictures: Path) -> None:
     page = person.page
 
     def look(moment: str) -> None:
@@ -342,7 +342,7 @@ def test_nothing_is_cut_off_at_any_width_in_dark_and_light(person: Person, tmp_p
             page.set_viewport_size(size)
             page.emulate_media(color_scheme=scheme)
             page.wait_for_timeout(100)
-            page.screenshot(path=folder / f"{size['width']}-{scheme}-{moment}.png")
+            page.screenshot(path=pictures / f"{size['width']}-{scheme}-{moment}.png")
             wide = "() => document.documentElement.scrollWidth - innerWidth"
             assert page.evaluate(wide) <= 0
             for part in ("#send", "#prompt", "#status", "summary"):
@@ -368,7 +368,8 @@ def test_nothing_is_cut_off_at_any_width_in_dark_and_light(person: Person, tmp_p
 def test_the_second_example_says_what_the_readme_says(context: BrowserContext, site: Path) -> None:
     program = re.search(r"runPythonAsync\(`\n(.*)`\)", (TEN_LINES / "worker.mjs").read_text(), re.S)
     assert program is not None
-    assert program[1] in (ROOT / "README.md").read_text()
+    for page in ("README.md", "docs/index.md"):
+        assert program[1] in (ROOT / page).read_text()
     assert sum(len(path.read_text().splitlines()) for path in TEN_LINES.iterdir()) < 40
     shutil.copytree(TEN_LINES, site / "ten")
     for name in ("pyodide", "wheels", "wheels.json"):

@@ -134,6 +134,24 @@ def test_what_the_backend_lacks_is_greyed_out_and_the_reason_stands_there(
     assert driver.status.startswith("Fresh (")
 
 
+@pytest.mark.pictures
+def test_what_the_window_looks_like(
+    open_window: OpenWindow, llama_backend: str, pictures: Path
+) -> None:
+    image_grab = pytest.importorskip("PIL.ImageGrab", reason="no Pillow: pip install pillow")
+    driver = open_window(llama_backend)
+    driver.ask_and_wait("Hello! My name is Zanora.")
+    driver.ask_and_wait("What is my name?")
+    root = driver.root
+    root.lift()
+    root.update()
+    left, top = root.winfo_rootx(), root.winfo_rooty()
+    box = (left, top, left + root.winfo_width(), top + root.winfo_height())
+    picture = image_grab.grab(bbox=box, xdisplay=os.environ.get("DISPLAY"))
+    picture.save(pictures / f"desktop-{llama_backend}.png")
+    assert len(picture.getcolors(1 << 16) or range(1 << 16)) > 20, "there is nothing to be seen"
+
+
 def test_text_arrives_while_it_is_generated(open_window: OpenWindow) -> None:
     driver = open_window(FakeBackend(SLOW))
     driver.ask("hi")

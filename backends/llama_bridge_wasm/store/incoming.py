@@ -27,12 +27,12 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """How far a file is.
+    """How far a download or a copy is.
 
     Attributes:
-        done: bytes that are there.
-        total: bytes of the whole; None if the server does not say.
-        note: what there is to tell, such as that it goes on where it broke off, or why it starts over.
+        done: bytes that have arrived.
+        total: bytes of the whole file; None if the server does not say.
+        note: a remark, such as where an interrupted download goes on, or why it starts over.
     """
 
     done: int

@@ -80,20 +80,20 @@ class Unfinished:
 
 
 class ModelStore:
-    """Models kept for this page. For a worker: a page itself has no access handles.
+    """Models that the browser keeps for this page. Use it in a worker: the page itself cannot.
 
     Args:
-        path: of its folder. Two stores of one path are the same.
+        path: the store's folder. Two stores with the same path are the same store.
     """
 
     def __init__(self, path: str = "llama-bridge") -> None:
         self._path = path
 
     async def models(self) -> list[KeptModel]:
-        """What is kept, the newest first.
+        """The models that are kept, newest first.
 
         Raises:
-            StoreUnavailable: this browser keeps nothing for this page.
+            StoreUnavailable: this browser keeps no files for this page.
         """
         folder = await self._folder("models")
         found: list[KeptModel] = []
@@ -106,7 +106,7 @@ class ModelStore:
         return sorted(found, key=lambda model: model.kept, reverse=True)
 
     async def unfinished(self) -> list[Unfinished]:
-        """Downloads that broke off."""
+        """Downloads that were interrupted."""
         folder = await self._folder("parts")
         found: list[Unfinished] = []
         for part in await folder.names():
@@ -121,16 +121,16 @@ class ModelStore:
         return found
 
     async def space(self) -> tuple[int, int]:
-        """Bytes that this page uses of the browser's storage, and how many more it may: an estimate."""
+        """How many bytes this page uses of the browser's storage, and how many more it may use. An estimate."""
         return await free_space()
 
     @asynccontextmanager
     async def open(self, sha256: str) -> AsyncGenerator[ModelSource]:
-        """A kept model, to be loaded within the block: ``LlamaBridge(source)`` reads all of it.
+        """Open a kept model. Load it inside the block: ``LlamaBridge(source)`` reads all of it.
 
         Raises:
-            ModelNotFound: it is not kept (any more).
-            ModelBusy: another tab has it open, and this browser lets only one.
+            ModelNotFound: the model is not kept, or no longer.
+            ModelBusy: another tab has it open, and this browser allows only one.
         """
         folder = await self._folder("models")
         about = await folder.read_json(sha256 + _ABOUT) or {}
@@ -142,7 +142,7 @@ class ModelStore:
             handle.close()
 
     async def delete(self, sha256: str) -> None:
-        """Forget a model; one that is not there is silent.
+        """Delete a model. If it is not there, nothing happens.
 
         Raises:
             ModelBusy: a tab is loading it.
@@ -153,21 +153,21 @@ class ModelStore:
         await folder.remove(sha256 + _ABOUT, shown=sha256)
 
     async def discard(self, url: str) -> None:
-        """Forget an unfinished download.
+        """Delete an unfinished download.
 
         Raises:
-            ModelBusy: another tab is at it.
+            ModelBusy: another tab is downloading it.
         """
         folder, key = await self._folder("parts"), _key(url)
         await folder.remove(key + _PART, shown=_name(url))
         await folder.remove(key + _ABOUT, shown=_name(url))
 
     async def add(self, blob: Any, name: str, progress: Tell | None = None) -> KeptModel:
-        """Keep a copy of a ``File`` or ``Blob``, checked first.
+        """Keep a copy of a ``File`` or ``Blob``. It is checked first.
 
         Raises:
-            InvalidModel: it is no usable GGUF.
-            OutOfMemory: no browser could load it.
+            InvalidModel: it is not a usable GGUF file.
+            OutOfMemory: it is too large for any browser.
             StoreFull: it does not fit; nothing was written.
         """
         open_model(BlobSource(blob, name))
@@ -187,13 +187,13 @@ class ModelStore:
             await folder.remove(key + _PART, shown=name)
 
     async def download(self, url: str, progress: Tell | None = None) -> KeptModel:
-        """Fetch a model and keep it. What a try that broke off left is gone on with, if the server can.
+        """Fetch a model and keep it. An interrupted download is continued, if the server can do that.
 
         Raises:
-            ModelNotFound, DownloadError: from the server; what has come stays for the next try.
-            InvalidModel: what came is no usable GGUF.
-            OutOfMemory: no browser could load it.
-            StoreFull: it does not fit; told before it is tried, where the server says the size.
+            ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
+            InvalidModel: what arrived is not a usable GGUF file.
+            OutOfMemory: it is too large for any browser.
+            StoreFull: it does not fit. This is raised before the download, if the server tells the size.
             ModelBusy: another tab is downloading it.
         """
         folder, key, name = await self._folder("parts"), _key(url), _name(url)

@@ -86,7 +86,7 @@ class _Reader(io.RawIOBase, FillsMemory):
 
 
 class BlobSource:
-    """A ``File`` or ``Blob``: dropped, picked, or made by the page. The browser keeps its bytes, on the disk if it likes."""
+    """A ``File`` or ``Blob`` that was dropped, picked, or made by the page. Its bytes stay with the browser."""
 
     def __init__(self, blob: Any, name: str = "") -> None:
         self.name = name or str(getattr(blob, "name", "")) or "model.gguf"
@@ -132,7 +132,7 @@ class _HandleReader(_Reader):
 
 
 class UrlSource:
-    """A file on a server that answers range requests, read while it downloads: a piece when llama.cpp asks for it."""
+    """A file on a server that answers range requests. It is read piece by piece, when llama.cpp asks for it."""
 
     def __init__(self, url: str, name: str = "") -> None:
         self.url = str(new(js.URL, url, js.location.href).href)

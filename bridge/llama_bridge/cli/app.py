@@ -62,7 +62,7 @@ class _Group(click.Group):
 @verbose
 @click.pass_context
 def app(context: click.Context) -> None:
-    """One interface to llama.cpp everywhere Python runs, with KV-cache sessions."""
+    """One interface to llama.cpp on desktops and in browser pages, with KV-cache sessions."""
     # The commands show Generation.fallback instead, where it belongs in the conversation.
     warnings.simplefilter("ignore", FallbackWarning)
     context.obj = Terminal()

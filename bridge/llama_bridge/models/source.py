@@ -22,10 +22,10 @@ DEMO = "demo"
 
 @runtime_checkable
 class ModelSource(Protocol):
-    """A GGUF file that is no file on the disk: one a person dropped on a page, or on a server.
+    """A GGUF file that is not on the disk, such as one that was dropped on a page, or one on a server.
 
     Attributes:
-        name: what people know it by.
+        name: the name to show for it.
     """
 
     name: str

@@ -36,13 +36,13 @@ def cores() -> int:
 
 
 async def prepare(threads: int = 0) -> int:
-    """Start the workers that the next model can compute with. Those of models that are still loaded do not count.
+    """Start the workers that the next model computes with. Those of models that are still loaded do not count.
 
     Args:
-        threads: how many threads it is to have; 0 for as many as this machine has cores.
+        threads: how many threads the model should have; 0 takes one for each core of the machine.
 
     Returns:
-        How many it can have: 1 where the page is not cross-origin isolated, or refuses workers.
+        How many it can have. This is 1 if the page is not cross-origin isolated, or refuses workers.
     """
     global _states, _refused
     wanted = min(threads or cores(), _MOST)

@@ -1,0 +1,189 @@
+"""Every code block of README and documentation runs; what cannot run has a reason here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
+from llama_bridge.models.source import open_model
+
+from .pages import PAGES, ROOT, Block, blocks, commands
+
+if sys.platform == "emscripten":
+    pytest.skip("a page has no documentation", allow_module_level=True)
+
+SESSIONS = Capability.SESSION_PERSISTENCE | Capability.SESSION_TOOLS | Capability.KV_CONTINUATION
+
+NEEDS_NATIVE = {"docs/sessions.md"}
+"""Pages that are about what only some backends can do. Elsewhere such a block is marked ``python native``."""
+
+BEFORE = {
+    "docs/sessions.md": """
+from llama_bridge import LlamaBridge
+llama = LlamaBridge("demo")
+llama.generate("Hello!")
+llama.session_save("chat.session")
+messages, question = [], "My name is Zorvane."
+""",
+}
+"""What each block of a page takes for granted."""
+
+ELSEWHERE = {
+    "pip install": "tests/packaging installs the wheel into an empty environment",
+    "make ": "the targets are looked up below",
+    "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
+    "python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
+    "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",
+}
+"""Commands that are not run here, by their beginnings, and why."""
+
+NO_CODE = {"text": "output, a drawing, or headers"}
+"""Languages of blocks that hold no code."""
+
+
+def all_blocks() -> list[Block]:
+    return [block for page in PAGES for block in blocks(page)]
+
+
+def of(page: Path, *, tests: bool) -> list[Block]:
+    """The Python blocks of a page that run on a desktop."""
+    found = (block for block in blocks(page) if block.language == "python")
+    return [block for block in found if block.is_tests is tests and "page" not in block.flags]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def test_there_is_no_block_that_nothing_runs() -> None:
+    found = all_blocks()
+    assert len(found) > 40
+    for block in found:
+        known = block.language in {"python", "console", "toml", *NO_CODE}
+        assert known or block.language.startswith("{"), f"{block}: nothing runs {block.language!r}"
+        assert set(block.flags) <= {"native", "page"} or not known, f"{block}: {block.flags}"
+    # Blocks in reStructuredText are not looked for, so there are none.
+    for path in ROOT.glob("docs/**/*.rst"):
+        assert not re.search(r"code-block|^[^.\n].*::$", path.read_text(encoding="utf-8"), re.M), (
+            path
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a reader's own, with a model in it; home is there, too."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)  # llama.wasm is compiled once
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    shutil.copy(open_model("demo").path, tmp_path / "model.gguf")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def space() -> Iterator[dict[str, Any]]:
+    """The names that the blocks of a page share; models that they leave loaded are freed."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    yield names
+    for value in names.values():
+        if isinstance(value, LlamaBridge):
+            value.close()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if of(page, tests=False)], ids=name_of)
+def test_python_runs_from_top_to_bottom(
+    page: Path,
+    llama_backend: str,
+    folder: Path,
+    space: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (backend,) = registry.candidates(llama_backend)
+    able = SESSIONS in backend.capabilities
+    if name_of(page) in NEEDS_NATIVE and not able:
+        pytest.skip(f"{name_of(page)} is about sessions, which {llama_backend} cannot keep")
+    monkeypatch.setenv(registry.ENVIRONMENT, llama_backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", FallbackWarning)
+        for block in of(page, tests=False):
+            if "native" in block.flags and not able:
+                continue
+            exec(BEFORE.get(name_of(page), ""), space)
+            code = "\n" * (block.line - 1) + block.text  # so that a traceback names the line
+            exec(compile(code, page, "exec"), space)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if of(page, tests=True)], ids=name_of)
+def test_tests_pass(page: Path, folder: Path) -> None:
+    for i, block in enumerate(of(page, tests=True)):
+        Path(f"test_block_{i}.py").write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def typed() -> list[tuple[str, str]]:
+    """All commands, each once, with the first place where it stands."""
+    found: dict[str, str] = {}
+    for block in all_blocks():
+        if block.language == "console":
+            for command in commands(block):
+                found.setdefault(command, str(block))
+    return list(found.items())
+
+
+@pytest.mark.parametrize(("command", "place"), typed())
+def test_a_command_is_run_here_or_elsewhere(command: str, place: str) -> None:
+    if command.startswith("make "):
+        target = command.split()[1]
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), place
+    elsewhere = any(command.startswith(beginning) for beginning in ELSEWHERE)
+    assert elsewhere or "llama-bridge " in command, f"{place}: nothing runs {command!r}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [found for found in typed() if not any(found[0].startswith(each) for each in ELSEWHERE)],
+)
+def test_the_command_line_does_as_it_is_told(command: str, place: str, folder: Path) -> None:
+    if "session" in command:
+        if not any(SESSIONS in each.capabilities for each in registry.candidates()):
+            pytest.skip("no backend here keeps sessions")
+        with LlamaBridge("demo") as llama:
+            llama.generate("Hello!")
+            llama.session_save("chat.session")
+    scripts = sysconfig.get_path("scripts")
+    done = subprocess.run(
+        command,
+        shell=True,
+        env=os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{place}: {done.stdout}{done.stderr}"
+
+
+def test_toml_can_be_read() -> None:
+    found = [block for block in all_blocks() if block.language == "toml"]
+    assert found
+    for block in found:
+        (group,) = tomllib.loads(block.text)["project"]["entry-points"]
+        assert group == registry.GROUP, block
