@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
 from .capabilities import Capability
-from .chat.template import check_messages
-from .checks import check_callback, check_count, check_name, check_text, shown
+from .chat.message import check_messages
+from .checks import (
+    check_callback,
+    check_count,
+    check_flag,
+    check_name,
+    check_pieces,
+    check_text,
+    shown,
+)
 from .conversation import Conversation, Session, Shared, refuse
 from .engine import EngineInfo
 from .errors import (
@@ -24,6 +32,7 @@ from .files.folder import SessionFolder
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
+from .prompt import Prompt
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
@@ -126,6 +135,7 @@ class LlamaBridge(Conversation):
         """
         shared = self._shared
         progress = check_callback("on_progress", on_progress) or shared.on_progress
+        check_flag("unload_first", unload_first)
         chosen = _loading(self._params, params, settings)
         if shared.closed:
             raise ClosedError("this LlamaBridge is closed: make a new one")
@@ -215,7 +225,7 @@ class LlamaBridge(Conversation):
             UnsupportedCapability: names the first that is missing.
         """
         if not isinstance(capability, Capability):
-            raise InvalidInput(f"capability={capability!r}: give a Capability")
+            raise InvalidInput(f"capability={shown(capability)}: give a Capability")
         refuse(self._shared.alive(), capability)
 
     @property
@@ -310,13 +320,19 @@ class LlamaBridge(Conversation):
     # text and tokens: these wait for no answer
 
     def tokenize(
-        self, text: str, *, add_special: bool = True, parse_special: bool = True
+        self, text: str | Prompt, *, add_special: bool = True, parse_special: bool = False
     ) -> list[int]:
-        """Token ids of a text in the model's vocabulary.
+        """Token ids of a text in the model's vocabulary; of a :class:`Prompt`, those that it is evaluated as.
 
-        ``add_special`` adds the model's BOS and the like; ``parse_special`` reads control tokens in the text.
+        ``add_special`` adds the model's BOS and the like; ``parse_special`` reads control tokens in the text. A
+        prompt says both itself.
         """
-        check_text("text", text)
+        if isinstance(text, Prompt):
+            check_pieces("text", text)
+        else:
+            check_text("text", text)
+        check_flag("add_special", add_special)
+        check_flag("parse_special", parse_special)
         return self._shared.do(
             Capability.TOKENS,
             lambda runtime: runtime.tokenize(
@@ -326,8 +342,9 @@ class LlamaBridge(Conversation):
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; control tokens give none, bytes that are no UTF-8 give U+FFFD."""
-        if not isinstance(tokens, Sequence):
-            raise InvalidInput(f"tokens={tokens!r}: give a list of token ids")
+        given: object = tokens
+        if isinstance(given, str) or not isinstance(tokens, Sequence):
+            raise InvalidInput(f"tokens={shown(tokens)}: give a list of token ids")
 
         def spell(runtime: Runtime) -> bytes:
             last = runtime.info.n_vocab - 1
@@ -344,15 +361,19 @@ class LlamaBridge(Conversation):
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
-    ) -> str:
-        """The messages as the model's own template writes them.
+    ) -> Prompt:
+        """The messages as the model's own template writes them, for :meth:`generate`; ``str()`` shows it.
+
+        What the messages say is kept apart from what the template writes: none of it becomes a control token.
 
         Raises:
             UnsupportedCapability: the model has no template.
             InvalidInput, TemplateError.
         """
 
-        def render(runtime: Runtime) -> str:
+        check_flag("add_generation_prompt", add_generation_prompt)
+
+        def render(runtime: Runtime) -> Prompt:
             checked = check_messages(messages)
             return runtime.render(checked, add_generation_prompt=add_generation_prompt)
 

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from . import registry
 from .capabilities import Capability
-from .chat.template import Message
-from .checks import check_callback, check_count, check_name, check_prompt, check_stops, shown
+from .chat.message import Message
+from .checks import (
+    NotCopied,
+    check_callback,
+    check_count,
+    check_flag,
+    check_name,
+    check_prompt,
+    check_stops,
+    shown,
+)
 from .errors import (
     ClosedError,
     FallbackWarning,
@@ -24,6 +33,7 @@ from .errors import (
 from .generation import Fallback, Generation
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
+from .prompt import Prompt
 from .request import Request
 from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
@@ -113,7 +123,7 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
-class Conversation:
+class Conversation(NotCopied):
     """What can be said in one conversation.
 
     Every setting of :class:`SamplingParams` is a keyword of every call: it changes this one setting and keeps the
@@ -126,7 +136,7 @@ class Conversation:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -139,7 +149,9 @@ class Conversation:
         With ``Capability.PREFIX_CACHE``, what the KV cache holds of the prompt's beginning is not evaluated again.
 
         Args:
-            prompt: a user turn where the model has a chat template, else raw text.
+            prompt: a user turn where the model has a chat template, else raw text. A :class:`Prompt`, as
+                ``apply_chat_template`` gives it, is always raw text. What a string spells never becomes a control
+                token.
             stop: strings that end the answer and are not part of it.
             chat: False for raw text, True to insist on the chat template.
             sampling: how tokens are drawn; None takes the bridge's.
@@ -153,7 +165,7 @@ class Conversation:
 
     def generate_stream(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -166,7 +178,7 @@ class Conversation:
 
     def generate_continue(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -185,7 +197,7 @@ class Conversation:
 
     def generate_continue_stream(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -227,7 +239,7 @@ class Conversation:
 
     def _ask(
         self,
-        prompt: str | None,
+        prompt: str | Prompt | None,
         continues: bool,
         stop: str | Sequence[str],
         chat: bool | None,
@@ -254,7 +266,10 @@ class Conversation:
             needed = Capability.CHAT_TEMPLATE
 
         def answer(runtime: Runtime) -> PendingAnswer:
-            as_chat = Capability.CHAT_TEMPLATE in runtime.capabilities if chat is None else chat
+            as_chat = chat
+            if as_chat is None:
+                has_template = Capability.CHAT_TEMPLATE in runtime.capabilities
+                as_chat = has_template and not isinstance(prompt, Prompt)
             if not again:
                 check_prompt(prompt, as_chat)
             able = Capability.KV_CONTINUATION in runtime.capabilities
@@ -387,6 +402,8 @@ class Session(Conversation):
             SessionCancelled, EngineError: while it was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        check_flag("replay", replay)
+        check_flag("trust_unverified", trust_unverified)
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.load(
@@ -417,6 +434,7 @@ class Session(Conversation):
             SessionCancelled, EngineError: while it was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        check_flag("deep", deep)
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.verify(path, deep=deep, on_progress=progress),

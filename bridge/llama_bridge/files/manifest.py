@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .._version import __version__
-from ..chat.template import check_messages
+from ..chat.message import check_messages
 from ..engine import EngineInfo
 from ..errors import InvalidInput, PathLike, SessionCorrupt
 from ..models.source import ModelFile
