@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test quick fuzz lint types docs bench bench-browser wheel wasm pyodide clean
+.PHONY: help setup demo browser test quick fuzz attack lint types docs bench bench-browser wheel wasm pyodide clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -24,6 +24,9 @@ quick: setup  ## the suite without what takes more than seconds
 
 fuzz: setup  ## a hundred thousand hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
+
+attack: setup  ## interrupts at every step, wrong arguments, streams left half read, strange folders; 8 minutes
+	@$(BIN)/python -m tests.attack
 
 lint: setup  ## ruff: rules and format; import-linter: what may import what
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo --no-cache

@@ -17,6 +17,7 @@ From the top floor down; each may import what stands below it:
     models/, chat/      a model file; messages to a prompt
     stream.py           an answer on its way
     request.py          what is asked
+    prompt.py           a whole prompt in pieces: the template's, and what people said
     generation.py       what comes back
     params.py           settings
     progress.py         how far something is
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
-from .chat.template import Message
+from .chat.message import Message
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
@@ -70,6 +71,7 @@ from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
 from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
+from .prompt import Piece, Prompt
 from .request import Request
 from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
@@ -121,9 +123,11 @@ __all__ = [
     "OutOfMemory",
     "PathLike",
     "PendingAnswer",
+    "Piece",
     "Progress",
     "ProgressStage",
     "ProgressUnit",
+    "Prompt",
     "Request",
     "Runtime",
     "SamplingParams",
@@ -136,9 +140,9 @@ __all__ = [
     "SessionInfo",
     "SessionMismatch",
     "SessionNotFound",
-    "SessionsLocked",
     "SessionStorage",
     "SessionWriteError",
+    "SessionsLocked",
     "Snapshot",
     "TemplateError",
     "TensorInfo",

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
 from .capabilities import Capability
-from .chat.template import check_messages
-from .checks import check_callback, check_count, check_name, check_text, shown
+from .chat.message import check_messages
+from .checks import (
+    check_callback,
+    check_count,
+    check_flag,
+    check_name,
+    check_pieces,
+    check_text,
+    shown,
+)
 from .conversation import Conversation, Session, Shared, refuse
 from .engine import EngineInfo
 from .errors import (
@@ -24,6 +32,7 @@ from .files.folder import SessionFolder
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
+from .prompt import Prompt
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
@@ -133,6 +142,7 @@ class LlamaBridge(Conversation):
         """
         shared = self._shared
         progress = check_callback("on_progress", on_progress) or shared.on_progress
+        check_flag("unload_first", unload_first)
         chosen = _loading(self._params, params, settings)
         if shared.closed:
             raise ClosedError("this LlamaBridge is closed: make a new one")
@@ -222,7 +232,7 @@ class LlamaBridge(Conversation):
             UnsupportedCapability: names the first one that is missing.
         """
         if not isinstance(capability, Capability):
-            raise InvalidInput(f"capability={capability!r}: give a Capability")
+            raise InvalidInput(f"capability={shown(capability)}: give a Capability")
         refuse(self._shared.alive(), capability)
 
     @property
@@ -321,14 +331,19 @@ class LlamaBridge(Conversation):
     # text and tokens: these wait for no answer
 
     def tokenize(
-        self, text: str, *, add_special: bool = True, parse_special: bool = True
+        self, text: str | Prompt, *, add_special: bool = True, parse_special: bool = False
     ) -> list[int]:
-        """Token ids of a text in the model's vocabulary.
+        """Token ids of a text in the model's vocabulary; of a :class:`Prompt`, those that it is evaluated as.
 
         ``add_special`` adds what the model wants around a text, such as BOS. ``parse_special`` reads control tokens
-        that are spelled in the text.
+        that are spelled in the text. A :class:`Prompt` says both itself.
         """
-        check_text("text", text)
+        if isinstance(text, Prompt):
+            check_pieces("text", text)
+        else:
+            check_text("text", text)
+        check_flag("add_special", add_special)
+        check_flag("parse_special", parse_special)
         return self._shared.do(
             Capability.TOKENS,
             lambda runtime: runtime.tokenize(
@@ -338,8 +353,9 @@ class LlamaBridge(Conversation):
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids. Control tokens give no text; bytes that are not UTF-8 become U+FFFD."""
-        if not isinstance(tokens, Sequence):
-            raise InvalidInput(f"tokens={tokens!r}: give a list of token ids")
+        given: object = tokens
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise InvalidInput(f"tokens={shown(tokens)}: give a list of token ids")
 
         def spell(runtime: Runtime) -> bytes:
             last = runtime.info.n_vocab - 1
@@ -356,15 +372,19 @@ class LlamaBridge(Conversation):
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
-    ) -> str:
-        """Write messages as the model's own chat template does.
+    ) -> Prompt:
+        """Write messages as the model's own chat template does, for :meth:`generate`; ``str()`` shows the text.
+
+        What the messages say is kept apart from what the template writes: none of it becomes a control token.
 
         Raises:
             UnsupportedCapability: the model has no chat template.
             InvalidInput, TemplateError.
         """
 
-        def render(runtime: Runtime) -> str:
+        check_flag("add_generation_prompt", add_generation_prompt)
+
+        def render(runtime: Runtime) -> Prompt:
             checked = check_messages(messages)
             return runtime.render(checked, add_generation_prompt=add_generation_prompt)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, SupportsIndex, TypeVar
 
 from .errors import InvalidInput, PathLike
+from .prompt import Piece, Prompt
 from .session_name import MAX_FILE_NAME, file_name
 
 __all__ = [
+    "NotCopied",
     "check_callback",
     "check_count",
+    "check_flag",
     "check_name",
     "check_path",
+    "check_pieces",
     "check_prompt",
     "check_stops",
     "check_text",
@@ -23,6 +27,15 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., object])
+
+
+class NotCopied:
+    """Base of what owns an engine or a lock: a copy of it would close the original."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise InvalidInput(
+            f"a {type(self).__name__} cannot be copied or pickled: make a new one where it is needed"
+        )
 
 
 def shown(value: object) -> str:
@@ -48,6 +61,13 @@ def check_callback(name: str, value: F | None) -> F | None:
     return value
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """True or False, or InvalidInput that names it."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name}={shown(value)}: give True or False")
+    return value
+
+
 def check_name(name: str) -> str:
     """The name of a session, or InvalidInput. It may hold anything, as far as a file can be named after it."""
     if not check_text("name", name):
@@ -68,11 +88,28 @@ def check_text(name: str, text: object) -> str:
     return text
 
 
-def check_prompt(prompt: str | None, chat: bool) -> str:
-    """A prompt with something in it."""
-    prompt = check_text("prompt", prompt)
-    if not prompt or (chat and not prompt.strip()):
+def check_prompt(prompt: str | Prompt | None, chat: bool) -> str | Prompt:
+    """A prompt with something in it, or InvalidInput."""
+    if not isinstance(prompt, Prompt):
+        prompt = check_text("prompt", prompt)
+    elif chat:
+        raise InvalidInput("prompt has been through a chat template already: leave chat=True out")
+    else:
+        check_pieces("prompt", prompt)
+    if not str(prompt) or (chat and not str(prompt).strip()):
         raise InvalidInput("prompt is empty: give some text")
+    return prompt
+
+
+def check_pieces(name: str, prompt: Prompt) -> Prompt:
+    """A prompt whose pieces are what they should be, or InvalidInput that names it."""
+    if not isinstance(prompt.pieces, tuple):
+        raise InvalidInput(f"{name}: pieces={shown(prompt.pieces)}: give a tuple of Piece")
+    for piece in prompt.pieces:
+        if not isinstance(piece, Piece):
+            raise InvalidInput(f"{name}: pieces holds {shown(piece)}: give a tuple of Piece")
+        check_text(f"{name}: a piece's text", piece.text)
+        check_flag(f"{name}: a piece's control", piece.control)
     return prompt
 
 

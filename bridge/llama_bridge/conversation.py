@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from . import registry
 from .capabilities import Capability
-from .chat.template import Message
-from .checks import check_callback, check_count, check_name, check_prompt, check_stops, shown
+from .chat.message import Message
+from .checks import (
+    NotCopied,
+    check_callback,
+    check_count,
+    check_flag,
+    check_name,
+    check_prompt,
+    check_stops,
+    shown,
+)
 from .errors import (
     ClosedError,
     FallbackWarning,
@@ -24,6 +33,7 @@ from .errors import (
 from .generation import Fallback, Generation
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
+from .prompt import Prompt
 from .request import Request
 from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
@@ -113,7 +123,7 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
-class Conversation:
+class Conversation(NotCopied):
     """The calls of one conversation.
 
     Every setting of :class:`SamplingParams` is a keyword of every call. It changes that setting and keeps the
@@ -126,7 +136,7 @@ class Conversation:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -140,7 +150,8 @@ class Conversation:
         again.
 
         Args:
-            prompt: what the user says, if the model has a chat template; otherwise raw text.
+            prompt: what the user says, if the model has a chat template; otherwise raw text. A :class:`Prompt`, such as
+                ``apply_chat_template`` gives, is always raw text. A string never becomes a control token.
             stop: strings that end the answer. They are not part of it.
             chat: False for raw text, True to require the chat template.
             sampling: how tokens are drawn; None takes the bridge's settings.
@@ -155,7 +166,7 @@ class Conversation:
 
     def generate_stream(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -168,7 +179,7 @@ class Conversation:
 
     def generate_continue(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -187,7 +198,7 @@ class Conversation:
 
     def generate_continue_stream(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
@@ -229,7 +240,7 @@ class Conversation:
 
     def _ask(
         self,
-        prompt: str | None,
+        prompt: str | Prompt | None,
         continues: bool,
         stop: str | Sequence[str],
         chat: bool | None,
@@ -256,7 +267,10 @@ class Conversation:
             needed = Capability.CHAT_TEMPLATE
 
         def answer(runtime: Runtime) -> PendingAnswer:
-            as_chat = Capability.CHAT_TEMPLATE in runtime.capabilities if chat is None else chat
+            as_chat = chat
+            if as_chat is None:
+                has_template = Capability.CHAT_TEMPLATE in runtime.capabilities
+                as_chat = has_template and not isinstance(prompt, Prompt)
             if not again:
                 check_prompt(prompt, as_chat)
             able = Capability.KV_CONTINUATION in runtime.capabilities
@@ -391,6 +405,8 @@ class Session(Conversation):
             SessionCancelled, EngineError: while the conversation was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        check_flag("replay", replay)
+        check_flag("trust_unverified", trust_unverified)
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.load(
@@ -421,6 +437,7 @@ class Session(Conversation):
             SessionCancelled, EngineError: while the conversation was evaluated again.
         """
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        check_flag("deep", deep)
         return self._shared.do(
             Capability.SESSION_PERSISTENCE,
             lambda runtime: runtime.verify(path, deep=deep, on_progress=progress),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .capabilities import Capability
+from .checks import NotCopied
 from .errors import UnsupportedCapability
 from .params import SamplingParams
 
@@ -69,7 +70,7 @@ class EngineInfo:
     n_batch: int = 512
 
 
-class Engine(ABC):
+class Engine(NotCopied, ABC):
     """A loaded model and its one KV-cache sequence.
 
     ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, also while another is inside

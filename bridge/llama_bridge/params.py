@@ -79,7 +79,8 @@ class ModelParams:
             _check(_is_int(value) and low <= value <= high, name, value, rule)
         types = get_args(KvType)
         for name in ("type_k", "type_v"):
-            _check(getattr(self, name) in types, name, getattr(self, name), f"one of {types}")
+            value = getattr(self, name)
+            _check(isinstance(value, str) and value in types, name, value, f"one of {types}")
         _check(
             isinstance(self.flash_attn, bool),
             "flash_attn",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .generation import Fallback
 from .params import SamplingParams
 from .progress import OnProgress
+from .prompt import Prompt
 
 __all__ = ["DEFAULT", "Request"]
 
@@ -19,7 +20,8 @@ class Request:
     """One prompt to answer. The flags that it needs were looked at: a runtime gets only what it can do.
 
     Attributes:
-        prompt: a user turn where ``chat``, else raw text; None answers the last prompt of the conversation anew.
+        prompt: a user turn where ``chat``, else raw text: a string, in which nothing is a control token, or pieces of
+            which some may be. None answers the last prompt of the conversation anew.
         sampling: how tokens are drawn.
         session: name of the conversation.
         stop: strings that end the answer and are not part of it; none is empty.
@@ -31,7 +33,7 @@ class Request:
         on_progress: told how far the prefill is, or None.
     """
 
-    prompt: str | None
+    prompt: str | Prompt | None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     session: str = DEFAULT
     stop: tuple[str, ...] = ()

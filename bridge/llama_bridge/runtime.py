@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .capabilities import Capability
-from .chat.template import Message
+from .chat.message import Message
+from .checks import NotCopied
 from .engine import EngineInfo
 from .errors import UnsupportedCapability
 from .files.folder import SessionFolder
 from .models.source import ModelFile, ModelSource
 from .params import ModelParams, SamplingParams
 from .progress import OnProgress
+from .prompt import Prompt
 from .request import Request
 from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer
@@ -34,7 +36,7 @@ Model = str | os.PathLike[str] | ModelSource
 """What names a model: a path, ``"demo"``, a source; what else a backend understands."""
 
 
-class Runtime(ABC):
+class Runtime(NotCopied, ABC):
     """A loaded model that answers requests.
 
     Calls come from any thread. Only :meth:`answer` and the operations on conversations may wait, and only for what
@@ -64,7 +66,7 @@ class Runtime(ABC):
     def cancel(self) -> None:
         """Have what runs end soon, as ``"cancelled"``. From any thread, takes no lock; idle, it does nothing."""
 
-    def retire(self) -> None:  # noqa: B027 -- nothing to do where nothing waits
+    def retire(self) -> None:
         """Take no more requests: from now on they raise ClosedError. Answers on their way are computed to their end.
 
         Called before another model takes over.
@@ -81,8 +83,8 @@ class Runtime(ABC):
         """Numbers of the model and its context."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of a text."""
+    def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of a text; of a prompt, those that :meth:`answer` evaluates."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
     def token_bytes(self, token: int) -> bytes:
@@ -91,8 +93,8 @@ class Runtime(ABC):
 
     # with Capability.CHAT_TEMPLATE
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """The messages as the model's own template writes them."""
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
+        """The messages as the model's own template writes them; what they say never becomes a control token."""
         raise UnsupportedCapability(Capability.CHAT_TEMPLATE, self.backend)
 
     # conversations: one that answers each prompt by itself has nothing to tell, and nothing to forget
@@ -101,7 +103,7 @@ class Runtime(ABC):
         """What a conversation holds, without its KV cache. Waits for no answer."""
         return Snapshot()
 
-    def reset(self, session: str) -> None:  # noqa: B027 -- nothing to forget where nothing is kept
+    def reset(self, session: str) -> None:
         """Forget what was said; the name stays."""
 
     # with Capability.SESSION_TOOLS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .chat.template import Message
+from .chat.message import Message
 from .params import SamplingParams
 
 __all__ = ["SessionInfo", "Snapshot", "TurnMark"]

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from .checks import NotCopied
 from .errors import BridgeError
 from .generation import Generation
 
 __all__ = ["PendingAnswer", "TextStream"]
 
 
-class PendingAnswer(ABC):
+class PendingAnswer(NotCopied, ABC):
     """One answer of a runtime. While nobody reads it, it holds nothing that another call needs."""
 
     @abstractmethod
@@ -42,7 +43,7 @@ class PendingAnswer(ABC):
         """
 
 
-class TextStream(Iterator[str]):
+class TextStream(NotCopied, Iterator[str]):
     """The texts of an answer while it is generated. Joined, they are ``result.text``.
 
     A stream that is left half read blocks nobody: the next call that needs the model finishes the answer first, and

@@ -20,8 +20,8 @@ from llama_bridge import LlamaBridge, Snapshot
 from llama_bridge.files.format import read_session_head
 from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.testing import FakeLlama, babble
+from tests.attack.interrupts import is_cleaning_up, is_out_of_reach
 from tests.ledger import machine
-from tests.local.test_interrupts import is_cleaning_up, is_out_of_reach
 
 BRIDGE = str(Path(llama_bridge.__file__).parent)
 OURS = tuple(str(Path(BRIDGE, name)) for name in ("local", "files", "conversation.py", "bell.py"))

@@ -16,6 +16,7 @@ from llama_bridge import (
     LlamaBridge,
     MemoryKind,
     Mode,
+    Prompt,
     SamplingParams,
 )
 from llama_bridge.testing import FakeLlama
@@ -35,7 +36,7 @@ HOT = SamplingParams(temperature=1.2, repeat_penalty=1.3, seed=5, max_tokens=24)
 
 
 def from_nothing(
-    llama: LlamaBridge, prompt: str, **how: object
+    llama: LlamaBridge, prompt: str | Prompt, **how: object
 ) -> tuple[Generation, Sequence[int]]:
     """The answer with an empty KV cache, and the ledger behind it."""
     llama.session_reset()
@@ -45,7 +46,7 @@ def from_nothing(
 
 
 def assert_as_from_nothing(
-    llama: LlamaBridge, held: Sequence[int], answer: Generation, prompt: str, **how: object
+    llama: LlamaBridge, held: Sequence[int], answer: Generation, prompt: str | Prompt, **how: object
 ) -> None:
     """All of the prompt's beginning that was held was taken from the cache, and nothing else is different."""
     usage, tokens = answer.usage, llama.session().tokens
@@ -112,7 +113,8 @@ def test_of_a_prompt_that_is_cached_whole_the_last_token_is_evaluated(llama: Lla
     held = llama.session().tokens
     # The template may write white space behind the last end of turn, where the model stops.
     said = [*llama.session().messages]
-    whole = llama.apply_chat_template(said, add_generation_prompt=False).rstrip()
+    text = str(llama.apply_chat_template(said, add_generation_prompt=False))
+    whole = Prompt.control(text.rstrip())
     assert tuple(llama.tokenize(whole)) == held
     answer = llama.generate(whole, chat=False, sampling=GREEDY)
     assert answer.usage.evaluated_tokens == 1
@@ -124,7 +126,7 @@ def test_a_prompt_of_one_token_is_evaluated(llama: LlamaBridge) -> None:
     llama.generate("a", chat=False, sampling=GREEDY)
     end = min(llama.info.end_of_generation)
     spelled = engine_of(llama).token_bytes(end, special=True).decode()
-    for prompt in ("a", spelled):
+    for prompt in ("a", Prompt.control(spelled)):
         held = llama.session().tokens
         answer = llama.generate(prompt, chat=False, sampling=GREEDY)
         assert answer.usage.evaluated_tokens >= 1

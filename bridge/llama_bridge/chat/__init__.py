@@ -2,7 +2,9 @@
 
 .. code-block:: text
 
-    template.py    a model's own chat template, rendered in a sandbox; messages and their checks
+    template.py    a model's own chat template, rendered
+    sandbox.py     Jinja without a way out, bounded in time and in what it builds
+    message.py     one message, and the check of what callers give for one
 
-May import the ground floor only: checks, errors.
+May import the ground floor only: prompt, checks, errors.
 """

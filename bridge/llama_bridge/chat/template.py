@@ -4,55 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from ..checks import check_text
-from ..errors import InvalidInput, TemplateError
+from ..errors import TemplateError
+from ..prompt import Piece, Prompt
+from .message import Message
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from jinja2.ext import Extension
-    from jinja2.nodes import Node
-    from jinja2.parser import Parser
 
-__all__ = ["ChatTemplate", "Message", "check_messages"]
+__all__ = ["ChatTemplate", "Rendered"]
 
-
-class Message(TypedDict):
-    """One message of a conversation: who says what."""
-
-    role: str
-    content: str
+_LONGEST = 256 << 10
+"""Characters of a template. Real ones have at most some 30,000."""
 
 
-def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
-    """The messages as plain dictionaries.
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Messages as a template writes them, in two ways.
 
-    Raises:
-        InvalidInput: an empty list, or something that is not ``{"role": str, "content": str}``.
+    Attributes:
+        whole: in one piece, as the model was trained to read it.
+        apart: with what people said in pieces of its own, so that control tokens which it spells can be told from
+            the template's.
     """
-    if not isinstance(messages, Sequence):
-        raise InvalidInput(f"messages={messages!r}: give a list of {{'role': ..., 'content': ...}}")
-    checked: list[Message] = []
-    for i, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            raise InvalidInput(
-                f"messages[{i}] is {message!r}: give {{'role': ..., 'content': ...}}"
-            )
-        role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise InvalidInput(
-                f"messages[{i}] needs the strings 'role' and 'content', got {message!r}"
-            )
-        check_text("role", role)
-        check_text("content", content)
-        checked.append({"role": role, "content": content})
-    if not checked:
-        raise InvalidInput("messages is empty: give at least one")
-    return checked
+
+    whole: Prompt
+    apart: Prompt
 
 
 class ChatTemplate:
@@ -64,102 +47,92 @@ class ChatTemplate:
 
     @cached_property
     def _template(self) -> Template:
-        # Jinja takes 50 ms: as long as all of llama_bridge, and who never chats does not pay for it.
-        from jinja2 import TemplateError as JinjaError
-        from jinja2.ext import loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from .sandbox import (
+            BoundedEnvironment,
+        )  # Jinja takes 50 ms, and who never chats has no use for it
 
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _generation_tag()]
-        )
-        env.filters["tojson"] = _tojson
+        if len(self.source) > _LONGEST:
+            raise TemplateError(
+                f"the model's chat template has {len(self.source)} characters, more than {_LONGEST}"
+            )
         helpers: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _now}
-        env.globals.update(helpers)
-        try:
-            return env.from_string(self.source)
-        except JinjaError as error:
-            raise TemplateError(f"the model's chat template cannot be parsed: {error}") from error
+        return BoundedEnvironment({"tojson": _tojson}, helpers).from_string(self.source)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The conversation as the model was trained to read it.
 
         Raises:
-            TemplateError: the template is broken or refuses these messages (roles in a wrong order, say).
+            TemplateError: the template is broken, does without end, or refuses these messages (roles in a wrong
+                order, say).
         """
+        from .sandbox import Allowance  # as above
+
         try:
-            return self._template.render(
-                messages=list(messages),
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                **self._specials,
-            )
+            with Allowance(sum(len(message["content"]) for message in messages)):
+                text = self._template.render(
+                    messages=list(messages),
+                    add_generation_prompt=add_generation_prompt,
+                    tools=None,
+                    **self._specials,
+                )
+            text.encode()  # it may write lone surrogates
         except TemplateError:
             raise
         except Exception as error:  # whatever a model's template does wrong is the template's error
-            raise TemplateError(f"the chat template refused the messages: {error}") from error
+            why = f"{type(error).__name__}: {str(error)[:500]}"
+            raise TemplateError(f"the model's chat template failed: {why}") from error
+        return text
 
-    def segments(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
-        """The rendered conversation in pieces, each with whether it is the template's own.
+    def rendered(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> Rendered:
+        """The whole conversation.
 
-        The content of system and user messages comes back apart and unchanged, so that control tokens
-        spelled inside it can be told from the template's.
+        Raises:
+            TemplateError: as :meth:`render`.
         """
         keys = [_key() for _ in messages]
-        marked: list[Message] = [
-            {"role": m["role"], "content": key} for m, key in zip(messages, keys, strict=True)
+        marked = [
+            Message(role=m["role"], content=key) for m, key in zip(messages, keys, strict=True)
         ]
-        return _split(self.render(marked), keys, [m["content"] for m in messages])
+        text = self.render(marked, add_generation_prompt=add_generation_prompt)
+        return Rendered(
+            _own(self.render(messages, add_generation_prompt=add_generation_prompt)),
+            _split(text, keys, [m["content"] for m in messages]),
+        )
 
-    def next_turn(
-        self, messages: Sequence[Message], *, apart: bool = False
-    ) -> tuple[str, list[tuple[str, bool]]]:
+    def next_turn(self, messages: Sequence[Message]) -> tuple[Prompt, Rendered]:
         """What follows the last answer when a new user message comes after it.
 
         ``messages`` ends with an assistant message and the new user message. Returns the text between the
         answer and the user's words (the end of the answer's turn and the start of the user's), and the
-        whole continuation: in pieces as in :meth:`segments` where the user's words are to be kept ``apart``.
+        whole continuation.
 
         Raises:
             TemplateError: the template does not keep the answer, so that nothing can be appended.
         """
         answer, user = _key(), _key()
-        said: Message = {"role": "assistant", "content": answer}
-        marked = self.render([*messages[:-2], said, {"role": "user", "content": user}])
+        said = Message(role="assistant", content=answer)
+        marked = self.render([*messages[:-2], said, Message(role="user", content=user)])
         plain = self.render([*messages[:-2], said, messages[-1]])
         tail = marked.partition(answer)[2]
         if marked.count(answer) != 1 or plain.count(answer) != 1 or tail.count(user) != 1:
             raise TemplateError(
                 "the chat template drops or repeats messages: cannot append a turn to it"
             )
-        between = tail.partition(user)[0]
-        if apart:
-            return between, _split(tail, [user], [messages[-1]["content"]])
-        return between, [(plain.partition(answer)[2], True)]
+        apart = _split(tail, [user], [messages[-1]["content"]])
+        return _own(tail.partition(user)[0]), Rendered(_own(plain.partition(answer)[2]), apart)
 
 
-def _generation_tag() -> type[Extension]:
-    """``{% generation %}`` marks the assistant's part for trainers; here its content stands for itself."""
-    from jinja2.ext import Extension  # 50 ms, see above
-
-    class GenerationTag(Extension):
-        tags = {"generation"}  # noqa: RUF012 -- Jinja's own form
-
-        def parse(self, parser: Parser) -> list[Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    return GenerationTag
+def _own(text: str) -> Prompt:
+    return Prompt((Piece(text, control=True),))
 
 
-def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> list[tuple[str, bool]]:
-    pieces: list[tuple[str, bool]] = []
-    for key, content in zip(keys, contents, strict=True):
-        before, found, rest = text.partition(key)
-        if found:
-            pieces += [(before, True), (content, False)]
-            text = rest
-    pieces.append((text, True))
-    return [piece for piece in pieces if piece[0]]
+def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> Prompt:
+    said = dict(zip(keys, contents, strict=True))
+    parts = re.split(f"({'|'.join(keys)})", text)
+    pieces = (Piece(said.get(part, part), control=part not in said) for part in parts)
+    return Prompt(tuple(piece for piece in pieces if piece.text))
 
 
 def _key() -> str:
@@ -176,5 +149,5 @@ def _now(form: str) -> str:
     return time.strftime(form)
 
 
-def _raise_exception(message: str) -> None:
-    raise TemplateError(f"the chat template refused the messages: {message}")
+def _raise_exception(message: object = "") -> None:
+    raise TemplateError(f"the chat template refused the messages: {str(message)[:500]}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .._version import __version__
-from ..chat.template import check_messages
+from ..chat.message import check_messages
 from ..checks import full_path
 from ..engine import EngineInfo
 from ..errors import InvalidInput, PathLike, SessionCorrupt

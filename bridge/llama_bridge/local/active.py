@@ -9,13 +9,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..capabilities import Capability
-from ..chat.template import ChatTemplate, Message
+from ..chat.message import Message
+from ..chat.template import ChatTemplate, Rendered
 from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
 from ..models.source import ModelFile
 from ..params import SamplingParams
+from ..prompt import Piece, Prompt
 from ..request import Request
 from ..snapshot import Snapshot, TurnMark
 from .ledger import KvLedger
@@ -101,7 +103,7 @@ class Active:
 
     def plan_fresh(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         chat: bool,
         system: str | None = None,
@@ -115,15 +117,15 @@ class Active:
         messages: list[Message] = []
         if chat:
             if system is not None:
-                messages.append({"role": "system", "content": system})
-            messages.append({"role": "user", "content": prompt})
+                messages.append(Message(role="system", content=system))
+            messages.append(Message(role="user", content=str(prompt)))
             tokens = self._render(messages)
         else:
-            tokens = self._tokenize([(prompt, True)])
+            tokens = self.tokenize(Prompt.of(prompt))
         self._check(tokens, held=0)
         return Turn(tokens, True, messages, fallback)
 
-    def plan_continue(self, prompt: str, *, chat: bool) -> Turn:
+    def plan_continue(self, prompt: str | Prompt, *, chat: bool) -> Turn:
         """A turn that comes after all that the session holds.
 
         Raises:
@@ -131,12 +133,12 @@ class Active:
         """
         messages: list[Message] = []
         if not chat:
-            tokens = self._tokenize([(prompt, True)], after=self.kv.conversation)
+            tokens = self.tokenize(Prompt.of(prompt), after=self.kv.conversation)
         elif self.messages and self.messages[-1]["role"] == "assistant":
-            messages = [*self.messages, {"role": "user", "content": prompt}]
+            messages = [*self.messages, Message(role="user", content=str(prompt))]
             tokens = self._next_turn(messages, self.kv.conversation)
         else:  # raw text so far: the first chat turn follows it as the template writes one
-            messages = [{"role": "user", "content": prompt}]
+            messages = [Message(role="user", content=str(prompt))]
             tokens = self._render(messages, first=False)
         self._check(tokens, held=len(self.kv.conversation))
         return Turn(tokens, False, messages)
@@ -158,7 +160,7 @@ class Active:
                 )
                 tokens += prompt
                 # The end of the answer's turn comes with the next one, as after an answer that was cut short.
-                tokens += self._tokenize([(message["content"], False)], after=tokens)
+                tokens += self.tokenize(Prompt.text(message["content"]), after=tokens)
         return Snapshot(tuple(tokens), 0, tuple(messages), tuple(turns))
 
     def _check(self, tokens: list[int], held: int) -> None:
@@ -173,73 +175,89 @@ class Active:
             raise TemplateError("this model has no chat template: pass chat=False for raw text")
         return self.template
 
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
+        """The messages as the model's own template writes them; no word of theirs is a control token.
+
+        Raises:
+            InvalidInput: a role spells one.
+            TemplateError.
+        """
+        for i, message in enumerate(messages):
+            if self._controls(Prompt.control(message["role"])):
+                raise InvalidInput(f"messages[{i}]: the role {shown(message['role'])} is no role")
+        template = self._require_template()
+        return self._honest(
+            template.rendered(messages, add_generation_prompt=add_generation_prompt)
+        )
+
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
-        template, info = self._require_template(), self.engine.info
-        if any(self._spells_control_tokens(m["content"]) for m in messages):
-            pieces = template.segments(messages)
-        else:
-            pieces = [(template.render(messages), True)]
+        prompt, info = self._honest(self._require_template().rendered(messages)), self.engine.info
         if first:
-            return self._tokenize(pieces)
-        tokens = self._tokenize(pieces, after=self.kv.conversation)
+            return self.tokenize(prompt)
+        tokens = self.tokenize(prompt, after=self.kv.conversation)
         return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """Tokens of the last message, a user's, that come after a conversation with an answer at its end."""
-        apart = self._spells_control_tokens(messages[-1]["content"])
-        between, pieces = self._require_template().next_turn(messages, apart=apart)
-        tokens = self._tokenize(pieces, after=conversation)
+        between, rendered = self._require_template().next_turn(messages)
+        tokens = self.tokenize(self._honest(rendered), after=conversation)
         ends = self.engine.info.end_of_generation
         if conversation[-1] in ends:
             # The model ended its turn itself: of the template's tokens only those after the end are new.
-            closing = self._tokenize([(between, True)], after=conversation)
+            closing = self.tokenize(between, after=conversation)
             end = next((i for i, token in enumerate(closing) if token in ends), None)
             if end is not None:
                 return tokens[end + 1 :]
         return tokens
 
-    def _tokenize(
-        self, pieces: Sequence[tuple[str, bool]], *, after: Sequence[int] = ()
-    ) -> list[int]:
-        """Tokens of pieces of text, each with whether its control tokens count, that come ``after`` others.
+    def _honest(self, rendered: Rendered) -> Prompt:
+        """In one piece, as the model was trained to read it, unless what people said makes control tokens of it."""
+        whole, apart = rendered.whole, rendered.apart
+        return whole if self._controls(whole) == self._controls(apart) else apart
+
+    def _controls(self, prompt: Prompt) -> list[int]:
+        """The control tokens of a prompt."""
+        tokens = (token for piece in prompt.pieces for token in self._spell(piece))
+        return [token for token in tokens if not self.engine.token_bytes(token)]
+
+    def _spell(self, piece: Piece) -> list[int]:
+        return self.engine.tokenize(piece.text, add_special=False, parse_special=piece.control)
+
+    def tokenize(self, prompt: Prompt, *, after: Sequence[int] = ()) -> list[int]:
+        """Tokens of a prompt that comes ``after`` others.
 
         At the beginning of a conversation stands the BOS that the model wants, once.
         """
         info = self.engine.info
         tokens: list[int] = []
-        for text, own in pieces:
+        for piece in prompt.pieces:
             before = tokens[-1] if tokens else after[-1] if after else None
             # Behind a control token text begins anew, as at the start of a conversation.
             if before is None or not self.engine.token_bytes(before):
-                tokens += self.engine.tokenize(text, add_special=False, parse_special=own)
+                tokens += self._spell(piece)
             else:
-                tokens += self._tokenize_inside(text, own)
+                tokens += self._spell_inside(piece)
         if not after and info.add_bos and info.bos is not None and tokens[:1] != [info.bos]:
             return [info.bos, *tokens]
         return tokens
 
-    def _tokenize_inside(self, text: str, parse_special: bool) -> list[int]:
+    def _spell_inside(self, piece: Piece) -> list[int]:
         """Tokens of text that goes on behind other text.
 
         SentencePiece models put a space before whatever tokenisation begins with; behind a line break,
         which is taken off again, they do not.
         """
-        plain = self.engine.tokenize(text, add_special=False, parse_special=parse_special)
+        plain = self._spell(piece)
         if not plain or not self._puts_space_first:
             return plain
-        lead = self.engine.tokenize(_LEAD, add_special=False, parse_special=False)
-        whole = self.engine.tokenize(_LEAD + text, add_special=False, parse_special=parse_special)
+        lead = self._spell(Piece(_LEAD))
+        whole = self._spell(Piece(_LEAD + piece.text, piece.control))
         return whole[len(lead) :] if whole[: len(lead)] == lead else plain
 
     @cached_property
     def _puts_space_first(self) -> bool:
-        tokens = self.engine.tokenize("a", add_special=False, parse_special=False)
+        tokens = self._spell(Piece("a"))
         return b"".join(map(self.engine.token_bytes, tokens)).startswith(b" ")
-
-    def _spells_control_tokens(self, content: str) -> bool:
-        """Whether a message would smuggle control tokens in; it is then tokenised apart, as plain text."""
-        plain = self.engine.tokenize(content, add_special=False, parse_special=False)
-        return plain != self.engine.tokenize(content, add_special=False, parse_special=True)
 
     # doing
 
@@ -427,6 +445,8 @@ class RunningTurn:
             EngineError: it failed; :attr:`error` has it, too.
         """
         loop = self._loop
+        if self.done:  # an interrupt came before anybody took note
+            return
         try:
             if self._before is None:
                 self._begin()
@@ -481,7 +501,7 @@ class RunningTurn:
             active.sampling = self._sampling
             active.turns.append(self._mark)
             if turn.messages:
-                active.messages = [*turn.messages, {"role": "assistant", "content": text}]
+                active.messages = [*turn.messages, Message(role="assistant", content=text)]
         self.generation = Generation(
             text=text,
             finish_reason=finish,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
 from ..capabilities import Capability
-from ..chat.template import Message
+from ..chat.message import Message
 from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
@@ -29,13 +29,13 @@ from ..errors import (
     InvalidInput,
     NoSession,
     PathLike,
-    TemplateError,
     UnsupportedCapability,
 )
 from ..generation import Generation
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..progress import OnProgress
+from ..prompt import Prompt
 from ..request import Request
 from ..runtime import Runtime, SessionStorage
 from ..snapshot import SessionInfo, Snapshot
@@ -256,20 +256,19 @@ class LocalRuntime(Runtime):
         """See :attr:`Runtime.info`."""
         return self._engine.info
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
         """See :meth:`Runtime.tokenize`."""
+        if isinstance(text, Prompt):
+            return self._pool.active.tokenize(text)
         return self._engine.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def token_bytes(self, token: int) -> bytes:
         """See :meth:`Runtime.token_bytes`."""
         return self._engine.token_bytes(token)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
         """See :meth:`Runtime.render`."""
-        template = self._pool.active.template
-        if template is None:
-            raise TemplateError("this model has no chat template")
-        return template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._pool.active.render(messages, add_generation_prompt=add_generation_prompt)
 
     # conversations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..chat.template import Message
+from ..chat.message import Message
 from ..errors import (
     ContextOverflow,
     PathLike,

@@ -102,7 +102,7 @@ def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
     """
     if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path opens, too
         return _open_source(model)
-    path = _demo_path() if model == DEMO else check_path("model", model)
+    path = _demo_path() if isinstance(model, str) and model == DEMO else check_path("model", model)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

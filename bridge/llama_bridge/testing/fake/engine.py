@@ -16,7 +16,8 @@ from functools import cached_property
 from itertools import takewhile
 
 from ...capabilities import Capability
-from ...chat.template import ChatTemplate, Message
+from ...chat.message import Message
+from ...chat.template import ChatTemplate
 from ...engine import Engine, EngineInfo, MemoryKind
 from ...errors import ClosedError, EngineError
 from ...models.source import ModelFile
@@ -204,10 +205,10 @@ class FakeEngine(Engine):
             return "", ""
         specials = self._special
         template = ChatTemplate(self._template, bos=specials.bos or "", eos=specials.ends[0])
-        user: Message = {"role": "user", "content": _KEY}
+        user = Message(role="user", content=_KEY)
         first, _, tail = template.render([user]).partition(_KEY)
-        again, _ = template.next_turn([user, {"role": "assistant", "content": _KEY}, user])
-        pairs = zip(reversed(first), reversed(again), strict=False)
+        again, _ = template.next_turn([user, Message(role="assistant", content=_KEY), user])
+        pairs = zip(reversed(first), reversed(str(again)), strict=False)
         head = "".join(sign for sign, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))[::-1]
         before, after = (
             _signs(self.tokenize(text, add_special=False, parse_special=True))

@@ -1,0 +1,70 @@
+"""One message of a conversation, which nobody can change, and the check of what callers give for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Self
+
+from ..checks import check_text, shown
+from ..errors import InvalidInput
+
+__all__ = ["Message", "check_messages"]
+
+
+class Message(dict[str, str]):
+    """One message: ``Message(role="user", content="Hello!")``.
+
+    A dictionary, so that it is JSON and equals one; but it cannot be changed, so that no one edits a live
+    conversation by accident.
+
+    Raises:
+        TypeError: on every change.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a Message cannot be changed: make a dict of it first, with dict(message)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Message], tuple[dict[str, str]]]:
+        return Message, (dict(self),)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
+    """The messages, whole and of our own.
+
+    Raises:
+        InvalidInput: an empty list, or something that is not ``{"role": str, "content": str}``.
+    """
+    given: object = messages
+    if isinstance(given, str | bytes) or not isinstance(messages, Sequence):
+        raise InvalidInput(
+            f"messages={shown(messages)}: give a list of {{'role': ..., 'content': ...}}"
+        )
+    checked: list[Message] = []
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise InvalidInput(
+                f"messages[{i}] is {shown(message)}: give {{'role': ..., 'content': ...}}"
+            )
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise InvalidInput(
+                f"messages[{i}] needs the strings 'role' and 'content', got {shown(message)}"
+            )
+        name = f"messages[{i}]"
+        checked.append(
+            Message(role=check_text(f"{name} role", role), content=check_text(name, content))
+        )
+    if not checked:
+        raise InvalidInput("messages is empty: give at least one")
+    return checked
