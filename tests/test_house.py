@@ -131,7 +131,8 @@ def walked(work: Any) -> list[str]:
 
     def trace(frame: FrameType, event: str, _: object) -> None:
         name = frame.f_code.co_filename
-        if name.startswith(root):
+        # Whether a flag is in a set of flags is Python's own `in`: no stop on the way.
+        if name.startswith(root) and frame.f_code.co_name != "__contains__":
             files[name.removeprefix(root)] = None
 
     before = sys.gettrace()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
-from .capabilities import Capability
+from .capabilities import Capability, as_capability
 from .chat.template import check_messages
 from .checks import check_callback, check_count, check_name, check_text, shown
 from .conversation import Conversation, Session, Shared, refuse
@@ -208,15 +208,18 @@ class LlamaBridge(Conversation):
         """What the loaded model can do on this backend."""
         return self._shared.alive().capabilities
 
-    def requires(self, capability: Capability) -> None:
+    def requires(self, capability: Capability | str) -> None:
         """Make sure of capabilities before work starts.
 
         Raises:
+        Args:
+            capability: flags, or the name of one: ``"session_persistence"``.
+
             UnsupportedCapability: names the first that is missing.
         """
-        if not isinstance(capability, Capability):
-            raise InvalidInput(f"capability={capability!r}: give a Capability")
-        refuse(self._shared.alive(), capability)
+            InvalidInput: there is no such capability; lists those there are.
+        wanted = as_capability(capability)
+        refuse(self._shared.alive(), wanted)
 
     @property
     def sampling(self) -> SamplingParams:
