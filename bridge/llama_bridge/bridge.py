@@ -179,7 +179,8 @@ class LlamaBridge(Conversation):
 
     @property
     def model(self) -> ModelFile:
-        """The loaded model file: name, path, metadata, chat template.
+        """The loaded model file: its path, name, architecture, quantisation, parameters, context length, chat template
+        and ``metadata``.
 
         Raises:
             NoModel: none is loaded, or it runs where this side has no file of it.
@@ -211,13 +212,13 @@ class LlamaBridge(Conversation):
     def requires(self, capability: Capability | str) -> None:
         """Make sure of capabilities before work starts.
 
-        Raises:
         Args:
             capability: flags, or the name of one: ``"session_persistence"``.
 
+        Raises:
             UnsupportedCapability: names the first that is missing.
-        """
             InvalidInput: there is no such capability; lists those there are.
+        """
         wanted = as_capability(capability)
         refuse(self._shared.alive(), wanted)
 
