@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, cast
 from ..checks import check_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 from .copy_memory import copy_memory
+from .sequence import HEAD_BYTES, SequenceHead, begins_as_sequence, pack_sequence_head
 
 __all__ = [
     "FORMAT",
@@ -41,8 +42,6 @@ __all__ = [
 FORMAT = 1
 _MAGIC = b"LLBRIDGE"
 _FOOTER = struct.Struct("<8sIIQQ16s")
-_STATE_HEAD = struct.Struct("<III")
-_STATE_MAGIC = 0x67677371
 _DIGEST_BYTES = 16
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _NOTHING = memoryview(bytearray())
@@ -94,8 +93,7 @@ def write_session_file(
         raise SessionWriteError(
             path, f"its manifest would have {len(text)} bytes: too much was said"
         )
-    head = _STATE_HEAD.pack(_STATE_MAGIC, state_version, len(tokens))
-    head += struct.pack(f"<{len(tokens)}i", *tokens)
+    head = pack_sequence_head(state_version, tokens)
     n_state = len(head) + len(state)
     tail = text + _FOOTER.pack(_MAGIC, FORMAT, 0, n_state, len(text), b"")[:-_DIGEST_BYTES]
     digest = xxhash.xxh3_128()
@@ -203,13 +201,13 @@ def check_size(path: PathLike, size: int) -> None:
 
 def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
     size = os.fstat(file.fileno()).st_size
-    if size < _FOOTER.size + _STATE_HEAD.size:
+    if size < _FOOTER.size + HEAD_BYTES:
         raise SessionCorrupt(path, f"not a session file: {size} bytes")
     file.seek(size - _FOOTER.size)
     magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(file.read(_FOOTER.size))
     file.seek(0)
     if magic != _MAGIC:
-        bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
+        bare = begins_as_sequence(file.read(HEAD_BYTES))
         what = (
             "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
             if bare
@@ -232,16 +230,16 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         raise SessionCorrupt(path, f"its manifest cannot be read: {error}") from error
     if not isinstance(manifest, dict):
         raise SessionCorrupt(path, "its manifest is not a JSON object")
-    state_magic, state_version, n_tokens = _STATE_HEAD.unpack_from(data)
-    start = _STATE_HEAD.size + 4 * n_tokens
-    if state_magic != _STATE_MAGIC or start > n_state or n_tokens > _MAX_TOKENS:
+    head = SequenceHead.read(data)
+    start = head.n_bytes
+    if not begins_as_sequence(data) or start > n_state or head.n_tokens > _MAX_TOKENS:
         raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
-    tokens = list(struct.unpack_from(f"<{n_tokens}i", data, _STATE_HEAD.size))
+    tokens = list(head.tokens(data))
     state = _NOTHING
     if state_prefix is not None:
         # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
         state = data[start - state_prefix : n_state]
-    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, state_version, size, state)
+    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, head.version, size, state)
 
 
 def ends_as_session(file: BinaryIO) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
-from ..files.compatibility import compare_fields, recorded, requirements
+from ..files.compatibility import compare_fields, context_room, recorded, requirements
 from ..files.format import FORMAT, SessionFile, read_session_file
 from ..files.manifest import read_snapshot
 from ..progress import OnProgress
@@ -48,8 +48,8 @@ def _fields(file: SessionFile, active: Active) -> Generator[FieldCheck]:
     saved, info = recorded(file.manifest), active.engine.info
     yield FieldCheck("format", FORMAT, FORMAT, True)  # another one is not read so far
     yield from compare_fields(saved, requirements(info, active.model))
-    n_ctx, n_tokens = info.n_ctx, len(file.tokens) + _count(saved.get("owed"))
-    yield FieldCheck("context.n_ctx", saved["context"].get("n_ctx"), n_ctx, n_tokens <= n_ctx)
+    n_tokens = len(file.tokens) + _count(saved.get("owed"))
+    yield context_room(n_tokens, saved["context"].get("n_ctx"), info)
 
 
 def _count(value: object) -> int:
