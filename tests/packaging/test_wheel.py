@@ -108,6 +108,7 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
         "wasmtime",
         "xxhash",
         "filelock",
+        "platformdirs",
     }
 
 
