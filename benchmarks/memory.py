@@ -10,15 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llama_bridge import LlamaBridge, ModelFile, ModelParams, SamplingParams
+from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge.models.memory import kv_bytes_per_token
 
 from .contenders import text_of
 from .report import Report
 
-__all__ = ["kv_bytes", "measure_memory", "peak_bytes"]
+__all__ = ["measure_memory", "peak_bytes"]
 
 _ALLOWANCE = 200e6
-_F16 = 2
 
 
 def measure_memory(
@@ -53,16 +53,6 @@ def measure_memory(
     )
 
 
-def kv_bytes(model: ModelFile, n_ctx: int) -> int:
-    """Size of a dense f16 KV cache: a K and a V row for each layer and token."""
-    header, at = model.header, model.header.architecture
-    heads = header.number(f"{at}.attention.head_count", 1)
-    width = header.number(f"{at}.embedding_length") // heads
-    row = sum(header.number(f"{at}.attention.{kind}_length", width) for kind in ("key", "value"))
-    kept = header.number(f"{at}.attention.head_count_kv", heads)
-    return header.number(f"{at}.block_count") * kept * row * n_ctx * _F16
-
-
 def peak_bytes() -> int:
     """The most memory that this process has had in use so far."""
     status = Path("/proc/self/status")
@@ -83,7 +73,7 @@ def _main(backend: str, model: str, n_ctx: int, n_prompt: int) -> None:
             "peak": peak_bytes(),
             "before": before,
             "model": llama.model.header.file_size,
-            "kv": kv_bytes(llama.model, llama.info.n_ctx),
+            "kv": (kv_bytes_per_token(llama.model.header) or 0) * llama.info.n_ctx,
         }
     print(json.dumps(found))
 

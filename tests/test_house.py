@@ -25,6 +25,7 @@ PACKAGES = {
     name: ROOT / path
     for name, path in {
         "llama_bridge": "bridge/llama_bridge",
+        "llama_bridge_pytest": "bridge/llama_bridge_pytest",
         "llama_bridge_native": "backends/llama_bridge_native",
         "llama_bridge_wasm": "backends/llama_bridge_wasm",
     }.items()
@@ -115,6 +116,55 @@ def test_an_import_inside_a_function_has_a_measured_reason(path: Path) -> None:
             assert REASON.search(reasons), f"line {inner[0].lineno}"
 
 
+MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__|__getattr__")
+SHARED = {
+    "copy_memory._kept": "under its lock; a view keeps a block from being given twice",
+    "library._recent_errors": "llama.cpp has one log for the whole process",
+    "library._stashed": "the same",
+    "library._last_level": "the same",
+    "module._modules": "under its lock; what is in it cannot be changed",
+    "module._process": "the same for all who set it",
+    "threads._workers": "a page has one thread of Python, and takes its workers by Atomics",
+    "threads._states": "the same",
+    "threads._refused": "the page says no to all",
+    "guest._modules": "a page has one thread of Python; what is in it cannot be changed",
+    "stop._array": "a page has one stop button",
+}
+"""Module-level names whose value changes: why two bridges, or two threads, cannot fight over them."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_what_all_bridges_share_is_told_with_the_reason(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    changing = {
+        name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
+    }
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and is_changeable(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            changing |= {target.id for target in targets if isinstance(target, ast.Name)}
+    lower = {f"{path.stem}.{name}" for name in changing if not CONSTANT.fullmatch(name)}
+    assert lower <= set(SHARED)
+
+
+def is_changeable(value: ast.expr | None) -> bool:
+    """Whether it may be a list, a dictionary, a set or a queue."""
+    if not isinstance(value, ast.Call):
+        return isinstance(value, MUTABLE)
+    called = ast.unparse(value.func).rpartition(".")[2]
+    return called in {
+        "list",
+        "dict",
+        "set",
+        "deque",
+        "defaultdict",
+        "Counter",
+        "OrderedDict",
+        "bytearray",
+    }
+
+
 def test_the_floors_hold() -> None:
     command = Path(sysconfig.get_path("scripts")) / "lint-imports"
     done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
@@ -134,7 +184,8 @@ def walked(work: Any) -> list[str]:
 
     def trace(frame: FrameType, event: str, _: object) -> None:
         name = frame.f_code.co_filename
-        if name.startswith(root):
+        # Whether a flag is in a set of flags is Python's own `in`: no stop on the way.
+        if name.startswith(root) and frame.f_code.co_name != "__contains__":
             files[name.removeprefix(root)] = None
 
     before = sys.gettrace()

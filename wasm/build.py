@@ -24,7 +24,7 @@ import edits
 import source
 import toolchain
 from layout import SOURCES, Layout, lay_out
-from source import BuildError
+from source import BuildError, cache_folder
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
@@ -69,21 +69,6 @@ def build(
     for name in ("llama.wasm", "llama.wasm.json"):
         _copy(made / name, output.with_name(output.name + name.removeprefix("llama.wasm")))
     print(f"llama.wasm: {output} ({output.stat().st_size / 1e6:.2f} MB)", flush=True)
-
-
-def cache_folder() -> Path:
-    """The per-user cache, made if need be."""
-    base = (
-        os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    )
-    folder = Path(base) / "llama-bridge" / "wasm"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(
-            f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder"
-        ) from error
-    return folder
 
 
 def describe_inputs(*, stock: bool = False) -> dict[str, object]:

@@ -27,6 +27,25 @@ class BuildError(Exception):
     """The build cannot go on; the message says why and what to do."""
 
 
+def cache_folder(name: str = "wasm") -> Path:
+    """A folder of the per-user cache that this build and the project's tools share, made if need be.
+
+    Not by platformdirs, as the library's own cache: the build runs before anything is installed.
+
+    Raises:
+        BuildError: it cannot be made.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    folder = Path(os.path.expanduser(base)) / "llama-bridge" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(
+            f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder"
+        ) from error
+    return folder
+
+
 def pip_environment() -> dict[str, str]:
     """The environment for pip, also when pip itself started this build in an isolated one."""
     inherited = {"PYTHONPATH", "PYTHONNOUSERSITE", "PIP_BUILD_TRACKER", "PIP_REQUIRE_VIRTUALENV"}

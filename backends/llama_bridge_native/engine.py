@@ -15,6 +15,7 @@ from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.local.cores import compute_threads
+from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge.progress import OnProgress
@@ -27,12 +28,6 @@ from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
 
-_KV_TYPES = {
-    "f32": lib.GGML_TYPE_F32,
-    "f16": lib.GGML_TYPE_F16,
-    "q8_0": lib.GGML_TYPE_Q8_0,
-    "q4_0": lib.GGML_TYPE_Q4_0,
-}
 _SEQ = 0
 _STATE_HEAD = struct.Struct("<Ii")
 _STATE_MAGIC = (
@@ -153,8 +148,8 @@ class NativeEngine(Engine):
         architecture = file.header.architecture
         rope = lib.llama_model_rope_type(self._model)
         return StateLayout(
-            type_k=_KV_TYPES[params.type_k],
-            type_v=_KV_TYPES[params.type_v],
+            type_k=KV_TYPES[params.type_k],
+            type_v=KV_TYPES[params.type_v],
             attention=self.info.memory is not MemoryKind.RECURRENT,
             recurrent=self.info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID),
             n_layers=lib.llama_model_n_layer(self._model),
@@ -245,7 +240,7 @@ class NativeEngine(Engine):
         if self.info.memory is MemoryKind.SWA:
             # seq_rm says yes even when the window that position `length` looks back on is gone.
             first = lib.llama_memory_seq_pos_min(self._memory, _SEQ)
-            if first > 0 and first > length - self._n_swa + 1:
+            if first > self._layout.window_start(length):
                 return False
         return bool(lib.llama_memory_seq_rm(self._memory, _SEQ, length, -1))
 
@@ -380,8 +375,8 @@ def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any)
     options.n_ubatch = min(params.n_batch, 512, n_ctx)
     options.n_seq_max = 1
     options.n_threads = options.n_threads_batch = compute_threads(params, file.header.file_size)
-    options.type_k = _KV_TYPES[params.type_k]
-    options.type_v = _KV_TYPES[params.type_v]
+    options.type_k = KV_TYPES[params.type_k]
+    options.type_v = KV_TYPES[params.type_v]
     options.flash_attn_type = (
         lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         if params.flash_attn

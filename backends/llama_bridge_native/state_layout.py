@@ -21,6 +21,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llama_bridge.models.ggml_types import GGML_TYPES
+
 __all__ = ["SPARSE_ATTENTION", "StateLayout"]
 
 SPARSE_ATTENTION = frozenset(
@@ -45,7 +47,6 @@ _ROW = struct.Struct("<iQ")
 _COLUMNS = struct.Struct("<iII")
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _F32 = 0
-_BLOCK_BYTES = {_F32: 4, 1: 2, 2: 18, 8: 34}  # f16, q4_0, q8_0: of one block
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,13 @@ class StateLayout:
         if self.attention:
             self._check_attention(reader, tokens, first_needed=0)
             if self.window and (self.recurrent or reader.left):
-                self._check_attention(reader, tokens, self._window_start(len(tokens)))
+                self._check_attention(reader, tokens, self.window_start(len(tokens)))
         if self.recurrent:
             self._check_recurrent(reader, len(tokens))
         if reader.left:
             raise ValueError(f"{reader.left} bytes too many")
 
-    def _window_start(self, position: int) -> int:
+    def window_start(self, position: int) -> int:
         """The first cell that the token at a position looks back on."""
         if self.chunked:
             return position // self.window * self.window
@@ -173,13 +174,13 @@ class _Reader:
 
     def skip_row(self, type_: int, n_cells: int) -> None:
         found, n_bytes = self.take(_ROW)
-        if found != type_ or n_bytes % _BLOCK_BYTES[type_]:
+        if found != type_ or n_bytes % GGML_TYPES[type_].n_bytes:
             raise ValueError(f"a layer of type {found} with {n_bytes} bytes for a cell")
         self._skip(n_bytes * n_cells)
 
     def skip_columns(self, type_: int, n_cells: int) -> None:
         found, n_bytes, n_elements = self.take(_COLUMNS)
-        if found != type_ or n_bytes != _BLOCK_BYTES[type_]:
+        if found != type_ or n_bytes != GGML_TYPES[type_].n_bytes:
             raise ValueError(f"a layer of type {found} with {n_bytes} bytes for an element")
         self._skip(n_bytes * n_elements * n_cells)
 

@@ -10,7 +10,6 @@ from typing import Protocol
 __all__ = [
     "ABI_VERSION",
     "CHECK_PARAMS",
-    "KV_TYPES",
     "LOAD_PARAMS",
     "MAX_MEMORY",
     "MODEL_PATH",
@@ -35,8 +34,6 @@ SAMPLER_PARAMS = struct.Struct("<Ififfifff")
 """seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
 CHECK_PARAMS = struct.Struct("<11i3f")
 """op, type, packed, repeat, threads, six sizes; scale, ALiBi, soft cap."""
-KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
-"""enum ggml_type."""
 
 
 class Status(enum.IntEnum):

@@ -21,11 +21,11 @@ From the top floor down; each may import what stands below it:
     generation.py       what comes back
     params.py           settings
     progress.py         how far something is
+    capabilities.py     flags
     checks.py           checks of texts and paths
     errors.py           the error tree
     bell.py             waking threads that wait
     session_name.py     the file that a session's name stands for
-    capabilities.py     flags
 """
 
 from __future__ import annotations

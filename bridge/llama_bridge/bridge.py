@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
-from .capabilities import Capability
+from .capabilities import Capability, as_capability
 from .chat.message import check_messages
 from .checks import (
     check_callback,
@@ -196,7 +196,8 @@ class LlamaBridge(Conversation):
 
     @property
     def model(self) -> ModelFile:
-        """The loaded model file: name, path, metadata, chat template.
+        """The loaded model file: its path, name, architecture, quantisation, parameters, context length, chat template
+        and ``metadata``.
 
         Raises:
             NoModel: no model is loaded, or the backend has no file of it here.
@@ -225,15 +226,18 @@ class LlamaBridge(Conversation):
         """What the loaded model can do on this backend."""
         return self._shared.alive().capabilities
 
-    def requires(self, capability: Capability) -> None:
+    def requires(self, capability: Capability | str) -> None:
         """Check for capabilities before work starts.
+
+        Args:
+            capability: flags, or the name of one: ``"session_persistence"``.
 
         Raises:
             UnsupportedCapability: names the first one that is missing.
+            InvalidInput: there is no such capability; lists those there are.
         """
-        if not isinstance(capability, Capability):
-            raise InvalidInput(f"capability={shown(capability)}: give a Capability")
-        refuse(self._shared.alive(), capability)
+        wanted = as_capability(capability)
+        refuse(self._shared.alive(), wanted)
 
     @property
     def sampling(self) -> SamplingParams:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import cast
 
-__all__ = ["Capability", "capability_names"]
+from .checks import shown
+from .errors import InvalidInput
+
+__all__ = ["Capability", "as_capability", "capability_names"]
 
 
 class Capability(enum.Flag):
-    """What a model on a backend can do; not every backend and not every model can do everything."""
+    """What a model on a backend can do; not every backend and not every model can do everything.
+
+    Wherever a flag is asked for, its name will do, in any case and with ``-`` or ``_``:
+    ``"session-persistence" in llama.capabilities``.
+    """
 
     GENERATE = enum.auto()
     """Fresh text generation."""
@@ -34,6 +44,42 @@ class Capability(enum.Flag):
     """The engine sees no file except the model and no network, and its memory is bounded."""
     GPU_OFFLOAD = enum.auto()
     """Layers can run on a GPU."""
+
+    def __contains__(self, other: enum.Flag | str) -> bool:
+        # Without this a name would be a TypeError here, and a flag everywhere else.
+        flags = other if isinstance(other, Capability) else as_capability(other)
+        return self & flags == flags
+
+
+def as_capability(given: object) -> Capability:
+    """Flags as somebody wrote them: a flag, its name in any case with ``-`` or ``_``, or several of these.
+
+    Raises:
+        InvalidInput: something that is no capability; lists those that are.
+    """
+    if isinstance(given, Capability | str):
+        return _one(given)
+    if not isinstance(given, Iterable):
+        raise _no_capability(given)
+    flags = Capability(0)
+    for one in cast("Iterable[object]", given):
+        flags |= _one(one)
+    return flags
+
+
+def _one(given: object) -> Capability:
+    if isinstance(given, Capability):
+        return given
+    if isinstance(given, str):
+        with suppress(KeyError):
+            return Capability[given.strip().replace("-", "_").upper()]
+    raise _no_capability(given)
+
+
+def _no_capability(given: object) -> InvalidInput:
+    named = " named" if isinstance(given, str) else ":"
+    known = ", ".join(capability_names(~Capability(0)))
+    return InvalidInput(f"no capability{named} {shown(given)}; there are: {known}")
 
 
 def capability_names(capabilities: Capability) -> list[str]:

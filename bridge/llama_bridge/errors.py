@@ -33,9 +33,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .capabilities import Capability
+if TYPE_CHECKING:
+    from .capabilities import Capability
 
 __all__ = [
     "BackendUnavailable",

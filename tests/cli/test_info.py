@@ -17,6 +17,7 @@ from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeLlama
 from tests.cli.conftest import SECONDS, Run
+from tests.models.headers import gguf, strings, u32
 from tools.random_model import TINY, write_model
 
 
@@ -32,6 +33,16 @@ def test_the_demo_model(run: Run) -> None:
     shown = run("info", "demo").stdout
     assert f"{facts['parameters']:,}" in shown
     assert "yes: a prompt is a user turn" in shown
+
+
+def test_a_vocabulary_without_weights_says_that_it_has_none(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary-Q4_K_M.gguf"
+    path.write_bytes(
+        gguf(("llama.context_length", u32(64)), ("tokenizer.ggml.tokens", strings([b"a"])))
+    )
+    shown = " ".join(run("info", path).stdout.split())
+    assert "quantisation none: it has no weights context length 64 tokens" in shown
+    assert json.loads(run("info", path, "--json").stdout)["quantisation"] == {}
 
 
 def test_it_loads_no_engine() -> None:
@@ -81,7 +92,7 @@ def _manifest(path: Path) -> bytes:
 def _header(arch: str, **values: Value) -> GgufHeader:
     metadata = {f"{arch}.{key.replace('__', '.')}": value for key, value in values.items()}
     metadata["general.architecture"] = arch
-    return GgufHeader(3, metadata, (), 0, 0, "", "", "")
+    return GgufHeader(3, metadata, (), 0, 0, (0, 0), (), (0, 0))
 
 
 @pytest.mark.parametrize(

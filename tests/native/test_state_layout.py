@@ -169,6 +169,17 @@ def test_a_window_may_be_short_but_not_too_short() -> None:
     assert not accepts(hybrid, Written.attention(full) + Written.recurrent(9), 10)
 
 
+@pytest.mark.parametrize(
+    ("window", "chunked", "length", "first"),
+    [(4, False, 10, 7), (4, False, 2, 0), (4, True, 10, 8), (4, True, 3, 0), (4, True, 8, 8)],
+)
+def test_a_rewind_and_a_file_have_one_rule_for_the_window(
+    window: int, chunked: bool, length: int, first: int
+) -> None:
+    layout = StateLayout(1, 1, True, False, 2, window=window, chunked=chunked)
+    assert layout.window_start(length) == first
+
+
 def test_hostile_counts_cost_nothing() -> None:
     layout = StateLayout(1, 1, attention=True, recurrent=True, n_layers=2)
     many = struct.pack("<II", 1, 0xFFFF_FFFF) + bytes(1 << 20)

@@ -83,7 +83,12 @@ def test_it_is_one_pure_wheel_with_all_it_needs(wheel: Path) -> None:
     ):
         assert needed in names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"llama_bridge", "llama_bridge_native", "llama_bridge_wasm"}
+    assert tops == {
+        "llama_bridge",
+        "llama_bridge_native",
+        "llama_bridge_pytest",
+        "llama_bridge_wasm",
+    }
 
 
 def test_without_the_cli_extra_the_command_says_what_is_missing(
@@ -102,6 +107,7 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
         "markupsafe",
         "wasmtime",
         "xxhash",
+        "platformdirs",
     }
 
 

@@ -27,7 +27,12 @@ def run(pytester: pytest.Pytester, body: str, *args: str) -> pytest.RunResult:
 
 @pytest.mark.parametrize(
     "argument",
-    ['"session_persistence"', '"SESSION_PERSISTENCE"', "Capability.SESSION_PERSISTENCE"],
+    [
+        '"session_persistence"',
+        '"SESSION_PERSISTENCE"',
+        '"session-persistence"',
+        "Capability.SESSION_PERSISTENCE",
+    ],
 )
 def test_a_test_is_skipped_where_the_capability_is_missing(
     pytester: pytest.Pytester, argument: str

@@ -15,6 +15,7 @@ from tests.testing import QUICK
 pytest_plugins = ["pytester"]
 
 needs_threads = pytest.mark.skipif(sys.platform == "emscripten", reason="needs threads")
+needs_processes = pytest.mark.skipif(sys.platform == "emscripten", reason="needs processes")
 
 
 class CountingBackend(FakeBackend):
@@ -56,6 +57,11 @@ def run(pytester: pytest.Pytester, source: str, *args: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess(*QUICK, *args)
 
 
+def lines_of_ours(result: pytest.RunResult) -> list[str]:
+    """pytest itself names the plugin and its version in its own line."""
+    return [line for line in result.outlines if line.startswith("llama-bridge")]
+
+
 USES_LLAMA = "def test_it(llama): assert llama.generate('hi').text == 'You said: hi'"
 
 
@@ -68,6 +74,75 @@ def test_the_header_names_backends_versions_and_why_one_is_missing(
             "llama-bridge *: able (fake), poor (fake); absent unavailable: its library is not installed"
         ]
     )
+
+
+def test_a_run_that_names_a_backend_says_so_at_once(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "def test_it(): pass", "--llama-backend=able")
+    result.stdout.fnmatch_lines(
+        ["llama-bridge *: able (fake); absent unavailable: *", "collected *"]
+    )
+    assert len(lines_of_ours(result)) == 1
+
+
+def test_a_run_that_only_gates_says_it_too(pytester: pytest.Pytester) -> None:
+    source = "import pytest\n@pytest.mark.requires_capability('stream')\ndef test_it(llama_backend): pass"
+    run(pytester, source).stdout.fnmatch_lines(
+        ["collected *", "llama-bridge *: able (fake), poor *"]
+    )
+
+
+@pytest.mark.parametrize("source", ["def test_it(): pass", "def test_it(fake_llama): pass"])
+def test_a_run_that_uses_no_backend_has_no_line_of_ours(
+    pytester: pytest.Pytester, source: str
+) -> None:
+    result = run(pytester, source)
+    result.assert_outcomes(passed=1)
+    assert lines_of_ours(result) == []
+
+
+def test_somebody_elses_fixture_of_the_same_name_is_theirs(pytester: pytest.Pytester) -> None:
+    source = """
+        import pytest
+
+        @pytest.fixture
+        def llama():
+            return "an animal"
+
+        def test_it(llama):
+            assert llama == "an animal"
+    """
+    result = run(pytester, source)
+    result.assert_outcomes(passed=1)
+    assert lines_of_ours(result) == []
+
+
+@needs_processes
+def test_an_unrelated_run_imports_nothing_and_pays_less_than_5_ms(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        "import sys\n"
+        "def test_it():\n"
+        "    loaded = [name for name in sys.modules if name.partition('.')[0].startswith('llama_bridge')]\n"
+        "    assert loaded == ['llama_bridge_pytest']\n"
+    )
+    code = (
+        "import sys, time, pytest\n"
+        "def spent():\n"
+        "    sys.modules.pop('llama_bridge_pytest', None)\n"
+        "    start = time.process_time()\n"
+        "    import llama_bridge_pytest\n"
+        "    return time.process_time() - start\n"
+        "spent = min(spent() for _ in range(9))\n"
+        "code = pytest.main(['-q', '-p', 'no:hypothesispytest', '-p', 'no:cacheprovider', '-W', 'ignore'])\n"
+        "print(int(code), spent < 0.005, spent)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=pytester.path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1].startswith("0 True"), done.stdout + done.stderr
+    assert "llama-bridge" not in done.stdout
 
 
 def test_a_test_runs_once_for_each_available_backend(pytester: pytest.Pytester) -> None:

@@ -1,4 +1,4 @@
-"""The per-user cache folder, shared with the build of llama.wasm."""
+"""What the tools make once per user, in the cache folder that the build of llama.wasm has too."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from wasm.source import cache_folder
+
 __all__ = ["cache_folder", "kept"]
-
-
-def cache_folder(name: str) -> Path:
-    """A folder of the per-user cache, made if need be."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    folder = Path(base).expanduser() / "llama-bridge" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def kept(target: Path, make: Callable[[Path], None]) -> Path:

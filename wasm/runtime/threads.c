@@ -1,7 +1,9 @@
 // POSIX threads as far as ggml and the C++ runtime use them: create, join, mutexes, condition variables.
 //
 // Each thread is an instance of the module of its own over the one memory, run by a thread of the host: see
-// ../shim/lb.h, at its end. The C library's stand-ins for these functions know one thread only.
+// ../shim/lb.h, at its end. The C library's stand-ins for these functions know one thread only: the pthread_create that zig
+// brings along (lib/libc/wasi/thread-stub) answers EAGAIN, whatever the flags. wasi-libc has a second build with threads, for
+// the proposal wasi-threads; zig does not have its sources, browsers never had its imports, and wasmtime has them no more.
 //
 // After a trap the whole guest is lost, as a process would be. lb_kill then wakes whoever waits or spins, to trap, too:
 // no thread of the host is left behind.

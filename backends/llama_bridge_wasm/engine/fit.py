@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from llama_bridge.errors import OutOfMemory
-from llama_bridge.models.gguf import ArrayRef
-from llama_bridge.models.memory import kv_bytes_per_token
+from llama_bridge.models.memory import least_kv_bytes_per_token
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
@@ -17,17 +16,6 @@ _MODULE = 17 * _MIB
 """What llama.wasm begins with."""
 _VOCABULARY = 150
 """Bytes that llama.cpp keeps for each token, at least: its text, and the way back from the text."""
-_NOT_DENSE = (
-    "attention.kv_lora_rank",
-    "attention.shared_kv_layers",
-    "attention.sliding_window",
-    "full_attention_interval",
-    "shortconv.l_cache",
-    "ssm.conv_kernel",
-    "ssm.state_size",
-    "wkv.head_size",
-)
-"""What models have whose caches are smaller than the simple rule says."""
 
 
 def check_fit(model: ModelFile, params: ModelParams) -> None:
@@ -38,9 +26,9 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
     """
     limit = min(params.memory_limit, MAX_MEMORY)
     weights = model.header.file_size - model.header.data_offset
-    vocabulary = _VOCABULARY * _vocabulary_size(model)
+    vocabulary = _VOCABULARY * model.header.n_vocab
     n_ctx = params.context_length(model.n_ctx_train)
-    each = _kv_bytes_per_token(model, params)
+    each = least_kv_bytes_per_token(model.header, params.type_k, params.type_v)
     room = limit - weights - vocabulary - _MODULE
     if n_ctx * each <= room:
         return
@@ -58,18 +46,3 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
     else:
         way_out = "Load a smaller model, or use the native backend: 32-bit WebAssembly has 4 GiB."
     raise OutOfMemory(model.path, f"{numbers}. {way_out}")
-
-
-def _kv_bytes_per_token(model: ModelFile, params: ModelParams) -> int:
-    """Bytes of KV cache for a token of a dense model; 0 where that is not simple to know."""
-    header, prefix = model.header, model.header.architecture
-    if any(f"{prefix}.{key}" in header.metadata for key in _NOT_DENSE):
-        return 0
-    return kv_bytes_per_token(header, params.type_k, params.type_v) or 0
-
-
-def _vocabulary_size(model: ModelFile) -> int:
-    tokens = model.header.metadata.get("tokenizer.ggml.tokens")
-    if isinstance(tokens, ArrayRef):
-        return tokens.count
-    return len(tokens) if isinstance(tokens, list) else 0

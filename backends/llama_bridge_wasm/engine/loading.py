@@ -6,6 +6,7 @@ import struct
 
 from llama_bridge.engine import EngineInfo, MemoryKind
 from llama_bridge.errors import BridgeError, EngineError, InvalidInput, ModelLoadError, OutOfMemory
+from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
@@ -21,6 +22,7 @@ _BATCH = 128
 """Tokens per call: a cancel, or a Ctrl-C, waits for no more than that. Larger ones are no faster here."""
 _STATEFUL_BATCH = 32
 """The same where a call cannot be cancelled half-way: recurrent and hybrid models."""
+_MAX_VOCABULARY = 1 << 22
 
 
 def load_model(
@@ -49,8 +51,8 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         batch,
         batch,
         guest.threads,
-        abi.KV_TYPES[params.type_k],
-        abi.KV_TYPES[params.type_v],
+        KV_TYPES[params.type_k],
+        KV_TYPES[params.type_v],
         int(params.flash_attn),
     )
     try:
@@ -90,7 +92,9 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
     def token(key: Info) -> int | None:
         return None if (found := ask(key)) < 0 else found
 
-    n = guest.call("lb_eog_tokens", 0, 0)
+    n_vocab, n = ask(Info.N_VOCAB), guest.call("lb_eog_tokens", 0, 0)
+    if not 0 <= n <= n_vocab <= _MAX_VOCABULARY:  # the host copies so much
+        raise EngineError(f"llama.wasm tells of {n_vocab:,} tokens, of which {n:,} end an answer")
     pointer = buffer.reserve(4 * n)
     guest.call("lb_eog_tokens", pointer, n)
     memory = _memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA))
@@ -100,7 +104,7 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
     return EngineInfo(
         n_ctx=ask(Info.N_CTX),
         n_ctx_train=ask(Info.N_CTX_TRAIN),
-        n_vocab=ask(Info.N_VOCAB),
+        n_vocab=n_vocab,
         bos=token(Info.BOS),
         eos=token(Info.EOS),
         add_bos=ask(Info.ADD_BOS) == 1,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import struct
 
+from llama_bridge.errors import EngineError
+
 from ..abi import Guest
 from .calls import Calls
 from .marshal import Buffer
 
 __all__ = ["Vocabulary"]
+
+# A guest may be under somebody's control. What it says has a size must not become that much of the host's memory.
+_MOST_TOKENS_PER_BYTE = 4
+_MAX_PIECE = 1 << 15
 
 
 class Vocabulary:
@@ -36,6 +42,8 @@ class Vocabulary:
                 n = self._calls.call("lb_tokenize", pointer, len(data), *flags, out, capacity)
                 if n <= capacity:
                     break
+                if n > _MOST_TOKENS_PER_BYTE * len(data) + 16:
+                    raise EngineError(f"llama.wasm made {n:,} tokens of {len(data):,} bytes")
                 capacity = n
             found = self._guest.read(out, 4 * n)
         return list(struct.unpack(f"<{n}i", found))
@@ -52,6 +60,10 @@ class Vocabulary:
                 n = self._calls.call("lb_token_bytes", token, int(special), pointer, capacity)
                 if n <= capacity:
                     break
+                if n > _MAX_PIECE:
+                    raise EngineError(
+                        f"token {token} is {n:,} bytes long, of which {_MAX_PIECE:,} are taken at most"
+                    )
                 capacity = n
             piece = bytes(self._guest.read(pointer, n))
         if not special:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any, cast
 
 import click
 
 from ..files.format import SessionFile, read_session_file
-from ..models.gguf import ArrayRef, GgufHeader
+from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
 from ..models.source import ModelFile, open_model
 from .logs import verbose
@@ -47,7 +46,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "file": f"{facts['path']} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
             "architecture": facts["architecture"],
             "parameters": f"{facts['parameters']:,}",
-            "quantisation": ", ".join(mix) + " of the bytes",
+            "quantisation": ", ".join(mix) + " of the bytes" if mix else "none: it has no weights",
             "context length": f"{n_ctx:,} tokens" if n_ctx else "not given",
             "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
             "chat template": template,
@@ -59,17 +58,16 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
 
 def _facts(model: ModelFile) -> dict[str, Any]:
     header = model.header
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
     return {
         "name": model.name,
         "path": str(model.path),
         "file_size": header.file_size,
         "gguf_version": header.version,
-        "architecture": header.architecture,
-        "parameters": header.n_parameters,
+        "architecture": model.architecture,
+        "parameters": model.n_parameters,
         "quantisation": _mix(header),
         "context_length": model.n_ctx_train,
-        "vocabulary": tokens.count if isinstance(tokens, ArrayRef) else 0,
+        "vocabulary": header.n_vocab,
         "tokenizer": header.text("tokenizer.ggml.model", "none"),
         "chat_template": model.chat_template is not None,
         "kv_bytes_per_token": kv_bytes_per_token(header),
@@ -79,12 +77,9 @@ def _facts(model: ModelFile) -> dict[str, Any]:
 
 def _mix(header: GgufHeader) -> dict[str, float]:
     """Share of each tensor type in the bytes of the weights, largest first."""
-    by_type: defaultdict[str, int] = defaultdict(int)
-    for tensor in header.tensors:
-        by_type[tensor.type_name] += tensor.n_bytes or 0
+    by_type = header.bytes_by_type
     total = sum(by_type.values()) or 1
-    ranked = sorted(by_type.items(), key=lambda item: -item[1])
-    return {kind: n_bytes / total for kind, n_bytes in ranked}
+    return {kind: n_bytes / total for kind, n_bytes in by_type.items()}
 
 
 @click.group

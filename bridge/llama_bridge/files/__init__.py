@@ -4,6 +4,7 @@ To be read in this order:
 
 .. code-block:: text
 
+    sequence.py         how llama.cpp's own sequence file begins
     format.py           the file format: llama.cpp's sequence, a manifest, a digest
     replacing.py        a file that takes another one's place whole or not at all
     manifest.py         what is recorded beside the KV cache, and a conversation made of it again

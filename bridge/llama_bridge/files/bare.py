@@ -1,15 +1,7 @@
-"""A bare llama.cpp sequence file: what ``llama_state_seq_save_file`` writes, with nothing to check it by.
-
-.. code-block:: text
-
-    u32 magic "ggsq" | u32 version | u32 n_tokens | i32 tokens[n_tokens] | memory
-
-All numbers are in the byte order of the machine that wrote it.
-"""
+"""A bare llama.cpp sequence file: what ``llama_state_seq_save_file`` writes, with nothing to check it by."""
 
 from __future__ import annotations
 
-import struct
 import sys
 
 from ..checks import check_path
@@ -18,11 +10,10 @@ from ..snapshot import Snapshot
 from .compatibility import refuse_foreign_tokens, refuse_what_does_not_fit
 from .format import check_size, ends_as_session
 from .manifest import MadeWith
+from .sequence import HEAD_BYTES, SequenceHead, begins_as_sequence
 
 __all__ = ["is_bare", "read_bare"]
 
-_HEAD = struct.Struct("<III")
-_MAGIC = struct.pack("<I", 0x67677371)
 _OTHER_ORDER = "big" if sys.byteorder == "little" else "little"
 
 
@@ -33,7 +24,8 @@ def is_bare(path: PathLike) -> bool:
         if not file.is_file():
             return False
         with file.open("rb") as stream:
-            begins = stream.read(len(_MAGIC)) in (_MAGIC, _MAGIC[::-1])
+            data = stream.read(HEAD_BYTES)
+            begins = begins_as_sequence(data) or begins_as_sequence(data, swapped=True)
             return begins and not ends_as_session(stream)
     except OSError:
         return False  # whoever reads it in full says why it cannot be read
@@ -52,22 +44,23 @@ def read_bare(path: PathLike, made_with: MadeWith) -> tuple[Snapshot, int]:
         data = memoryview(bytearray(file.read_bytes()))
     except OSError as error:
         raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
-    if len(data) < _HEAD.size:
+    if len(data) < HEAD_BYTES:
         raise SessionCorrupt(path, f"not a llama.cpp sequence: {len(data)} bytes")
-    if bytes(data[: len(_MAGIC)]) != _MAGIC:
+    if not begins_as_sequence(data):
         raise SessionMismatch(path, "context.byte_order", _OTHER_ORDER, sys.byteorder)
-    _, version, n_tokens = _HEAD.unpack_from(data)
+    head = SequenceHead.read(data)
+    version, n_tokens = head.version, head.n_tokens
     name, _, expected = info.state_format.rpartition("-")
     if str(version) != expected:
         state_format = f"{name}-{version}"
         raise SessionMismatch(path, "context.state_format", state_format, info.state_format)
-    start = _HEAD.size + 4 * n_tokens
+    start = head.n_bytes
     if start > len(data):
         raise SessionCorrupt(path, f"it ends within its {n_tokens} tokens: truncated or altered")
     if not n_tokens:
         raise SessionCorrupt(path, "it lists no tokens: there is nothing to continue")
     refuse_what_does_not_fit(path, n_tokens, n_tokens, info)
-    tokens = struct.unpack_from(f"<{n_tokens}i", data, _HEAD.size)
+    tokens = head.tokens(data)
     refuse_foreign_tokens(path, tokens, info)
     # The engine's prefix overlaps the tokens, which were read.
     return Snapshot(tokens, n_tokens, state=data[start - made_with.state_prefix :]), len(data)

@@ -14,6 +14,7 @@ from ..verification import FieldCheck
 __all__ = [
     "compare",
     "compare_fields",
+    "context_room",
     "part",
     "recorded",
     "refuse_foreign_tokens",
@@ -75,6 +76,11 @@ def compare(path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any]
             raise SessionMismatch(path, check.field, check.saved, check.current)
 
 
+def context_room(n_tokens: int, saved: object, info: EngineInfo) -> FieldCheck:
+    """The context as saved and as it is now: not the same only where the conversation does not fit."""
+    return FieldCheck("context.n_ctx", saved, info.n_ctx, n_tokens <= info.n_ctx)
+
+
 def refuse_what_does_not_fit(
     path: PathLike, n_tokens: int, saved: object, info: EngineInfo
 ) -> None:
@@ -83,9 +89,10 @@ def refuse_what_does_not_fit(
     Raises:
         SessionMismatch.
     """
-    if n_tokens > info.n_ctx:
+    room = context_room(n_tokens, saved, info)
+    if not room.same:
         why = f"its {n_tokens} tokens do not fit"
-        raise SessionMismatch(path, "context.n_ctx", saved, info.n_ctx, why)
+        raise SessionMismatch(path, room.field, room.saved, room.current, why)
 
 
 def refuse_foreign_tokens(path: PathLike, tokens: tuple[int, ...], info: EngineInfo) -> None:

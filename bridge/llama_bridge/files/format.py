@@ -31,6 +31,7 @@ from ..checks import check_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
 from .copy_memory import copy_memory
 from .replacing import OPEN_SAFELY, replace_file
+from .sequence import HEAD_BYTES, SequenceHead, begins_as_sequence, pack_sequence_head
 
 __all__ = [
     "FORMAT",
@@ -48,8 +49,6 @@ T = TypeVar("T")
 FORMAT = 1
 _MAGIC = b"LLBRIDGE"
 _FOOTER = struct.Struct("<8sIIQQ16s")
-_STATE_HEAD = struct.Struct("<III")
-_STATE_MAGIC = 0x67677371
 _NO_STATE = 0
 _DIGEST_BYTES = 16
 _NOTHING = memoryview(bytearray())
@@ -110,9 +109,7 @@ def write_session_file(
         raise SessionWriteError(
             path, f"its manifest would have {len(text)} bytes: too much was said"
         )
-    version = state_version if tokens else _NO_STATE
-    head = _STATE_HEAD.pack(_STATE_MAGIC, version, len(tokens))
-    head += struct.pack(f"<{len(tokens)}i", *tokens)
+    head = pack_sequence_head(state_version if tokens else _NO_STATE, tokens)
     n_state = len(head) + len(state)
     tail = text + _FOOTER.pack(_MAGIC, FORMAT, 0, n_state, len(text), b"")[:-_DIGEST_BYTES]
 
@@ -160,7 +157,7 @@ def read_session_file(
         if _digest(data[:-_DIGEST_BYTES]) != footer.digest:
             raise SessionCorrupt(path, _DAMAGED)
         found = _head(path, real, footer, lambda start, size: bytes(data[start : start + size]))
-        start = _STATE_HEAD.size + 4 * len(found.tokens)
+        start = HEAD_BYTES + 4 * len(found.tokens)
         # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
         return replace(found, state=data[start - state_prefix : footer.n_state])
 
@@ -183,7 +180,7 @@ def read_session_head(path: PathLike, *, follow: bool = True) -> SessionFile:
 def state_bytes(path: str) -> int | None:
     """Bytes of the KV cache in a session file of this library; None for anything else, a link to one, say."""
     try:
-        return _opened(path, False, lambda _, file: _footer(path, file).n_state - _STATE_HEAD.size)
+        return _opened(path, False, lambda _, file: _footer(path, file).n_state - HEAD_BYTES)
     except (SessionNotFound, SessionCorrupt, SessionMismatch):
         return None
 
@@ -239,13 +236,13 @@ class _Footer:
 
 def _footer(path: PathLike, file: FileIO) -> _Footer:
     size = os.fstat(file.fileno()).st_size
-    if size < _FOOTER.size + _STATE_HEAD.size:
+    if size < _FOOTER.size + HEAD_BYTES:
         raise SessionCorrupt(path, f"not a session file: {size} bytes")
     magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(
         _piece(file, size - _FOOTER.size, _FOOTER.size)
     )
     if magic != _MAGIC:
-        bare = _STATE_HEAD.unpack(_piece(file, 0, _STATE_HEAD.size))[0] == _STATE_MAGIC
+        bare = begins_as_sequence(_piece(file, 0, HEAD_BYTES))
         what = (
             "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
             if bare
@@ -270,12 +267,13 @@ def _head(
         raise SessionCorrupt(path, f"its manifest cannot be read: {error}") from error
     if not isinstance(manifest, dict):
         raise SessionCorrupt(path, "its manifest is not a JSON object")
-    magic, version, n_tokens = _STATE_HEAD.unpack(piece(0, _STATE_HEAD.size))
-    start = _STATE_HEAD.size + 4 * n_tokens
-    if magic != _STATE_MAGIC or start > footer.n_state or n_tokens > _MAX_TOKENS:
+    data = piece(0, HEAD_BYTES)
+    head = SequenceHead.read(data)
+    too_long = head.n_bytes > footer.n_state or head.n_tokens > _MAX_TOKENS
+    if too_long or not begins_as_sequence(data):
         raise SessionCorrupt(path, "its KV state is not a llama.cpp sequence")
-    tokens = list(struct.unpack(f"<{n_tokens}i", piece(_STATE_HEAD.size, 4 * n_tokens)))
-    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, version, footer.n_bytes)
+    tokens = list(head.tokens(piece(0, head.n_bytes)))
+    return SessionFile(real, cast("dict[str, Any]", manifest), tokens, head.version, footer.n_bytes)
 
 
 def _piece(file: FileIO, start: int, size: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from ..checks import full_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
-from ..files.compatibility import compare_fields, recorded, requirements
+from ..files.compatibility import compare_fields, context_room, recorded, requirements
 from ..files.format import FORMAT, SessionFile, read_session_file
 from ..files.manifest import read_snapshot
 from ..progress import OnProgress
@@ -47,5 +47,4 @@ def _fields(file: SessionFile, active: Active) -> Generator[FieldCheck]:
     saved, info = recorded(file.manifest), active.engine.info
     yield FieldCheck("format", FORMAT, FORMAT, True)  # another one is not read so far
     yield from compare_fields(saved, requirements(info, active.model))
-    n_ctx = info.n_ctx
-    yield FieldCheck("context.n_ctx", saved["context"].get("n_ctx"), n_ctx, file.n_tokens <= n_ctx)
+    yield context_room(file.n_tokens, saved["context"].get("n_ctx"), info)

@@ -6,6 +6,7 @@ To be read in this order:
 
     source.py         found by path or name, checked, opened
     gguf.py           the header of a GGUF file, read and checked
+    ggml_types.py     the types that a tensor, or a KV cache, may have
     fingerprint.py    what tells two models apart, by content
     preflight.py      what llama.cpp takes for granted, checked before it ends the process
     memory.py         what a KV cache takes, told from the header

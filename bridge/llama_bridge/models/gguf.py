@@ -1,8 +1,11 @@
 """Reads the header of a GGUF file, and refuses a broken one before an engine sees it.
 
-Only what the bridge needs: metadata, tensor table, where the data lies, and digests that tell two
-models apart by content. Format: ``docs/gguf.md`` of ggml, versions 2 and 3, little-endian. Every count and
-length is checked against the size of the file before it is believed.
+Only what the bridge needs: small metadata, the tensor table, and where all else lies. Format: ``docs/gguf.md`` of ggml,
+versions 2 and 3, little-endian.
+
+The file may be anybody's. So every count and length is checked, against the size of the file and against limits far
+above those of real models, before it is believed; and what is long, a vocabulary say, is passed over and left in the
+file. However large a header claims to be, reading it takes a few MB, and seconds at the worst.
 """
 
 from __future__ import annotations
@@ -10,72 +13,62 @@ from __future__ import annotations
 import io
 import math
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from ..checks import shown
 from ..errors import InvalidModel
+from .ggml_types import GGML_TYPES
 
-__all__ = ["ArrayRef", "GgufHeader", "TensorInfo", "Value", "read_gguf"]
+__all__ = ["ArrayRef", "GgufHeader", "Span", "TensorInfo", "Value", "read_gguf"]
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
+    number: struct.Struct("<" + code)
+    for number, code in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
 }
+_U32, _U64 = _SCALARS[4], _SCALARS[10]
+_ARRAY_HEAD = struct.Struct("<IQ")
+_COUNTS = struct.Struct("<QQ")
+_SHAPES = {n: struct.Struct(f"<{n}Q") for n in range(1, 9)}
 _SMALL_ARRAY = 64
-_MAX_NAME = 1 << 16
 _READ = 1 << 20
 
-# ggml type id: (name, elements per block, bytes per block); from ggml.c's type table.
-_TENSOR_TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 36),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-}
+# Real headers have some 50 values, 2,000 tensors, 1,000,000 strings in arrays, 15 MB, and templates of 40 kB.
+_MAX_HEADER = 256 << 20
+_MAX_VALUES = 1 << 14
+_MAX_TENSORS = 1 << 16
+_MAX_STRINGS = 1 << 22
+_MAX_NAME = 1 << 10
+_MAX_TEXT = 1 << 20
+_WINDOW = 1 << 14
+"""Strings in arrays are tokens: none of a real model is longer than some 500 bytes."""
+_MAX_KEPT = 16 << 20
+"""Bytes of all names, texts and small arrays: they become Python objects, of up to eight times the size."""
+_WHOLE_TOKENIZER = "tokenizer.huggingface.json"
+"""The format's own key for a tokenizer.json of tens of MB; no engine here reads it."""
+
+Span = tuple[int, int]
+"""Where in the file something begins and ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayRef:
-    """A long array left in the file: its element type, count, and byte range."""
+    """A long array, or one of strings, left in the file: its element type, count, and byte range."""
 
     element_type: int
     count: int
@@ -83,7 +76,7 @@ class ArrayRef:
     end: int
 
 
-Value = int | float | bool | str | list["Value"] | ArrayRef
+Value = int | float | bool | str | list[int | float | bool] | ArrayRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +105,8 @@ class GgufHeader:
         tensors: the tensor table.
         data_offset: where tensor data begins in the file.
         file_size: bytes.
-        metadata_sha256, vocabulary_sha256, tensors_sha256: of the raw bytes of the metadata, of its
-            ``tokenizer.`` part without the chat template, and of the tensor table.
+        metadata_span, vocabulary_spans, tensors_span: where in the file the metadata are, their ``tokenizer.``
+            part without the chat template, and the tensor table.
     """
 
     version: int
@@ -121,9 +114,9 @@ class GgufHeader:
     tensors: tuple[TensorInfo, ...] = field(repr=False)
     data_offset: int
     file_size: int
-    metadata_sha256: str
-    vocabulary_sha256: str
-    tensors_sha256: str
+    metadata_span: Span
+    vocabulary_spans: tuple[Span, ...] = field(repr=False)
+    tensors_span: Span
 
     def text(self, key: str, default: str = "") -> str:
         """A string from the metadata, or the default."""
@@ -145,103 +138,174 @@ class GgufHeader:
         """Elements of all the tensors."""
         return sum(tensor.n_elements for tensor in self.tensors)
 
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of the vocabulary; 0 without one."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return tokens.count if isinstance(tokens, ArrayRef) else 0
+
+    @property
+    def bytes_by_type(self) -> dict[str, int]:
+        """Bytes of the weights in each tensor type, most first; empty for a vocabulary without weights."""
+        found: dict[str, int] = {}
+        for tensor in self.tensors:
+            found[tensor.type_name] = found.get(tensor.type_name, 0) + (tensor.n_bytes or 0)
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
 
 class _Reader:
-    """Reads forward through a file, keeping what was read; knows the file's name for its errors."""
+    """Reads forward through a file, a piece at a time; knows the file's name for its errors.
+
+    Attributes:
+        doing: what is being read, for an error: a key, or the part of the header.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self.file = file
-        self.name = name
+        self._file = file
+        self._name = name
         self.size = file.seek(0, io.SEEK_END)
+        self.doing = "its beginning"
+        self._strings = 0
+        self._kept = 0
+        self._piece, self._start, self._at = b"", 0, 0
         file.seek(0)
-        self.buffer = bytearray()
-        self.pos = 0
+
+    @property
+    def pos(self) -> int:
+        """Where in the file the next thing is."""
+        return self._start + self._at
 
     def fail(self, reason: str) -> InvalidModel:
-        return InvalidModel(self.name, reason)
+        return InvalidModel(self._name, reason)
 
-    def ensure(self, end: int) -> None:
-        """Have the bytes up to ``end`` in the buffer."""
+    def _check(self, end: int) -> None:
         if end > self.size:
             raise self.fail(
-                f"truncated GGUF: its header needs at least {end:,} bytes, the file has {self.size:,}"
+                f"truncated GGUF: {self.doing} needs at least {end:,} bytes, the file has {self.size:,}"
             )
-        while len(self.buffer) < end:
-            chunk = self.file.read(max(_READ, end - len(self.buffer)))
-            if not chunk:
-                raise self.fail("the file shrank while it was read")
-            self.buffer += chunk
+        if end > _MAX_HEADER:
+            raise self.fail(
+                f"{self.doing} ends at byte {end:,} of the header, of which {_MAX_HEADER:,} are read at most: "
+                "damaged, or no model"
+            )
 
-    def unpack(self, fmt: str) -> tuple[int, ...]:
-        size = struct.calcsize("<" + fmt)
-        self.ensure(self.pos + size)
-        values: tuple[int, ...] = struct.unpack_from("<" + fmt, self.buffer, self.pos)
-        self.pos += size
-        return values
+    def _take(self, n: int) -> int:
+        """Have the next ``n`` bytes in the piece, and go past them; where in the piece they begin."""
+        if self._at + n > len(self._piece):
+            self._check(self.pos + n)
+            parts = [self._piece[self._at :]]
+            have = len(parts[0])
+            while have < n:
+                parts.append(self._file.read(max(_READ, n - have)))
+                have += len(parts[-1])
+                if not parts[-1]:
+                    raise self.fail("the file shrank while it was read")
+            self._start += self._at
+            self._piece, self._at = b"".join(parts), 0
+        at = self._at
+        self._at += n
+        return at
 
-    def string(self, limit: int | None = None) -> str:
-        (length,) = self.unpack("Q")
-        if limit is not None and length > limit:
-            raise self.fail(f"a name of {length:,} bytes: damaged, or not written by a GGUF tool")
-        self.ensure(self.pos + length)
-        raw = bytes(self.buffer[self.pos : self.pos + length])
-        self.pos += length
-        return raw.decode("utf-8", "replace")
+    def go_to(self, pos: int) -> None:
+        """Pass over what lies before ``pos``."""
+        if pos <= self._start + len(self._piece):
+            self._at = pos - self._start
+        else:
+            self._check(pos)
+            self._file.seek(pos)
+            self._piece, self._start, self._at = b"", pos, 0
 
-    def skip_strings(self, count: int) -> None:
-        """Pass over ``count`` strings; vocabularies hold hundreds of thousands, so it is a bare loop."""
-        unpack_from, pos = struct.Struct("<Q").unpack_from, self.pos
-        have = len(self.buffer)
-        for _ in range(count):
-            if pos + 8 > have:
-                self.ensure(pos + 8)
-                have = len(self.buffer)
-            pos += 8 + unpack_from(self.buffer, pos)[0]
-        self.ensure(pos)
-        self.pos = pos
+    def unpack(self, fields: struct.Struct) -> tuple[int, ...]:
+        at = self._take(fields.size)
+        return fields.unpack_from(self._piece, at)
 
-    def value(self, kind: int, depth: int = 0) -> Value:
+    def string(self, limit: int, what: str = "") -> str:
+        """A string that is kept."""
+        (length,) = self.unpack(_U64)
+        self._check(self.pos + length)
+        if length > limit:
+            raise self.fail(
+                f"{what or self.doing} is {length:,} bytes long, more than {limit:,}: damaged, or no model"
+            )
+        self._keep(length)
+        at = self._take(length)
+        return self._piece[at : at + length].decode("utf-8", "replace")
+
+    def _keep(self, n: int) -> None:
+        self._kept += n
+        if self._kept > _MAX_KEPT:
+            raise self.fail(
+                f"{self.doing}: the texts before it and itself are more than {_MAX_KEPT:,} bytes together: "
+                "damaged, or no model"
+            )
+
+    def value(self, key: str, kind: int) -> Value:
+        if kind == _STRING and key == _WHOLE_TOKENIZER:
+            start = self.pos
+            (length,) = self.unpack(_U64)
+            self.go_to(self.pos + length)
+            return ArrayRef(_STRING, 1, start, self.pos)
         if kind == _STRING:
-            return self.string()
+            return self.string(_MAX_TEXT)
         if kind in _SCALARS:
             return self.unpack(_SCALARS[kind])[0]
         if kind != _ARRAY:
-            raise self.fail(f"unknown GGUF metadata type {kind}: damaged, or a newer format")
-        if depth > 3:
-            raise self.fail("metadata arrays nested too deeply")
-        element, count = self.unpack("IQ")
-        start = self.pos
-        self.ensure(start)
-        if count > self.size - start:
-            raise self.fail(f"truncated GGUF: an array of {count:,} elements does not fit the file")
+            raise self.fail(f"{self.doing} has the unknown type {kind}: damaged, or a newer format")
+        element, count = self.unpack(_ARRAY_HEAD)
         if element == _STRING:
-            self.skip_strings(count)
-            return ArrayRef(element, count, start, self.pos)
-        if element in _SCALARS:
-            if count > _SMALL_ARRAY:
-                self.pos += count * struct.calcsize("<" + _SCALARS[element])
-                self.ensure(self.pos)
-                return ArrayRef(element, count, start, self.pos)
+            return self._skip_strings(count)
+        if element not in _SCALARS:  # llama.cpp takes no arrays of arrays either
+            raise self.fail(f"{self.doing} is an array of the unknown type {element}: damaged")
+        if count <= _SMALL_ARRAY:
+            self._keep(8 * count)
             return [self.unpack(_SCALARS[element])[0] for _ in range(count)]
-        return [self.value(element, depth + 1) for _ in range(count)]
+        start = self.pos
+        self.go_to(start + count * _SCALARS[element].size)
+        return ArrayRef(element, count, start, self.pos)
+
+    def _skip_strings(self, count: int) -> ArrayRef:
+        start = self.pos
+        self._check(start + 8 * count)
+        self._strings += count
+        if self._strings > _MAX_STRINGS:
+            raise self.fail(
+                f"{self.doing} is an array of {count:,} strings; of all together {_MAX_STRINGS:,} are read at "
+                "most: damaged, or no model"
+            )
+        unpack_from = _U64.unpack_from
+        done = 0
+        while done < count:
+            # A bare loop, which ends where the window does: there may be a million of them. So a string that ends
+            # far behind the window is one that is too long, and the others need no look at their length.
+            begin, at = self._take(8), 0
+            window = self._piece[begin : begin + _WINDOW]
+            with suppress(struct.error, OverflowError):  # its end, or that of what an offset can be
+                for done in range(done, count):  # noqa: B007, B020 -- it says where it stopped
+                    at += 8 + unpack_from(window, at)[0]
+                done = count
+            end = self._start + begin + at
+            if at > len(window) + _WINDOW:
+                self._check(end)
+                raise self.fail(
+                    f"{self.doing}: string {done - 1:,} is more than {_WINDOW:,} bytes long: damaged, or no model"
+                )
+            self.go_to(end)
+        return ArrayRef(_STRING, count, start, self.pos)
 
 
 def _tensor(reader: _Reader) -> TensorInfo:
-    name = reader.string(_MAX_NAME)
-    (n_dims,) = reader.unpack("I")
+    name = reader.string(_MAX_NAME, "the name of a tensor")
+    (n_dims,) = reader.unpack(_U32)
     if not 1 <= n_dims <= 8:
         raise reader.fail(f"tensor {name!r} has {n_dims} dimensions")
-    shape = reader.unpack("Q" * n_dims)
-    type_id, offset = reader.unpack("IQ")
-    type_name, block, block_bytes = _TENSOR_TYPES.get(type_id, (f"type {type_id}", 0, 0))
-    n_bytes = None
-    if block:
-        if shape[0] % block:
-            raise reader.fail(
-                f"tensor {name!r}: a row of {shape[0]} does not fit {type_name} blocks"
-            )
-        n_bytes = math.prod(shape) // block * block_bytes
-    return TensorInfo(name, shape, type_name, offset, n_bytes)
+    shape = reader.unpack(_SHAPES[n_dims])
+    type_id, offset = reader.unpack(_ARRAY_HEAD)
+    kind = GGML_TYPES.get(type_id)
+    if kind is None:
+        return TensorInfo(name, shape, f"type {type_id}", offset, None)
+    if shape[0] % kind.block:
+        raise reader.fail(f"tensor {name!r}: a row of {shape[0]} does not fit {kind.name} blocks")
+    return TensorInfo(name, shape, kind.name, offset, kind.row_bytes(math.prod(shape)))
 
 
 def _check_data(reader: _Reader, tensors: list[TensorInfo], data_offset: int) -> None:
@@ -257,40 +321,26 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     """Read and check the header of an open, seekable file; ``name`` is for error messages.
 
     Raises:
-        InvalidModel: not a GGUF, a format version not known here, truncated, or inconsistent.
+        InvalidModel: not a GGUF, a format version not known here, truncated, inconsistent, or larger than any model's.
     """
-    import hashlib  # 5 ms with OpenSSL: not before there is a model
-
     reader = _Reader(file, name)
-    if reader.size == 0:
-        raise reader.fail("the file is empty")
-    file_magic = file.read(4)
-    file.seek(0)
-    if file_magic != _MAGIC:
-        raise reader.fail(f"not a GGUF file: it begins with {file_magic!r}, not {_MAGIC!r}")
-    reader.pos = 4
-    (version,) = reader.unpack("I")
-    if version not in (2, 3):
-        swapped = int.from_bytes(version.to_bytes(4, "big"), "little") in (2, 3)
-        why = "written for big-endian machines" if swapped else "only versions 2 and 3 are known"
-        raise reader.fail(f"GGUF version {version}: {why}")
-    n_tensors, n_values = reader.unpack("QQ")
-    if n_tensors * 24 + n_values * 12 > reader.size:
-        raise reader.fail(
-            f"truncated GGUF: {n_tensors:,} tensors and {n_values:,} values do not fit"
-        )
-
-    metadata: dict[str, Value] = {}
-    vocabulary = hashlib.sha256()
+    version, n_tensors, n_values = _begin(reader, file)
     start = reader.pos
+    metadata: dict[str, Value] = {}
+    vocabulary: list[Span] = []
     for _ in range(n_values):
         before = reader.pos
-        key = reader.string(_MAX_NAME)
-        (kind,) = reader.unpack("I")
-        metadata[key] = reader.value(kind)
+        reader.doing = "the metadata"
+        key = reader.string(_MAX_NAME, "a key")
+        reader.doing = shown(key)
+        (kind,) = reader.unpack(_U32)
+        metadata[key] = reader.value(key, kind)
         if key.startswith("tokenizer.") and not key.startswith("tokenizer.chat_template"):
-            vocabulary.update(memoryview(reader.buffer)[before : reader.pos])
+            if vocabulary and vocabulary[-1][1] == before:
+                before = vocabulary.pop()[0]
+            vocabulary.append((before, reader.pos))
     metadata_end = reader.pos
+    reader.doing = "the tensor table"
     tensors = [_tensor(reader) for _ in range(n_tensors)]
     table_end = reader.pos
 
@@ -301,14 +351,38 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
         raise reader.fail(f"general.alignment is {alignment!r}, not a power of two")
     data_offset = -(-table_end // alignment) * alignment
     _check_data(reader, tensors, data_offset)
-    view = memoryview(reader.buffer)
     return GgufHeader(
         version=version,
         metadata=metadata,
         tensors=tuple(tensors),
         data_offset=data_offset,
         file_size=reader.size,
-        metadata_sha256=hashlib.sha256(view[start:metadata_end]).hexdigest(),
-        vocabulary_sha256=vocabulary.hexdigest(),
-        tensors_sha256=hashlib.sha256(view[metadata_end:table_end]).hexdigest(),
+        metadata_span=(start, metadata_end),
+        vocabulary_spans=tuple(vocabulary),
+        tensors_span=(metadata_end, table_end),
     )
+
+
+def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:
+    """Version, number of tensors, number of values."""
+    if reader.size == 0:
+        raise reader.fail("the file is empty")
+    magic = file.read(len(_MAGIC))
+    file.seek(0)
+    if magic != _MAGIC:
+        raise reader.fail(f"not a GGUF file: it begins with {magic!r}, not {_MAGIC!r}")
+    reader.go_to(len(_MAGIC))
+    (version,) = reader.unpack(_U32)
+    if version not in (2, 3):
+        swapped = int.from_bytes(version.to_bytes(4, "big"), "little") in (2, 3)
+        why = "written for big-endian machines" if swapped else "only versions 2 and 3 are known"
+        raise reader.fail(f"GGUF version {version}: {why}")
+    n_tensors, n_values = reader.unpack(_COUNTS)
+    if n_tensors * 24 + n_values * 12 > reader.size:
+        raise reader.fail(
+            f"truncated GGUF: {n_tensors:,} tensors and {n_values:,} values do not fit"
+        )
+    for n, most, what in ((n_values, _MAX_VALUES, "values"), (n_tensors, _MAX_TENSORS, "tensors")):
+        if n > most:
+            raise reader.fail(f"{n:,} {what}, of which {most:,} are read at most: no model")
+    return version, n_tensors, n_values

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from ..params import KvType
+from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import ArrayRef, GgufHeader, Value
 
-__all__ = ["kv_bytes_per_token"]
+__all__ = ["kv_bytes_per_token", "least_kv_bytes_per_token"]
 
-_BITS = {"f32": 256, "f16": 128, "q8_0": 68, "q4_0": 36}
-"""Of eight values."""
 # Their layers keep one running state instead of a key and a value for each token.
 _RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
+_NOT_DENSE = (
+    "attention.kv_lora_rank",
+    "attention.shared_kv_layers",
+    "attention.sliding_window",
+    "full_attention_interval",
+    "shortconv.l_cache",
+    "ssm.conv_kernel",
+    "ssm.state_size",
+    "wkv.head_size",
+)
+"""What models have whose caches do not hold a key and a value for each layer and token."""
 
 
-def kv_bytes_per_token(header: GgufHeader, type_k: str = "f16", type_v: str = "f16") -> int | None:
+def kv_bytes_per_token(
+    header: GgufHeader, type_k: KvType = "f16", type_v: KvType = "f16"
+) -> int | None:
     """Bytes that one token takes in a KV cache, or None where it cannot be told.
 
     A key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
@@ -34,9 +47,22 @@ def kv_bytes_per_token(header: GgufHeader, type_k: str = "f16", type_v: str = "f
     listed = _whole_numbers(kv_heads)
     total = sum(listed) if isinstance(kv_heads, list) else n_layers * sum(listed)
     head = header.number(f"{arch}.embedding_length") // n_heads
-    bits = _BITS[type_k] * header.number(f"{arch}.attention.key_length", head)
-    bits += _BITS[type_v] * header.number(f"{arch}.attention.value_length", head)
-    return total * bits // 64
+    size = _row_bytes(type_k, header.number(f"{arch}.attention.key_length", head))
+    size += _row_bytes(type_v, header.number(f"{arch}.attention.value_length", head))
+    return int(total * size)
+
+
+def least_kv_bytes_per_token(header: GgufHeader, type_k: KvType, type_v: KvType) -> int:
+    """The same where it is sure to be taken; 0 where the cache may be smaller than the simple rule says."""
+    if any(f"{header.architecture}.{key}" in header.metadata for key in _NOT_DENSE):
+        return 0
+    return kv_bytes_per_token(header, type_k, type_v) or 0
+
+
+def _row_bytes(kind: KvType, n: int) -> float:
+    """Of one head: a part of a block, perhaps, where the next head has the rest."""
+    form = GGML_TYPES[KV_TYPES[kind]]
+    return n * form.n_bytes / form.block
 
 
 def _whole_numbers(value: Value | None) -> list[int]:

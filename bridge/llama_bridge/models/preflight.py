@@ -6,6 +6,7 @@ import math
 
 from ..errors import InvalidInput, InvalidModel
 from ..params import ModelParams
+from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import GgufHeader
 from .source import ModelFile
 
@@ -13,7 +14,6 @@ __all__ = ["check_model"]
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_WINDOW = 1 << 24
-_KV_BLOCK = 32  # elements in a block of q8_0 and q4_0
 
 
 def check_model(model: ModelFile, params: ModelParams) -> None:
@@ -65,8 +65,9 @@ def _check_kv_types(header: GgufHeader, params: ModelParams) -> None:
         kind = params.type_k if side == "k" else params.type_v
         name = "key_length" if side == "k" else "value_length"
         size = header.number(f"{architecture}.attention.{name}", width // heads)
-        if kind.startswith("q") and size % _KV_BLOCK:
+        block = GGML_TYPES[KV_TYPES[kind]].block
+        if size % block:
             raise InvalidInput(
-                f"type_{side}={kind!r} needs heads of a multiple of {_KV_BLOCK} elements, this model's have "
+                f"type_{side}={kind!r} needs heads of a multiple of {block} elements, this model's have "
                 f"{size}: use 'f16'"
             )

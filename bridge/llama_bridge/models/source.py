@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from ..checks import check_path
@@ -37,7 +39,7 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A checked GGUF file.
+    """A checked GGUF file, and what it says of its model. Nothing is computed, and no engine is needed.
 
     Attributes:
         path: where it is; of a source its name alone.
@@ -63,13 +65,45 @@ class ModelFile:
         return self.header.text("general.name") or self.path.stem
 
     @property
+    def architecture(self) -> str:
+        """The kind of network, in llama.cpp's words: ``"llama"``, ``"qwen2"``."""
+        return self.header.architecture
+
+    @property
+    def n_parameters(self) -> int:
+        """How many weights there are, told from the tensors; 0 for a vocabulary without weights."""
+        return self.header.n_parameters
+
+    @property
+    def quantisation(self) -> str | None:
+        """The tensor type that most bytes of the weights have, as ``"Q4_K"``; None without weights.
+
+        What is in the file, not what its name or its metadata claim.
+        """
+        return next(iter(self.header.bytes_by_type), None)
+
+    @cached_property
+    def metadata(self) -> Mapping[str, int | float | bool | str]:
+        """The numbers, truth values and texts of the GGUF metadata by their keys; cannot be changed.
+
+        Arrays, the vocabulary among them, are left in the file: see ``header``.
+        """
+        return MappingProxyType(
+            {
+                key: value
+                for key, value in self.header.metadata.items()
+                if isinstance(value, int | float | bool | str)
+            }
+        )
+
+    @property
     def chat_template(self) -> str | None:
         """The model's own Jinja chat template, or None."""
         return self.header.text("tokenizer.chat_template") or None
 
     @property
     def n_ctx_train(self) -> int:
-        """Tokens the model was trained to hold; 0 if the file does not say."""
+        """The context length: tokens the model was trained to hold; 0 if the file does not say."""
         return self.header.number(f"{self.header.architecture}.context_length")
 
     @cached_property

@@ -1,6 +1,6 @@
 """For test suites: a pytest plugin, a fake that needs no model, and the contract as tests.
 
-With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` leaves it out) and has
+With llama-bridge installed pytest has, by itself (``-p no:llama_bridge`` leaves it out),
 
 - the fixture ``llama``: the demo model, once for each backend of ``--llama-backend native,wasm``;
 - the fixture ``llama_backend``: only the backend's name, for tests that load a model of their own;
@@ -9,16 +9,16 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
 
 .. code-block:: text
 
-    plugin.py        options, header, fixtures
+    plugin.py        what options, markers and fixtures do; they are declared in llama_bridge_pytest
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
-    flag_names.py    capability flags by their names
     conformance.py   BackendConformance, for who writes an engine; fixtures in conformance_base.py
     runtime_conformance.py
                      RuntimeConformance, for who writes a runtime that answers in text
 
-Nothing here imports pytest before pytest loads the plugin, so an application can use the fake too.
+Nothing here imports pytest by itself, so an application can use the fake too. A run that uses none of it pays for the
+declarations alone.
 """
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ __all__ = [
     "babble",
     "echo",
 ]
-
-pytest_plugins = ["llama_bridge.testing.plugin"]
 
 
 def __getattr__(name: str) -> object:

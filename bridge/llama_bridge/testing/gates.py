@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ..capabilities import Capability, capability_names
+from llama_bridge_pytest import LACKS, REQUIRES
+
+from ..capabilities import Capability, as_capability, capability_names
 from ..errors import InvalidInput
-from .flag_names import parse_capability
 
-__all__ = ["LACKS", "MARKERS", "REQUIRES", "asked_of", "check_markers", "reason_to_skip"]
-
-REQUIRES = "requires_capability"
-LACKS = "lacks_capability"
-MARKERS = (
-    f"{REQUIRES}(*capabilities): names or Capability flags; skips the test on a backend, or with a model, "
-    "that lacks one of them. For tests that use the fixture llama or llama_backend",
-    f"{LACKS}(*capabilities): runs the test only where all of these are missing, to prove what happens then",
-)
+__all__ = ["asked_of", "check_markers", "reason_to_skip"]
 
 
 def asked_of(item: pytest.Item, marker: str) -> Capability:
@@ -38,7 +31,7 @@ def _flags(mark: pytest.Mark) -> Capability:
     for given in mark.args:
         if not isinstance(given, str | Capability):
             raise InvalidInput(f"{mark.name}({given!r}): give a name or a Capability")
-        flags |= parse_capability(given) if isinstance(given, str) else given
+        flags |= as_capability(given)
     return flags
 
 

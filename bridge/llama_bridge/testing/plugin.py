@@ -1,33 +1,37 @@
-"""What pytest sees: options, header, the selection of backends, fixtures."""
+"""What the pytest plugin does once a run has to do with llama-bridge; its hooks and fixtures are in ``llama_bridge_pytest``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llama_bridge_pytest import LACKS, REQUIRES
+
 from .. import registry
 from .._version import __version__
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
-from ..engine import Engine
 from ..errors import BackendUnavailable, InvalidInput, ModelError
 from ..models.source import DEMO
 from ..runtime import Availability
 from .fake import FakeLlama
-from .gates import LACKS, MARKERS, REQUIRES, check_markers, reason_to_skip
+from .gates import check_markers, reason_to_skip
 from .shared import SharedModel
 
-__all__ = ["fake_llama", "llama", "llama_backend"]
-
-pytest.register_assert_rewrite(
-    "llama_bridge.testing.conformance",
-    "llama_bridge.testing.conformance_base",
-    "llama_bridge.testing.runtime_conformance",
-)
+__all__ = [
+    "backends_of_run",
+    "closing_fakes",
+    "gate",
+    "header",
+    "lend",
+    "selection",
+    "shared_model",
+    "usable_backend",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +52,17 @@ class _Selection:
 _SELECTION = pytest.StashKey[_Selection]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two options, each also an ini value."""
-    group = parser.getgroup("llama-bridge")
-    backends = "backends to test on, as native,wasm; all that are available here if not given"
-    model = f"GGUF model of the fixture llama; {DEMO!r}, the one in the package, if not given"
-    group.addoption("--llama-backend", metavar="NAMES", help=backends)
-    group.addoption("--llama-model", metavar="PATH", help=model)
-    parser.addini("llama_backend", backends)
-    parser.addini("llama_model", f"{model}. Relative to the ini file")
+def selection(config: pytest.Config) -> _Selection:
+    """The backends of this run, by option, ini value, or what is available.
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; refuse backends that nobody has heard of."""
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
-    if _named(config) is not None:
-        _selection(config)
-
-
-def _named(config: pytest.Config) -> str | None:
-    option: str | None = config.getoption("--llama-backend")
-    ini = str(config.getini("llama_backend"))
-    return ini or None if option is None else option
-
-
-def _selection(config: pytest.Config) -> _Selection:
+    Raises:
+        pytest.UsageError: no backend of that name is installed.
+    """
     if _SELECTION in config.stash:
         return config.stash[_SELECTION]
     found = {availability.name: availability for availability in registry.probe_all()}
-    named = _named(config)
+    option: str | None = config.getoption("--llama-backend")
+    named = (str(config.getini("llama_backend")) or None) if option is None else option
     if named is None:
         names = tuple(name for name, availability in found.items() if availability.ok)
     else:
@@ -93,42 +78,33 @@ def _selection(config: pytest.Config) -> _Selection:
     return config.stash[_SELECTION]
 
 
-def _model(config: pytest.Config) -> str:
-    option: str | None = config.getoption("--llama-model")
-    if option is not None:
-        return option
-    ini = str(config.getini("llama_model"))
-    if ini and ini != DEMO and config.inipath is not None:
-        return str(config.inipath.parent / Path(ini).expanduser())
-    return ini or DEMO
+def backends_of_run(config: pytest.Config) -> Sequence[str]:
+    """What the tests run on. With none to choose from the fixture is set up all the same, to say why there is none."""
+    return selection(config).names or (registry.AUTO,)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def header(config: pytest.Config) -> str:
     """The version, the backends of this run, and why the others are missing."""
-    selection = _selection(config)
+    chosen = selection(config)
     used = [
-        f"{name} ({selection.found[name].version or 'no version'})"
-        for name in selection.names
-        if selection.found[name].ok
+        f"{name} ({chosen.found[name].version or 'no version'})"
+        for name in chosen.names
+        if chosen.found[name].ok
     ]
     missing = [
         f"{name} unavailable: {availability.reason}"
-        for name, availability in selection.found.items()
+        for name, availability in chosen.found.items()
         if not availability.ok
     ]
     return f"llama-bridge {__version__}: {'; '.join([', '.join(used) or 'no backend', *missing])}"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run per backend for every test that uses one."""
-    if "llama_backend" in metafunc.fixturenames:
-        # With none to choose from the fixture is set up all the same, to say why there is none.
-        names = _selection(metafunc.config).names or (registry.AUTO,)
-        metafunc.parametrize("llama_backend", names, indirect=True, scope="session")
+def gate(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Check every marker, and skip what the backend cannot do with any model.
 
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check every marker, and skip what the backend cannot do with any model: nothing is loaded for it."""
+    Raises:
+        pytest.UsageError: markers that cannot be read, or that gate nothing.
+    """
     wrong: list[str] = []
     for item in items:
         name = _backend_of(item)
@@ -137,8 +113,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except InvalidInput as error:
             wrong.append(f"{item.nodeid}: {error}")
             continue
-        if name is not None and name in _selection(config).names:
-            _gate(item, name, _selection(config))
+        if name is not None and name in selection(config).names:
+            _gate(item, name, selection(config))
     if wrong:
         raise pytest.UsageError(*wrong)
 
@@ -149,25 +125,20 @@ def _backend_of(item: pytest.Item) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _gate(item: pytest.Item, name: str, selection: _Selection) -> None:
-    if not selection.found[name].ok:
+def _gate(item: pytest.Item, name: str, chosen: _Selection) -> None:
+    if not chosen.found[name].ok:
         return  # it was asked for by name: the fixture fails and says why
     markers = [REQUIRES]
     if "llama" not in getattr(item, "fixturenames", ()):
         markers.append(LACKS)  # with a model, what is lacking is known only when it is loaded
     for marker in markers:
-        reason = reason_to_skip(item, marker, selection.capabilities[name], f"the {name} backend")
+        reason = reason_to_skip(item, marker, chosen.capabilities[name], f"the {name} backend")
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session")
-def llama_backend(request: pytest.FixtureRequest) -> str:
-    """Name of the backend that this run of the test is for, to load a model of your own on.
-
-    A backend that was asked for by name and is not available is an error, with reason and hint.
-    """
-    name: str = request.param
+def usable_backend(name: str) -> str:
+    """The name, if the backend can be used; else the test fails and says why."""
     try:
         registry.candidates(name)
     except BackendUnavailable as error:
@@ -175,22 +146,19 @@ def llama_backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="session")
-def _llama_model(llama_backend: str, pytestconfig: pytest.Config) -> Iterator[SharedModel]:
-    shared = SharedModel(_model(pytestconfig), llama_backend)
-    yield shared
-    shared.close()
+def shared_model(config: pytest.Config, backend: str) -> SharedModel:
+    """The model of the fixture ``llama``, not loaded yet."""
+    option: str | None = config.getoption("--llama-model")
+    model = str(config.getini("llama_model")) or DEMO if option is None else option
+    if option is None and model != DEMO and config.inipath is not None:
+        model = str(config.inipath.parent / Path(model).expanduser())
+    return SharedModel(model, backend)
 
 
-@pytest.fixture
-def llama(request: pytest.FixtureRequest, _llama_model: SharedModel) -> Iterator[LlamaBridge]:
-    """The demo model (or --llama-model), once for each backend of --llama-backend.
-
-    It is loaded once; every test finds an empty session, greedy sampling and no system message, whatever
-    the test before it did.
-    """
+def lend(request: pytest.FixtureRequest, shared: SharedModel) -> LlamaBridge:
+    """The loaded model, as new; the test is skipped or fails where it is not for it."""
     try:
-        bridge = _llama_model.take()
+        bridge = shared.take()
     except (BackendUnavailable, ModelError) as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     backend = f"the {bridge.backend} backend"
@@ -201,13 +169,11 @@ def llama(request: pytest.FixtureRequest, _llama_model: SharedModel) -> Iterator
         reason = reason_to_skip(request.node, marker, bridge.capabilities, who)
         if reason is not None:
             pytest.skip(reason)
-    yield bridge
-    _llama_model.put_back()
+    return bridge
 
 
-@pytest.fixture
-def fake_llama() -> Iterator[type[FakeLlama]]:
-    """FakeLlama: call it with answers, capabilities and failures; the end of the test closes what it made."""
+def closing_fakes() -> Iterator[type[FakeLlama]]:
+    """A FakeLlama for one test; what it made is closed afterwards."""
     made: list[LlamaBridge] = []
 
     class ClosedByTheTest(FakeLlama):
@@ -218,12 +184,3 @@ def fake_llama() -> Iterator[type[FakeLlama]]:
     yield ClosedByTheTest
     for bridge in made:
         bridge.close()
-
-
-@pytest.fixture(scope="class")
-def _engines_of_class() -> Iterator[dict[str, Engine]]:
-    """What the tests of a BackendConformance class have loaded, by backend."""
-    engines: dict[str, Engine] = {}
-    yield engines
-    for engine in engines.values():
-        engine.close()

@@ -15,7 +15,7 @@ from llama_bridge.params import ModelParams
 from llama_bridge.progress import Progress
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.hosts.wasmtime import module
-from llama_bridge_wasm.hosts.wasmtime.compiled_cache import CompiledCache
+from llama_bridge_wasm.hosts.wasmtime.compiled_cache import CompiledCache, default_folder
 
 # (module (import "env" "memory" (memory 1 2 shared)) (func (export "answer") (result i32) i32.const 42))
 TINY = bytes.fromhex(
@@ -187,6 +187,37 @@ def test_a_link_in_place_of_the_folder_is_not_followed(
     folder.symlink_to(tmp_path / "elsewhere")
     assert exports(tiny, folder) == ["answer"]
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_cache_is_where_this_system_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "llama-bridge" / "compiled"
+    for unset in ("", "relative"):  # the specification has it that a relative one is none
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        monkeypatch.setattr(
+            "platformdirs.user_cache_path", lambda name, **_: tmp_path / "of" / name
+        )
+        assert default_folder() == tmp_path / "of" / "llama-bridge" / "compiled"
+
+
+@pytest.mark.parametrize(
+    "answer", [RuntimeError("no home"), OSError("no home"), Path("~/.cache/x")]
+)
+def test_a_user_without_a_home_only_pays_for_the_compilation(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, answer: Exception | Path
+) -> None:
+    def ask(*_: object, **__: object) -> Path:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("platformdirs.user_cache_path", ask)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert default_folder() is None
+    compiled = module.compiled_module(tiny)
+    assert [e.name for e in compiled.module.exports] == ["answer"]
 
 
 def test_an_unusable_folder_only_costs_the_compilation(tiny: Path, tmp_path: Path) -> None:

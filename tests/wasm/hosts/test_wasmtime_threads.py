@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def _no_thread_is_left() -> Iterator[None]:
     assert running() == []
     yield
     assert running() == []
+
+
+def test_a_guest_cannot_start_threads_without_end(
+    make_guest: MakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest: Any = make_guest()
+    monkeypatch.setattr(guest._threads, "_running", set(range(512)))
+    assert guest._threads.spawn(0) < 0
+    monkeypatch.undo()
 
 
 def test_a_large_model_takes_the_cores_and_answers_the_same(wasm: Path) -> None:

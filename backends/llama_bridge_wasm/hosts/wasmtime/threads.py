@@ -25,6 +25,8 @@ from .module import Compiled
 __all__ = ["SharedMemory", "Threads", "refuse"]
 
 _END_SECONDS = 10.0
+_MOST = 512
+"""Threads at a time: as many as ``n_threads`` may ask for. A guest may be under somebody's control."""
 _PASSED_ON = ("fd_write", "proc_exit")
 """What a thread may ask the host for: to say why it ends."""
 
@@ -60,6 +62,8 @@ class Threads:
 
     def spawn(self, pointer: int) -> int:
         """Start one, as the guest asks; negative if that cannot be."""
+        if len(self._running) >= _MOST:
+            return -1
         thread: threading.Thread | None = None
         try:
             imports = self._world.imports()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from ...capabilities import Capability
+from ...capabilities import Capability, as_capability
 from ...engine import MemoryKind
 from ...errors import BackendUnavailable, BridgeError, EngineError
 from ...local.engine_backend import EngineBackend
@@ -14,7 +14,6 @@ from ...models.source import ModelFile
 from ...params import ModelParams
 from ...progress import OnProgress, Progress
 from ...runtime import Availability
-from ..flag_names import parse_capability
 from .answers import Answer, Answers, Asked, FakeAnswer, echo
 from .engine import FakeEngine
 
@@ -62,8 +61,8 @@ class FakeBackend(EngineBackend):
         load_error: BridgeError | None = None,
     ) -> None:
         if capabilities is not None:
-            self.capabilities = _flags(capabilities)
-        self.capabilities &= ~_flags(lacks)
+            self.capabilities = as_capability(capabilities)
+        self.capabilities &= ~as_capability(lacks)
         self._memory = memory
         self._prefill_token_seconds = prefill_token_seconds
         self.asked: list[Asked] = []
@@ -100,10 +99,6 @@ class FakeBackend(EngineBackend):
         self.asked.append(asked)
         given = self._answers(asked)
         return given if isinstance(given, FakeAnswer) else FakeAnswer(given)
-
-
-def _flags(given: Capability | str | Iterable[str]) -> Capability:
-    return given if isinstance(given, Capability) else parse_capability(given)
 
 
 def _function(answers: Answers) -> Callable[[Asked], Answer]:

@@ -1,0 +1,155 @@
+"""What pytest loads in every run of an environment with llama-bridge: names, and nothing that costs time.
+
+Options, markers and fixtures are declared here. What they do is in ``llama_bridge.testing.plugin``, which is imported
+when a test, an option or an ini value first asks for it. This is a package of its own because to import anything
+below ``llama_bridge`` is to import all of it, which an unrelated run must not pay for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from llama_bridge import Engine, LlamaBridge
+    from llama_bridge.testing import FakeLlama
+    from llama_bridge.testing.shared import SharedModel
+
+__all__ = ["LACKS", "REQUIRES", "fake_llama", "llama", "llama_backend"]
+
+REQUIRES = "requires_capability"
+LACKS = "lacks_capability"
+_MARKERS = (
+    f"{REQUIRES}(*capabilities): names or Capability flags; skips the test on a backend, or with a model, "
+    "that lacks one of them. For tests that use the fixture llama or llama_backend",
+    f"{LACKS}(*capabilities): runs the test only where all of these are missing, to prove what happens then",
+)
+_IS_USED = pytest.StashKey[bool]()
+
+pytest.register_assert_rewrite(
+    "llama_bridge.testing.conformance",
+    "llama_bridge.testing.conformance_base",
+    "llama_bridge.testing.runtime_conformance",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two options, each also an ini value."""
+    group = parser.getgroup("llama-bridge")
+    backends = "backends to test on, as native,wasm; all that are available here if not given"
+    model = "GGUF model of the fixture llama; 'demo', the one in the package, if not given"
+    group.addoption("--llama-backend", metavar="NAMES", help=backends)
+    group.addoption("--llama-model", metavar="PATH", help=model)
+    parser.addini("llama_backend", backends)
+    parser.addini("llama_model", f"{model}. Relative to the ini file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; refuse backends that nobody has heard of."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if _is_set_up(config):
+        from llama_bridge.testing.plugin import selection  # 100 ms, see above
+
+        selection(config)
+
+
+def _is_set_up(config: pytest.Config) -> bool:
+    """Whether an option or an ini value of ours is given."""
+    return any(
+        config.getoption(f"--{name.replace('_', '-')}") is not None or config.getini(name)
+        for name in ("llama_backend", "llama_model")
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """The backends of this run, where it was set up for some."""
+    return _header(config) if _is_set_up(config) else None
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    """The same where only the collected tests have shown that there is something to say."""
+    used = config.stash.get(_IS_USED, False)
+    return _header(config) if used and not _is_set_up(config) else None
+
+
+def _header(config: pytest.Config) -> str:
+    from llama_bridge.testing.plugin import header  # 100 ms, see above
+
+    return header(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run per backend for every test that uses one."""
+    if "llama_backend" in metafunc.fixturenames:
+        from llama_bridge.testing.plugin import backends_of_run  # 100 ms, see above
+
+        names = backends_of_run(metafunc.config)
+        metafunc.parametrize("llama_backend", names, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check every marker, and skip what the backend cannot do with any model: nothing is loaded for it."""
+    if any(_uses_backends(item) for item in items):
+        from llama_bridge.testing.plugin import gate  # 100 ms, see above
+
+        config.stash[_IS_USED] = True
+        gate(config, items)
+
+
+def _uses_backends(item: pytest.Item) -> bool:
+    return "llama_backend" in getattr(item, "fixturenames", ()) or any(
+        mark.name in (REQUIRES, LACKS) for mark in item.iter_markers()
+    )
+
+
+@pytest.fixture(scope="session")
+def llama_backend(request: pytest.FixtureRequest) -> str:
+    """Name of the backend that this run of the test is for, to load a model of your own on.
+
+    A backend that was asked for by name and is not available is an error, with reason and hint.
+    """
+    from llama_bridge.testing.plugin import usable_backend  # 100 ms, see above
+
+    return usable_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def _llama_model(llama_backend: str, pytestconfig: pytest.Config) -> Iterator[SharedModel]:
+    from llama_bridge.testing.plugin import shared_model  # 100 ms, see above
+
+    shared = shared_model(pytestconfig, llama_backend)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def llama(request: pytest.FixtureRequest, _llama_model: SharedModel) -> Iterator[LlamaBridge]:
+    """The demo model (or --llama-model), once for each backend of --llama-backend.
+
+    It is loaded once; every test finds an empty session, greedy sampling and no system message, whatever
+    the test before it did.
+    """
+    from llama_bridge.testing.plugin import lend  # 100 ms, see above
+
+    yield lend(request, _llama_model)
+    _llama_model.put_back()
+
+
+@pytest.fixture
+def fake_llama() -> Iterator[type[FakeLlama]]:
+    """FakeLlama: call it with answers, capabilities and failures; the end of the test closes what it made."""
+    from llama_bridge.testing.plugin import closing_fakes  # 100 ms, see above
+
+    yield from closing_fakes()
+
+
+@pytest.fixture(scope="class")
+def _engines_of_class() -> Iterator[dict[str, Engine]]:
+    """What the tests of a BackendConformance class have loaded, by backend."""
+    engines: dict[str, Engine] = {}
+    yield engines
+    for engine in engines.values():
+        engine.close()

@@ -1,0 +1,57 @@
+"""A guest that somebody has taken over says what it likes: the host does not grow with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llama_bridge.errors import EngineError
+from llama_bridge.models.source import ModelFile
+from llama_bridge.params import ModelParams
+from llama_bridge_wasm import BACKEND
+from llama_bridge_wasm.abi import Info
+from llama_bridge_wasm.engine.wasm_engine import WasmEngine
+from llama_bridge_wasm.hosts.hosted import Hosted
+
+HUGE = (1 << 31) - 1
+
+
+def say(monkeypatch: pytest.MonkeyPatch, export: str, *args: int, answer: int = HUGE) -> None:
+    """Have every guest answer a call so, where the first arguments are these."""
+    call = Hosted.call
+
+    def lie(guest: Hosted, name: str, *given: int) -> int:
+        said = name == export and given[: len(args)] == args
+        return answer if said else call(guest, name, *given)
+
+    monkeypatch.setattr(Hosted, "call", lie)
+
+
+def test_a_token_of_gigabytes_is_not_copied(
+    engine: WasmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, "lb_token_bytes")
+    with pytest.raises(EngineError, match=r"token 7 is 2,147,483,647 bytes long"):
+        engine.token_bytes(7, special=True)
+
+
+def test_more_tokens_than_a_text_can_have_are_not_copied(
+    engine: WasmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, "lb_tokenize")
+    with pytest.raises(EngineError, match="2,147,483,647 tokens of 5 bytes"):
+        engine.tokenize("hello", add_special=True, parse_special=True)
+
+
+@pytest.mark.parametrize(("export", "args"), [("lb_info", (Info.N_VOCAB,)), ("lb_eog_tokens", ())])
+def test_a_vocabulary_of_gigabytes_is_refused(
+    wasm: Path,
+    demo: ModelFile,
+    monkeypatch: pytest.MonkeyPatch,
+    export: str,
+    args: tuple[int, ...],
+) -> None:
+    say(monkeypatch, export, *args)
+    with pytest.raises(EngineError, match="2,147,483,647"):
+        BACKEND.load(demo, ModelParams(n_ctx=256))
