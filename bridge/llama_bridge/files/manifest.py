@@ -21,6 +21,7 @@ from .compatibility import (
     refuse_foreign_tokens,
     refuse_what_does_not_fit,
     requirements,
+    state_version,
 )
 from .format import SessionFile, write_session_file
 
@@ -73,8 +74,7 @@ def write_snapshot(
     }
     held = snapshot.tokens[: snapshot.held]
     state = memoryview(b"") if snapshot.state is None else snapshot.state[made_with.state_prefix :]
-    version = int(info.state_format.rpartition("-")[2])
-    size = write_session_file(path, manifest, held, state, version)
+    size = write_session_file(path, manifest, held, state, state_version(info))
     n_tokens = len(snapshot.tokens)
     return SessionInfo(Path(path), n_tokens, size, snapshot.messages, created, snapshot.held)
 
