@@ -14,7 +14,8 @@ With llama-bridge installed pytest loads this by itself (``-p no:llama_bridge`` 
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
     flag_names.py    capability flags by their names
-    conformance.py   BackendConformance, for who writes an engine; fixtures in conformance_base.py
+    conformance.py   BackendConformance, for who writes an engine; what an engine must refuse is in
+                     conformance_misuse.py, fixtures are in conformance_base.py
     runtime_conformance.py
                      RuntimeConformance, for who writes a runtime that answers in text
 
