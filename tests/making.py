@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from llama_bridge.models.source import open_model
 
 MakeModel = Callable[..., Path]
 
@@ -27,3 +31,73 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
         return path
 
     return make
+
+
+def model_with_nan(path: Path, logits: str) -> Path:
+    """A random model whose logits are NaN: ``"all"`` of them, or ``"one"``."""
+    from tools.random_model import TINY, write_model  # numpy: not in a page
+
+    from .gguf_editing import Gguf
+
+    write_model(path, **TINY)
+    model = Gguf(path)
+    tensor = model.tensors["output_norm.weight" if logits == "all" else "output.weight"]
+    nan = struct.pack("<f" if tensor.type == 0 else "<e", float("nan"))
+    at = len(nan) * tensor.shape[0] * (0 if logits == "all" else 300)
+    tensor.data = tensor.data[:at] + nan + tensor.data[at + len(nan) :]
+    return model.write(path)
+
+
+def embedding_model(path: Path) -> Path:
+    """A BERT, as far as llama.cpp needs to load it."""
+    from .gguf_editing import EditedTensor, Gguf
+
+    model = Gguf(open_model("demo").path)
+    model.rename("bert")
+    width, n_ctx, layers = 32, 64, 1
+    for key, value in (
+        ("embedding_length", width),
+        ("context_length", n_ctx),
+        ("block_count", layers),
+    ):
+        model.set(f"bert.{key}", value)
+    model.set("bert.feed_forward_length", 2 * width)
+    for key in ("head_count", "head_count_kv"):
+        model.set(f"bert.attention.{key}", 2)
+    model.set("bert.attention.layer_norm_epsilon", 1e-12, 6)
+    model.set("bert.attention.causal", False, 7)
+    model.set("tokenizer.ggml.token_type_count", 2)
+    for key in [key for key in model.metadata if key.startswith("bert.rope")]:
+        del model.metadata[key]
+    shapes = {
+        "token_embd.weight": [width, len(model.words())],
+        "token_types.weight": [width, 2],
+        "position_embd.weight": [width, n_ctx],
+        "token_embd_norm.weight": [width],
+        "token_embd_norm.bias": [width],
+    }
+    for name, rows in (
+        ("attn_q", width),
+        ("attn_k", width),
+        ("attn_v", width),
+        ("attn_output", width),
+    ):
+        shapes |= {f"blk.0.{name}.weight": [width, rows], f"blk.0.{name}.bias": [rows]}
+    for name in ("attn_output_norm", "layer_output_norm"):
+        shapes |= {f"blk.0.{name}.weight": [width], f"blk.0.{name}.bias": [width]}
+    shapes |= {"blk.0.ffn_up.weight": [width, 2 * width], "blk.0.ffn_up.bias": [2 * width]}
+    shapes |= {"blk.0.ffn_down.weight": [2 * width, width], "blk.0.ffn_down.bias": [width]}
+    model.tensors = {
+        name: EditedTensor(name, shape, 0, bytes(4 * math.prod(shape)))
+        for name, shape in shapes.items()
+    }
+    return model.write(path)
+
+
+def diffusion_model(path: Path) -> Path:
+    """The demo model, said to be one that diffuses."""
+    from .gguf_editing import Gguf
+
+    model = Gguf(open_model("demo").path)
+    model.rename("llada")
+    return model.write(path)

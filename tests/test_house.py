@@ -177,6 +177,10 @@ CALLED_BY_JINJA = "chat/sandbox.py"
 """Its environment, which calls back while it renders."""
 
 
+BELOW = ("testing/", "engine_arguments.py", "models/")
+"""What an engine calls for itself: the path ends at the ledger, below it is the engine."""
+
+
 def walked(work: Any) -> list[str]:
     """The files of ``bridge/`` that a call runs through, in the order in which it reaches them."""
     root = str(PACKAGES["llama_bridge"]) + "/"
@@ -194,7 +198,7 @@ def walked(work: Any) -> list[str]:
         work()
     finally:
         sys.settrace(before)
-    return [name for name in files if not name.startswith(("testing/", CALLED_BY_JINJA))]
+    return [name for name in files if not name.startswith((*BELOW, CALLED_BY_JINJA))]
 
 
 def drawn() -> list[str]:

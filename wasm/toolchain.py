@@ -24,7 +24,6 @@ CLANG_VERSION = "22.1.8"
 
 _CPU_FEATURES = (
     "simd128",
-    "relaxed_simd",
     "exception_handling",
     "bulk_memory",
     "nontrapping_fptoint",
@@ -34,12 +33,17 @@ _CPU_FEATURES = (
     "reference_types",
     "atomics",
 )
+_RELAXED = "relaxed_simd"
+"""Only for the files that need a product of it. Elsewhere clang would take its minimum, maximum and conversion for the ordinary
+ones, and those give other results for NaN and infinity on the next CPU."""
 _WASI_EMULATED = ("MMAN", "SIGNAL", "PROCESS_CLOCKS", "GETPID")
+
+_CPU = "-mcpu=generic+" + "+".join(_CPU_FEATURES)
+"""zig takes features only so; -msimd128 and the like are ignored. Of two, the last one counts."""
 
 COMMON_FLAGS = (
     "-target wasm32-wasi",
-    # zig takes features only inside -mcpu; -msimd128 and the like are ignored.
-    "-mcpu=generic+" + "+".join(_CPU_FEATURES),
+    _CPU,
     # Thread-local variables, and atomic operations that are: also in the C library that zig builds.
     "-pthread",
     # zig adds undefined-behaviour traps by default.
@@ -178,6 +182,7 @@ def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
         "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT,
         "LLAMA_BUILD_NUMBER": "0",
         "LLAMA_CPP_DIR": _slashes(layout.llama_cpp),
+        "LB_RELAXED_CPU": f"{_CPU}+{_RELAXED}",
         "ZIG_LIB_DIR": _slashes(layout.zig.parent / "lib"),
         "ZIG": _slashes(layout.zig),
         **({"LB_STOCK": "ON"} if stock else {}),

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import struct
 import threading
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
-from llama_bridge.errors import ClosedError, EngineError, ModelLoadError, OutOfMemory
+from llama_bridge.engine_arguments import (
+    check_length,
+    check_room,
+    check_sampler,
+    check_state,
+    check_text,
+    check_token,
+    check_tokens,
+)
+from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
+from llama_bridge.models.long_runs import longest_run
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge.progress import OnProgress
 
 from .deep_stack import with_deep_stack
-from .library import abort_callback, errors_logged, lib
-from .load_progress import LoadProgress
+from .library import LoggedErrors, abort_callback, lib
+from .loading import load_context, load_weights
 from .sampler import make_sampler
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
@@ -34,8 +46,9 @@ _STATE_MAGIC = (
     0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
 )
 _DONE, _ABORTED = 0, 2
-_LONG_TEXT = 4096
+_WHY = {1: "no room in the KV cache", -2: "there is no memory for its work"}
 _UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
+_NAN = "llama.cpp computed NaN"
 _log = logging.getLogger("llama_bridge.native")
 
 
@@ -43,18 +56,31 @@ class NativeEngine(Engine):
     """Owns a llama.cpp model and context."""
 
     backend = "native"
+    _model: Any = None  # until it is whole, and after close(): all None, and every call says so
+    _context: Any = None
+    _memory: Any = None
+    _vocab: Any = None
+    _sampler: Any = None
 
     def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
-        self._model: Any = model
-        self._context: Any = context
-        self._sampler: Any = None
+        try:
+            self._set_up(model, context, file, params)
+        except BaseException:  # who made them frees them
+            self._model = self._context = self._memory = self._vocab = None
+            raise
+
+    def _set_up(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
+        self._model = model
+        self._context = context
         self._process = os.getpid()
-        self._vocab: Any = lib.llama_model_get_vocab(model)
-        self._memory: Any = lib.llama_get_memory(context)
+        self._vocab = lib.llama_model_get_vocab(model)
+        self._memory = lib.llama_get_memory(context)
         self._flag = ctypes.create_string_buffer(2)
         self._pieces: dict[tuple[int, bool], bytes] = {}
-        self._token = (ctypes.c_int32 * 1)()
-        self._single = lib.llama_batch_get_one(self._token, 1)
+        self._token = array("i", [0])  # refuses what is no int32; a ctypes array would cut it off
+        self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
+        self._header = file.header
+        self._has_logits = False
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
         self._words = threading.Lock()  # the vocabulary is for any thread, until it is freed
@@ -96,21 +122,19 @@ class NativeEngine(Engine):
         Raises:
             ModelLoadError, OutOfMemory: with llama.cpp's own words.
         """
-        model_params = lib.llama_model_default_params()
-        progress = LoadProgress(on_progress, file.header.file_size)
-        model_params.progress_callback = progress.callback
-        model_params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
-        model_params.n_gpu_layers = params.n_gpu_layers
-        with errors_logged() as errors:
-            model = lib.llama_model_load_from_file(os.fsencode(file.path), model_params)
-            if not model:
-                progress.reraise()
-                raise _refusal(file, errors)
+        model = context = None
+        with LoggedErrors() as errors:
             try:
-                progress.reraise()
-                return cls(model, _make_context(model, file, params, errors), file, params)
+                model = load_weights(file, params, errors, on_progress)
+                context = load_context(model, file, params, errors)
+                engine = cls(model, context, file, params)
+                errors.reraise()
+                return engine
             except BaseException:
-                lib.llama_model_free(model)
+                if context is not None:
+                    lib.llama_free(context)
+                if model is not None:
+                    lib.llama_model_free(model)
                 raise
 
     def _memory_kind(self) -> MemoryKind:
@@ -165,14 +189,15 @@ class NativeEngine(Engine):
     # vocabulary
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        self._refuse_fork()
-        data = text.encode()
-        with self._words:
-            if len(data) < _LONG_TEXT:
-                return self._tokenize(data, add_special, parse_special)
-            return with_deep_stack(
-                lambda: self._tokenize(data, add_special, parse_special), len(data)
-            )
+        data = check_text("text", text).encode()
+        self._check_alive()
+        run = longest_run(text, self._header)
+
+        def work() -> list[int]:
+            with self._words:
+                return self._tokenize(data, bool(add_special), bool(parse_special))
+
+        return with_deep_stack(work, run) if run else work()
 
     def _tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8
@@ -186,11 +211,16 @@ class NativeEngine(Engine):
             room = -n
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
-        piece = self._pieces.get((token, special))
+        try:
+            piece = self._pieces.get((token, special))
+        except TypeError:  # what has no hash is no token either
+            piece = None
         if piece is None:
-            self._refuse_fork()
+            self._check_alive()
+            check_token(token, self.info.n_vocab)
             with self._words:
-                piece = self._pieces[token, special] = self._read_piece(token, special)
+                piece = self._read_piece(token, bool(special))
+                self._pieces[token, special] = piece
         return piece
 
     def _read_piece(self, token: int, special: bool) -> bytes:
@@ -210,28 +240,42 @@ class NativeEngine(Engine):
 
     def decode(self, tokens: Sequence[int]) -> int:
         before = self.length
-        data = (ctypes.c_int32 * len(tokens))(*tokens)
-        for start in range(0, len(tokens), self._chunk):
-            n = min(self._chunk, len(tokens) - start)
+        packed = check_tokens("tokens", tokens, self.info.n_vocab)
+        if not packed:
+            return 0
+        check_room(before, len(packed), self.info.n_ctx)
+        self._has_logits = False
+        data = (ctypes.c_int32 * len(packed)).from_buffer(packed)
+        for start in range(0, len(packed), self._chunk):
+            n = min(self._chunk, len(packed) - start)
             part = ctypes.cast(ctypes.byref(data, 4 * start), ctypes.POINTER(ctypes.c_int32))
             if self.cancelled or not self._decode(lib.llama_batch_get_one(part, n)):
-                break
-        return self.length - before
+                return self.length - before
+        self._has_logits = True
+        return len(packed)
 
     def _decode(self, batch: Any) -> bool:
         """One call of llama_decode; False if it was aborted."""
         status = lib.llama_decode(self._context, batch)
         if status == _DONE:
             return True
+        self._has_logits = False
         if status == _ABORTED:
             return False
-        why = "no room in the KV cache" if status == 1 else "see the log llama_bridge.native"
+        check_room(self.length, 1, self.info.n_ctx)
+        why = _WHY.get(status, "see the log llama_bridge.native")
         raise EngineError(f"llama_decode failed with status {status}: {why}")
 
     def truncate(self, length: int) -> bool:
         held = self.length
-        if length >= held:
-            return length == held
+        if check_length(length) > held:
+            return False
+        if length < held and not self._truncate(length):
+            return False
+        self._has_logits = False
+        return True
+
+    def _truncate(self, length: int) -> bool:
         if length == 0:
             self.clear()
             return True
@@ -246,12 +290,14 @@ class NativeEngine(Engine):
 
     def clear(self) -> None:
         lib.llama_memory_clear(self._open(self._memory), True)
+        self._has_logits = False
 
     # sampling
 
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        self._open(self._context)
-        sampler = make_sampler(params, seed, recent, self.info.n_vocab)
+        self._check_alive()
+        seen = check_sampler(params, seed, recent, self.info.n_vocab)
+        sampler = make_sampler(params, seed, seen, self.info.n_vocab)
         self._free_sampler()
         self._sampler = sampler
 
@@ -261,34 +307,68 @@ class NativeEngine(Engine):
             lib.llama_sampler_free(sampler)
 
     def sample(self) -> int:
-        return self._draw(self._open(self._sampler))
+        self._check_alive()
+        if self._sampler is None:
+            raise self._cannot_draw()
+        self._refuse_nan(self._logits())
+        return self._draw()
 
     def step(self, token: int) -> int | None:
-        self._token[0] = token
-        if not self._decode(self._single):
-            return None
-        return self._draw(self._sampler)
-
-    def _draw(self, sampler: Any) -> int:
-        logits = lib.llama_get_logits_ith(self._context, -1)
-        if not logits:
-            raise EngineError("there are no logits: decode something first")
-        if logits[0] != logits[0]:
-            # One NaN inside the model makes all logits NaN, and llama.cpp would draw some token all the same.
-            self.clear()
-            raise EngineError(
-                "llama.cpp computed NaN: the model or the KV cache, say from a forged session file, is damaged. "
-                "The cache was emptied; the next turn evaluates the conversation again"
+        if self._sampler is None or self._process != os.getpid():
+            raise self._cannot_draw()
+        had_logits = self._has_logits
+        try:
+            self._token[0] = token
+            if not self._decode(self._single):
+                return None
+        except (TypeError, OverflowError, EngineError):
+            self._has_logits = (
+                had_logits  # llama.cpp refuses what is no token before it touches anything
             )
-        return int(lib.llama_sampler_sample(sampler, self._context, -1))
+            check_token(token, self.info.n_vocab)  # only now: a good one costs nothing
+            self._has_logits = False
+            raise
+        self._has_logits = True
+        return self._draw()
+
+    def _draw(self) -> int:
+        values = lib.llama_get_logits_ith(self._context, -1)
+        # What is NaN inside the model makes all logits NaN, and llama.cpp would draw some token all the same.
+        if values[0] != values[0]:
+            self._refuse_nan(self._logits())
+        token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
+        if values[token] != values[token]:
+            self._refuse_nan(self._logits())
+        return token
+
+    def _cannot_draw(self) -> BridgeError:
+        """Why there is no sampler."""
+        self._check_alive()
+        return EngineError("there is no sampler: call set_sampler() first")
 
     def logits(self) -> memoryview[float]:
-        values = lib.llama_get_logits_ith(self._open(self._context), -1)
+        self._check_alive()
+        values = self._logits()
+        if _has_nan(values):
+            raise EngineError(f"{_NAN}: the model is damaged, or the KV cache")
+        return values
+
+    def _logits(self) -> memoryview[float]:
+        """The last ones, where they lie."""
+        values = lib.llama_get_logits_ith(self._context, -1) if self._has_logits else None
         if not values:
             raise EngineError("there are no logits: decode something first")
         row = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * self.info.n_vocab)).contents
         view: memoryview[float] = memoryview(row).cast("B").cast("f")
         return view
+
+    def _refuse_nan(self, values: memoryview[float]) -> None:
+        if _has_nan(values):
+            self.clear()
+            raise EngineError(
+                f"{_NAN}: the model or the KV cache, say from a forged session file, is damaged. "
+                "The cache was emptied; the next turn evaluates the conversation again"
+            )
 
     # cancelling
 
@@ -307,19 +387,30 @@ class NativeEngine(Engine):
     state_prefix = _STATE_HEAD.size
 
     def state_get(self) -> memoryview:
-        size = lib.llama_state_seq_get_size(self._open(self._context), _SEQ)
+        self._check_alive()
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_get()
+        size = lib.llama_state_seq_get_size(self._context, _SEQ)
         state = copy_memory(size)
         buffer = (ctypes.c_uint8 * size).from_buffer(state)
-        with errors_logged() as errors:
+        with LoggedErrors() as errors:
             if lib.llama_state_seq_get_data(self._context, buffer, size, _SEQ) != size:
-                raise EngineError(f"llama.cpp could not copy its state: {'; '.join(errors)}")
+                raise EngineError(f"llama.cpp could not copy its state: {errors}")
+            errors.reraise()
         return state
 
     def state_length(self, state: memoryview) -> int:
-        return self._layout.n_tokens(state[_STATE_HEAD.size :])
+        self._check_alive()
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_length(state)
+        return self._layout.n_tokens(check_state(state)[_STATE_HEAD.size :])
 
     def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
-        self._open(self._context)
+        self._check_alive()
+        if Capability.SESSION_PERSISTENCE not in self.capabilities:
+            return super().state_set(state, tokens)
+        state = check_state(state)
+        tokens = check_tokens("tokens", tokens, self.info.n_vocab)
         try:
             self._layout.check(state[_STATE_HEAD.size :], tokens)
         except ValueError as error:
@@ -329,6 +420,7 @@ class NativeEngine(Engine):
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         # Attention computes over some free cells too, and a NaN that is masked is still NaN: what a copy left
         # there goes. Without flash attention any decoded cell may be the one.
+        self._has_logits = False
         lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attn)
         self._took_copy = True
         taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
@@ -344,11 +436,15 @@ class NativeEngine(Engine):
             return
         with self._words:  # nobody is in the middle of it
             self._vocab = None
+            self._pieces = {}
         model, context, self._model = self._model, self._context, None
         self._free_sampler()
         self._context = self._memory = None
         lib.llama_free(context)
         lib.llama_model_free(model)
+
+    def _check_alive(self) -> None:
+        self._open(self._context)
 
     def _open(self, handle: Any) -> Any:
         """A llama.cpp handle, unless it is gone: a null pointer would end the process."""
@@ -365,31 +461,6 @@ class NativeEngine(Engine):
             )
 
 
-def _make_context(model: Any, file: ModelFile, params: ModelParams, errors: Any) -> Any:
-    if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
-        raise ModelLoadError(file.path, "an encoder model: it cannot generate text")
-    n_ctx = params.context_length(lib.llama_model_n_ctx_train(model))
-    options = lib.llama_context_default_params()
-    options.n_ctx = n_ctx
-    options.n_batch = min(params.n_batch, n_ctx)
-    options.n_ubatch = min(params.n_batch, 512, n_ctx)
-    options.n_seq_max = 1
-    options.n_threads = options.n_threads_batch = compute_threads(params, file.header.file_size)
-    options.type_k = KV_TYPES[params.type_k]
-    options.type_v = KV_TYPES[params.type_v]
-    options.flash_attn_type = (
-        lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        if params.flash_attn
-        else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
-    options.swa_full = False
-    context = lib.llama_init_from_model(model, options)
-    if not context:
-        raise _refusal(file, errors)
-    return context
-
-
-def _refusal(file: ModelFile, errors: Sequence[str]) -> ModelLoadError:
-    why = "; ".join(errors) or "llama.cpp gave no reason"
-    kind = OutOfMemory if "alloc" in why else ModelLoadError
-    return kind(file.path, f"llama.cpp could not load it: {why}")
+def _has_nan(values: memoryview[float]) -> bool:
+    """Whether one of them is no number. A sum of all is the quickest way to know that none is: 1 ms for 100,000."""
+    return not math.isfinite(sum(values.tolist())) and any(map(math.isnan, values))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import logging
 import os
 import sys
+import threading
 from collections import deque
-from collections.abc import Generator
-from typing import Any
+from typing import Any, Self
 
 # On an assertion ggml would start a debugger and print pages before it ends the process.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
 
-__all__ = ["abort_callback", "errors_logged", "lib"]
+__all__ = ["LoggedErrors", "abort_callback", "lib"]
 
 lib: Any = llama_cpp
 """The ctypes layer, ``lib.llama_*``. Untyped here, and nowhere else."""
@@ -32,31 +31,70 @@ _log = logging.getLogger("llama_bridge.native")
 # GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page for every load: debug for an application.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5
-_recent_errors: deque[str] = deque(maxlen=8)
-_stashed: deque[BaseException] = deque(maxlen=1)
-_last_level = logging.DEBUG
+
+
+class _OfThread(threading.local):
+    """llama.cpp logs in the thread that called it: what each thread is told is its own."""
+
+    level = logging.DEBUG
+    listener: LoggedErrors | None = None
+
+
+_here = _OfThread()
+
+
+class LoggedErrors:
+    """Hears what llama.cpp logs as errors to this thread, inside a ``with`` block: its only way to say why it failed."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=8)
+        self._failure: BaseException | None = None
+        self._before: LoggedErrors | None = None
+
+    def __enter__(self) -> Self:
+        self._before, _here.listener = _here.listener, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _here.listener = self._before
+
+    def __str__(self) -> str:
+        return "; ".join(self._lines) or "llama.cpp gave no reason"
+
+    def hear(self, line: str) -> None:
+        """Take up an error."""
+        self._lines.append(line)
+
+    def keep(self, failure: BaseException) -> None:
+        """Keep what was raised while llama.cpp logged: ctypes would print it and go on."""
+        self._failure = self._failure or failure
+
+    def reraise(self) -> None:
+        """Raise what was raised while llama.cpp logged, Ctrl-C say."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
 
 def _log_line(level: int, text: bytes, _: object) -> None:
     try:
         _take_line(level, text)
-    except (
-        BaseException
-    ) as error:  # ctypes would print it and go on: Ctrl-C during a load would be lost
-        _stashed.append(error)
+    except BaseException as error:
+        if _here.listener is None:
+            raise
+        _here.listener.keep(error)
 
 
 def _take_line(level: int, text: bytes) -> None:
-    global _last_level
     if level != _CONTINUED:
-        _last_level = _LEVELS.get(level, logging.DEBUG)
+        _here.level = _LEVELS.get(level, logging.DEBUG)
     line = text.decode("utf-8", "replace").strip()
     if not line or line == ".":
         return
-    if _last_level >= logging.ERROR:
-        _recent_errors.append(line)
-    if _log.isEnabledFor(_last_level):
-        _log.log(_last_level, "%s", line)
+    if _here.level >= logging.ERROR and _here.listener is not None:
+        _here.listener.hear(line)
+    if _log.isEnabledFor(_here.level):
+        _log.log(_here.level, "%s", line)
 
 
 _on_log = lib.llama_log_callback(
@@ -64,16 +102,6 @@ _on_log = lib.llama_log_callback(
 )  # a name keeps it alive: llama.cpp holds only its address
 lib.llama_log_set(_on_log, ctypes.c_void_p(0))
 lib.llama_backend_init()
-
-
-@contextlib.contextmanager
-def errors_logged() -> Generator[deque[str]]:
-    """Collects what llama.cpp logs as errors inside the block: its only way to say why it failed."""
-    _recent_errors.clear()
-    _stashed.clear()
-    yield _recent_errors
-    if _stashed:
-        raise _stashed.pop()
 
 
 def _strlen() -> Any:

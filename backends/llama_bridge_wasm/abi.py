@@ -7,6 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from llama_bridge.errors import EngineError
+
 __all__ = [
     "ABI_VERSION",
     "CHECK_PARAMS",
@@ -15,13 +17,14 @@ __all__ = [
     "MODEL_PATH",
     "NO_TOKEN",
     "SAMPLER_PARAMS",
+    "BadPointer",
     "CheckOp",
     "Guest",
     "Info",
     "Status",
 ]
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MAX_MEMORY = 1 << 32
 """More than this no 32-bit module has."""
 MODEL_PATH = "/model.gguf"
@@ -79,11 +82,19 @@ class Info(enum.IntEnum):
     N_THREADS = 13
 
 
+class BadPointer(EngineError):
+    """What a guest, or an answer of it, points to lies outside of its memory."""
+
+    def __init__(self, pointer: int, size: int) -> None:
+        super().__init__(f"{size} bytes at {pointer} are outside of the guest's memory")
+
+
 class Guest(Protocol):
     """One instance of llama.wasm in a host: its exports, its memory, and nothing of the host's own.
 
     Used from any thread, by one at a time, but for what :meth:`flag` gives.
-    Pointers and sizes are whole numbers; every access is checked against the size of the guest's memory.
+    Pointers and sizes are whole numbers; every access is checked against the size of the guest's memory,
+    and raises :class:`BadPointer` outside of it.
     """
 
     @property
@@ -94,11 +105,6 @@ class Guest(Protocol):
     @property
     def memory_size(self) -> int:
         """Bytes of linear memory the guest has now; it never shrinks."""
-        ...
-
-    @property
-    def log_tail(self) -> str:
-        """The last lines that llama.cpp logged."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -28,6 +29,11 @@ __all__ = ["WasmBackend"]
 _BROWSER = "the browser's engine"
 _WASMTIME = "50"
 _INSTALL_HINT = f'pip install "wasmtime>={_WASMTIME},<{int(_WASMTIME) + 1}"'
+_LIBRARIES = ("*/*wasmtime.so", "*/*wasmtime.dylib", "*/*wasmtime.dll")
+_PLATFORMS = (
+    "The wasm backend runs on x86-64 and ARM64 with Linux, macOS or Windows, on ARM64 Android, and in pages (Pyodide), "
+    "with a Python of 64 bits"
+)
 
 
 class WasmBackend(EngineBackend):
@@ -84,8 +90,10 @@ class WasmBackend(EngineBackend):
             )
         try:
             from .hosts.wasmtime.guest import WasmtimeGuest
-        except (ImportError, OSError) as error:
-            raise BackendUnavailable(NAME, f"wasmtime does not work here: {error}") from error
+        except Exception as error:  # a missing or foreign shared library raises anything
+            raise BackendUnavailable(
+                NAME, f"wasmtime does not work here: {error}", _PLATFORMS
+            ) from error
         return open_guest(
             lambda shared: WasmtimeGuest(wasm, file, limit, shared=shared, on_progress=on_progress),
             compute_threads(params, file.size),
@@ -103,4 +111,17 @@ def _wasmtime() -> str | Availability:
     if version.partition(".")[0] != _WASMTIME:
         reason = f"wasmtime {version} is installed, but {_WASMTIME}.x is needed"
         return Availability(NAME, False, reason, _INSTALL_HINT)
+    if not _has_library():
+        # Where no wheel fits, pip takes one without a library, which raises when it is imported.
+        reason = f"wasmtime {version} has no library for this platform ({sys.platform})"
+        return Availability(NAME, False, reason, _PLATFORMS)
     return f"wasmtime {version}"
+
+
+def _has_library() -> bool:
+    """Whether wasmtime can be imported here, told in a millisecond: importing it takes 60."""
+    package = importlib.util.find_spec("wasmtime")
+    if package is None or package.origin is None or sys.maxsize < 1 << 32:
+        return False
+    folder = Path(package.origin).parent
+    return any(any(folder.glob(pattern)) for pattern in _LIBRARIES)

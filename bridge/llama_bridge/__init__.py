@@ -12,6 +12,7 @@ From the top floor down; each may import what stands below it:
     runtime.py          contract 1: answers requests
     files/              session files
     engine.py           contract 2: tokens
+    engine_arguments.py checks of what an engine is asked
     snapshot.py         a conversation at rest
     verification.py     what became of a session file that was tried
     models/, chat/      a model file; messages to a prompt

@@ -117,7 +117,7 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
     for flag in Capability:
         if flag in capability and flag not in runtime.capabilities:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
-            why = ""
+            why = "" if where else registry.unusable_in(flag)
             if flag is Capability.CHAT_TEMPLATE:
                 where, why = [], "the model has none: pass chat=False for raw text"
             raise UnsupportedCapability(flag, runtime.backend, where, why)

@@ -76,6 +76,14 @@ class Engine(NotCopied, ABC):
     ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, also while another is inside
     ``decode`` or ``step``; they wait for no more than a piece of that. All else is called by one thread at a time.
 
+    Whatever is called, in whatever order, an engine answers or raises: never may it end the process.
+
+    - ``ClosedError`` after :meth:`close`, from all but ``close``, ``cancel``, ``clear_cancel``, ``cancelled`` and the attributes.
+    - ``InvalidInput`` for an argument of a wrong type, an id that is no token, a negative length; ``ContextOverflow``
+      where there is no room. Nothing has changed then. :mod:`llama_bridge.engine_arguments` has these checks.
+    - ``EngineError`` for sampling before :meth:`set_sampler`, sampling or logits before :meth:`decode`, logits that are
+      no numbers (NaN), and in a process that was forked, unless the engine works there.
+
     Attributes:
         backend: name of the backend that made it.
         capabilities: what this model can do here.
@@ -115,12 +123,15 @@ class Engine(NotCopied, ABC):
         """Append tokens to the KV cache; the logits of the last one are then ready.
 
         Returns how many were appended: fewer than given only if :meth:`cancel` was called.
-        The caller has checked ids and room.
+
+        Raises:
+            InvalidInput, ContextOverflow: nothing was appended.
+            EngineError: it failed on the way; :attr:`length` says what was kept.
         """
 
     @abstractmethod
     def truncate(self, length: int) -> bool:
-        """Keep only the first ``length`` tokens; False, and nothing changed, where memory cannot rewind.
+        """Keep only the first ``length`` tokens; False, and nothing changed, where memory cannot rewind, or holds fewer.
 
         ``length == self.length`` is always True. The logits are gone afterwards.
         """
@@ -137,18 +148,30 @@ class Engine(NotCopied, ABC):
 
     @abstractmethod
     def sample(self) -> int:
-        """Draw and accept a token from the last logits."""
+        """Draw and accept a token from the last logits.
+
+        Raises:
+            EngineError: there is no sampler or there are no logits, or they are NaN: the model is damaged, or the KV
+                cache, which is then empty.
+        """
 
     @abstractmethod
     def step(self, token: int) -> int | None:
         """Append ``token``, then draw and accept the next one: one crossing per generated token.
 
         None if :meth:`cancel` came in between; ``token`` is then not in the KV cache.
+
+        Raises:
+            InvalidInput, ContextOverflow, EngineError: as :meth:`decode` and :meth:`sample`.
         """
 
     @abstractmethod
     def logits(self) -> memoryview[float]:
-        """The last logits as ``n_vocab`` float32 (format ``"f"``); valid until the next call."""
+        """The last logits as ``n_vocab`` float32 (format ``"f"``); valid until the next call.
+
+        Raises:
+            EngineError: there are none, or they are NaN, as in :meth:`sample`.
+        """
 
     # cancelling
 

@@ -131,7 +131,7 @@ class UnsupportedCapability(BridgeError):
     Attributes:
         capability: the missing flag.
         backend: name of the backend in use.
-        available_in: backends known to have it, possibly none.
+        available_in: backends that have it and can be used here, possibly none.
     """
 
     def __init__(

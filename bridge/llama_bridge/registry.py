@@ -12,7 +12,16 @@ from .params import ModelParams
 from .progress import OnProgress
 from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 
-__all__ = ["AUTO", "ENVIRONMENT", "GROUP", "available_in", "backends", "candidates", "probe_all"]
+__all__ = [
+    "AUTO",
+    "ENVIRONMENT",
+    "GROUP",
+    "available_in",
+    "backends",
+    "candidates",
+    "probe_all",
+    "unusable_in",
+]
 
 AUTO = "auto"
 GROUP = "llama_bridge.backends"
@@ -89,8 +98,18 @@ def _probe(backend: Backend) -> Availability:
 
 
 def available_in(capability: Capability) -> list[str]:
-    """Names of the installed backends that can have a capability."""
-    return [backend.name for backend in backends() if capability in backend.capabilities]
+    """Names of the backends that can have a capability and can be used here."""
+    return [backend.name for backend in _with(capability) if _probe(backend).ok]
+
+
+def unusable_in(capability: Capability) -> str:
+    """The backends that have a capability and cannot be used here, each with its reason; empty where there are none."""
+    found = [_probe(backend) for backend in _with(capability)]
+    return "; ".join(f"{each.name} has it, but {each.reason}" for each in found if not each.ok)
+
+
+def _with(capability: Capability) -> list[Backend]:
+    return [backend for backend in backends() if capability in backend.capabilities]
 
 
 def candidates(choice: str | Backend = AUTO) -> list[Backend]:

@@ -9,8 +9,16 @@ from importlib import metadata
 
 import pytest
 
-from llama_bridge import BackendUnavailable, Capability, InvalidInput, LlamaBridge, registry
-from llama_bridge.testing import FakeBackend, FakeEngine
+from llama_bridge import (
+    Availability,
+    BackendUnavailable,
+    Capability,
+    InvalidInput,
+    LlamaBridge,
+    UnsupportedCapability,
+    registry,
+)
+from llama_bridge.testing import FakeBackend, FakeEngine, FakeLlama
 
 USABLE = ["wasm"] if sys.platform == "emscripten" else ["native", "wasm"]
 """The backends that this platform has, best first."""
@@ -104,6 +112,29 @@ def test_a_third_party_backend_of_higher_rank_is_taken(monkeypatch: pytest.Monke
     install(monkeypatch, Entry("better", Better), Entry("native", Better))
     assert registry.candidates()[0].name == "better"
     assert "wasm" in registry.available_in(Capability.SANDBOX)
+
+
+def test_only_backends_that_can_be_used_here_are_named_as_a_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Missing(FakeBackend):
+        capabilities = Capability.GPU_OFFLOAD | Capability.KV_CONTINUATION
+
+        def probe(self) -> Availability:
+            return Availability(self.name, False, "its library is not installed")
+
+    missing = Entry("missing", Missing)
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [missing])
+    assert registry.available_in(Capability.KV_CONTINUATION) == []
+    llama = FakeLlama(lacks=["session_tools", "kv_continuation"])
+    with pytest.raises(UnsupportedCapability) as caught:
+        llama.requires(Capability.KV_CONTINUATION)
+    assert caught.value.available_in == ()
+    assert "missing has it, but its library is not installed" in str(caught.value)
+    with pytest.raises(UnsupportedCapability) as caught:
+        llama.requires(Capability.SANDBOX)
+    assert str(caught.value) == "sandbox is not supported by the fake backend"
+    llama.close()
 
 
 def test_a_failing_probe_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,15 +135,15 @@ def test_truncate_knows_its_bounds(guest: Guest) -> None:
 def test_sampling_needs_a_sampler_and_logits(make_guest: MakeGuest) -> None:
     guest = make_guest()
     assert load(guest) == 0
-    assert guest.call("lb_step", -1) == Status.BAD_ARGUMENT
+    assert guest.call("lb_step", -1) == Status.ENGINE_ERROR
     assert "no sampler" in last_error(guest)
     assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
-    assert guest.call("lb_step", -1) == Status.BAD_ARGUMENT
+    assert guest.call("lb_step", -1) == Status.ENGINE_ERROR
     assert "no logits" in last_error(guest)
     assert guest.call("lb_decode", tokens(guest, 1, 2), 2) == 0
     assert guest.call("lb_step", -1) >= 0
     assert guest.call("lb_truncate", 1) == 1
-    assert guest.call("lb_step", -1) == Status.BAD_ARGUMENT, "those logits were of a removed token"
+    assert guest.call("lb_step", -1) == Status.ENGINE_ERROR, "those logits were of a removed token"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

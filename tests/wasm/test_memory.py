@@ -16,6 +16,7 @@ from llama_bridge.params import ModelParams
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.engine.fit import check_fit
 from llama_bridge_wasm.hosts.linear_memory import PAGE, find_memory, unshared
+from tests.gguf_editing import edited_model
 
 from .conftest import MakeGuest, load, random_model
 
@@ -200,3 +201,11 @@ def test_a_damaged_model_is_refused_in_llama_cpps_own_words(
     damaged.write_bytes(data)
     with pytest.raises(ModelLoadError, match=r"blk\.1\.ffn_up\.weight|wrong number of tensors"):
         BACKEND.load(open_model(damaged), ModelParams(n_ctx=256))
+
+
+@pytest.mark.parametrize("word", ["failed to allocate", "out of memory"])
+def test_words_do_not_decide_what_an_error_is(wasm: Path, tmp_path: Path, word: str) -> None:
+    edited_model(tmp_path / "m.gguf", {"general.architecture": word})
+    with pytest.raises(ModelLoadError, match=word) as caught:
+        BACKEND.load(open_model(tmp_path / "m.gguf"), ModelParams(n_ctx=256))
+    assert type(caught.value) is ModelLoadError

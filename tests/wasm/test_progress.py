@@ -13,7 +13,7 @@ from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress, Progress
 from llama_bridge_wasm import BACKEND, WasmBackend
-from llama_bridge_wasm.abi import Guest
+from llama_bridge_wasm.abi import BadPointer, Guest
 from llama_bridge_wasm.engine.reading import Reading
 
 SMALL = ModelParams(n_ctx=256, n_threads=1)
@@ -70,7 +70,7 @@ class _OwnError(Exception):
     "error",
     [
         _OwnError("enough"),
-        IndexError("as a pointer outside of memory has it"),
+        BadPointer(0, 4),
         OSError("as a file that cannot be read has it"),
         EngineError("as a trap has it"),
         OutOfMemory("m.gguf", "as llama.cpp has it"),

@@ -25,11 +25,13 @@ template <int lane> inline vec spread(vec v) {
     return wasm_i32x4_shuffle(v, v, lane, lane, lane, lane);
 }
 
+#ifdef __wasm_relaxed_simd__ // only where kernels.cmake says so
 // acc plus the sums of pairs of products. `codes` are at most 127: within that the instruction is exact and the same
 // on every CPU. Sums wrap around at 16 bits; callers see to it that the last one fits.
 inline vec add_dot(vec acc, vec signed_bytes, vec codes) {
     return wasm_i16x8_add(acc, wasm_i16x8_relaxed_dot_i8x16_i7x16(signed_bytes, codes));
 }
+#endif
 
 inline vec add_dot16(vec acc, vec a, vec b) {
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(a, b));
@@ -91,6 +93,7 @@ inline void transpose16(const vec * r, vec * to) {
     }
 }
 
+#ifdef __wasm_relaxed_simd__
 // s[2 * r] and s[2 * r + 1] += lane r of v, four activations, times w0 and w1, four codes each of four rows.
 inline void add_dots(vec v, vec w0, vec w1, vec * s) {
     s[0] = add_dot(s[0], spread<0>(v), w0);
@@ -102,6 +105,7 @@ inline void add_dots(vec v, vec w0, vec w1, vec * s) {
     s[6] = add_dot(s[6], spread<3>(v), w0);
     s[7] = add_dot(s[7], spread<3>(v), w1);
 }
+#endif
 
 // Rounded to the 11 bits, or below 2^-14 to the multiples of 2^-24, that half precision has.
 inline vec rounded_to_half(vec x) {

@@ -46,6 +46,14 @@ static uint16_t subclass_map[CLASSES];
 static struct chunk * end; // a header without payload that closes the region; NULL before the first use
 static int lock;           // for all of the above
 
+int lb_refused; // set when there was no room for a block; whoever wants to know clears it before
+
+static void * refuse(void) {
+    lb_refused = 1;
+    errno = ENOMEM;
+    return NULL;
+}
+
 static uint32_t size_of(const struct chunk * c) {
     return c->size & ~(uint32_t) USED;
 }
@@ -215,8 +223,7 @@ static struct chunk * take(uint32_t size) {
         c = find(size);
     }
     if (!c) {
-        errno = ENOMEM;
-        return NULL;
+        return refuse();
     }
     unlink_free(c);
     set_size(c, size_of(c), USED);
@@ -256,9 +263,12 @@ static int resize(void * p, size_t n) {
 
 static void * allocate_aligned(size_t alignment, size_t n) {
     const uint32_t size = chunk_size(n);
-    if (!size || (alignment & (alignment - 1)) || alignment > UINT32_MAX - 2 * PAGE - size) {
-        errno = alignment & (alignment - 1) ? EINVAL : ENOMEM;
+    if (alignment & (alignment - 1)) {
+        errno = EINVAL;
         return NULL;
+    }
+    if (!size || alignment > UINT32_MAX - 2 * PAGE - size) {
+        return refuse();
     }
     struct chunk * c = take(size + (uint32_t) alignment);
     if (!c) {
@@ -296,8 +306,7 @@ void free(void * p) {
 void * calloc(size_t count, size_t each) {
     size_t n;
     if (__builtin_mul_overflow(count, each, &n)) {
-        errno = ENOMEM;
-        return NULL;
+        return refuse();
     }
     void * p = malloc(n);
     return p ? memset(p, 0, n) : NULL;
@@ -327,8 +336,7 @@ void * realloc(void * p, size_t n) {
 void * reallocarray(void * p, size_t count, size_t each) {
     size_t n;
     if (__builtin_mul_overflow(count, each, &n)) {
-        errno = ENOMEM;
-        return NULL;
+        return refuse();
     }
     return realloc(p, n);
 }

@@ -1,5 +1,6 @@
 // The KV cache, and steps of an answer.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "state.h"
@@ -33,7 +34,7 @@ int32_t decode(const int32_t * tokens, int32_t n_tokens) {
         return fail(LB_CANCELLED, "cancelled");
     }
     current.has_logits = false;
-    lb::take_logged_errors();
+    lb::listen();
     const int32_t result = llama_decode(current.context.get(), llama_batch_get_one(batch.data(), n_tokens));
     switch (result) {
     case 0:
@@ -43,8 +44,28 @@ int32_t decode(const int32_t * tokens, int32_t n_tokens) {
     case 2: return fail(LB_CANCELLED, "cancelled");
     default: break;
     }
-    const std::string reason = lb::take_logged_errors();
-    return fail(lb::status_of(reason), "llama_decode returned " + std::to_string(result) + ": " + reason);
+    return fail(lb::status_of_failure(), "llama_decode returned " + std::to_string(result) + ": " + lb::logged_errors());
+}
+
+// The logits of the last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some token
+// of NaN all the same.
+const float * checked_logits() {
+    if (!current.has_logits) {
+        fail(LB_ENGINE_ERROR, "there are no logits: decode something first");
+        return nullptr;
+    }
+    const float * logits = llama_get_logits_ith(current.context.get(), -1);
+    uint32_t largest = 0; // magnitude, as a number: that of NaN is above infinity's. Four at once, where isnan() takes one
+    for (int32_t i = 0; i < current.n_vocab; i++) {
+        uint32_t bits;
+        memcpy(&bits, logits + i, sizeof bits);
+        largest = std::max(largest, bits & 0x7fffffffu);
+    }
+    if (largest > 0x7f800000u) {
+        fail(LB_ENGINE_ERROR, "llama.cpp computed NaN: the model is damaged, or the KV cache");
+        return nullptr;
+    }
+    return logits;
 }
 
 } // namespace
@@ -89,12 +110,9 @@ int32_t lb_decode(const int32_t * tokens, int32_t n_tokens) {
 }
 
 const float * lb_logits(void) {
-    if (!current.context || !current.has_logits) {
-        return nullptr;
-    }
     const float * logits = nullptr;
-    lb::guarded([&] {
-        logits = llama_get_logits_ith(current.context.get(), -1);
+    lb::with_model([&] {
+        logits = checked_logits();
         return static_cast<int32_t>(LB_OK);
     });
     return logits;
@@ -103,14 +121,18 @@ const float * lb_logits(void) {
 int32_t lb_step(int32_t token) {
     return lb::with_model([&]() -> int32_t {
         if (!current.sampler) {
-            return fail(LB_BAD_ARGUMENT, "no sampler: call lb_sampler first");
+            return fail(LB_ENGINE_ERROR, "there is no sampler: call set_sampler() first");
         }
         if (token != LLAMA_TOKEN_NULL) {
             if (const int32_t status = decode(&token, 1); status != LB_OK) {
                 return status;
             }
-        } else if (!current.has_logits) {
-            return fail(LB_BAD_ARGUMENT, "no logits: decode at least one token first");
+        }
+        if (checked_logits() == nullptr) {
+            if (current.has_logits) {
+                lb_clear();
+            }
+            return LB_ENGINE_ERROR;
         }
         return llama_sampler_sample(current.sampler.get(), current.context.get(), -1);
     });

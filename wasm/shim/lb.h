@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 3
+#define LB_ABI_VERSION 4
 
 #ifdef __wasm__
 #define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -100,6 +100,8 @@ LB_EXPORT(lb_abi_version) int32_t lb_abi_version(void);
 LB_EXPORT(lb_alloc) void * lb_alloc(uint32_t n_bytes); // NULL if there is no room
 LB_EXPORT(lb_free) void lb_free(void * p);
 LB_EXPORT(lb_last_error) const char * lb_last_error(void); // of the last call that failed; UTF-8, never NULL
+// Where a host finds, also after a trap, whether malloc had no room for something in the last call that might fail for it.
+LB_EXPORT(lb_refused_flag) int32_t * lb_refused_flag(void);
 LB_EXPORT(lb_set_log_level) void lb_set_log_level(int32_t level); // 1 debug, 2 info, 3 warning, 4 error, 5 nothing
 
 // --- the model
@@ -122,12 +124,13 @@ LB_EXPORT(lb_truncate) int32_t lb_truncate(int32_t length); // 1 done; 0 this me
 // Append up to n_batch tokens; the logits of the last are then ready. After any failure ask lb_length what
 // was kept.
 LB_EXPORT(lb_decode) int32_t lb_decode(const int32_t * tokens, int32_t n_tokens);
-LB_EXPORT(lb_logits) const float * lb_logits(void); // n_vocab values, or NULL if there are none
+LB_EXPORT(lb_logits) const float * lb_logits(void); // n_vocab values; NULL, with words, if there are none or one is NaN
 
 // --- sampling
 LB_EXPORT(lb_sampler)
 int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent);
-// Append `token` (-1: nothing), then draw and accept the next token and return it.
+// Append `token` (-1: nothing), then draw and accept the next token and return it. Where a logit is NaN, or without a sampler
+// or logits, LB_ENGINE_ERROR; after NaN the KV cache is empty.
 LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
 
 // --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.

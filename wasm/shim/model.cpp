@@ -54,9 +54,18 @@ double kv_bytes(const llama_model * model, const lb_load_params & params, int32_
 
 // A failure of llama.cpp itself: its log holds the reason.
 int32_t refused(const char * what) {
-    const std::string reason = lb::take_logged_errors();
+    const lb_status status = lb::status_of_failure();
+    const std::string reason = lb::logged_errors();
     current.reset();
-    return fail(lb::status_of(reason), reason.empty() ? what : what + (": " + reason));
+    return fail(status, reason.empty() ? what : what + (": " + reason));
+}
+
+int32_t no_text(const std::string & kind) {
+    char architecture[64] = "";
+    llama_model_meta_val_str(current.model.get(), "general.architecture", architecture, sizeof architecture);
+    current.reset();
+    return fail(LB_ENGINE_ERROR, kind + " (" + architecture + "), which has no KV cache that grows token by token: it cannot "
+                                        "generate text here. Load a decoder model");
 }
 
 bool abort_requested(void *) {
@@ -66,7 +75,7 @@ bool abort_requested(void *) {
 
 int32_t load(const char * path, const lb_load_params & params) {
     current.reset();
-    lb::take_logged_errors();
+    lb::listen();
 
     llama_model_params model_params = llama_model_default_params();
     // mmap is emulated on WASI: it would read the file into memory, and then once more into the tensors.
@@ -81,8 +90,10 @@ int32_t load(const char * path, const lb_load_params & params) {
     lb::pack_weights();
     llama_model * model = current.model.get();
     if (llama_model_has_encoder(model) || !llama_model_has_decoder(model)) {
-        current.reset();
-        return fail(LB_ENGINE_ERROR, "only decoder models can generate; this one has an encoder");
+        return no_text("an encoder model");
+    }
+    if (llama_model_is_diffusion(model)) {
+        return no_text("a diffusion model");
     }
 
     const int32_t n_ctx = params.n_ctx > 0 ? params.n_ctx : llama_model_n_ctx_train(model);
@@ -116,8 +127,7 @@ int32_t load(const char * path, const lb_load_params & params) {
         return refused("the context could not be made");
     }
     if (current.memory() == nullptr) {
-        current.reset();
-        return fail(LB_ENGINE_ERROR, "this model has no KV cache: it cannot generate");
+        return no_text("an embedding model");
     }
     if (params.n_threads > 1) {
         // One pool for good. Without it ggml would make one for each graph, that is for each token.

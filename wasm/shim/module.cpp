@@ -12,14 +12,14 @@ volatile int32_t cancel_flag = 0;
 namespace {
 
 std::string last_error;
-std::string logged_errors;
+std::string logged;
 std::string line; // llama.cpp may log one line in several calls
 ggml_log_level line_level = GGML_LOG_LEVEL_INFO;
 int32_t minimum_level = GGML_LOG_LEVEL_INFO;
 
 void write_line() {
     if (line_level >= GGML_LOG_LEVEL_ERROR) {
-        logged_errors += (logged_errors.empty() ? "" : "; ") + line;
+        logged += (logged.empty() ? "" : "; ") + line;
     }
     if (line_level >= minimum_level && !line.empty()) {
         const std::string out = std::to_string(static_cast<int>(line_level)) + ' ' + line + '\n';
@@ -58,19 +58,17 @@ int32_t fail(lb_status status, const std::string & message) {
     return status;
 }
 
-lb_status status_of(const std::string & message) {
-    for (const char * word : {"allocate", "out of memory", "bad_alloc", "not enough memory"}) {
-        if (message.find(word) != std::string::npos) {
-            return LB_OUT_OF_MEMORY;
-        }
-    }
-    return LB_ENGINE_ERROR;
+lb_status status_of_failure() {
+    return lb_refused ? LB_OUT_OF_MEMORY : LB_ENGINE_ERROR;
 }
 
-std::string take_logged_errors() {
-    std::string taken;
-    taken.swap(logged_errors);
-    return taken;
+void listen() {
+    lb_refused = 0;
+    logged.clear();
+}
+
+const std::string & logged_errors() {
+    return logged;
 }
 
 } // namespace lb
@@ -93,6 +91,10 @@ const char * lb_last_error(void) {
 
 void lb_set_log_level(int32_t level) {
     lb::minimum_level = level;
+}
+
+int32_t * lb_refused_flag(void) {
+    return &lb_refused;
 }
 
 volatile int32_t * lb_cancel_flag(void) {

@@ -11,6 +11,7 @@
 #include "llama.h"
 
 extern "C" int lb_threads_proven; // ../runtime/threads.c
+extern "C" int lb_refused;        // ../runtime/malloc.c
 
 namespace lb {
 
@@ -64,11 +65,14 @@ inline bool cancelled() {
 // Keeps the words for lb_last_error and returns `status`.
 int32_t fail(lb_status status, const std::string & message);
 
-// The status of a failure that llama.cpp only described in words: out of memory has no code of its own there.
-lb_status status_of(const std::string & message);
+// The status of a failure that llama.cpp has no code for: out of memory if malloc refused something since listen().
+lb_status status_of_failure();
 
-// Errors that llama.cpp logged since the last call of this function.
-std::string take_logged_errors();
+// Before a call of llama.cpp that may fail: forgets what was logged and refused.
+void listen();
+
+// Errors that llama.cpp logged since listen().
+const std::string & logged_errors();
 
 // Runs `body` so that no C++ exception leaves the module.
 template <typename Body> int32_t guarded(Body && body) noexcept {
@@ -77,7 +81,7 @@ template <typename Body> int32_t guarded(Body && body) noexcept {
     } catch (const std::bad_alloc &) {
         return fail(LB_OUT_OF_MEMORY, "out of memory");
     } catch (const std::exception & error) {
-        return fail(status_of(error.what()), error.what());
+        return fail(status_of_failure(), error.what());
     } catch (...) {
         return fail(LB_ENGINE_ERROR, "unknown C++ exception");
     }

@@ -12,7 +12,7 @@ from llama_bridge.params import ModelParams
 
 from .. import abi
 from ..abi import Guest, Info, Status
-from .marshal import Buffer, last_error
+from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
 
 __all__ = ["describe", "load_model"]
@@ -55,13 +55,14 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         KV_TYPES[params.type_v],
         int(params.flash_attn),
     )
+    refused = as_pointer(guest.call("lb_refused_flag"))
     try:
         pointer = buffer.put(packed + abi.MODEL_PATH.encode() + b"\0")
         status = guest.call("lb_load", pointer + len(packed), pointer)
         reason = "" if status == 0 else last_error(guest)
     except EngineError as error:
-        # llama.cpp aborts where a size does not fit the address space: its last words tell.
-        if "allocate" in guest.log_tail or "not enough" in guest.log_tail:
+        # llama.cpp aborts in places where it gets no memory. Of a guest that stopped one can still read.
+        if any(guest.read(refused, 4)):
             raise _too_large(model, params, str(error), guest.memory_size) from error
         raise ModelLoadError(model.path, str(error)) from error
     if status == Status.OUT_OF_MEMORY:

@@ -34,8 +34,8 @@ class Reading:
         """So many more bytes are read. Some are read twice, and all is done only when the model is there.
 
         Raises:
-            OSError: ``on_progress`` has raised something. It is called from within the guest, where that would mean
-                something else: to a host an IndexError is a bad pointer.
+            OSError: ``on_progress`` has raised something. It is called from within the guest, where it could be
+                taken for something else: a BadPointer, say, for one of the guest's.
         """
         self._read = min(self._read + size, self._size - 1)
         if self.failure is None and self._read >= self._next:

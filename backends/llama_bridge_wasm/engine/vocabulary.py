@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 
+from llama_bridge.engine_arguments import check_text, check_token
 from llama_bridge.errors import EngineError
+from llama_bridge.models.gguf import GgufHeader
+from llama_bridge.models.long_runs import longest_run
 
 from ..abi import Guest
 from .calls import Calls
@@ -20,15 +23,18 @@ _MAX_PIECE = 1 << 15
 class Vocabulary:
     """The words of the loaded model. It waits for one call into the guest at most."""
 
-    def __init__(self, guest: Guest, calls: Calls) -> None:
+    def __init__(self, guest: Guest, calls: Calls, header: GgufHeader, n_vocab: int) -> None:
         self._guest = guest
         self._calls = calls
+        self._header = header
+        self._n_vocab = n_vocab
         self._buffer = Buffer(guest)  # apart from the one of whoever computes
         self._pieces: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See :meth:`Engine.tokenize`."""
-        data = text.encode("utf-8", "replace")
+        data = check_text("text", text).encode()
+        longest_run(text, self._header)
         flags = (int(add_special), int(parse_special))
         at = len(data) + 3 & ~3
         # Rarely more tokens than bytes; a few more for what the model puts around a text.
@@ -50,6 +56,7 @@ class Vocabulary:
 
     def token_bytes(self, token: int, *, special: bool) -> bytes:
         """See :meth:`Engine.token_bytes`."""
+        check_token(token, self._n_vocab)
         if not special and (known := self._pieces.get(token)) is not None:
             return known
         capacity = 256
@@ -66,6 +73,10 @@ class Vocabulary:
                     )
                 capacity = n
             piece = bytes(self._guest.read(pointer, n))
-        if not special:
-            self._pieces[token] = piece
+            if not special:
+                self._pieces[token] = piece
         return piece
+
+    def forget(self) -> None:
+        """The guest is closed: have it say so."""
+        self._pieces = {}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections.abc import Sequence
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
-from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput
+from llama_bridge.engine_arguments import (
+    check_length,
+    check_room,
+    check_sampler,
+    check_token,
+    check_tokens,
+)
+from llama_bridge.errors import EngineError
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
@@ -15,7 +22,7 @@ from .. import abi
 from ..abi import Guest, Status
 from .calls import Calls
 from .loading import describe, load_model
-from .marshal import Buffer, as_pointer
+from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
 from .sampler import pack_sampler
 from .vocabulary import Vocabulary
@@ -40,13 +47,18 @@ class WasmEngine(Engine):
     backend = NAME
 
     def __init__(
-        self, guest: Guest, buffer: Buffer, path: str, capabilities: Capability, info: EngineInfo
+        self,
+        guest: Guest,
+        buffer: Buffer,
+        model: ModelFile,
+        capabilities: Capability,
+        info: EngineInfo,
     ) -> None:
         self.guest = guest
         self.capabilities = capabilities
         self.info = info
-        self._calls = Calls(guest, path)
-        self._vocabulary = Vocabulary(guest, self._calls)
+        self._calls = Calls(guest, str(model.path))
+        self._vocabulary = Vocabulary(guest, self._calls, model.header, info.n_vocab)
         self._buffer = buffer
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
@@ -91,7 +103,7 @@ class WasmEngine(Engine):
             info = describe(guest, buffer, params, version)
             if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
                 capabilities &= ~Capability.PREFIX_CACHE
-            engine = cls(guest, buffer, str(model.path), capabilities, info)
+            engine = cls(guest, buffer, model, capabilities, info)
             reading.finish()
             return engine
         except BaseException:
@@ -114,20 +126,19 @@ class WasmEngine(Engine):
 
     def decode(self, tokens: Sequence[int]) -> int:
         before = self.length
-        if before + len(tokens) > self.info.n_ctx:
-            raise ContextOverflow(before + len(tokens), self.info.n_ctx)
-        for start in range(0, len(tokens), self.info.n_batch):
-            if not self._decode(tokens[start : start + self.info.n_batch]):
+        packed = check_tokens("tokens", tokens, self.info.n_vocab)
+        check_room(before, len(packed), self.info.n_ctx)
+        for start in range(0, len(packed), self.info.n_batch):
+            if not self._decode(packed[start : start + self.info.n_batch]):
                 self._cancelled = True
                 return self.length - before
-        return len(tokens)
+        return len(packed)
 
-    def _decode(self, chunk: Sequence[int]) -> bool:
+    def _decode(self, chunk: array[int]) -> bool:
         """Append what one call takes; False if cancelled."""
-        packed = struct.pack(f"<{len(chunk)}i", *chunk)
         self._calls.line_up()
         with self._calls.lock:
-            status = self.guest.call("lb_decode", self._buffer.put(packed), len(chunk))
+            status = self.guest.call("lb_decode", self._buffer.put(chunk.tobytes()), len(chunk))
             if status == Status.CANCELLED:
                 return False
             self._calls.checked(status)
@@ -136,6 +147,8 @@ class WasmEngine(Engine):
         return True
 
     def truncate(self, length: int) -> bool:
+        if check_length(length) > self.length:
+            return False
         return self._call("lb_truncate", length) == 1
 
     def clear(self) -> None:
@@ -144,19 +157,19 @@ class WasmEngine(Engine):
     # sampling
 
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        data = pack_sampler(params, seed, recent)
+        seen = check_sampler(params, seed, recent, self.info.n_vocab)
+        data = pack_sampler(params, seed, seen)
         self._calls.line_up()
         with self._calls.lock:
             pointer = self._buffer.put(data)
             after = pointer + abi.SAMPLER_PARAMS.size
-            self._calls.call("lb_sampler", pointer, after, len(recent))
+            self._calls.call("lb_sampler", pointer, after, len(seen))
 
     def sample(self) -> int:
         return self._call("lb_step", abi.NO_TOKEN)
 
     def step(self, token: int) -> int | None:
-        if token < 0:
-            raise InvalidInput(f"token={token}: token ids are not negative")
+        check_token(token, self.info.n_vocab)
         self._calls.line_up()
         with self._calls.lock:
             drawn = self.guest.call("lb_step", token)
@@ -172,7 +185,7 @@ class WasmEngine(Engine):
         with self._calls.lock:
             pointer = as_pointer(self.guest.call("lb_logits"))
             if pointer == 0:
-                raise EngineError("there are no logits: decode at least one token first")
+                raise EngineError(last_error(self.guest))
             # A copy: a view would dangle once the guest is closed.
             copy = memoryview(self.guest.read(pointer, 4 * self.info.n_vocab))
         return copy.cast("f")
@@ -195,6 +208,7 @@ class WasmEngine(Engine):
     def close(self) -> None:
         with self._calls.turnstile, self._calls.lock:  # nobody is in the middle of a call
             self.guest.close()
+            self._vocabulary.forget()
 
     # inside
 

@@ -19,7 +19,7 @@ A third place, another runtime say, takes a folder of its own here:
 2. Give the instance its imports: ``world.imports()`` under the name :data:`~.wasi.WASI`, with ``clock_time_get`` and
    ``random_get`` of the host's own, and ``world.unknown`` for any other; the memory that ``find_memory`` describes;
    ``lb_host.stop`` and ``lb_host.spawn``, which may answer 0 and -1. Then call ``_begin()``.
-3. Implement the rest of the protocol :class:`~..abi.Guest`: ``read``, ``write`` and ``fill`` raise IndexError outside of
+3. Implement the rest of the protocol :class:`~..abi.Guest`: ``read``, ``write`` and ``fill`` raise BadPointer outside of
    the guest's memory. Without threads take ``unshared(code)``.
 4. Pick it in ``backend.py``, importing it there. ``tests/wasm`` is then its test.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
@@ -12,7 +11,7 @@ from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.progress import OnProgress, Progress
 
 from ..abi import MODEL_PATH
-from .logs import LOG_TAIL, log_lines
+from .logs import log_lines
 from .wasi import GuestFile, Memory, World
 
 __all__ = ["Hosted", "open_guest", "tell_compile"]
@@ -72,7 +71,7 @@ class Hosted(Memory, ABC):
 
     def __init__(self, file: GuestFile) -> None:
         self.world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
-        self._log_lines: deque[str] = deque(maxlen=LOG_TAIL)
+        self._last_words = ""
         self._dead = ""
         self._closed = False
 
@@ -99,11 +98,6 @@ class Hosted(Memory, ABC):
             EngineError: starting them failed.
         """
         return self.call("lb_probe_threads", threads, _PROBE_MS) == 1
-
-    @property
-    def log_tail(self) -> str:
-        """See :class:`~.abi.Guest`."""
-        return "\n".join(self._log_lines)
 
     def call(self, name: str, *args: int) -> int:
         """See :class:`~.abi.Guest`."""
@@ -135,7 +129,7 @@ class Hosted(Memory, ABC):
     def _died(self, name: str, error: Exception) -> EngineError:
         code = self.world.exit_code
         why = f"it left with status {code}" if code is not None else self._words(error)
-        words = f" It last said: {self._log_lines[-1]}" if self._log_lines else ""
+        words = f" It last said: {self._last_words.rstrip('.')}." if self._last_words else ""
         self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
         cause, self.world.failure = self.world.failure, None
         error.__cause__ = error.__cause__ or cause
@@ -143,7 +137,7 @@ class Hosted(Memory, ABC):
 
     def _log(self, data: bytes) -> None:
         for level, text in log_lines(data):
-            self._log_lines.append(text)
+            self._last_words = text
             if self.world.failure is not None:
                 level = logging.DEBUG  # that is what is raised; this only follows from it
             _logger.log(level, "%s", text)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-__all__ = ["LOG_TAIL", "log_lines"]
-
-LOG_TAIL = 20
-"""Lines that are kept for an error's message."""
+__all__ = ["log_lines"]
 
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 
 
 def log_lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Level and text of each line; llama.cpp's last words before an abort have no level: an error."""
+    """Level and text of each line that has one; llama.cpp's last words before an abort have no level: an error."""
     for line in data.decode("utf-8", "replace").splitlines():
+        level, text = logging.ERROR, line
         if line[:1].isdigit() and line[1:2] == " ":
-            yield _LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
-        else:
-            yield logging.ERROR, line
+            level, text = _LEVELS.get(int(line[0]), logging.DEBUG), line[2:]
+        if text.strip():
+            yield level, text

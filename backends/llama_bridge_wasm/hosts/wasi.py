@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ..abi import BadPointer
+
 __all__ = ["MAX_OPEN_FILES", "WASI", "GuestFile", "Memory", "World"]
 
 WASI = "wasi_snapshot_preview1"
@@ -41,7 +43,7 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class Memory(Protocol):
-    """Guest memory as a host reaches it. Each call raises ``IndexError`` for what lies outside."""
+    """Guest memory as a host reaches it. Each call raises :class:`BadPointer` for what lies outside."""
 
     def read(self, pointer: int, size: int) -> bytearray:
         """A copy of a part."""
@@ -124,7 +126,7 @@ class World:
         def call(*args: int) -> int | None:
             try:
                 return function(*args)
-            except IndexError:
+            except BadPointer:
                 return _FAULT
             except (
                 BaseException
@@ -271,7 +273,7 @@ class World:
 
     def _vectors(self, pointer: int, count: int) -> list[tuple[int, int]]:
         if _u32(count) > _MAX_VECTORS:
-            raise IndexError("too many vectors")
+            raise BadPointer(_u32(pointer), 8 * _u32(count))
         table = self._memory.read(_u32(pointer), 8 * count)
         return list(struct.iter_unpack("<II", table))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator, Mapping
 from typing import Any, cast
@@ -20,6 +21,7 @@ __all__ = [
     "refuse_foreign_tokens",
     "refuse_what_does_not_fit",
     "requirements",
+    "state_version",
 ]
 
 
@@ -37,6 +39,15 @@ def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
             "byte_order": sys.byteorder,
         },
     }
+
+
+def state_version(info: EngineInfo) -> int:
+    """The number at the end of an engine's state format, as llama.cpp's sequence file has one; 0 where there is none.
+
+    What decides is the whole text, which the manifest records.
+    """
+    found = re.search(r"[0-9]{1,9}$", info.state_format)
+    return int(found[0]) if found else 0
 
 
 def recorded(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
-import sys
+import weakref
 from contextlib import suppress
-from threading import Lock
 
 __all__ = ["copy_memory"]
 
 _PAGE = 2 << 20
 _KEPT = 64 << 20
-_lock = Lock()
-_kept: mmap.mmap | None = None
+_free: list[mmap.mmap] = []
+"""At most one block that nobody has a view of."""
 
 
 def copy_memory(size: int) -> memoryview:
@@ -21,18 +21,30 @@ def copy_memory(size: int) -> memoryview:
     To have the system find and clear new pages takes longer than to copy a cache into them. So they are large
     ones, where there are any, and one block of up to 64 MiB is kept for the next copy.
     """
-    global _kept
     if size < _PAGE:
         return memoryview(bytearray(size))
-    with _lock:
-        # Two references are this module's own and the argument's: nobody has a view of it.
-        free = _kept is None or sys.getrefcount(_kept) == 2
-        if _kept is not None and free and len(_kept) >= size:
-            return memoryview(_kept)[:size]
-        memory = _large_pages(size)
-        if free and size <= _KEPT:
-            _kept = memory
-        return memoryview(memory)[:size]
+    block = _take(size)
+    # Every view, and every part of one, holds the lease; a block or a view cannot say when the last one is gone.
+    lease = (ctypes.c_ubyte * size).from_buffer(block)
+    if len(block) <= _KEPT:
+        weakref.finalize(lease, _give_back, block).atexit = False
+    return memoryview(lease).cast("B")
+
+
+def _take(size: int) -> mmap.mmap:
+    """The kept block, if it is large enough and free; a new one otherwise."""
+    try:
+        block = _free.pop()  # two threads cannot take the same one
+    except IndexError:
+        return _large_pages(size)
+    if len(block) >= size:
+        return block
+    return _large_pages(size)
+
+
+def _give_back(block: mmap.mmap) -> None:
+    """Keep a block for the next copy. Called wherever the last view of it goes, so it takes no lock."""
+    _free[:] = [block]
 
 
 def _large_pages(size: int) -> mmap.mmap:

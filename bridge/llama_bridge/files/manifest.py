@@ -21,6 +21,7 @@ from .compatibility import (
     refuse_foreign_tokens,
     refuse_what_does_not_fit,
     requirements,
+    state_version,
 )
 from .format import SessionFile, read_session_file, write_session_file
 
@@ -79,8 +80,7 @@ def write_snapshot(
     }
     held = snapshot.tokens[: snapshot.held]
     state = memoryview(b"") if snapshot.state is None else snapshot.state[made_with.state_prefix :]
-    version = int(info.state_format.rpartition("-")[2])
-    size = write_session_file(path, manifest, held, state, version, follow=follow)
+    size = write_session_file(path, manifest, held, state, state_version(info), follow=follow)
     n_tokens = len(snapshot.tokens)
     return SessionInfo(place, n_tokens, size, snapshot.messages, created, snapshot.held)
 

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Generator, Sequence
 
 from ..engine import Engine
-from ..errors import ContextOverflow, SessionCancelled
+from ..errors import ContextOverflow, EngineError, SessionCancelled
 from ..progress import OnProgress
 from ..snapshot import Snapshot
 from ..verification import LogitCheck
@@ -52,7 +52,7 @@ def compare_logits(
     probes = [tokens[(2 * i + 1) * len(tokens) // (2 * n_probes)] for i in range(n_probes)]
     engine.clear_cancel()
     _append(active, [])  # what the file owes
-    restored = _rows(active, probes)
+    restored = _rows(active, probes, may_be_nan=True)
     rows: list[list[array[float]]] = []
     for pieces in ([tokens], list(_as_said(snapshot))):
         active.reset()
@@ -73,13 +73,18 @@ def compare_logits(
     )
 
 
-def _rows(active: Active, probes: Sequence[int]) -> list[array[float]]:
+def _rows(active: Active, probes: Sequence[int], *, may_be_nan: bool = False) -> list[array[float]]:
     """The logits after each of some tokens, evaluated one by one behind the conversation."""
     engine: Engine = active.engine
     rows: list[array[float]] = []
     for token in probes:
         _append(active, [token])
-        rows.append(array("f", engine.logits().tobytes()))
+        try:
+            rows.append(array("f", engine.logits().tobytes()))
+        except EngineError:  # they are NaN: what was restored is no cache of this model
+            if not may_be_nan:
+                raise
+            rows.append(array("f", [math.nan]) * engine.info.n_vocab)
     return rows
 
 

@@ -9,7 +9,9 @@ To be read in this order:
     ggml_types.py     the types that a tensor, or a KV cache, may have
     fingerprint.py    what tells two models apart, by content
     preflight.py      what llama.cpp takes for granted, checked before it ends the process
+    words.py          the same, of the vocabulary
     memory.py         what a KV cache takes, told from the header
+    long_runs.py      texts that a tokenizer would not survive
 
 May import the ground floor only: params, checks, errors.
 """

@@ -13,7 +13,8 @@ With llama-bridge installed pytest has, by itself (``-p no:llama_bridge`` leaves
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
-    conformance.py   BackendConformance, for who writes an engine; fixtures in conformance_base.py
+    conformance.py   BackendConformance, for who writes an engine; what an engine must refuse is in
+                     conformance_misuse.py, fixtures are in conformance_base.py
     runtime_conformance.py
                      RuntimeConformance, for who writes a runtime that answers in text
 

@@ -24,15 +24,16 @@ from ..engine import Engine, MemoryKind
 from ..errors import ClosedError, UnsupportedCapability
 from ..local.engine_backend import EngineBackend
 from ..params import SamplingParams
-from .conformance_base import GREEDY, EngineTests
+from .conformance_base import GREEDY
+from .conformance_misuse import MisuseTests
 
 __all__ = ["BackendConformance"]
 
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(EngineTests):
-    """Subclass it, name the class ``Test...``, and give it a fixture ``backend``.
+class BackendConformance(MisuseTests):
+    """Subclass it, name the class ``Test...``, and give it a fixture ``backend``; if your engine computes, ``nan_engine`` too.
 
     Attributes:
         model: what is loaded; a chat model with a context of at least 256 tokens.

@@ -19,6 +19,8 @@ GREEDY = SamplingParams(temperature=0)
 class EngineTests:
     """Fixtures and helpers of :class:`~llama_bridge.testing.BackendConformance`.
 
+    A second fixture may be given, ``nan_engine``.
+
     Attributes:
         model: what is loaded; a chat model with a context of at least 256 tokens.
         text: what it is given to read.
@@ -41,6 +43,13 @@ class EngineTests:
         engine.clear_cancel()
         engine.clear()
         return engine
+
+    @pytest.fixture
+    def nan_engine(self, backend: EngineBackend) -> Engine:
+        """An engine, with nothing decoded, that computes NaN: of a model with weights that are NaN, say."""
+        pytest.skip(
+            f"give the class a fixture `nan_engine`: a model that makes {backend.name} compute NaN"
+        )
 
     def load(self, backend: EngineBackend) -> Engine:
         """A new engine with a context of 256 tokens."""

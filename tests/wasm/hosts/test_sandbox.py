@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from llama_bridge.models.source import ModelFile
-from llama_bridge_wasm.abi import MODEL_PATH
+from llama_bridge_wasm.abi import MODEL_PATH, BadPointer
 from llama_bridge_wasm.hosts.wasi import MAX_OPEN_FILES, GuestFile, World
 
 from ..conftest import MakeGuest, last_error, load
@@ -74,7 +74,7 @@ class _Memory:
 
     def _view(self, pointer: int, size: int) -> memoryview:
         if pointer + size > len(self.data):
-            raise IndexError
+            raise BadPointer(pointer, size)
         return memoryview(self.data)[pointer : pointer + size]
 
     def read(self, pointer: int, size: int) -> bytearray:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from llama_bridge.errors import BackendUnavailable, EngineError
 from llama_bridge.progress import OnProgress
 
-from ...abi import MAX_MEMORY
+from ...abi import MAX_MEMORY, BadPointer
 from ...page import FillsMemory, JsException, js, let_messages_in, new, proxy
 from ..hosted import Hosted, tell_compile
 from ..linear_memory import MemoryImport, find_memory, unshared
@@ -175,7 +175,7 @@ class BrowserGuest(Hosted):
         """A view, made anew each time: growing memory ends the old ones."""
         self._check_open()
         if pointer < 0 or size < 0 or pointer + size > self._memory.buffer.byteLength:
-            raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
+            raise BadPointer(pointer, size)
         return new(js.Uint8Array, self._memory.buffer, pointer, size)
 
     def _start_thread(self, pointer: int) -> int:

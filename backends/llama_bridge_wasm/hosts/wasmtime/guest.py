@@ -19,6 +19,7 @@ import wasmtime
 from llama_bridge.errors import EngineError
 from llama_bridge.progress import OnProgress
 
+from ...abi import BadPointer
 from ..hosted import Hosted
 from ..wasi import GuestFile
 from .compiled_cache import CompiledCache
@@ -163,7 +164,7 @@ class WasmtimeGuest(Hosted):
     def _view(self, pointer: int, size: int) -> memoryview:
         self._check_open()
         if pointer < 0 or size < 0 or pointer + size > self._size():
-            raise IndexError(f"{size} bytes at {pointer} are outside the guest's memory")
+            raise BadPointer(pointer, size)
         return memoryview((ctypes.c_ubyte * size).from_address(self._base + pointer)).cast("B")
 
     def _kill(self) -> None:

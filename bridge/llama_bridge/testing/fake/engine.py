@@ -19,6 +19,15 @@ from ...capabilities import Capability
 from ...chat.message import Message
 from ...chat.template import ChatTemplate
 from ...engine import Engine, EngineInfo, MemoryKind
+from ...engine_arguments import (
+    check_length,
+    check_room,
+    check_sampler,
+    check_state,
+    check_text,
+    check_token,
+    check_tokens,
+)
 from ...errors import ClosedError, EngineError
 from ...models.source import ModelFile
 from ...params import ModelParams, SamplingParams
@@ -99,6 +108,7 @@ class FakeEngine(Engine):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         self._open()
+        check_text("text", text)
         tokens = [self.info.bos] if add_special and self.info.add_bos else []
         for piece in self._split.split(text) if parse_special else [text]:
             tokens += [self._ids[piece]] if parse_special and piece in self._ids else piece.encode()
@@ -106,6 +116,7 @@ class FakeEngine(Engine):
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         self._open()
+        check_token(token, self.info.n_vocab)
         if token < _N_BYTES:
             return bytes([token])
         return self._special.control[token - _N_BYTES].encode() if special else b""
@@ -119,13 +130,12 @@ class FakeEngine(Engine):
 
     def decode(self, tokens: Sequence[int]) -> int:
         with self._working():
-            if len(self._tokens) + len(tokens) > self.info.n_ctx:
-                raise EngineError("the caller decodes more tokens than the context holds")
-            if not all(0 <= token < self.info.n_vocab for token in tokens):
-                raise EngineError("the caller decodes a token that is not in the vocabulary")
+            packed = check_tokens("tokens", tokens, self.info.n_vocab)
+            check_room(len(self._tokens), len(packed), self.info.n_ctx)
             before = len(self._tokens)
-            for start in range(0, len(tokens), _PREFILL_CHUNK):
-                chunk = tokens[start : start + _PREFILL_CHUNK]
+            for start in range(0, len(packed), _PREFILL_CHUNK):
+                chunk = packed[start : start + _PREFILL_CHUNK]
+                self._ready = False
                 if self._cancelled_within(self._prefill_token_seconds * len(chunk)):
                     break
                 self._tokens += chunk
@@ -135,6 +145,7 @@ class FakeEngine(Engine):
     def truncate(self, length: int) -> bool:
         with self._working():
             held = len(self._tokens)
+            check_length(length)
             if 0 < length < held and self.info.memory is not MemoryKind.DENSE:
                 return False
             if length > held:
@@ -151,16 +162,19 @@ class FakeEngine(Engine):
 
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
         with self._working():
+            check_sampler(params, seed, recent, self.info.n_vocab)
             self._sampling, self._answer = True, None
 
     def sample(self) -> int:
         with self._working():
+            self._check_sampler()
             return self._next()
 
     def step(self, token: int) -> int | None:
         with self._working():
-            if len(self._tokens) >= self.info.n_ctx:
-                raise EngineError("the caller steps beyond the context")
+            self._check_sampler()
+            check_token(token, self.info.n_vocab)
+            check_room(len(self._tokens), 1, self.info.n_ctx)
             if self._cancelled_within(self._answer.token_seconds if self._answer else 0):
                 return None
             self._tokens.append(token)
@@ -173,10 +187,12 @@ class FakeEngine(Engine):
             values[self._next()] = 10.0
             return memoryview(struct.pack(f"{len(values)}f", *values)).cast("f")
 
-    def _next(self) -> int:
-        """The token that follows: of the answer on its way, or the first of a new one."""
+    def _check_sampler(self) -> None:
         if not self._sampling:
             raise EngineError("the caller samples before set_sampler()")
+
+    def _next(self) -> int:
+        """The token that follows: of the answer on its way, or the first of a new one."""
         if not self._ready:
             raise EngineError("there are no logits: decode something first")
         said = self._tokens[self._start :]
@@ -249,12 +265,15 @@ class FakeEngine(Engine):
     def state_length(self, state: memoryview) -> int:
         if Capability.SESSION_PERSISTENCE not in self.capabilities:
             return super().state_length(state)
+        self._open()
+        state = check_state(state)
         return int(_STATE.unpack_from(state)[0]) if len(state) >= _STATE.size else 0
 
     def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
         if Capability.SESSION_PERSISTENCE not in self.capabilities:
             return super().state_set(state, tokens)
         with self._working():
+            state, tokens = check_state(state), check_tokens("tokens", tokens, self.info.n_vocab)
             self._tokens, self._ready = [], False
             try:
                 held = _read_state(state)

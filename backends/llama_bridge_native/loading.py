@@ -1,0 +1,124 @@
+"""A model file into llama.cpp: weights, then a context for them, or the reason why not."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+from llama_bridge.errors import ModelLoadError, OutOfMemory
+from llama_bridge.local.cores import compute_threads
+from llama_bridge.models.ggml_types import KV_TYPES
+from llama_bridge.models.memory import kv_bytes_per_token
+from llama_bridge.models.source import ModelFile
+from llama_bridge.params import ModelParams
+from llama_bridge.progress import OnProgress
+
+from .library import LoggedErrors, lib
+from .load_progress import LoadProgress
+
+__all__ = ["load_context", "load_weights"]
+
+_UBATCH = 512
+_MIB = 1 << 20
+
+
+def load_weights(
+    file: ModelFile, params: ModelParams, errors: LoggedErrors, on_progress: OnProgress | None
+) -> Any:
+    """llama.cpp's model.
+
+    Raises:
+        ModelLoadError, OutOfMemory: with llama.cpp's own words.
+    """
+    options = lib.llama_model_default_params()
+    progress = LoadProgress(on_progress, file.header.file_size)
+    options.progress_callback = progress.callback
+    options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
+    options.n_gpu_layers = params.n_gpu_layers
+    model = lib.llama_model_load_from_file(os.fsencode(file.path), options)
+    try:
+        progress.reraise()
+        errors.reraise()
+    except BaseException:
+        if model:
+            lib.llama_model_free(model)
+        raise
+    if not model:
+        # The file is mapped, and much of it copied in another order.
+        raise _refusal(file, errors, 2 * file.header.file_size)
+    return model
+
+
+def load_context(model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors) -> Any:
+    """A context with one sequence.
+
+    Raises:
+        ModelLoadError: the model cannot generate token by token, or llama.cpp refused it.
+        OutOfMemory: there is not so much memory.
+    """
+    if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
+        raise ModelLoadError(file.path, _no_text(file, "an encoder model"))
+    if lib.llama_model_is_diffusion(model):
+        raise ModelLoadError(file.path, _no_text(file, "a diffusion model"))
+    n_ctx = params.context_length(lib.llama_model_n_ctx_train(model))
+    options = lib.llama_context_default_params()
+    options.n_ctx = n_ctx
+    options.n_batch = min(params.n_batch, n_ctx)
+    options.n_ubatch = min(params.n_batch, _UBATCH, n_ctx)
+    options.n_seq_max = 1
+    options.n_threads = options.n_threads_batch = compute_threads(params, file.header.file_size)
+    options.type_k = KV_TYPES[params.type_k]
+    options.type_v = KV_TYPES[params.type_v]
+    options.flash_attn_type = (
+        lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        if params.flash_attn
+        else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    options.swa_full = False
+    context = lib.llama_init_from_model(model, options)
+    try:
+        errors.reraise()
+        if context and not lib.llama_get_memory(context):
+            raise ModelLoadError(file.path, _no_text(file, "an embedding model"))
+    except BaseException:
+        if context:
+            lib.llama_free(context)
+        raise
+    if not context:
+        cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)
+        raise _refusal(file, errors, cells + _work_bytes(model, options.n_ubatch))
+    return context
+
+
+def _no_text(file: ModelFile, kind: str) -> str:
+    return (
+        f"{kind} ({file.header.architecture}), which has no KV cache that grows token by token: it cannot "
+        "generate text here. Load a decoder model"
+    )
+
+
+def _work_bytes(model: Any, n_ubatch: int) -> int:
+    """About what a pass over so many tokens needs: their logits, and some activations of each."""
+    vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    return 4 * n_ubatch * int(vocabulary + 16 * lib.llama_model_n_embd(model))
+
+
+def _refusal(file: ModelFile, errors: LoggedErrors, needed: int) -> ModelLoadError:
+    """llama.cpp says no with its log alone: whether memory was the reason is asked of the system."""
+    if _has_room(needed):
+        return ModelLoadError(file.path, f"llama.cpp could not load it: {errors}")
+    return OutOfMemory(
+        file.path,
+        f"it needs some {needed / _MIB:,.0f} MiB, which this process cannot have ({errors}). "
+        "Load it with a smaller n_ctx, or a smaller model",
+    )
+
+
+def _has_room(needed: int) -> bool:
+    """Whether the system would give this process so many bytes now."""
+    try:
+        mmap.mmap(-1, max(1, needed)).close()
+    except (OSError, OverflowError, ValueError, MemoryError):
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""Checks of what an engine is asked, for whoever writes one.
+
+An engine trusts nobody: an id outside of the vocabulary, or a token too many, would make llama.cpp read memory that is
+not its own, or end the process. What is wrong is an InvalidInput that names it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from .checks import check_count, check_text, shown
+from .errors import ContextOverflow, InvalidInput
+from .params import SamplingParams
+
+__all__ = [
+    "check_length",
+    "check_room",
+    "check_sampler",
+    "check_state",
+    "check_text",
+    "check_token",
+    "check_tokens",
+]
+
+_UINT32 = 2**32
+
+
+def check_token(token: int, n_vocab: int) -> int:
+    """The id of a token, or InvalidInput."""
+    if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < n_vocab:
+        raise InvalidInput(
+            f"token={shown(token)}: no such token; ids are whole numbers from 0 to {n_vocab - 1}"
+        )
+    return token
+
+
+def check_tokens(name: str, tokens: Sequence[int], n_vocab: int) -> array[int]:
+    """Ids of tokens, packed as int32, or InvalidInput. Some 20 ns for a token."""
+    try:
+        if isinstance(tokens, str | bytes | bytearray):  # an array would take bytes for numbers
+            raise TypeError(f"a {type(tokens).__name__}")
+        packed = array("i", tokens)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{name}={shown(tokens)}: give a list of token ids, whole numbers from 0 to {n_vocab - 1} ({error})"
+        ) from error
+    if packed and not 0 <= min(packed) <= max(packed) < n_vocab:
+        wrong = next(token for token in packed if not 0 <= token < n_vocab)
+        raise InvalidInput(f"{name} holds {wrong}: no such token; ids go from 0 to {n_vocab - 1}")
+    return packed
+
+
+def check_room(length: int, more: int, n_ctx: int) -> None:
+    """Refuse more tokens than fit behind ``length`` others.
+
+    Raises:
+        ContextOverflow.
+    """
+    if length + more > n_ctx:
+        raise ContextOverflow(length + more, n_ctx)
+
+
+def check_length(length: int) -> int:
+    """How many tokens are to be kept, or InvalidInput."""
+    return check_count("length", length)
+
+
+def check_sampler(
+    params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int
+) -> list[int]:
+    """The recent tokens, where all three can be used; else InvalidInput."""
+    if not isinstance(params, SamplingParams):
+        raise InvalidInput(f"params={shown(params)}: give a SamplingParams")
+    if check_count("seed", seed) >= _UINT32:
+        raise InvalidInput(f"seed={shown(seed)}: give a whole number from 0 to {_UINT32 - 1}")
+    return check_tokens("recent", recent, n_vocab).tolist()
+
+
+def check_state(state: memoryview) -> memoryview:
+    """A copy of a KV cache as writable bytes, or InvalidInput."""
+    try:
+        view = memoryview(state)
+        view = view.cast("B") if view.nbytes else view  # an empty one cannot be cast
+    except TypeError as error:
+        raise InvalidInput(f"state={shown(state)}: give a memoryview of bytes ({error})") from error
+    if view.readonly:
+        raise InvalidInput("state cannot be written to: give a view of a bytearray")
+    return view
