@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, cast
 
 from ..checks import check_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
+from ..models.file_kinds import BEGINNING, GGUF, file_kind
 from .copy_memory import copy_memory
 
 __all__ = [
@@ -171,8 +172,10 @@ def read_session_file(path: PathLike, *, state_prefix: int | None = None) -> Ses
     """
     real = check_path("path", path)
     try:
-        if not stat.S_ISREG(real.stat().st_mode):  # before it is opened: a pipe would wait for ever
-            raise SessionCorrupt(path, "not a regular file")
+        mode = real.stat().st_mode
+        if not stat.S_ISREG(mode):  # before it is opened: a pipe would wait for ever
+            what = "this is a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise SessionCorrupt(path, f"{what}: give the path of a saved session")
         with real.open("rb", buffering=0) as file:
             return _read(path, real, file, state_prefix)
     except FileNotFoundError as error:
@@ -204,18 +207,11 @@ def check_size(path: PathLike, size: int) -> None:
 def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) -> SessionFile:
     size = os.fstat(file.fileno()).st_size
     if size < _FOOTER.size + _STATE_HEAD.size:
-        raise SessionCorrupt(path, f"not a session file: {size} bytes")
+        raise _not_a_session(path, file, f"not a session file: {size} bytes")
     file.seek(size - _FOOTER.size)
     magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(file.read(_FOOTER.size))
-    file.seek(0)
     if magic != _MAGIC:
-        bare = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))[0] == _STATE_MAGIC
-        what = (
-            "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
-            if bare
-            else "no session footer"
-        )
-        raise SessionCorrupt(path, f"not a whole session file: {what}")
+        raise _not_a_session(path, file, "not a whole session file: no session footer")
     if version != FORMAT:
         raise SessionMismatch(path, "format", version, FORMAT)
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
@@ -242,6 +238,22 @@ def _read(path: PathLike, real: Path, file: FileIO, state_prefix: int | None) ->
         # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
         state = data[start - state_prefix : n_state]
     return SessionFile(real, cast("dict[str, Any]", manifest), tokens, state_version, size, state)
+
+
+def _not_a_session(path: PathLike, file: FileIO, why: str) -> SessionCorrupt:
+    """What a file without footer is, as far as its beginning tells."""
+    file.seek(0)
+    kind = file_kind(file.read(BEGINNING))
+    if kind is None:
+        return SessionCorrupt(path, why)
+    if kind.name == "session":
+        return SessionCorrupt(
+            path,
+            "not a whole session file: truncated, or a bare llama.cpp sequence file, which "
+            "session_load(path, trust_unverified=True) takes",
+        )
+    way_out = f": {kind.way_out}" if kind.name == GGUF else ""
+    return SessionCorrupt(path, f"this is {kind.what}, not a session{way_out}", kind.name)
 
 
 def ends_as_session(file: BinaryIO) -> bool:

@@ -9,6 +9,7 @@ To be read in this order:
     fingerprint.py    what tells two models apart, by content
     preflight.py      what llama.cpp takes for granted, checked before it ends the process
     memory.py         what a KV cache takes, told from the header
+    file_kinds.py     what a file is that was taken for a model or a session
 
 May import the ground floor only: params, checks, errors.
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ..errors import InvalidModel
+from .file_kinds import BEGINNING, file_kind
 
 __all__ = ["ArrayRef", "GgufHeader", "TensorInfo", "Value", "read_gguf"]
 
@@ -244,6 +245,16 @@ def _tensor(reader: _Reader) -> TensorInfo:
     return TensorInfo(name, shape, type_name, offset, n_bytes)
 
 
+def _not_gguf(name: str, beginning: bytes) -> InvalidModel:
+    kind = file_kind(beginning)
+    if kind is None:
+        seen = beginning[: len(_MAGIC)]
+        return InvalidModel(
+            name, f"not a GGUF file: it begins with {seen!r}, not {_MAGIC!r}; give the path of one"
+        )
+    return InvalidModel(name, f"this is {kind.what}, not a GGUF file: {kind.way_out}", kind.name)
+
+
 def _check_data(reader: _Reader, tensors: list[TensorInfo], data_offset: int) -> None:
     end = max((data_offset + t.offset + (t.n_bytes or 0) for t in tensors), default=0)
     if end > reader.size:
@@ -263,11 +274,11 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
 
     reader = _Reader(file, name)
     if reader.size == 0:
-        raise reader.fail("the file is empty")
-    file_magic = file.read(4)
+        raise reader.fail("the file is empty: download or copy it again")
+    beginning = file.read(BEGINNING)
     file.seek(0)
-    if file_magic != _MAGIC:
-        raise reader.fail(f"not a GGUF file: it begins with {file_magic!r}, not {_MAGIC!r}")
+    if not beginning.startswith(_MAGIC):
+        raise _not_gguf(name, beginning)
     reader.pos = 4
     (version,) = reader.unpack("I")
     if version not in (2, 3):
