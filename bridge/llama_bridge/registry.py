@@ -89,8 +89,9 @@ def _probe(backend: Backend) -> Availability:
 
 
 def available_in(capability: Capability) -> list[str]:
-    """Names of the installed backends that can have a capability."""
-    return [backend.name for backend in backends() if capability in backend.capabilities]
+    """Names of the backends that can be used here and can have a capability."""
+    able = [backend for backend in backends() if capability in backend.capabilities]
+    return [backend.name for backend in able if _probe(backend).ok]
 
 
 def candidates(choice: str | Backend = AUTO) -> list[Backend]:

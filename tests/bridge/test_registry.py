@@ -106,6 +106,15 @@ def test_a_third_party_backend_of_higher_rank_is_taken(monkeypatch: pytest.Monke
     assert "wasm" in registry.available_in(Capability.SANDBOX)
 
 
+def test_what_is_installed_and_cannot_be_used_here_is_nowhere_to_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    able, absent = FakeBackend(), FakeBackend(load_error=BackendUnavailable("absent", "not built"))
+    able.name, absent.name = "able", "absent"
+    monkeypatch.setattr(registry, "backends", lambda: (absent, able))
+    assert registry.available_in(Capability.SESSION_PERSISTENCE) == ["able"]
+
+
 def test_a_failing_probe_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(FakeBackend):
         rank = 5000
