@@ -80,7 +80,9 @@ FOREIGN = re.compile(r"^\| `([a-z_0-9]+)`.* \| `([^`]+)` \|$", re.M)
 
 
 def test_each_foreign_package_has_one_place() -> None:
-    told = dict(FOREIGN.findall((ROOT / "CONTRIBUTING.md").read_text()))
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    for name, place in FOREIGN.findall((ROOT / "CONTRIBUTING.md").read_text()):
+        told[name].add(place)  # one with no errors to map may have a row more
     found: defaultdict[str, set[str]] = defaultdict(set)
     own = {*PACKAGES, *sys.stdlib_module_names, "pytest"}
     for path in SOURCES:
@@ -89,7 +91,7 @@ def test_each_foreign_package_has_one_place() -> None:
                 found[name].add(name_of(path))
     for name, places in found.items():
         assert name in told, f"{name} is imported by {places}, and CONTRIBUTING.md does not say so"
-        assert {place for place in places if not place.startswith(told[name])} == set()
+        assert {place for place in places if not place.startswith(tuple(told[name]))} == set()
     assert set(told) == set(found)
 
 
