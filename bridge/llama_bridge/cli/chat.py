@@ -84,7 +84,7 @@ class _Pipe:
 
 
 def _line_editor(talk: Talk, *, history: bool) -> _Source:
-    # 90 ms with prompt_toolkit, which only a person at a terminal needs
+    # 75 ms with prompt_toolkit, which only a person at a terminal needs
     from .history import history_file
     from .line_editor import LineEditor
 
