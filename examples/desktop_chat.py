@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import threading
 import tkinter as tk
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from tkinter import filedialog, ttk
 
-from llama_bridge import Capability, LlamaBridge, Progress
+from llama_bridge import Capability, LlamaBridge, Message, Progress
 
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
+ANYTIME = Capability(0)
 LACKS = {
     FILES: "nothing can be saved or opened: it lacks session_persistence",
     Capability.KV_CONTINUATION: "every question stands alone: it lacks kv_continuation",
 }
-ANSWERING = "Answering…  Esc stops"
+ANSWERING, USE_MODEL = "Answering…  Esc stops", "To load a model, use Model…"
 DESK, DIM, LINE, QUIET = "#f3f4f6", "#a3a9b2", "#c9ced6", "#5c6570"
 COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
 
@@ -54,6 +55,7 @@ class ChatWindow:
         about = f"{self.llama.model.name} on the {self.llama.backend} backend"
         lacks = [words for flag, words in LACKS.items() if flag not in self.able]
         self.events.put(partial(self.about.configure, text="\n".join([about, *lacks])))
+        self.events.put(partial(self.redraw, self.llama.session().messages))
         return "Ready"
 
     def answer(self, prompt: str) -> str:
@@ -76,7 +78,7 @@ class ChatWindow:
 
     def reset(self) -> str:
         self.llama.session_reset()
-        self.events.put(self.redraw)
+        self.events.put(partial(self.redraw, self.llama.session().messages))
         return "A new conversation"
 
     def save(self, path: str) -> str:
@@ -85,7 +87,7 @@ class ChatWindow:
 
     def open(self, path: str) -> str:
         info = self.llama.session_load(path)
-        self.events.put(self.redraw)
+        self.events.put(partial(self.redraw, self.llama.session().messages))
         return f"Opened {info.n_tokens} tokens from {info.path.name}"
 
     def poll(self) -> None:
@@ -120,7 +122,8 @@ class ChatWindow:
 
     def failed(self, error: Exception) -> None:
         self.write_turn("Error", f"{type(error).__name__}: {error}")
-        self.show("That did not work")
+        is_model = getattr(error, "found", "") == "gguf"
+        self.show(USE_MODEL if is_model or not self.able else "That did not work")
 
     def show(self, status: str, *, busy: bool = False) -> None:
         self.busy, self.status["text"] = busy, status
@@ -128,10 +131,10 @@ class ChatWindow:
             usable = needs in self.able and busy == (needs is CANCEL)
             button["state"] = "normal" if usable else "disabled"
 
-    def redraw(self) -> None:
+    def redraw(self, messages: Sequence[Message]) -> None:
         self.paper["state"] = "normal"
         self.paper.delete("1.0", "end")
-        for message in self.llama.session().messages:
+        for message in messages:
             self.write_turn("You" if message["role"] == "user" else "Model", message["content"])
 
     def write_turn(self, who: str, text: str) -> None:
@@ -179,6 +182,7 @@ class ChatWindow:
         self.buttons: list[tuple[ttk.Button, Capability]] = []
         for name, needs, frame, command in (
             ("New", GENERATE, bar, lambda: self.submit("Forgetting…", self.reset)),
+            ("Model…", ANYTIME, bar, partial(self.ask, filedialog.askopenfilename, self.load)),
             ("Open…", FILES, bar, partial(self.ask, filedialog.askopenfilename, self.open)),
             ("Save…", FILES, bar, partial(self.ask, filedialog.asksaveasfilename, self.save)),
             ("Send", GENERATE, line, self.send),

@@ -81,7 +81,9 @@ FOREIGN = re.compile(r"^\| `([a-z_0-9]+)`.* \| `([^`]+)` \|$", re.M)
 
 
 def test_each_foreign_package_has_one_place() -> None:
-    told = dict(FOREIGN.findall((ROOT / "CONTRIBUTING.md").read_text()))
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    for name, place in FOREIGN.findall((ROOT / "CONTRIBUTING.md").read_text()):
+        told[name].add(place)  # one with no errors to map may have a row more
     found: defaultdict[str, set[str]] = defaultdict(set)
     own = {*PACKAGES, *sys.stdlib_module_names, "pytest"}
     for path in SOURCES:
@@ -90,7 +92,7 @@ def test_each_foreign_package_has_one_place() -> None:
                 found[name].add(name_of(path))
     for name, places in found.items():
         assert name in told, f"{name} is imported by {places}, and CONTRIBUTING.md does not say so"
-        assert {place for place in places if not place.startswith(told[name])} == set()
+        assert {place for place in places if not place.startswith(tuple(told[name]))} == set()
     assert set(told) == set(found)
 
 
@@ -119,7 +121,8 @@ def test_an_import_inside_a_function_has_a_measured_reason(path: Path) -> None:
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__|__getattr__")
 SHARED = {
-    "copy_memory._kept": "under its lock; a view keeps a block from being given twice",
+    "copy_memory._free": "one step of a list at a time: no two threads take the same block",
+    "deep_stack._started": "each thread takes out what has its own number",
     "library._recent_errors": "llama.cpp has one log for the whole process",
     "library._stashed": "the same",
     "library._last_level": "the same",

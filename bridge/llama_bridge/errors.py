@@ -164,7 +164,16 @@ class ModelNotFound(ModelError, FileNotFoundError):
 
 
 class InvalidModel(ModelError):
-    """The file is not a usable GGUF: other format, empty, truncated or inconsistent."""
+    """The file is not a usable GGUF: other format, empty, truncated or inconsistent.
+
+    Attributes:
+        found: what the file is instead, where that can be told: ``"session"``, ``"safetensors"``, ``"text"``, ...;
+            else empty.
+    """
+
+    def __init__(self, path: PathLike, reason: str, found: str = "") -> None:
+        super().__init__(path, reason)
+        self.found = found
 
 
 class ModelLoadError(ModelError):
@@ -199,7 +208,15 @@ class SessionNotFound(_SessionFileError, FileNotFoundError):
 
 
 class SessionCorrupt(_SessionFileError):
-    """Not a session file, or truncated, or altered. The live session is untouched."""
+    """Not a session file, or truncated, or altered. The live session is untouched.
+
+    Attributes:
+        found: what the file is instead, where that can be told: ``"gguf"`` for a model; else empty.
+    """
+
+    def __init__(self, path: PathLike, reason: str, found: str = "") -> None:
+        super().__init__(path, reason)
+        self.found = found
 
 
 class SessionWriteError(_SessionFileError, OSError):

@@ -187,7 +187,7 @@ def test_what_the_backend_lacks_stands_there_with_the_reason(person: Person) -> 
         "Nothing can be saved or opened: it lacks session_persistence",
         "Every question stands alone: it lacks kv_continuation",
     ]
-    reason = "session_persistence is not supported by the wasm backend; available in: native"
+    reason = "session_persistence is not supported by the wasm backend"
     for name in ("Open…", "Save…"):
         button = person.page.get_by_role("button", name=name)
         assert button.get_attribute("aria-disabled") == "true"
@@ -454,10 +454,10 @@ def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(person: Person) -
     person.take_demo()
     person.say("Hello!")
     person.drop("index.html", "notes.gguf")
-    assert person.trouble.startswith("InvalidModel: notes.gguf: not a GGUF file: it begins with")
+    assert person.trouble.startswith("InvalidModel: notes.gguf: this is a web page, not a GGUF")
     assert person.status == "That did not work"
     person.get("models/page.gguf")
-    assert person.trouble.startswith("InvalidModel: page.gguf: not a GGUF file")
+    assert person.trouble.startswith("InvalidModel: page.gguf: this is a web page, not a GGUF")
     assert person.kept == []
     person.say("Hello!")
     assert len(person.answers) == 2

@@ -29,6 +29,46 @@ class Program(Protocol):
     ) -> subprocess.CompletedProcess[bytes]: ...
 
 
+BACKENDS = """
+from llama_bridge.testing import FakeAnswer, FakeBackend
+
+WORDS = "The quick brown fox jumps over the lazy dog and runs away through internationalisation. "
+
+def answer(asked):
+    if "long" in asked.prompt:
+        return FakeAnswer("blah " * 2000, token_seconds=0.02)
+    if "slow" in asked.prompt:
+        return FakeAnswer("word " * 30, token_seconds=0.02)
+    if "fox" in asked.prompt:
+        return FakeAnswer(WORDS * 3, token_seconds=0.0005)
+    if "wide" in asked.prompt:
+        return FakeAnswer("\u4f60\u597d\uff0c\u4e16\u754c\u3002" * 20)
+    if "break" in asked.prompt:
+        return FakeAnswer("half", fails_after=2)
+    return FakeAnswer("I heard: " + asked.context.replace("\\n", "|"))
+
+SLOW = FakeBackend(answer)
+SLOW_PREFILL = FakeBackend(answer, prefill_token_seconds=0.005)
+"""
+
+
+@pytest.fixture
+def slow_backends(tmp_path: Path) -> dict[str, str]:
+    """An environment with two slow backends installed beside the real ones, and a home of its own."""
+    site = tmp_path / "site"
+    package = site / "slow_backends-1.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-backends\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(
+        "[llama_bridge.backends]\n"
+        "slow = slow_backends:SLOW\n"
+        "slow_prefill = slow_backends:SLOW_PREFILL\n"
+    )
+    (site / "slow_backends.py").write_text(BACKENDS)
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+
 @pytest.fixture
 def run() -> Run:
     """Run a command in this process; an exception that is no exit fails the test."""

@@ -58,8 +58,8 @@ def test_importing_the_library_does_not_import_the_command_line() -> None:
     [
         (["info", "nowhere.gguf"], 1, "error: nowhere.gguf: no such file"),
         (["chat", "nowhere.gguf"], 1, "error: nowhere.gguf: no such file"),
-        (["info", __file__], 1, "not a GGUF file"),
-        (["session", "info", __file__], 1, "not a whole session file"),
+        (["info", __file__], 1, "this is a text file, not a GGUF file"),
+        (["session", "info", __file__], 1, "this is a text file, not a session"),
         (["session", "info", "nowhere.session"], 1, "error: nowhere.session: no such file"),
         (["run", "--backend", "nonsense", "hi"], 1, "no backend of that name is installed"),
         (["run", "--max-tokens", "-4", "hi"], 2, "--max-tokens -4: must be a whole number"),

@@ -70,7 +70,7 @@ def test_a_damaged_session_file_is_refused_and_left_as_it_is(
     file.write_bytes(b"not a session at all" * 20)
     result = run("run", "--backend", llama_backend, "--session", file, "Hello!")
     assert result.exit_code == 1
-    assert "not a whole session file" in result.stderr
+    assert "this is a text file, not a session" in result.stderr
     assert result.stdout == ""
     assert file.read_bytes() == b"not a session at all" * 20
 

@@ -1,4 +1,4 @@
-"""The command line at a terminal: Ctrl-C, Ctrl-D, the line editor. On a pseudo-terminal, with a slow fake."""
+"""The command line at a pseudo-terminal, letter by letter, with a slow fake. The chat is in test_screen.py."""
 
 from __future__ import annotations
 
@@ -22,19 +22,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
-
-BACKENDS = """
-from llama_bridge.testing import FakeAnswer, FakeBackend
-
-def answer(asked):
-    if "long" in asked.prompt:
-        return FakeAnswer("blah " * 2000, token_seconds=0.02)
-    return FakeAnswer("I heard: " + asked.context.replace("\\n", "|"))
-
-SLOW = FakeBackend(answer)
-SLOW_PREFILL = FakeBackend(answer, prefill_token_seconds=0.005)
-"""
+CTRL_C = "\x03"
 
 # Makes the pseudo-terminal the one that Ctrl-C is typed at.
 LAUNCH = """
@@ -104,102 +92,18 @@ Start = Callable[..., Session]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a command at a terminal, with two slow backends installed beside the real ones."""
-    site = tmp_path / "site"
-    package = site / "slow_backends-1.dist-info"
-    package.mkdir(parents=True)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-backends\nVersion: 1\n")
-    (package / "entry_points.txt").write_text(
-        "[llama_bridge.backends]\n"
-        "slow = slow_backends:SLOW\n"
-        "slow_prefill = slow_backends:SLOW_PREFILL\n"
-    )
-    (site / "slow_backends.py").write_text(BACKENDS)
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+def start(slow_backends: dict[str, str]) -> Iterator[Start]:
+    """Start a command at a terminal."""
     running: list[Session] = []
 
     def run(*args: str, **env: str) -> Session:
-        env = {"PYTHONPATH": path, "TERM": "xterm", "COLUMNS": "200", "INPUTRC": os.devnull} | env
+        env = slow_backends | {"TERM": "xterm", "COLUMNS": "200"} | env
         running.append(Session(list(args), env))
         return running[-1]
 
     yield run
     for session in running:
         session.close()
-
-
-def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(start: Start) -> None:
-    chat = start("chat", "--backend", "slow")
-    chat.wait_for("> ")
-    chat.type("a long one\n")
-    chat.wait_for("blah blah")
-    chat.type(CTRL_C)
-    assert "[cancelled]" in chat.wait_for("generated.*\n")
-    chat.wait_for("> ")
-    chat.type("and now?\n")
-    answer = chat.wait_for("I heard: .*\n")
-    assert "a long one" in answer
-    assert "blah blah" in answer
-    assert "and now?" in answer
-    status = chat.wait_for("evaluated.*\n")
-    assert "cancelled" not in status
-    assert not status.startswith("0 cached")
-    chat.wait_for("> ")
-    chat.type(CTRL_D)
-    assert chat.status() == 0
-
-
-def test_ctrl_c_stops_a_prefill_and_keeps_the_conversation_before_it(start: Start) -> None:
-    chat = start("chat", "--backend", "slow_prefill")
-    chat.wait_for("> ")
-    chat.type("first\n")
-    chat.wait_for("evaluated.*\n")
-    chat.wait_for("> ")
-    began = time.monotonic()
-    chat.type(("many words " * 300) + "\n")  # 16 seconds and more
-    chat.wait_for("many words \n")
-    time.sleep(0.3)
-    chat.type(CTRL_C)
-    status = chat.wait_for(r"\[cancelled\].*\n")
-    assert time.monotonic() - began < 15
-    assert " 0 generated" in status
-    chat.wait_for("> ")
-    chat.type("/stats\n")
-    assert "2 messages" in chat.wait_for("last answer")
-    chat.type("again\n")
-    answer = chat.wait_for("I heard: .*\n")
-    assert "first" in answer
-    assert "many words" not in answer
-
-
-def test_ctrl_c_drops_a_half_typed_line_and_leaves_at_an_empty_one(start: Start) -> None:
-    pytest.importorskip("readline")
-    chat = start("chat", "--backend", "slow")
-    chat.wait_for("> ")
-    chat.type("half typed")
-    chat.wait_for("half typed")
-    time.sleep(1)  # the terminal may echo before the line editor has taken the keys
-    chat.type(CTRL_C)
-    chat.wait_for("> ")
-    chat.type("whole\n")
-    assert "half typed" not in chat.wait_for("I heard: .*\n")
-    chat.wait_for("> ")
-    # Python shows the prompt a little before it waits for keys: a signal in between is seen with the next one.
-    time.sleep(1)
-    chat.type(CTRL_C)
-    assert chat.status() == 0
-
-
-def test_the_line_editor_has_a_history(start: Start) -> None:
-    pytest.importorskip("readline")
-    chat = start("chat", "--backend", "slow")
-    chat.wait_for("> ")
-    chat.type("remember me\n")
-    chat.wait_for("evaluated.*\n")
-    chat.wait_for("> ")
-    chat.type(UP + "\n")
-    assert chat.wait_for("I heard: .*\n").count("remember me") >= 2
 
 
 def test_ctrl_c_in_run_keeps_the_session_file_as_it_is(start: Start, tmp_path: Path) -> None:

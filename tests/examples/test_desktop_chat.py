@@ -21,6 +21,7 @@ import tkinter as tk
 from tkinter import filedialog
 
 from llama_bridge import Backend, ClosedError
+from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeAnswer, FakeBackend
 
 from .driver import Driver
@@ -67,9 +68,15 @@ def open_window(example: ModuleType) -> Iterator[OpenWindow]:
     drivers.clear()
 
 
-def choose(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    monkeypatch.setattr(filedialog, "asksaveasfilename", lambda: str(path))
-    monkeypatch.setattr(filedialog, "askopenfilename", lambda: str(path))
+def choose(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """What a person picks in the dialogs of a window that is opened after this, one after the other."""
+    left = list(paths)
+
+    def pick() -> str:
+        return str(left.pop(0) if len(left) > 1 else left[0])
+
+    monkeypatch.setattr(filedialog, "asksaveasfilename", pick)
+    monkeypatch.setattr(filedialog, "askopenfilename", pick)
 
 
 def test_it_is_short() -> None:
@@ -276,7 +283,8 @@ def test_errors_are_shown_in_the_window(
     driver.ask_and_wait("two")
     assert driver.text.endswith("Fine.")
     driver.press_and_wait("Open")
-    assert driver.text.endswith("not a whole session file: no session footer")
+    assert driver.text.endswith("this is a text file, not a session")
+    assert driver.status == "That did not work"
     assert driver.enabled("Send")
 
 
@@ -289,12 +297,57 @@ def test_a_dialog_that_is_cancelled_changes_nothing(
     assert driver.status == "Ready"
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_the_window_can_be_closed(
-    open_window: OpenWindow, tmp_path: Path
+def test_a_model_that_cannot_be_loaded_is_told_and_another_can_be_chosen(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    driver = open_window(FakeBackend(), str(tmp_path / "nowhere.gguf"))
+    (tmp_path / "text.gguf").write_text("no model\n" * 99)
+    choose(monkeypatch, tmp_path / "text.gguf", open_model("demo").path)
+    driver = open_window(FakeBackend("Hello!"), str(tmp_path / "nowhere.gguf"))
     assert "Error\nModelNotFound: " in driver.text
+    assert driver.status == "To load a model, use Model…"
     assert not driver.enabled("Send")
+    assert driver.enabled("Model")
+    driver.press_and_wait("Model")
+    assert driver.text.endswith(
+        "this is a text file, not a GGUF file: give the path of a GGUF file"
+    )
+    driver.press_and_wait("Model")
+    assert (driver.text, driver.status) == ("", "Ready")
+    assert driver.window.about["text"].startswith("llama-bridge demo on the fake backend")
+    driver.ask_and_wait("hi")
+    assert driver.text.endswith("Hello!")
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_one_before_in_use(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    choose(monkeypatch, tmp_path / "nowhere.gguf")
+    driver = open_window(FakeBackend())
+    driver.ask_and_wait("one")
+    driver.press_and_wait("Model")
+    assert "Error\nModelNotFound: " in driver.text
+    assert driver.status == "That did not work"
+    driver.ask_and_wait("two")
+    assert driver.text.endswith("You said: two")
+
+
+def test_a_model_given_to_open_is_told_to_be_one_and_where_it_goes(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, open_model("demo").path)
+    driver = open_window(FakeBackend())
+    driver.ask_and_wait("one")
+    driver.press_and_wait("Open")
+    assert "this is a model file (GGUF), not a session" in driver.text
+    assert driver.status == "To load a model, use Model…"
+    driver.press_and_wait("Model")
+    assert driver.status == "Ready"
+
+
+def test_while_the_model_works_no_other_can_be_chosen(open_window: OpenWindow) -> None:
+    driver = open_window(FakeBackend(SLOW))
+    driver.ask("hi")
+    assert not driver.enabled("Model")
 
 
 def test_the_script_opens_a_window_and_ends_when_it_is_closed(

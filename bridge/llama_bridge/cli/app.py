@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import warnings
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import BridgeError, FallbackWarning
 from .chat import chat
 from .demo import demo
 from .doctor import doctor
-from .failures import Failure, describe
+from .failures import as_record, describe
 from .info import info, session
 from .logs import verbose
 from .run import run
@@ -26,7 +27,7 @@ _INTERRUPTED = 130
 
 _EXAMPLES = """\b
 Start here:
-  llama-bridge demo                   a conversation continued, saved, loaded, reset
+  llama-bridge demo                   a conversation on each backend that works here
   llama-bridge chat                   talk to the packaged demo model
   llama-bridge chat MODEL.gguf        talk to a model of yours
   llama-bridge run "Hello" --json     one answer, for scripts
@@ -36,21 +37,41 @@ Exit status: 0 all right, 1 failed, 2 wrong usage, 130 interrupted."""
 
 
 class _Group(click.Group):
-    """Turns every error of the library into one message and status 1."""
+    """Turns every error of the library into one message and status 1; after ``--json`` into JSON, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Looks for ``--json`` itself: a command whose other options are wrong does not get to it."""
+        ctx.meta[__name__] = "--json" in args[: args.index("--") if "--" in args else None]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
-        except BridgeError as error:
-            raise Failure(describe(error)) from error
+            try:
+                return super().invoke(ctx)
+            except (BridgeError, click.ClickException) as error:
+                if ctx.meta[__name__]:
+                    Terminal().json(as_record(error))
+                raise click.exceptions.Exit(_tell(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except OSError as error:
-            Terminal.mute()
-            if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
-                raise click.exceptions.Exit(1) from error
-            raise Failure(str(error)) from error
+            Terminal.mute(sys.stdout)
+            if error.errno != errno.EPIPE:  # the reader of a pipe has seen enough
+                Terminal().error(str(error))
+            raise click.exceptions.Exit(1) from error
+
+
+def _tell(error: BridgeError | click.ClickException) -> int:
+    """Show an error on standard error; gives the exit status."""
+    if isinstance(error, BridgeError):
+        Terminal().error(describe(error))
+        return 1
+    try:
+        error.show()
+    except OSError:
+        Terminal.mute(sys.stderr)
+    return error.exit_code
 
 
 @click.group(

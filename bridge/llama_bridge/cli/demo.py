@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from .. import registry
 from .._version import __version__
+from ..capabilities import Capability
 from ..errors import BackendUnavailable, BridgeError
 from ..models.source import DEMO, open_model
 from ..params import ModelParams
@@ -79,7 +81,7 @@ def demo(
             }
         )
     else:
-        show.end(runs, may_misspell=model == DEMO and name != _NAME)
+        show.end(runs, model, may_misspell=model == DEMO and name != _NAME)
     sys.exit(0 if ok else 1)
 
 
@@ -142,7 +144,7 @@ class _Transcript:
     def backend(self, backend: Backend, state: Availability) -> None:
         self.terminal.line()
         line = Text(plain(backend.name), style="bold")
-        self.terminal.out.print(line.append(f"  {plain(state.version)}", style="not bold dim"))
+        self.terminal.line(line.append(f"  {plain(state.version)}", style="not bold dim"))
 
     def step(self, step: Step) -> None:
         """One row: the call, what was said, what it cost, and whether that is right."""
@@ -175,7 +177,7 @@ class _Transcript:
     def broken(self, message: str) -> None:
         self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
 
-    def end(self, runs: list[dict[str, Any]], *, may_misspell: bool) -> None:
+    def end(self, runs: list[dict[str, Any]], model: str, *, may_misspell: bool) -> None:
         line = self.terminal.line
         wrong = [run["backend"] for run in runs if not run["ok"]]
         n_checks = sum(len(step["checks"]) for run in runs for step in run["steps"])
@@ -190,13 +192,12 @@ class _Transcript:
         names = ", ".join(run["backend"] for run in runs)
         line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
         line("Next:")
-        self.terminal.rows(
-            {
-                "  llama-bridge chat": "talk to it; /save and /load keep the conversation",
-                "  llama-bridge chat MODEL.gguf": "the same with a model of yours",
-                "  llama-bridge demo --name NAME": "with any name you like",
-            }
-        )
+        chat, keeps = _chat_command(runs[0]["backend"], model)
+        rows = {chat: "talk to it" + "; /save and /load keep the conversation" * keeps}
+        if model == DEMO:
+            rows[chat + " MODEL.gguf"] = "the same with a model of yours"
+            rows["  llama-bridge demo --name NAME"] = "with any name you like"
+        self.terminal.rows(rows)
 
 
 class _Silent(_Transcript):
@@ -213,6 +214,18 @@ class _Silent(_Transcript):
 
     def broken(self, message: str) -> None:
         pass
+
+
+def _chat_command(name: str, model: str) -> tuple[str, bool]:
+    """How to talk to a model on a backend that worked here, and whether that keeps conversations."""
+    command = "  llama-bridge chat"
+    usual, *_ = registry.candidates()
+    if usual.name != name:
+        command += f" --backend {name}"
+    if model != DEMO:
+        command += f" {shlex.quote(model)}"
+    (backend,) = (each for each in registry.backends() if each.name == name)
+    return command, Capability.SESSION_PERSISTENCE in backend.capabilities
 
 
 def _tell(check: Check) -> str:

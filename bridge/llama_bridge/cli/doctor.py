@@ -26,7 +26,7 @@ from .terminal import Terminal, duration
 
 __all__ = ["doctor"]
 
-_PACKAGES = ("llama-cpp-python", "wasmtime", "jinja2", "click", "rich")
+_PACKAGES = ("llama-cpp-python", "wasmtime", "jinja2", "click", "rich", "prompt_toolkit")
 
 
 @click.command
@@ -85,7 +85,7 @@ def _examine(terminal: Terminal, backend: Backend) -> dict[str, Any]:
         "works": False,
         "error": None,
         "engine": state.version,
-        "capabilities": capability_names(backend.capabilities),
+        "capabilities": [],
         "load_seconds": None,
         "answer_seconds": None,
     }

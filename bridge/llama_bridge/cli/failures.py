@@ -1,47 +1,86 @@
-"""Errors in the words of someone at a shell: options instead of arguments, one message, one status."""
+"""Errors in the words of someone at a shell: options instead of arguments, and what helps here."""
 
 from __future__ import annotations
 
-from typing import IO, Any
+import shlex
+from typing import Any
 
 import click
 
-from ..errors import BridgeError, ContextOverflow, SessionMismatch, UnsupportedCapability
-from .terminal import Terminal
+from .. import registry
+from ..capabilities import Capability
+from ..errors import (
+    BackendUnavailable,
+    BridgeError,
+    ContextOverflow,
+    InvalidModel,
+    SessionCorrupt,
+    SessionMismatch,
+    UnsupportedCapability,
+)
 
-__all__ = ["Failure", "describe"]
+__all__ = ["as_record", "describe"]
 
 _SHORT = 32
 
 
-class Failure(click.ClickException):
-    """Ends the command with one message on standard error and status 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print it; ``file`` is click's and not used."""
-        Terminal().error(self.message)
+def as_record(error: BridgeError | click.ClickException) -> dict[str, Any]:
+    """An error as ``--json`` shows it: its type, what happened, and the way out, possibly empty."""
+    if isinstance(error, BridgeError):
+        message, hint = _explain(error)
+    else:
+        message, hint = error.format_message(), ""
+    return {"error": {"type": type(error).__name__, "message": message, "hint": hint}}
 
 
 def describe(error: BridgeError) -> str:
     """The message of an error, with the way out that the command line offers."""
+    return "\n".join(filter(None, _explain(error)))
+
+
+def _explain(error: BridgeError) -> tuple[str, str]:
+    """What happened, and what to do about it here."""
     if isinstance(error, ContextOverflow):
         return (
-            f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}: shorten the prompt, "
-            f"start a new conversation, or give --n-ctx {error.needed} or more"
+            f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
+            f"shorten the prompt, start a new conversation, or give --n-ctx {error.needed} or more",
         )
     if isinstance(error, SessionMismatch):
         return _mismatch(error)
-    if isinstance(error, UnsupportedCapability) and error.available_in:
-        return f"{error}\ntry --backend {error.available_in[0]}"
-    return str(error)
+    if isinstance(error, UnsupportedCapability):
+        return _unsupported(error)
+    if isinstance(error, BackendUnavailable):
+        return str(error).removesuffix(f"\n{error.hint}"), error.hint
+    if isinstance(error, InvalidModel | SessionCorrupt) and error.found in _KINDS:
+        what = error.reason.partition(":")[0]  # its way out is a call in Python
+        return f"{error.path}: {what}", _KINDS[error.found].format(shlex.quote(error.path))
+    return str(error), ""
 
 
-def _mismatch(error: SessionMismatch) -> str:
+_KINDS = {
+    "gguf": "llama-bridge chat {0} talks to it, llama-bridge info {0} says what is in it",
+    "session": "llama-bridge session info {0} says of which model it is",
+}
+
+
+def _mismatch(error: SessionMismatch) -> tuple[str, str]:
     # Not the whole message: its way out is an argument of session_load.
     differs = f"{error.field} differs: saved with {error.saved!r}, now {error.current!r}"
     if error.field == "context.n_ctx":
-        return f"{error.path}: {differs}\ntry --n-ctx {error.saved}"
+        return f"{error.path}: {differs}", f"try --n-ctx {error.saved}"
     if max(len(repr(error.saved)), len(repr(error.current))) <= _SHORT:
-        return f"{error.path}: {differs}"
+        return f"{error.path}: {differs}", ""
     other = "with another model" if error.field.startswith("model.") else "otherwise"
-    return f"{error.path}: saved {other}: {error.field} differs"
+    return f"{error.path}: saved {other}: {error.field} differs", ""
+
+
+def _unsupported(error: UnsupportedCapability) -> tuple[str, str]:
+    if error.capability is Capability.CHAT_TEMPLATE:  # the model's matter, on every backend
+        return "this model has no chat template, and so takes no system message", ""
+    if error.available_in:
+        return str(error), f"try --backend {error.available_in[0]}"
+    states = {state.name: state for state in registry.probe_all()}
+    for backend in registry.backends():
+        if error.capability in backend.capabilities and (hint := states[backend.name].hint):
+            return str(error), f"the {backend.name} backend has it: {hint}"
+    return str(error), ""

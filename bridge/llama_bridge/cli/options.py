@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..bridge import LlamaBridge
+from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams
@@ -114,11 +115,16 @@ def load(
     max_tokens: int,
     system: str | None = None,
 ) -> LlamaBridge:
-    """The bridge that the options describe."""
+    """The bridge that the options describe.
+
+    Raises:
+        BridgeError: it cannot be made.
+        UnsupportedCapability: the model has no template that would take ``system``.
+    """
     params = make_params(n_ctx, threads)
     sampling = _make_sampling(model, temperature, seed, max_tokens)
     with terminal.waiting(f"loading {model}"):
-        return LlamaBridge(
+        llama = LlamaBridge(
             model,
             backend=backend,
             params=params,
@@ -126,3 +132,10 @@ def load(
             system=system,
             on_progress=terminal.progress,
         )
+    if system is not None:
+        try:
+            llama.requires(Capability.CHAT_TEMPLATE)
+        except BaseException:
+            llama.close()
+            raise
+    return llama

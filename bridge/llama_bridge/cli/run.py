@@ -10,7 +10,7 @@ import click
 
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
-from ..errors import InvalidInput
+from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
@@ -61,16 +61,18 @@ def run(
     if session is not None:
         _check_folder(session)
     with load(terminal, model, system=system, **options) as llama:
-        if system is not None:
-            llama.requires(Capability.CHAT_TEMPLATE)
         if session is not None:
             llama.requires(Capability.SESSION_PERSISTENCE)
             if os.path.exists(os.path.expanduser(session)):
                 llama.session_load(session)
         start = llama.generate_stream if session is None else llama.generate_continue_stream
-        generation = stream_answer(
-            llama, terminal, lambda: start(text, chat=False if raw else None), show=not as_json
-        )
+        try:
+            generation = stream_answer(
+                llama, terminal, lambda: start(text, chat=False if raw else None), show=not as_json
+            )
+        except BridgeError:
+            terminal.end_line()
+            raise
         cancelled = generation.finish_reason == "cancelled"
         saved = None
         if session is not None and not cancelled:
@@ -107,7 +109,8 @@ def _check_folder(session: str) -> None:
 
 def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> None:
     terminal.write("\n")
-    if why := ending(generation, llama.sampling.max_tokens):
+    why = ending(generation, llama.sampling.max_tokens)
+    if why and generation.finish_reason != "cancelled":  # who pressed Ctrl-C knows
         terminal.note(f"note: {why}")
 
 

@@ -17,6 +17,7 @@ from ..bridge import LlamaBridge
 from ..generation import Generation, Usage
 from ..stream import TextStream
 from .terminal import Terminal, count
+from .typed_ahead import TypedAhead
 
 __all__ = ["cost", "ending", "record", "stream_answer"]
 
@@ -26,14 +27,20 @@ _INTERRUPTED = 130
 
 
 def stream_answer(
-    llama: LlamaBridge, terminal: Terminal, start: Callable[[], TextStream], *, show: bool = True
+    llama: LlamaBridge,
+    terminal: Terminal,
+    start: Callable[[], TextStream],
+    *,
+    show: bool = True,
+    keys: TypedAhead | None = None,
 ) -> Generation:
     """Run a generation to its end and write its text as it comes.
 
     The work is done in a thread; this one waits, so that Ctrl-C is heard in the middle of a long prefill
     too. It cancels the generation, which then ends as ``"cancelled"``. A prefill that takes long is shown to a
-    person, as far as the bridge tells the terminal.
+    person, as far as the bridge tells the terminal. ``keys`` holds back what a person types meanwhile.
     """
+    keys = keys or TypedAhead()
     pieces: queue.SimpleQueue[str | Generation | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
@@ -48,7 +55,7 @@ def stream_answer(
     worker = threading.Thread(target=work, name="llama-bridge-answer", daemon=True)
     warned = False
     clock = time.monotonic()
-    with _ctrl_c(llama.cancel) as pressed, contextlib.ExitStack() as prefill:
+    with _ctrl_c(llama.cancel, keys) as pressed, contextlib.ExitStack() as prefill:
         worker.start()
         try:
             while True:
@@ -77,7 +84,7 @@ def stream_answer(
 
 
 @contextlib.contextmanager
-def _ctrl_c(cancel: Callable[[], None]) -> Generator[Callable[[], int]]:
+def _ctrl_c(cancel: Callable[[], None], keys: TypedAhead) -> Generator[Callable[[], int]]:
     """Inside the block, Ctrl-C calls ``cancel``; the third one ends the program, should that not help."""
     presses = 0
 
@@ -86,6 +93,7 @@ def _ctrl_c(cancel: Callable[[], None]) -> Generator[Callable[[], int]]:
         presses += 1
         cancel()
         if presses > 2:
+            keys.release()
             os._exit(_INTERRUPTED)
 
     if threading.current_thread() is not threading.main_thread():

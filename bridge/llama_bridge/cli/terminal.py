@@ -8,20 +8,25 @@ import json
 import os
 import re
 import sys
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from ..progress import Progress
+from .wrapping import WordWrap
 
 __all__ = ["Terminal", "count", "duration", "plain", "size"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
+_ROOM = 32
+"""Columns that a value needs beside its name."""
+_INDENT = 4
 _STAGES = {
     "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
     "load": "loading the model",
@@ -46,50 +51,75 @@ class Terminal:
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
         self._status: Status | None = None
+        self._wrap = WordWrap()
+        self._open = False  # whether a line has begun that is not ended
         self.interactive = self.out.is_terminal and bool(sys.stdin) and sys.stdin.isatty()
 
     def write(self, text: str) -> None:
-        """Show a piece of an answer at once: unchanged in a pipe, harmless on a terminal."""
-        self._put(plain(text) if self.out.is_terminal else text)
+        """Show a piece of an answer at once: unchanged in a pipe, harmless and wrapped by words on a terminal."""
+        if self.out.is_terminal:
+            text = plain(text)
+            if not (self.out.is_dumb_terminal or self.out.legacy_windows):
+                text = self._wrap.feed(text, self.out.width)
+        if text:
+            self._open = not text.endswith("\n")
+        self._put(text)
+
+    def end_line(self) -> None:
+        """Begin a new line where a piece of an answer stands on this one."""
+        if self._open:
+            self.write("\n")
 
     @staticmethod
     def _put(text: str) -> None:
-        if sys.stdout is not None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
-    def line(self, text: str = "", style: str = "") -> None:
+    def line(self, text: str | Text = "", style: str = "") -> None:
         """One line on standard output."""
-        self.out.print(Text(plain(text), style=style), soft_wrap=not self.out.is_terminal)
+        shown = Text(plain(text), style=style) if isinstance(text, str) else text
+        self._put(_rendered(self.out, shown))
 
     def rows(self, rows: Mapping[str, str]) -> None:
         """Names and values in two columns."""
         self.columns([(name, plain(value)) for name, value in rows.items()])
 
     def columns(self, rows: Iterable[tuple[str | Text, ...]], *widths: int) -> None:
-        """Columns, all but the last as wide as ``widths`` say or as they need, the last one wrapped."""
-        table = Table.grid(padding=(0, 2 if not widths else 1))
-        for i, cells in enumerate(rows):
-            if not i:
-                for width in widths or [None] * (len(cells) - 1):
-                    table.add_column(width=width, no_wrap=True, style="cyan")
-                table.add_column(overflow="fold")
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-        with self.out.capture() as captured:
-            self.out.print(table)
-        text = captured.get()
+        """Columns, all but the last as wide as ``widths`` say or as they need, the last one wrapped.
+
+        Where a narrow terminal would leave the last one hardly any room, it stands below the others.
+        """
+        table = [tuple(Text(c) if isinstance(c, str) else c for c in cells) for cells in rows]
+        if not table:
+            return
+        needed = (
+            widths or [max(map(_cell_width, column)) for column in zip(*table, strict=True)][:-1]
+        )
+        gap = 1 if widths else 2
+        room = self.out.width - sum(needed) - gap * len(needed)
+        wanted = max(_cell_width(cells[-1]) for cells in table)
+        below = room < min(wanted, _ROOM)
+        text = _rendered(
+            self.out, _stacked(table, len(widths) or 1) if below else _grid(table, needed, gap)
+        )
         if not self.out.is_terminal or self.out.is_dumb_terminal:  # no padding in a pipe
             text = "".join(line.rstrip() + "\n" for line in text.splitlines())
         self._put(text)
 
     def note(self, text: str, style: str = "yellow") -> None:
         """A remark beside the output, on standard error."""
-        self.err.print(Text(plain(text), style=style), soft_wrap=not self.err.is_terminal)
+        self._aside(Text(plain(text), style=style))
 
     def error(self, text: str) -> None:
         """An error, on standard error."""
-        message = Text.assemble(("error: ", "bold red"), plain(text))
-        self.err.print(message, soft_wrap=not self.err.is_terminal)
+        self._aside(Text.assemble(("error: ", "bold red"), plain(text)))
+
+    def _aside(self, text: Text) -> None:
+        try:
+            sys.stderr.write(_rendered(self.err, text))
+            sys.stderr.flush()
+        except OSError:  # nobody can be told, and the output matters more
+            self.mute(sys.stderr)
 
     def json(self, value: object) -> None:
         """The machine-readable record."""
@@ -124,10 +154,42 @@ class Terminal:
         return "✗" if self.out.encoding.startswith("utf") else "FAILED"
 
     @staticmethod
-    def mute() -> None:
-        """Send what is left of the output nowhere: whoever read it is gone, or its disk is full."""
+    def mute(stream: TextIO) -> None:
+        """Send what is left of an output nowhere: whoever read it is gone, or its disk is full."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _cell_width(cell: Text) -> int:
+    """Columns that the widest line of a cell takes."""
+    return max((line.cell_len for line in cell.split(allow_blank=True)), default=0)
+
+
+def _grid(table: Sequence[tuple[Text, ...]], widths: Sequence[int], gap: int) -> Table:
+    grid = Table.grid(padding=(0, gap))
+    for width in widths:
+        grid.add_column(width=width, no_wrap=True, style="cyan")
+    grid.add_column(overflow="fold")
+    for cells in table:
+        grid.add_row(*cells)
+    return grid
+
+
+def _stacked(table: Sequence[tuple[Text, ...]], n_names: int) -> Group:
+    """Each row as a heading of its first cells, and the others below."""
+    parts: list[RenderableType] = []
+    for cells in table:
+        parts.append(Text(" ", "cyan").join(filter(None, cells[:n_names])))
+        if below := list(filter(None, cells[n_names:])):
+            parts.append(Padding(Text("  ").join(below), (0, 0, 0, _INDENT)))
+    return Group(*parts)
+
+
+def _rendered(console: Console, what: RenderableType) -> str:
+    # Never printed by rich itself, which ends the process with a status of its own where a pipe is closed.
+    with console.capture() as captured:
+        console.print(what, soft_wrap=isinstance(what, Text) and not console.is_terminal)
+    return captured.get()
 
 
 def _console(*, stderr: bool) -> Console:
@@ -138,7 +200,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _tolerate(stream: Any, errors: str) -> None:
-    if isinstance(stream, io.TextIOWrapper):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors != errors:  # not after the first read
         stream.reconfigure(errors=errors)
 
 

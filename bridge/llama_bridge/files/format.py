@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from ..checks import check_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch, SessionNotFound, SessionWriteError
+from ..models.file_kinds import BEGINNING, GGUF, file_kind
 from .copy_memory import copy_memory
 from .replacing import OPEN_SAFELY, replace_file
 from .sequence import HEAD_BYTES, SequenceHead, begins_as_sequence, pack_sequence_head
@@ -190,8 +191,7 @@ def _opened(path: PathLike, follow: bool, read: Callable[[Path, FileIO], T]) -> 
     try:
         status = real.stat() if follow else real.lstat()
         if not stat.S_ISREG(status.st_mode):  # before it is opened: a device might do something
-            link = "a link, which is not followed" if stat.S_ISLNK(status.st_mode) else ""
-            raise SessionCorrupt(path, link or "not a regular file")
+            raise SessionCorrupt(path, _no_file(status.st_mode))
         flags = os.O_RDONLY | OPEN_SAFELY
         handle = os.open(os.path.realpath(real) if follow else real, flags)
         with open(handle, "rb", buffering=0) as file:
@@ -204,6 +204,13 @@ def _opened(path: PathLike, follow: bool, read: Callable[[Path, FileIO], T]) -> 
         raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
     except struct.error as error:
         raise SessionCorrupt(path, "the file shrank while it was read") from error
+
+
+def _no_file(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a link, which is not followed"
+    what = "this is a directory" if stat.S_ISDIR(mode) else "not a regular file"
+    return f"{what}: give the path of a saved session"
 
 
 def check_size(path: PathLike, size: int) -> None:
@@ -237,18 +244,12 @@ class _Footer:
 def _footer(path: PathLike, file: FileIO) -> _Footer:
     size = os.fstat(file.fileno()).st_size
     if size < _FOOTER.size + HEAD_BYTES:
-        raise SessionCorrupt(path, f"not a session file: {size} bytes")
+        raise _not_a_session(path, file, f"not a session file: {size} bytes")
     magic, version, _, n_state, n_manifest, digest = _FOOTER.unpack(
         _piece(file, size - _FOOTER.size, _FOOTER.size)
     )
     if magic != _MAGIC:
-        bare = begins_as_sequence(_piece(file, 0, HEAD_BYTES))
-        what = (
-            "a bare llama.cpp sequence file, which trust_unverified=True takes, or a truncated session"
-            if bare
-            else "no session footer"
-        )
-        raise SessionCorrupt(path, f"not a whole session file: {what}")
+        raise _not_a_session(path, file, "not a whole session file: no session footer")
     if version != FORMAT:
         raise SessionMismatch(path, "format", version, FORMAT)
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
@@ -280,6 +281,22 @@ def _piece(file: FileIO, start: int, size: int) -> bytes:
     """Some bytes of a file; fewer where it has shrunk, which ``struct`` refuses."""
     file.seek(start)
     return file.read(size)
+
+
+def _not_a_session(path: PathLike, file: FileIO, why: str) -> SessionCorrupt:
+    """What a file without footer is, as far as its beginning tells."""
+    file.seek(0)
+    kind = file_kind(file.read(BEGINNING))
+    if kind is None:
+        return SessionCorrupt(path, why)
+    if kind.name == "session":
+        return SessionCorrupt(
+            path,
+            "not a whole session file: truncated, or a bare llama.cpp sequence file, which "
+            "session_load(path, trust_unverified=True) takes",
+        )
+    way_out = f": {kind.way_out}" if kind.name == GGUF else ""
+    return SessionCorrupt(path, f"this is {kind.what}, not a session{way_out}", kind.name)
 
 
 def ends_as_session(file: BinaryIO) -> bool:

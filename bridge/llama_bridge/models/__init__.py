@@ -12,6 +12,7 @@ To be read in this order:
     words.py          the same, of the vocabulary
     memory.py         what a KV cache takes, told from the header
     long_runs.py      texts that a tokenizer would not survive
+    file_kinds.py     what a file is that was taken for a model or a session
 
 May import the ground floor only: params, checks, errors.
 """

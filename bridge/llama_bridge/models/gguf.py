@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from ..checks import shown
 from ..errors import InvalidModel
+from .file_kinds import BEGINNING, file_kind
 from .ggml_types import GGML_TYPES
 
 __all__ = ["ArrayRef", "GgufHeader", "Span", "TensorInfo", "Value", "read_gguf"]
@@ -162,7 +163,7 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
-        self._name = name
+        self.name = name
         self.size = file.seek(0, io.SEEK_END)
         self.doing = "its beginning"
         self._strings = 0
@@ -176,7 +177,7 @@ class _Reader:
         return self._start + self._at
 
     def fail(self, reason: str) -> InvalidModel:
-        return InvalidModel(self._name, reason)
+        return InvalidModel(self.name, reason)
 
     def _check(self, end: int) -> None:
         if end > self.size:
@@ -308,6 +309,16 @@ def _tensor(reader: _Reader) -> TensorInfo:
     return TensorInfo(name, shape, kind.name, offset, kind.row_bytes(math.prod(shape)))
 
 
+def _not_gguf(name: str, beginning: bytes) -> InvalidModel:
+    kind = file_kind(beginning)
+    if kind is None:
+        seen = beginning[: len(_MAGIC)]
+        return InvalidModel(
+            name, f"not a GGUF file: it begins with {seen!r}, not {_MAGIC!r}; give the path of one"
+        )
+    return InvalidModel(name, f"this is {kind.what}, not a GGUF file: {kind.way_out}", kind.name)
+
+
 def _check_data(reader: _Reader, tensors: list[TensorInfo], data_offset: int) -> None:
     end = max((data_offset + t.offset + (t.n_bytes or 0) for t in tensors), default=0)
     if end > reader.size:
@@ -366,11 +377,11 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
 def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:
     """Version, number of tensors, number of values."""
     if reader.size == 0:
-        raise reader.fail("the file is empty")
-    magic = file.read(len(_MAGIC))
+        raise reader.fail("the file is empty: download or copy it again")
+    beginning = file.read(BEGINNING)
     file.seek(0)
-    if magic != _MAGIC:
-        raise reader.fail(f"not a GGUF file: it begins with {magic!r}, not {_MAGIC!r}")
+    if not beginning.startswith(_MAGIC):
+        raise _not_gguf(reader.name, beginning)
     reader.go_to(len(_MAGIC))
     (version,) = reader.unpack(_U32)
     if version not in (2, 3):

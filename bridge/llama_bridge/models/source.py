@@ -140,20 +140,32 @@ def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            found = sorted(p.name for p in path.glob("*.gguf"))[:3]
-            hint = f"; it holds {', '.join(found)}" if found else ""
-            raise InvalidModel(model, f"a directory, not a GGUF file{hint}")
+            raise InvalidModel(model, _about_directory(path), "directory")
         if not stat.S_ISREG(status.st_mode):  # before it is opened: a pipe would wait for ever
             raise InvalidModel(model, "not a regular file")
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
             identity = _identity(os.fstat(file.fileno()))
     except FileNotFoundError as error:
-        near = f" Did you mean the packaged model, {DEMO!r}?" if path.stem.lower() == DEMO else ""
-        raise ModelNotFound(model, f"no such file; give the path of a GGUF file.{near}") from error
+        raise ModelNotFound(model, f"no such file: {_way_to_a_file(model, path)}") from error
     except OSError as error:
         raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
     return ModelFile(path, header, identity)
+
+
+def _about_directory(path: Path) -> str:
+    found = sorted(p.name for p in path.glob("*.gguf"))[:3]
+    if found:
+        return f"this is a directory: give the path of a GGUF file in it ({', '.join(found)})"
+    return "this is a directory, and no GGUF file is in it: give the path of a GGUF file"
+
+
+def _way_to_a_file(model: str | os.PathLike[str], path: Path) -> str:
+    if path.stem.lower() == DEMO:
+        return f"did you mean the packaged model, {DEMO!r}?"
+    if "://" in os.fspath(model):
+        return "download what is at this address, and give the path of the file"
+    return "give the path of a GGUF file"
 
 
 def _open_source(source: ModelSource) -> ModelFile:

@@ -1,0 +1,249 @@
+"""The commands of a chat: what begins with a slash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from ..capabilities import Capability, capability_names
+from ..params import SamplingParams, SamplingSettings, override
+from .streaming import cost
+from .talk import MAIN, Talk
+from .terminal import count, size
+
+__all__ = ["COMMANDS", "obey", "offers"]
+
+_NOTHING = Capability(0)
+_FILE = "FILE"
+_SETTINGS = tuple(asdict(SamplingParams()))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the chat.
+
+    Attributes:
+        call: does it, with what stands behind its name.
+        argument: how that is called in the help; in brackets where it may be left out.
+        what: what the command does, in a few words.
+        needs: what the backend must be able to do.
+    """
+
+    call: Callable[[Talk, str], None]
+    argument: str
+    what: str
+    needs: Capability = _NOTHING
+
+
+def obey(talk: Talk, text: str) -> bool:
+    """Carry out a command. False to leave.
+
+    Raises:
+        BridgeError: it cannot be carried out.
+    """
+    name, rest = [*text.split(None, 1), ""][:2]
+    if name in ("/quit", "/exit"):
+        return False
+    command = COMMANDS.get(name)
+    if command is None:
+        talk.fail(f"no command {name}: /help lists them, //text says /text to the model")
+    elif command.argument in (_FILE, "TEXT") and not rest:
+        talk.fail(f"give a {command.argument.lower()}: {name} {command.argument}")
+    else:
+        talk.llama.requires(command.needs)
+        command.call(talk, rest)
+    return True
+
+
+def offers(talk: Talk, name: str) -> Sequence[str] | None:
+    """The words that may follow a command; None for the path of a file."""
+    command = COMMANDS.get(name)
+    if command is not None and command.argument == _FILE:
+        return None
+    if name == "/set":
+        return _SETTINGS
+    if name == "/switch":
+        return [MAIN, *talk.llama.sessions()]
+    return ()
+
+
+def _save(talk: Talk, path: str) -> None:
+    path = _unquoted(path)
+    question = f"{os.path.basename(path)} exists: overwrite?"
+    if os.path.isfile(os.path.expanduser(path)) and not talk.confirm(question):
+        talk.terminal.line(f"not saved; /save! {path} overwrites without asking")
+        return
+    _save_anyway(talk, path)
+
+
+def _save_anyway(talk: Talk, path: str) -> None:
+    path = _unquoted(path)
+    info = talk.session.save(path)
+    talk.terminal.line(f"saved {path}: {count(info.n_tokens, 'token')}, {size(info.n_bytes)}")
+
+
+def _load(talk: Talk, path: str) -> None:
+    path = _unquoted(path)
+    info = talk.session.load(path)
+    said = count(len(info.messages), "message")
+    talk.terminal.line(f"loaded {path}: {count(info.n_tokens, 'token')}, {said}")
+    _recall(talk)
+
+
+def _recall(talk: Talk) -> None:
+    """Show a person where the conversation stands."""
+    if talk.terminal.interactive:
+        for message in talk.session.messages[-2:]:
+            talk.terminal.line(f"{message['role']}: {message['content']}", "dim")
+
+
+def _regenerate(talk: Talk, _: str) -> None:
+    talk.answer(talk.session.regenerate_stream)
+
+
+def _undo(talk: Talk, turns: str) -> None:
+    n = _value(turns or "1")
+    talk.session.rewind(n)
+    left = count(len(talk.session.messages), "message")
+    talk.terminal.line(f"took back {count(n, 'turn')}; {left} left")
+    _recall(talk)
+
+
+def _reset(talk: Talk, _: str) -> None:
+    talk.session.reset()
+    talk.terminal.line("forgotten; the next question starts a new conversation")
+
+
+def _fork(talk: Talk, name: str) -> None:
+    before = talk.name
+    if name == MAIN:
+        talk.fail(f"there is a conversation {MAIN}: give another name")
+        return
+    talk.session = talk.session.fork(name or None)
+    talk.terminal.line(f"this is {talk.name}, a copy of {before}; /switch {before} goes back")
+
+
+def _switch(talk: Talk, name: str) -> None:
+    names = [MAIN, *talk.llama.sessions()]
+    if not name:
+        conversations = {each: talk.llama.session(None if each == MAIN else each) for each in names}
+        talk.terminal.rows(
+            {
+                ("* " if each == talk.name else "  ") + each: count(len(held.messages), "message")
+                for each, held in conversations.items()
+            }
+        )
+    elif name not in names:
+        talk.fail(f"no conversation {name}; there are: {', '.join(names)}")
+    else:
+        talk.session = talk.llama.session(None if name == MAIN else name)
+        talk.terminal.line(f"this is {name}: {count(len(talk.session.messages), 'message')}")
+        _recall(talk)
+
+
+def _system(talk: Talk, text: str) -> None:
+    talk.llama.system = None if text == "-" else text
+    waits = talk.session.active and Capability.KV_CONTINUATION in talk.llama.capabilities
+    when = "from the next conversation on: /reset starts one" if waits else "from now on"
+    talk.terminal.line(f"{'no system message' if text == '-' else 'set'}, {when}")
+
+
+def _set(talk: Talk, text: str) -> None:
+    name, _, value = text.replace("=", " ", 1).partition(" ")
+    name = name.replace("-", "_")
+    if name and value.strip():
+        settings = cast(SamplingSettings, {name: _value(value.strip())})
+        talk.llama.sampling = override(talk.llama.sampling, settings)
+    elif name and name not in _SETTINGS:
+        override(talk.llama.sampling, cast(SamplingSettings, {name: None}))  # says which there are
+    now = asdict(talk.llama.sampling)
+    chosen = {name: now[name]} if name else now
+    talk.terminal.rows({each: str(value).lower() for each, value in chosen.items()})
+
+
+def _value(text: str) -> Any:
+    """A number or none, as it was typed; what is neither is left for whoever gets it to refuse."""
+    if text.lower() == "none":
+        return None
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _stats(talk: Talk, _: str) -> None:
+    llama, session = talk.llama, talk.session
+    rows = {
+        "model": f"{llama.model.name} ({size(llama.model.header.file_size)})",
+        "backend": f"{llama.backend} ({llama.info.version})",
+        "can": ", ".join(capability_names(llama.capabilities)),
+        "context": f"{len(session.tokens):,} of {llama.info.n_ctx:,} tokens used",
+        "conversation": f"{talk.name}: {count(len(session.messages), 'message')}",
+    }
+    if llama.system is not None:
+        rows["system"] = llama.system
+    if talk.last is not None:
+        rows["last answer"] = f"{talk.last.mode.value}: {cost(talk.last.usage)}"
+    talk.terminal.rows(rows)
+
+
+def _help(talk: Talk, _: str) -> None:
+    able, backend = talk.llama.capabilities, talk.llama.backend
+    rows = {
+        f"{name} {command.argument}".strip(): command.what
+        + ("" if command.needs in able else f" (not with {backend})")
+        for name, command in COMMANDS.items()
+    }
+    rows["/quit"] = "leave; so does Ctrl-D"
+    rows["//text"] = "say /text to the model"
+    if talk.terminal.interactive:
+        rows["Alt-Enter"] = "a new line; so does Enter after a backslash"
+        rows["Ctrl-C"] = "stop the answer, keep the conversation; at the prompt, clear the line"
+    talk.terminal.rows(rows)
+
+
+COMMANDS = {
+    "/save": Command(
+        _save, _FILE, "write the conversation to a file", Capability.SESSION_PERSISTENCE
+    ),
+    "/save!": Command(
+        _save_anyway,
+        _FILE,
+        "the same, without asking before it overwrites",
+        Capability.SESSION_PERSISTENCE,
+    ),
+    "/load": Command(
+        _load, _FILE, "go on with a saved conversation", Capability.SESSION_PERSISTENCE
+    ),
+    "/regenerate": Command(
+        _regenerate, "", "answer the last question anew", Capability.SESSION_TOOLS
+    ),
+    "/undo": Command(
+        _undo, "[N]", "take back the last question and answer, or N", Capability.SESSION_TOOLS
+    ),
+    "/reset": Command(_reset, "", "forget the conversation"),
+    "/fork": Command(
+        _fork, "[NAME]", "go on in a copy of the conversation", Capability.SESSION_TOOLS
+    ),
+    "/switch": Command(
+        _switch, "[NAME]", "go to another conversation, or list them", Capability.SESSION_TOOLS
+    ),
+    "/system": Command(
+        _system, "TEXT", "set the system message; - for none", Capability.CHAT_TEMPLATE
+    ),
+    "/set": Command(_set, "[NAME VALUE]", "set how answers are drawn, or show it"),
+    "/stats": Command(_stats, "", "model, context and the cost of the last answer"),
+    "/help": Command(_help, "", "this list"),
+}
+
+
+def _unquoted(path: str) -> str:
+    """A path as typed; in quotes, as people paste one with spaces, without them."""
+    if path[:1] in ("'", '"'):
+        with contextlib.suppress(ValueError):
+            return " ".join(shlex.split(path))
+    return path

@@ -1,0 +1,99 @@
+"""One conversation at the terminal or in a pipe: messages in, answers and remarks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..bridge import LlamaBridge
+from ..capabilities import Capability
+from ..conversation import Session
+from ..generation import Generation
+from ..stream import TextStream
+from .streaming import cost, ending, stream_answer
+from .terminal import Terminal
+from .typed_ahead import TypedAhead
+
+__all__ = ["MAIN", "Talk"]
+
+MAIN = "main"
+"""What the bridge's own conversation is called here."""
+
+
+class Talk:
+    """What goes on in one chat.
+
+    Attributes:
+        llama: what answers.
+        terminal: where it is shown.
+        session: the conversation that is held; /fork and /switch take another.
+        confirm: asks a yes-or-no question; where there is nobody to ask, the answer is yes.
+        last: the last answer, or None.
+        failed: whether a message or command failed.
+        interrupted: whether the last answer was stopped by Ctrl-C.
+    """
+
+    def __init__(
+        self, llama: LlamaBridge, terminal: Terminal, confirm: Callable[[str], bool]
+    ) -> None:
+        self.llama = llama
+        self.terminal = terminal
+        self.session: Session = llama.session()
+        self.confirm = confirm
+        self.last: Generation | None = None
+        self.failed = False
+        self.interrupted = False
+
+    @property
+    def name(self) -> str:
+        """Of the conversation that is held."""
+        return self.session.name or MAIN
+
+    def greet(self) -> None:
+        """Say whom one talks to, and what to know before the first question."""
+        llama, note = self.llama, self.terminal.note
+        if self.terminal.interactive:
+            about = f"{llama.model.name} on {llama.backend}, context {llama.info.n_ctx:,} tokens"
+            note(f"{about}. /help lists the commands, Ctrl-D leaves.", "dim")
+        if Capability.KV_CONTINUATION not in llama.capabilities:
+            note(
+                f"The {llama.backend} backend cannot continue a conversation: "
+                "each question is answered without the earlier ones."
+            )
+        if Capability.CHAT_TEMPLATE not in llama.capabilities:
+            note("This model has no chat template: it continues your text instead of answering it.")
+
+    def say(self, text: str) -> None:
+        """Have a message answered."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail("that line is not UTF-8 text")
+            return
+        self.answer(lambda: self.session.generate_continue_stream(text))
+
+    def answer(self, start: Callable[[], TextStream]) -> None:
+        """Show an answer while it comes, and what it cost.
+
+        Raises:
+            BridgeError: there is none, or not a whole one.
+        """
+        keys = TypedAhead()
+        if self.terminal.interactive:
+            keys.hold()
+        try:
+            self.last = stream_answer(self.llama, self.terminal, start, keys=keys)
+            self.terminal.write("\n")
+        finally:
+            keys.release()
+            self.terminal.end_line()
+        self.interrupted = self.last.finish_reason == "cancelled"
+        why = ending(self.last, self.llama.sampling.max_tokens)
+        if self.terminal.interactive:
+            self.terminal.note((f"[{why}] " if why else "") + cost(self.last.usage) + "\n", "dim")
+        elif why and not self.interrupted:
+            self.terminal.note(f"note: {why}")
+
+    def fail(self, message: str) -> None:
+        """Say what went wrong; the conversation goes on."""
+        self.failed = True
+        self.terminal.error(message)
