@@ -6,8 +6,20 @@ import os
 import signal
 
 from tests.making import make_model
+from tests.native_gate import (
+    native_backend,
+    pytest_configure,
+    pytest_pyfunc_call,
+    pytest_runtest_setup,
+)
 
-__all__ = ["make_model"]
+__all__ = [
+    "make_model",
+    "native_backend",
+    "pytest_configure",
+    "pytest_pyfunc_call",
+    "pytest_runtest_setup",
+]
 
 # Tests measure behaviour, not this machine's settings.
 os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
