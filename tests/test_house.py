@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -135,11 +136,14 @@ def walked(work: Any) -> list[str]:
             files[name.removeprefix(root)] = None
 
     before = sys.gettrace()
+    gc.collect()  # or what an earlier test left is closed on the way
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return [name for name in files if not name.startswith("testing/")]
 
 
