@@ -51,8 +51,8 @@ def wheel(folder: Path, clock: Clock) -> Path:
     Raises:
         StepFailed: it could not be built.
     """
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
-    run("the project's wheel", command, clock)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    run("the project's wheel", build, clock)
     (found,) = folder.glob("*.whl")
     return found
 

@@ -41,7 +41,7 @@ def compare(here: Path, there: Path) -> Comparison:
     names = sorted({path.name for folder in (here, there) for path in folder.iterdir()})
     if not names:
         raise ValueError(f"no results in {here} and {there}")
-    different = {}
+    different: dict[str, str] = {}
     for name in names:
         missing = [folder for folder in (here, there) if not (folder / name).exists()]
         if missing:

@@ -86,7 +86,7 @@ def _make(folder: Path, clock: Clock) -> None:
     settings.write_text(_SETTINGS.format(folder=work))
 
     def apt(step: str, *words: str) -> str:
-        command = [words[0], "--config-file", settings, *words[1:]]
+        command = [words[0], "--config-file", str(settings), *words[1:]]
         return run(step, command, clock, folder=work / "packages")
 
     apt("Debian's lists for ARM64", "apt-get", "--quiet", "update")

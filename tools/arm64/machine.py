@@ -64,5 +64,5 @@ class Machine:
             "PYTHONPATH": os.pathsep.join(map(str, [*self.path, ROOT])),
         }
         # The emulator itself is no Python and must not be told where its library is.
-        command = [self.emulator, "-L", root, "-E", f"PYTHONHOME={root}/usr", self.debian.python]
-        return run(step, [*command, *arguments], clock, environment=environment)
+        command = [str(self.emulator), "-L", str(root), "-E", f"PYTHONHOME={root}/usr"]
+        return run(step, [*command, self.debian.python, *arguments], clock, environment=environment)

@@ -42,7 +42,7 @@ def packages(pins: Iterable[str], python: str, clock: Clock) -> Path:
     key = hashlib.sha256("\n".join([python, *_PLATFORMS, *pins]).encode()).hexdigest()[:16]
 
     def make(folder: Path) -> None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
         command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
         for platform in _PLATFORMS:
             command += ["--platform", f"{platform}_aarch64"]

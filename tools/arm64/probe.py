@@ -113,7 +113,7 @@ def _keep_logits(path: Path, engine: Engine) -> Sequence[float]:
 
 def _texts(folder: Path, threads: int) -> None:
     """What the demo model says, greedily and drawn."""
-    said = []
+    said: list[list[str]] = []
     with LlamaBridge("demo", backend="wasm", params=ModelParams(n_threads=threads)) as llama:
         for sampling in (GREEDY, LIVELY):
             for prompt in PROMPTS:

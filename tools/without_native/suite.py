@@ -31,7 +31,7 @@ def main(options: list[str]) -> int:
             environment.install("--editable", ROOT)
             print(f"without native: ready after {clock.used:.0f} s", flush=True)
             # In CI the native backend may only be missing where it was not asked for.
-            command = [environment.python, "-m", "pytest", "--llama-backend", "wasm", *chosen]
+            command = [str(environment.python), "-m", "pytest", "--llama-backend", "wasm", *chosen]
             return subprocess.run(command, cwd=ROOT, timeout=clock.left("the suite")).returncode
     except subprocess.TimeoutExpired:
         print(f"without native: {clock.over('the suite')}", file=sys.stderr)
