@@ -13,7 +13,7 @@ from tools.steps import Clock, StepFailed, run
 from .compare import compare
 from .debian import debian
 from .machine import Machine, emulator
-from .models import FORMATS, model
+from .models import FORMATS, lend_vocabularies, model
 from .packages import packages, project, required
 
 _TESTS = ("tests/wasm/kernels", "tests/wasm/test_engine.py")
@@ -64,6 +64,7 @@ def _all(folder: Path, clock: Clock, *, short: bool) -> int:
     machine.python("the demo on ARM64", ["-m", "llama_bridge", "demo"], clock)
     say("the demo runs on ARM64")
     if not short:
+        lend_vocabularies(machine.cache)
         options = ["-q", "-p", "no:cacheprovider", "--timeout", "3000", "--llama-backend", "wasm"]
         told = machine.python("the tests on ARM64", ["-m", "pytest", *options, *_TESTS], clock)
         say(f"kernels and engine on ARM64: {told.strip().splitlines()[-1]}")

@@ -48,15 +48,18 @@ class Machine:
     debian: Debian
     path: Sequence[Path]
 
+    @property
+    def cache(self) -> Path:
+        """Its own per-user cache: machine code for ARM64 must not drive out this machine's."""
+        return cache_folder("arm64") / "cache"
+
     def python(self, step: str, arguments: Sequence[str | Path], clock: Clock) -> str:
         """Run Python there, in the project's folder; what it wrote to its output.
 
         Raises:
             StepFailed: it failed, or took too long.
         """
-        root = self.debian.root
-        # A cache of its own: machine code for ARM64 must not drive out this machine's.
-        cache = cache_folder("arm64") / "cache"
+        root, cache = self.debian.root, self.cache
         environment = {
             "HOME": str(cache),
             "XDG_CACHE_HOME": str(cache),
