@@ -58,7 +58,7 @@ class Debian:
 
 
 def debian(clock: Clock) -> Debian:
-    """From the cache, or fetched now: some 20 MB with apt's lists.
+    """From the cache, or fetched now: some 30 MB with apt's lists.
 
     Raises:
         StepFailed: apt is missing or failed, or the time is over.
