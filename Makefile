@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test quick fuzz attack lint types docs bench bench-browser wheel wasm pyodide clean
+.PHONY: help setup demo browser test quick fuzz attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
 
 help:  ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup:  ## .venv with everything in it, llama.wasm built
 	@$(PYTHON) tools/setup_venv.py
@@ -53,6 +53,18 @@ wheel: setup  ## dist/llama_bridge-*.whl
 
 pyodide: setup  ## the wheel by pyodide-build, and the suite in a virtual environment of Pyodide on Node
 	@$(BIN)/python -m tools.pyodide
+
+without-native: setup  ## the quick suite where llama-cpp-python is not installed
+	@$(BIN)/python -m tools.without_native.suite
+
+wheels: setup  ## the wheel installed and its demo run, under each Python of this machine
+	@$(BIN)/python -m tools.without_native.wheels
+
+arm64: setup  ## llama.wasm on ARM64, by emulation: the same bits, the demo, the tests of the kernels
+	@$(BIN)/python -m tools.arm64
+
+arm64-short: setup  ## the same in three minutes: the demo model and each kernel, no tests
+	@$(BIN)/python -m tools.arm64 --short
 
 clean:  ## remove what was made here; the per-user caches stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

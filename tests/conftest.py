@@ -9,8 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.making import make_model
+from tests.native_gate import (
+    native_backend,
+    pytest_configure,
+    pytest_pyfunc_call,
+    pytest_runtest_setup,
+)
 
-__all__ = ["make_model", "pictures"]
+__all__ = [
+    "make_model",
+    "native_backend",
+    "pictures",
+    "pytest_configure",
+    "pytest_pyfunc_call",
+    "pytest_runtest_setup",
+]
 
 # Tests measure behaviour, not this machine's settings.
 os.environ.pop("LLAMA_BRIDGE_BACKEND", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import sys
@@ -123,9 +124,6 @@ CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__|__getattr__")
 SHARED = {
     "copy_memory._free": "one step of a list at a time: no two threads take the same block",
     "deep_stack._started": "each thread takes out what has its own number",
-    "library._recent_errors": "llama.cpp has one log for the whole process",
-    "library._stashed": "the same",
-    "library._last_level": "the same",
     "module._modules": "under its lock; what is in it cannot be changed",
     "module._process": "the same for all who set it",
     "threads._workers": "a page has one thread of Python, and takes its workers by Atomics",
@@ -196,11 +194,14 @@ def walked(work: Any) -> list[str]:
             files[name.removeprefix(root)] = None
 
     before = sys.gettrace()
+    gc.collect()  # or what an earlier test left is closed on the way
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return [name for name in files if not name.startswith((*BELOW, CALLED_BY_JINJA))]
 
 

@@ -30,6 +30,7 @@ from llama_bridge import (
     SessionCorrupt,
     SessionMismatch,
     SessionWriteError,
+    registry,
 )
 from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeAnswer, FakeLlama
@@ -393,6 +394,7 @@ def test_others_are_answered_while_the_model_is_changed() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes")
 @pytest.mark.parametrize("backend", ["native", "wasm"])
 def test_in_a_forked_child_nothing_waits_for_ever(backend: str, tmp_path: Path) -> None:
+    registry.candidates(backend)
     code = """
 import os, sys, threading, time
 from llama_bridge import *

@@ -20,6 +20,7 @@ from llama_bridge import (
     NoModel,
     SamplingParams,
     TextStream,
+    registry,
 )
 from llama_bridge.engine import Engine
 from tests.ledger import GREEDY, assert_ledger_rule, engine_of
@@ -194,7 +195,9 @@ def test_cancel_when_idle_does_nothing(llama: LlamaBridge) -> None:
     assert llama.generate("Hello!", sampling=GREEDY).finish_reason == "stop"
 
 
-def test_loading_and_generating_write_nothing_to_the_terminal() -> None:
+@BACKENDS
+def test_loading_and_generating_write_nothing_to_the_terminal(backend: str) -> None:
+    registry.candidates(backend)
     code = (
         "import sys\nfrom llama_bridge import LlamaBridge\n"
         "with LlamaBridge('demo', backend=sys.argv[1]) as llama: llama.generate('Hello!')\n"
@@ -202,13 +205,14 @@ def test_loading_and_generating_write_nothing_to_the_terminal() -> None:
         "except Exception as error: assert 'Llama' not in type(error).__name__, error\n"
         "else: raise SystemExit('loaded')\n"
     )
-    for backend in ("native", "wasm"):
-        command = [sys.executable, "-c", code, backend, __file__]
-        result = subprocess.run(command, capture_output=True, text=True)
-        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    command = [sys.executable, "-c", code, backend, __file__]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_many_bridges_one_after_another_leak_no_memory() -> None:
+@BACKENDS
+def test_many_bridges_one_after_another_leak_no_memory(backend: str) -> None:
+    registry.candidates(backend)
     code = (
         "import sys, resource\nfrom llama_bridge import LlamaBridge, SamplingParams\n"
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4\n"
@@ -218,9 +222,6 @@ def test_many_bridges_one_after_another_leak_no_memory() -> None:
         "    if i == 9: start = rss()\n"
         "print(rss() - start)\n"
     )
-    for backend in ("native", "wasm"):
-        command = [sys.executable, "-c", code, backend]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert int(result.stdout) < 20_000, (
-            f"{backend} kept {result.stdout.strip()} KiB after 20 models"
-        )
+    command = [sys.executable, "-c", code, backend]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 20_000, f"{result.stdout.strip()} KiB were kept after 20 models"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -20,8 +20,8 @@ from llama_bridge import (
 )
 from llama_bridge.testing import FakeBackend, FakeEngine, FakeLlama
 
-USABLE = ["wasm"] if sys.platform == "emscripten" else ["native", "wasm"]
-"""The backends that this platform has, best first."""
+USABLE = [*(["native"] if importlib.util.find_spec("llama_cpp") else []), "wasm"]
+"""The own backends that can be used here, best first."""
 
 
 class Entry:

@@ -160,18 +160,12 @@ def _gate(reason: str) -> None:
 
 @contextmanager
 def _shielded() -> Generator[None]:
-    from llama_bridge import BackendUnavailable  # late: pytest wants to be there first
-
     try:
         yield
     except ModuleNotFoundError as error:
         if (needs := _absent(error)) is None:
             raise
         pytest.skip(f"needs {needs}")
-    except BackendUnavailable as error:
-        if error.backend != "native":  # only ever taken here if the test asks for it by name
-            raise
-        pytest.skip("needs the native backend")
 
 
 def _absent(error: BaseException | None) -> str | None:

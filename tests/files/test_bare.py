@@ -26,7 +26,9 @@ from tests.ledger import GREEDY, assert_ledger_rule, engine_of, machine
 from tests.local.test_replay import untouched
 from tests.making import MakeModel
 
-lib = pytest.importorskip("llama_bridge_native.library").lib
+lib = pytest.importorskip(
+    "llama_bridge_native.library", reason="the native backend is not installed"
+).lib
 
 PARAMS = ModelParams(n_ctx=256)
 SHORT = SamplingParams(temperature=0, max_tokens=6)

@@ -304,6 +304,7 @@ def test_a_backend_without_persistence_refuses_the_folder(tmp_path: Path) -> Non
     _bridge(tmp_path).close()
 
 
+@pytest.mark.usefixtures("native_backend")
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     # A limit on the size of files stands for the full disk: the write fails in the middle.
     code = """

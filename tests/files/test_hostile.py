@@ -91,7 +91,6 @@ def test_a_manifest_too_large_to_parse_is_not_parsed(llama: LlamaBridge, saved: 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "lfm2"])
 def test_nan_of_one_session_does_not_reach_the_next(architecture: str, tmp_path: Path) -> None:
-    pytest.importorskip("llama_bridge_native.engine")
     write_model(tmp_path / "m.gguf", architecture=architecture, seed=3)
     with LlamaBridge(tmp_path / "m.gguf", backend="native", params=ModelParams(n_ctx=512)) as llama:
         llama.generate("A longer text, of which the cache keeps more cells. " * 20, sampling=GREEDY)

@@ -63,6 +63,7 @@ def evict(folder: Path, ready: Event) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("native_backend")
 @pytest.mark.parametrize("work", [save, keep, evict])
 def test_a_killed_process_leaves_whole_files(
     work: Callable[[Path, Event], None], tmp_path: Path

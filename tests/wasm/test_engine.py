@@ -15,6 +15,7 @@ from llama_bridge.engine import Engine, MemoryKind
 from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput, UnsupportedCapability
 from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.params import ModelParams, SamplingParams
+from llama_bridge_native import BACKEND as NATIVE
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 
@@ -153,10 +154,7 @@ def test_bad_input_is_refused_before_llama_cpp_sees_it(engine: WasmEngine) -> No
 
 @pytest.fixture(scope="module")
 def native(demo: ModelFile) -> Iterator[Engine]:
-    backend = pytest.importorskip("llama_bridge_native").BACKEND
-    if not backend.probe().ok:
-        pytest.skip(f"native: {backend.probe().reason}")
-    engine: Engine = backend.load(demo, ModelParams(n_ctx=512, n_threads=1))
+    engine = NATIVE.load(demo, ModelParams(n_ctx=512, n_threads=1))
     yield engine
     engine.close()
 

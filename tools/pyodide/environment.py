@@ -12,11 +12,11 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import pythons
 from tools.browser.fetch import FetchError, node, node_modules
 from tools.random_model.cache import cache_folder
 
@@ -163,15 +163,9 @@ def _make_root(package: Path, version: str, root: Path) -> None:
 
 
 def _host_python() -> Path:
-    """A Python of the right version: this one, one on the path, or one of pyenv's."""
-    candidates: list[str | Path | None] = [sys.executable, shutil.which(f"python{_MINOR}")]
-    pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
-    candidates += sorted(pyenv.glob(f"versions/{_MINOR}*/bin/python{_MINOR}"), reverse=True)
-    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-    for candidate in candidates:
-        if candidate is None:
-            continue
-        found = subprocess.run([candidate, "-c", asked], capture_output=True, text=True)
-        if found.stdout.strip() == _MINOR:
-            return Path(candidate)
-    raise FetchError(f"Python {_MINOR} is needed, on the path or in pyenv: pyenv install {_MINOR}")
+    found = pythons.find(_MINOR)
+    if found is None:
+        raise FetchError(
+            f"Python {_MINOR} is needed, on the path or in pyenv: pyenv install {_MINOR}"
+        )
+    return found

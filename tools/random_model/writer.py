@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -17,7 +18,7 @@ from .vocabularies import Vocabulary, vocabulary
 
 __all__ = ["CHATML", "QWEN2_HALF_BILLION", "TINY", "Quantization", "cached_model", "write_model"]
 
-Quantization = Literal["f16", "q8_0", "q4_0"]
+Quantization = Literal["f16", "q4_0", "q5_0", "q8_0", "q4_k", "q5_k", "q6_k"]
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -64,16 +65,41 @@ QWEN2_HALF_BILLION: _Parameters = {
 
 _FORMATS: dict[Quantization, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+    "q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q4_k": (gguf.GGMLQuantizationType.Q4_K, gguf.LlamaFileType.MOSTLY_Q4_K_S),
+    "q5_k": (gguf.GGMLQuantizationType.Q5_K, gguf.LlamaFileType.MOSTLY_Q5_K_S),
+    "q6_k": (gguf.GGMLQuantizationType.Q6_K, gguf.LlamaFileType.MOSTLY_Q6_K),
 }
-_BLOCK = 32
-_BLOCKS = {
-    "q8_0": np.dtype([("scale", "<f2"), ("weights", "i1", _BLOCK)]),
-    "q4_0": np.dtype([("scale", "<f2"), ("weights", "u1", _BLOCK // 2)]),
+
+
+@dataclass(frozen=True)
+class _Block:
+    """How a quantised format lies in a file.
+
+    Attributes:
+        weights: in one block.
+        dtype: of a block: its ``scale``, maybe a scale ``least`` of what is taken off, and its codes.
+        spread: standard deviation of weights of scale 1, all codes being equally likely.
+        middle: what is to be taken off, of scale 1, for weights around zero.
+    """
+
+    weights: int
+    dtype: np.dtype[np.void]
+    spread: float
+    middle: float = 0.0
+
+
+_SCALES = [("scale", "<f2"), ("least", "<f2"), ("scales", "u1", 12)]
+_BLOCKS: dict[Quantization, _Block] = {
+    "q4_0": _Block(32, np.dtype([("scale", "<f2"), ("weights", "u1", 16)]), 4.61),
+    "q5_0": _Block(32, np.dtype([("scale", "<f2"), ("weights", "u1", 20)]), 9.23),
+    "q8_0": _Block(32, np.dtype([("scale", "<f2"), ("weights", "i1", 32)]), 73.6),
+    "q4_k": _Block(256, np.dtype([*_SCALES, ("weights", "u1", 128)]), 258.0, 7.5),
+    "q5_k": _Block(256, np.dtype([*_SCALES, ("weights", "u1", 160)]), 527.0, 15.5),
+    "q6_k": _Block(256, np.dtype([("weights", "u1", 208), ("scale", "<f2")]), 1366.0),
 }
-# Standard deviation of the stored whole numbers, all equally likely.
-_SPREAD = {"q8_0": 73.6, "q4_0": 4.61}
 
 
 def cached_model(**parameters: Any) -> Path:
@@ -210,15 +236,18 @@ def _weights(
         values[silent] = 0
         return values
     rows, columns = shape
-    if columns % _BLOCK:
-        raise ValueError(
-            f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {_BLOCK}"
-        )
     block = _BLOCKS[quantization]
-    n_bytes = rows * columns // _BLOCK * block.itemsize
-    data = np.frombuffer(bytearray(rng.bytes(n_bytes)), block).reshape(rows, columns // _BLOCK)
-    data["scale"] = scale / _SPREAD[quantization]
+    if columns % block.weights:
+        raise ValueError(
+            f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {block.weights}"
+        )
+    n_blocks = columns // block.weights
+    raw = bytearray(rng.bytes(rows * n_blocks * block.dtype.itemsize))
+    data = np.frombuffer(raw, block.dtype).reshape(rows, n_blocks)
+    data["scale"] = scale / block.spread
     data["scale"][silent] = 0
+    if block.middle:
+        data["least"] = data["scale"].astype(np.float32) * block.middle
     if quantization == "q8_0":  # the quantiser never gives -128, and kernels may rely on it
         np.maximum(data["weights"], -127, out=data["weights"])
     return data.view(np.uint8).reshape(rows, -1)

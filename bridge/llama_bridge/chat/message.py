@@ -27,7 +27,7 @@ class Message(dict[str, str]):
         raise TypeError("a Message cannot be changed: make a dict of it first, with dict(message)")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self) -> tuple[type[Message], tuple[dict[str, str]]]:
         return Message, (dict(self),)

@@ -132,6 +132,12 @@ def _offsets(format: Format) -> Sequence[int]:
     return range(0, format.row_size, 2) if format.type == Type.F16 else format.halves
 
 
+def widened(numbers: Array) -> Array:
+    """Half-precision numbers in single precision. Where processors tell of a signalling NaN, as on ARM, numpy warns."""
+    with np.errstate(invalid="ignore"):
+        return numbers.astype(np.float32)
+
+
 def dequantized(format: Format, raw: Array) -> Array:
     """Weights in single precision, as gguf-py has them."""
     with np.errstate(all="ignore"):

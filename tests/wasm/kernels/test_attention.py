@@ -10,7 +10,7 @@ import pytest
 
 from llama_bridge_wasm.abi import CheckOp, Guest
 
-from .kernel_check import Array, Type, check
+from .kernel_check import Array, Type, check, widened
 
 CLOSE = 2e-5
 """Of the largest value: scores and sums are in single precision."""
@@ -225,7 +225,7 @@ def test_every_half_precision_value(guest: Guest) -> None:
     """One key to see: the result is its V."""
     case = make(head=128, heads=512, ratio=1, tokens=1, keys=1)
     case.v = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(case.v.shape)
-    expected = case.v.astype(np.float32).reshape(1, 512, 128)
+    expected = widened(case.v).reshape(1, 512, 128)
     np.testing.assert_array_equal(case.found(guest), expected)
 
 

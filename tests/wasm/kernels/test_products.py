@@ -28,6 +28,7 @@ from .kernel_check import (
     random_weights,
     rounded,
     set_halves,
+    widened,
 )
 
 EXACT = 1e-6
@@ -371,7 +372,7 @@ def test_every_half_precision_number_is_what_it_is(guest: Guest) -> None:
                 type=int(Type.F16),
                 packed=False,
             )
-            np.testing.assert_array_equal(found.values, bits.astype(np.float32))
+            np.testing.assert_array_equal(found.values, widened(bits))
 
 
 @pytest.mark.parametrize("k", [*range(1, 18), 100, 1000])

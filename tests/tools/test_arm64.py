@@ -1,0 +1,96 @@
+"""What tells whether ARM64 computes the same bits: it sees one bit, and only what matters."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+import pytest
+
+from tools.arm64.compare import compare
+from tools.arm64.probe import main as probe
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        write(folder / "logits.f32", 1.0, -2.5, math.inf)
+        (folder / "said.txt").write_text("Hello!")
+    return here, there
+
+
+def write(path: Path, *numbers: float) -> None:
+    path.write_bytes(struct.pack(f"<{len(numbers)}f", *numbers))
+
+
+def test_equal_folders_are_equal(folders: tuple[Path, Path]) -> None:
+    found = compare(*folders)
+    assert found.different == {}
+    assert str(found) == "2 results, the same to the last bit"
+
+
+def test_the_last_bit_of_one_number_is_seen(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    write(there / "logits.f32", 1.0, -2.5000002, math.inf)
+    found = compare(here, there)
+    assert found.different == {
+        "logits.f32": "1 of 3 numbers, the first -2.5 and -2.500000238418579"
+    }
+    assert "logits.f32" in str(found)
+
+
+def test_which_nan_it_is_does_not_matter_and_that_it_is_one_does(
+    folders: tuple[Path, Path],
+) -> None:
+    here, there = folders
+    for folder, bits in ((here, 0xFFC00000), (there, 0x7FC00000)):
+        (folder / "nan.f32").write_bytes(struct.pack("<I", bits))
+    assert compare(here, there).different == {}
+    write(there / "nan.f32", 0.0)
+    assert compare(here, there).different == {"nan.f32": "1 of 1 numbers, the first nan and 0.0"}
+
+
+def test_zero_and_minus_zero_differ(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    write(here / "zero.f32", 0.0)
+    write(there / "zero.f32", -0.0)
+    assert set(compare(here, there).different) == {"zero.f32"}
+
+
+def test_a_missing_or_shorter_result_is_a_difference(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "said.txt").unlink()
+    write(there / "logits.f32", 1.0, -2.5)
+    found = compare(here, there)
+    assert found.different == {
+        "logits.f32": "3 numbers, and 2",
+        "said.txt": f"not in {here}",
+    }
+
+
+def test_another_text_is_a_difference(folders: tuple[Path, Path]) -> None:
+    (folders[1] / "said.txt").write_text("Help!")
+    assert compare(*folders).different == {"said.txt": "differs from byte 3 on"}
+
+
+def test_nothing_is_no_proof(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="no results"):
+        compare(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_the_same_machine_gives_the_same_results_twice(tmp_path: Path) -> None:
+    for name in "ab":
+        probe([str(tmp_path / name)])
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert found.different == {}
+    assert len(found.compared) > 100
+    logits = (tmp_path / "a" / "demo-after-40-and-0.f32").read_bytes()
+    values = struct.unpack(f"<{len(logits) // 4}f", logits)
+    assert all(map(math.isfinite, values))
+    assert len(set(values)) > len(values) / 2

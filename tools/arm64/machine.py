@@ -1,0 +1,71 @@
+"""Python in the emulator."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.random_model.cache import cache_folder
+from tools.steps import ROOT, Clock, StepFailed, run
+
+from .debian import Debian
+
+__all__ = ["Machine", "emulator"]
+
+_EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
+
+
+def emulator() -> Path:
+    """The program that runs ARM64 code here.
+
+    Raises:
+        StepFailed: there is none, or none is needed.
+    """
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        raise StepFailed("this machine is ARM64 itself: make test tells all there is to know")
+    for name in _EMULATORS:
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    raise StepFailed(f"{_EMULATORS[0]} is not there; on Debian: apt-get install qemu-user-static")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An ARM64 Python in the emulator.
+
+    Attributes:
+        emulator: the program.
+        debian: what is unpacked.
+        path: folders that it imports from.
+    """
+
+    emulator: Path
+    debian: Debian
+    path: Sequence[Path]
+
+    @property
+    def cache(self) -> Path:
+        """Its own per-user cache: machine code for ARM64 must not drive out this machine's."""
+        return cache_folder("arm64") / "cache"
+
+    def python(self, step: str, arguments: Sequence[str | Path], clock: Clock) -> str:
+        """Run Python there, in the project's folder; what it wrote to its output.
+
+        Raises:
+            StepFailed: it failed, or took too long.
+        """
+        root, cache = self.debian.root, self.cache
+        environment = {
+            "HOME": str(cache),
+            "XDG_CACHE_HOME": str(cache),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, [*self.path, ROOT])),
+        }
+        # The emulator itself is no Python and must not be told where its library is.
+        command = [str(self.emulator), "-L", str(root), "-E", f"PYTHONHOME={root}/usr"]
+        return run(step, [*command, self.debian.python, *arguments], clock, environment=environment)

@@ -1,0 +1,62 @@
+"""What pyproject.toml says of the project, and its wheel."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tools.steps import ROOT, Clock, run
+
+__all__ = ["name_of", "needs", "needs_of_tests", "pythons", "wheel"]
+
+_CHECKERS = ("build", "mypy", "playwright", "pre-commit", "pyright", "ruff")
+"""In the group ``dev``, and nothing that the quick suite imports."""
+
+
+def needs() -> list[str]:
+    """Requirements at run time, and of the command line."""
+    project = _told()["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+
+
+def needs_of_tests() -> list[str]:
+    """Those, and what the quick suite wants besides."""
+    dev: list[str] = _told()["dependency-groups"]["dev"]
+    return [*needs(), *(need for need in dev if name_of(need) not in _CHECKERS)]
+
+
+def name_of(requirement: str) -> str:
+    """The name in it: ``numpy`` of ``numpy>=2``."""
+    match = re.match(r"[\w.-]+", requirement)
+    if match is None:
+        raise ValueError(f"{requirement!r} is no requirement")
+    return match.group()
+
+
+def pythons() -> list[str]:
+    """Versions that are promised to work, as ``3.12``."""
+    found = (
+        re.fullmatch(r"Programming Language :: Python :: (\d\.\d+)", classifier)
+        for classifier in _told()["project"]["classifiers"]
+    )
+    return [match[1] for match in found if match]
+
+
+def wheel(folder: Path, clock: Clock) -> Path:
+    """The project's wheel, built in ``folder``.
+
+    Raises:
+        StepFailed: it could not be built.
+    """
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    run("the project's wheel", build, clock)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def _told() -> dict[str, Any]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)
