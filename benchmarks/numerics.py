@@ -63,7 +63,7 @@ def token_by_token(backend: str | Backend, params: ModelParams | None = None) ->
         engine = engine_of(llama)
         for text in [*_TURNS, "".join(_TURNS)]:
             engine.clear()
-            for token in llama.tokenize(text):
+            for token in llama.tokenize(text, parse_special=True):
                 engine.decode([token])
                 found.append(np.array(engine.logits(), np.float64))
     return np.array(found)
@@ -74,7 +74,7 @@ def at_once(backend: str | Backend, params: ModelParams | None = None) -> Logits
     found = []
     with LlamaBridge("demo", backend=backend, params=params) as llama:
         engine = engine_of(llama)
-        tokens = llama.tokenize("".join(_TURNS))
+        tokens = llama.tokenize("".join(_TURNS), parse_special=True)
         for n in range(64, len(tokens) + 1, _STEP):
             engine.clear()
             engine.decode(tokens[:n])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from importlib import metadata
 
 from llama_bridge.capabilities import Capability
@@ -43,6 +44,8 @@ class NativeBackend(EngineBackend):
 
     def probe(self) -> Availability:
         """Looks for the package and its version; the library itself is loaded with the first model."""
+        if sys.platform == "emscripten":
+            return Availability(self.name, False, "a page cannot run it")
         try:
             version = metadata.version("llama-cpp-python")
         except metadata.PackageNotFoundError:

@@ -62,7 +62,11 @@ def as_capability(given: object) -> Capability:
     if not isinstance(given, Iterable):
         raise _no_capability(given)
     flags = Capability(0)
-    for one in cast("Iterable[object]", given):
+    try:
+        several = list(cast("Iterable[object]", given))
+    except Exception as error:  # somebody's own class
+        raise _no_capability(given) from error
+    for one in several:
         flags |= _one(one)
     return flags
 

@@ -11,6 +11,9 @@ from .runner import ATTACKS, Outcome, run
 
 pytestmark = [
     pytest.mark.slow,
+    # An interrupt may come between a file's opening and the block that closes it: its last reference does.
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.skipif(sys.platform == "emscripten", reason="needs threads and signals"),
 ]
 

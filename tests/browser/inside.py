@@ -30,6 +30,8 @@ ABSENT = {
     "gguf": "numpy",
     "llama_cpp": "the native backend",
     "numpy": "numpy",
+    "platformdirs": "the command line",
+    "prompt_toolkit": "the command line",
     "resource": "processes",
     "tools": "numpy, for a model of its own",
     "tkinter": "a desktop",

@@ -187,7 +187,10 @@ def test_what_the_backend_lacks_stands_there_with_the_reason(person: Person) -> 
         "Nothing can be saved or opened: it lacks session_persistence",
         "Every question stands alone: it lacks kv_continuation",
     ]
-    reason = "session_persistence is not supported by the wasm backend"
+    reason = (
+        "session_persistence is not supported by the wasm backend "
+        "(native has it, but a page cannot run it)"
+    )
     for name in ("Open…", "Save…"):
         button = person.page.get_by_role("button", name=name)
         assert button.get_attribute("aria-disabled") == "true"

@@ -36,7 +36,9 @@ class Screen:
     def __init__(self, folder: str, columns: int, command: list[str], env: dict[str, str]) -> None:
         self._tmux = ["tmux", "-u", "-S", f"{folder}/tmux", "-f", f"{folder}/settings"]
         Path(folder, "settings").write_text(SETTINGS)
-        line = shlex.join(["env", *(f"{k}={v}" for k, v in env.items()), *command])
+        # The size is the pane's: pytest-xdist says another one in its workers.
+        clean = ["env", "-u", "COLUMNS", "-u", "LINES"]
+        line = shlex.join([*clean, *(f"{k}={v}" for k, v in env.items()), *command])
         self._status = Path(folder, "status")  # tmux itself does not always come to know it
         line += f"; echo $? > {self._status}"
         self._call("new-session", "-d", "-x", str(columns), "-y", "30", line)

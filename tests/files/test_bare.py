@@ -183,7 +183,7 @@ def test_trust_changes_nothing_for_session_files(make_model: MakeModel, tmp_path
             llama.session_load(cut, trust_unverified=True)
         with untouched(llama), pytest.raises(SessionNotFound):
             llama.session_load(path, trust_unverified=True)
-        with untouched(llama), pytest.raises(SessionCorrupt, match="not a regular file"):
+        with untouched(llama), pytest.raises(SessionCorrupt, match="this is a directory"):
             llama.session_load(tmp_path, trust_unverified=True)
         assert llama.session_load(whole, trust_unverified=True).created
         assert (llama.session().tokens, llama.session().n_turns) == (tokens, n_turns)

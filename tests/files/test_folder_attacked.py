@@ -69,7 +69,7 @@ def test_what_is_no_file_in_a_sessions_place_is_told_and_stays(kind: str, tmp_pa
         lambda: work.messages,
         lambda: work.tokens,
     ):
-        with pytest.raises(SessionCorrupt, match=r"not followed|not a regular file"):
+        with pytest.raises(SessionCorrupt, match=r"not followed|not a regular file|is a directory"):
             use()
     with pytest.raises(SessionWriteError):
         work.delete()

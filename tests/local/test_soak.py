@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,9 @@ def test_soak(architecture: str, kept: bool, tmp_path: Path) -> None:
             talk.turn()
         llama.sessions_flush()
         assert _resident() < resident * 1.05
-        assert _open_files() == files
+        assert not Counter(_open_files()) - Counter(
+            files
+        )  # a test before this one may close some late
         assert len(llama.sessions()) == len(NAMES)
         for name in NAMES:
             session = llama.session(name)
