@@ -304,7 +304,7 @@ def test_save_asks_before_it_overwrites(show: Open, tmp_path: Path) -> None:
     chat.send(f"/save {file}")
     chat.wait_for(r"overwrite\? \[y/N\]\Z")
     chat.send("y")
-    chat.wait_for("saved .*talk")
+    chat.wait_for(r"^saved\s[\s\S]*talk")
     size = file.stat().st_size
     assert size > 100
     chat.send("more")
