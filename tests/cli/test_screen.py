@@ -309,7 +309,7 @@ def test_save_asks_before_it_overwrites(show: Open, tmp_path: Path) -> None:
     assert size > 100
     chat.send("more")
     chat.send(f"/save! {file}")
-    chat.wait_for("(?s)saved .*saved ")
+    chat.wait_for(r"(?s)^saved\s.*^saved\s")
     assert file.stat().st_size > size
 
 
