@@ -90,7 +90,7 @@ def test_a_fork_without_a_name_gets_one(chat: Chat) -> None:
     ("line", "says"),
     [
         ("/fork main", "there is a conversation main"),
-        ("/fork twice", "there is a session named 'twice'"),
+        ("/fork twice", "there is already a session named 'twice'"),
         ("/switch nowhere", "no conversation nowhere; there are: main, twice"),
     ],
 )
