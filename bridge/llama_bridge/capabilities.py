@@ -79,7 +79,7 @@ def _one(given: object) -> Capability:
 def _no_capability(given: object) -> InvalidInput:
     named = " named" if isinstance(given, str) else ":"
     known = ", ".join(capability_names(~Capability(0)))
-    return InvalidInput(f"no capability{named} {shown(given)}; there are: {known}")
+    return InvalidInput(f"no capability{named} {shown(given)}; choose from: {known}")
 
 
 def capability_names(capabilities: Capability) -> list[str]:

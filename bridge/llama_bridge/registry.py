@@ -77,7 +77,7 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
         if not isinstance(backend, Backend):
             raise TypeError(f"{origin} is not a llama_bridge.Backend")
         if not isinstance(backend.rank, int) or not isinstance(backend.capabilities, Capability):
-            raise TypeError(f"{origin} needs an int rank and Capability capabilities")
+            raise TypeError(f"{origin} needs a rank (int) and capabilities (Capability)")
         backend.name = name
         return backend
     except Exception as error:  # third-party code: whatever it raises, the others must still work

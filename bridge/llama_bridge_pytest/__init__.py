@@ -38,8 +38,8 @@ pytest.register_assert_rewrite(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Two options, each also an ini value."""
     group = parser.getgroup("llama-bridge")
-    backends = "backends to test on, as native,wasm; all that are available here if not given"
-    model = "GGUF model of the fixture llama; 'demo', the one in the package, if not given"
+    backends = "backends to test on, such as native,wasm; default: all that are available here"
+    model = "GGUF model for the fixture llama; default: 'demo', the packaged model"
     group.addoption("--llama-backend", metavar="NAMES", help=backends)
     group.addoption("--llama-model", metavar="PATH", help=model)
     parser.addini("llama_backend", backends)

@@ -91,7 +91,7 @@ def test_a_fork_without_a_name_gets_one(chat: Chat) -> None:
     [
         ("/fork main", "there is already a conversation main"),
         ("/fork twice", "there is already a session named 'twice'"),
-        ("/switch nowhere", "no conversation nowhere; there are: main, twice"),
+        ("/switch nowhere", "no conversation nowhere; choose from: main, twice"),
     ],
 )
 def test_a_wrong_name_is_refused(chat: Chat, line: str, says: str) -> None:
@@ -148,8 +148,8 @@ def test_settings_reach_the_answers_in_any_spelling(chat: Chat) -> None:
         ("/set temperature nan", "temperature must be a number"),
         ("/set top_k 1.5", "top_k must be a whole number"),
         ("/set top_p none", "top_p must be a number"),
-        ("/set heat 3", "no setting of that name; there are: max_tokens, temperature"),
-        ("/set heat", "no setting of that name; there are: max_tokens, temperature"),
+        ("/set heat 3", "no setting of that name; choose from: max_tokens, temperature"),
+        ("/set heat", "no setting of that name; choose from: max_tokens, temperature"),
     ],
 )
 def test_a_wrong_setting_is_refused_as_by_the_library(chat: Chat, line: str, says: str) -> None:

@@ -131,7 +131,9 @@ def test_capabilities_can_be_given_whole(fake_llama: MakeFake) -> None:
 def test_a_capability_that_does_not_exist_is_refused_with_those_that_do(
     fake_llama: MakeFake,
 ) -> None:
-    with pytest.raises(InvalidInput, match="no capability named 'telepathy'; there are: generate"):
+    with pytest.raises(
+        InvalidInput, match="no capability named 'telepathy'; choose from: generate"
+    ):
         fake_llama(capabilities=["generate", "telepathy"])
 
 

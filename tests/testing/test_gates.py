@@ -116,9 +116,9 @@ def test_without(llama): assert llama.generate("raw text").text
     [
         (
             'requires_capability("kv_continuatoin")',
-            "no capability named 'kv_continuatoin'; there are:*",
+            "no capability named 'kv_continuatoin'; choose from:*",
         ),
-        ('lacks_capability("flying")', "no capability named 'flying'; there are:*"),
+        ('lacks_capability("flying")', "no capability named 'flying'; choose from:*"),
         ("requires_capability", "requires_capability takes names:*"),
         ("requires_capability(1)", "requires_capability(1): give a name or a Capability"),
     ],

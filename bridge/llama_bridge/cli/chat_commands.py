@@ -138,7 +138,7 @@ def _switch(talk: Talk, name: str) -> None:
             }
         )
     elif name not in names:
-        talk.fail(f"no conversation {name}; there are: {', '.join(names)}")
+        talk.fail(f"no conversation {name}; choose from: {', '.join(names)}")
     else:
         talk.session = talk.llama.session(None if name == MAIN else name)
         talk.terminal.line(f"this is {name}: {count(len(talk.session.messages), 'message')}")

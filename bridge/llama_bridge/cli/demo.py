@@ -175,7 +175,7 @@ class _Transcript:
         return self.terminal.cross, "bold red"
 
     def broken(self, message: str) -> None:
-        self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
+        self.terminal.line(f"{self.terminal.cross} stopped here: {message}", "bold red")
 
     def end(self, runs: list[dict[str, Any]], model: str, *, may_misspell: bool) -> None:
         line = self.terminal.line
@@ -183,14 +183,14 @@ class _Transcript:
         n_checks = sum(len(step["checks"]) for run in runs for step in run["steps"])
         line()
         if wrong:
-            line(f"Not all of that was right: see {', '.join(wrong)} above.", "bold red")
+            line(f"Not everything was right: see {', '.join(wrong)} above.", "bold red")
             if may_misspell:
                 line("The demo model is tiny and misspells some names: try a shorter one.")
             line("Next:")
             self.terminal.rows({"  llama-bridge doctor": "what works here, and what to do"})
             return
         names = ", ".join(run["backend"] for run in runs)
-        line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
+        line(f"Everything was right ({names}: {count(n_checks, 'check')}).", "bold green")
         line("Next:")
         chat, keeps = _chat_command(runs[0]["backend"], model)
         rows = {chat: "talk to it" + "; /save and /load keep the conversation" * keeps}

@@ -1,4 +1,4 @@
-"""What a person typed in earlier chats, in a file that nobody else can read."""
+"""What a person typed in earlier chats, kept in a file that nobody else can read."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Terminal:
     def columns(self, rows: Iterable[tuple[str | Text, ...]], *widths: int) -> None:
         """Write columns. All but the last are as wide as ``widths`` or as needed; the last is wrapped.
 
-        Where a narrow terminal would leave the last one hardly any room, it stands below the others.
+        On a narrow terminal with hardly any room for the last one, it goes below the others.
         """
         table = [tuple(Text(c) if isinstance(c, str) else c for c in cells) for cells in rows]
         if not table:

@@ -111,7 +111,7 @@ class SessionFolder:
         """Whether there is a file with a session's name. Waits until that session is written.
 
         Raises:
-            SessionCorrupt: the folder cannot be read.
+            SessionCorrupt: the path cannot be checked.
         """
         self._settle(name)
         path = self.file(name)

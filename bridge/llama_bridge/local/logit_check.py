@@ -90,7 +90,7 @@ def _rows(active: Active, probes: Sequence[int], *, may_be_nan: bool = False) ->
 
 def _append(active: Active, tokens: Sequence[int], on_progress: OnProgress | None = None) -> None:
     if not active.kv.append(tokens, on_progress):
-        raise SessionCancelled("cancelled while the conversation was evaluated again")
+        raise SessionCancelled("cancelled while the conversation was being evaluated again")
 
 
 def _as_said(snapshot: Snapshot) -> Generator[Sequence[int]]:

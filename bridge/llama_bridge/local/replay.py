@@ -31,7 +31,7 @@ def plan_replay(
     These are the saved tokens if the vocabulary is the same, otherwise the messages in this model's chat template.
 
     Raises:
-        SessionMismatch: the vocabulary differs, and the conversation is not made of messages alone.
+        SessionMismatch: the vocabulary differs, and the conversation is not only messages.
         ContextOverflow: it does not fit.
         SessionCorrupt: it contradicts itself.
     """
@@ -65,7 +65,7 @@ def _messages(saved: Snapshot) -> tuple[Message, ...]:
     chat = roles[1:] if roles[:1] == ["system"] else roles
     n_answers = len(chat) // 2
     if not saved.messages or (saved.turns and len(saved.turns) != n_answers):
-        raise TemplateError("some of it is raw text, whose tokens mean something else in it")
+        raise TemplateError("some of it is raw text, whose tokens mean something else there")
     if chat != ["user", "assistant"] * n_answers:
         raise TemplateError("its messages do not alternate between user and assistant")
     return saved.messages
@@ -83,5 +83,5 @@ def evaluate(active: Active, snapshot: Snapshot, on_progress: OnProgress | None)
     held = len(active.kv.tokens)
     active.engine.clear_cancel()
     if not active.kv.append([], on_progress):
-        raise SessionCancelled("cancelled while the conversation was evaluated again")
+        raise SessionCancelled("cancelled while the conversation was being evaluated again")
     return len(active.kv.tokens) - held

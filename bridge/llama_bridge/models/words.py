@@ -65,7 +65,7 @@ def _read(model: ModelFile) -> list[bytes]:
         file.seek(array.start)
         while left:
             if not (part := file.read(left)):
-                raise InvalidModel(model.path, "it shrank while it was read")
+                raise InvalidModel(model.path, "the file shrank while it was read")
             parts.append(part)
             left -= len(part)
     data = b"".join(parts)

@@ -57,4 +57,4 @@ def reason_to_skip(item: pytest.Item, marker: str, has: Capability, who: str) ->
         missing = capability_names(asked & ~has)
         return f"{who} lacks {', '.join(missing)}" if missing else None
     present = capability_names(asked & has)
-    return f"{who} has {', '.join(present)}: for those without" if present else None
+    return f"{who} has {', '.join(present)}: only for those without" if present else None
