@@ -1,32 +1,32 @@
 """llama-bridge: one interface to llama.cpp on desktops and in browser pages.
 
-From the top floor down; each may import what stands below it:
+From the top down; each may import what is below it:
 
 .. code-block:: text
 
-    cli/, testing/      what people hold besides the library; __main__.py starts the first
-    bridge.py           LlamaBridge: loads models, says what they can do
+    cli/, testing/      used next to the library; __main__.py starts the first
+    bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
     local/              a runtime over an engine: turns, token loop, sessions
-    registry.py         which backends there are, which one is taken
+    registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
     files/              session files
-    engine.py           contract 2: tokens
-    engine_arguments.py checks of what an engine is asked
+    engine.py           contract 2: works on tokens
+    engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
-    verification.py     what became of a session file that was tried
-    models/, chat/      a model file; messages to a prompt
-    stream.py           an answer on its way
-    request.py          what is asked
-    prompt.py           a whole prompt in pieces: the template's, and what people said
-    generation.py       what comes back
+    verification.py     the result of checking a session file
+    models/, chat/      model files; messages to a prompt
+    stream.py           an answer in progress
+    request.py          what a runtime is asked
+    prompt.py           a prompt in pieces: the template's text and people's
+    generation.py       what it returns
     params.py           settings
-    progress.py         how far something is
-    capabilities.py     flags
-    checks.py           checks of texts and paths
+    progress.py         progress reports
+    capabilities.py     capability flags
+    checks.py           checks of arguments
     errors.py           the error tree
-    bell.py             waking threads that wait
-    session_name.py     the file that a session's name stands for
+    bell.py             wakes waiting threads
+    session_name.py     session names to file names
 """
 
 from __future__ import annotations
@@ -155,12 +155,12 @@ __all__ = [
     "Verification",
 ]
 
-# A library does not print: without this, logging would write warnings to the terminal by itself.
+# A library does not print: without this, logging would write warnings to the terminal.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> object:
-    # What runs over an engine takes 15 ms to import, a third of all: it comes with the first model.
+    # The runtime over an engine takes 15 ms to import, a third of the total: it is imported with the first model.
     if name == "EngineBackend":
         from .local.engine_backend import EngineBackend
 

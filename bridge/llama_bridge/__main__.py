@@ -1,4 +1,4 @@
-"""The command ``llama-bridge``, also ``python -m llama_bridge``. Its parser is the extra ``[cli]``."""
+"""The command ``llama-bridge``, also ``python -m llama_bridge``. It needs the extra ``[cli]``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; exits with its status, and with 2 where the extra is not installed."""
+    """Run the command line and exit with its status, or with 2 if the extra is not installed."""
     told = sys.stdout is not None
     _open_streams()
     try:
-        from .cli.app import app  # what it needs is an extra
+        from .cli.app import app  # it needs an extra
 
         if not told:
-            print("error: standard output is closed: send it to a file or pipe", file=sys.stderr)
+            print(
+                "error: standard output is closed: redirect it to a file or pipe", file=sys.stderr
+            )
             sys.exit(1)
         app(prog_name="llama-bridge")
-    except KeyboardInterrupt:  # while all that was imported
+    except KeyboardInterrupt:  # during the imports
         sys.exit(_INTERRUPTED)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
@@ -36,27 +38,27 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Have all three standard streams, also where the shell closed some: what is opened next would get their numbers."""
+    """Open the standard streams that the shell closed: otherwise the next opened files would get their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    # Python has None for those that were closed, which few libraries are made for. Open as long as the process lives.
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    # Python sets closed streams to None, which few libraries expect. These stay open as long as the process lives.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w", errors="replace")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", errors="replace")  # noqa: SIM115
 
 
 def _end_without_output(error: OSError) -> None:
-    """Help or an error of usage could not be written: tell it if that is possible, and end."""
-    if error.errno != errno.EPIPE:  # whose reader has seen enough
+    """Exit after output could not be written, with a message if that is possible."""
+    if error.errno != errno.EPIPE:  # the reader of the pipe has left
         with contextlib.suppress(OSError):
             print(f"error: {error}", file=sys.stderr, flush=True)
     for stream in (
         sys.stdout,
         sys.stderr,
-    ):  # or Python complains while it ends, with a status of its own
+    ):  # otherwise Python complains at exit and changes the status
         try:
             stream.flush()
         except OSError:

@@ -1,6 +1,6 @@
-"""Waking threads that wait for something to change, with no lock that an interrupt could leave locked.
+"""Wakes threads that wait for a change, without a lock that an interrupt could leave locked.
 
-``threading.Condition`` is Python code: a ``KeyboardInterrupt`` between its lines keeps its lock for good.
+``threading.Condition`` is Python code: a ``KeyboardInterrupt`` between its lines leaves its lock held for ever.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from collections.abc import Callable
 __all__ = ["Bell"]
 
 _PATIENCE = 1.0
-"""Seconds after which a waiting thread looks by itself."""
+"""Seconds after which a waiting thread checks without a ring."""
 
 
 class Bell:
-    """Rung after each change that somebody may wait for.
+    """Rung after each change that a thread may wait for.
 
     Attributes:
-        waiters: one lock, held, for each thread that waits.
+        waiters: one held lock for each waiting thread.
     """
 
     def __init__(self) -> None:
         self.waiters: list[threading.Lock] = []
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready``, which is asked now, after each ring and now and then."""
+        """Wait until ``ready`` returns True. It is called now, after each ring and from time to time."""
         while not ready():
             waiter = threading.Lock()
             waiter.acquire()
             self.waiters.append(waiter)
-            if not ready():  # it may have come since
+            if not ready():  # it may be ready by now
                 waiter.acquire(timeout=_PATIENCE)
 
     def ring(self) -> None:
-        """Wake all that wait."""
+        """Wake all waiting threads."""
         while self.waiters:
-            with contextlib.suppress(IndexError, RuntimeError):  # another ringer was there first
+            with contextlib.suppress(IndexError, RuntimeError):  # another ring was faster
                 self.waiters.pop().release()

@@ -171,18 +171,18 @@ class LlamaBridge(Conversation):
             try:
                 return backend.open(model, params, self._storage, on_progress)
             except BackendUnavailable as error:
-                # It looked available and is not (a broken shared library, say): the next best, aloud.
+                # It looked available but is not, because of a broken shared library, say: try the next and log it.
                 if i + 1 == len(backends):
                     raise
                 _log.warning("%s; trying the next backend", error)
         raise AssertionError("candidates() is never empty")
 
     def _replace(self, runtime: Runtime | None) -> None:
-        """Put a runtime in the place of the one before, once that has nothing on its way."""
+        """Replace the runtime once the previous one has finished its answers."""
         shared = self._shared
         with shared.swapping:
             if shared.closed:
-                raise ClosedError("this LlamaBridge was closed while the model was loaded")
+                raise ClosedError("this LlamaBridge was closed while the model was loading")
             before = shared.runtime
             if before is not None:
                 before.retire()
@@ -200,11 +200,11 @@ class LlamaBridge(Conversation):
         and ``metadata``.
 
         Raises:
-            NoModel: no model is loaded, or the backend has no file of it here.
+            NoModel: no model is loaded, or the backend has no file for it here.
         """
         runtime = self._shared.alive()
         if runtime.model is None:
-            raise NoModel(f"the {runtime.backend} backend has no file of its model here")
+            raise NoModel(f"the {runtime.backend} backend has no model file here")
         return runtime.model
 
     @property
@@ -234,7 +234,7 @@ class LlamaBridge(Conversation):
 
         Raises:
             UnsupportedCapability: names the first one that is missing.
-            InvalidInput: there is no such capability; lists those there are.
+            InvalidInput: there is no such capability; lists those that exist.
         """
         wanted = as_capability(capability)
         refuse(self._shared.alive(), wanted)
@@ -429,6 +429,6 @@ def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSetti
         params = base
     if not isinstance(params, ModelParams):
         raise InvalidInput(
-            f"params={shown(params)}: give a ModelParams (how tokens are drawn is sampling=)"
+            f"params={shown(params)}: give a ModelParams (sampling settings belong in sampling=)"
         )
     return override(params, settings)

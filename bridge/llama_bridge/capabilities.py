@@ -1,4 +1,4 @@
-"""What a loaded model on a backend can do, as flags to look at before work starts."""
+"""What a loaded model on a backend can do, as flags to check before work starts."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class Capability(enum.Flag):
     """Layers can run on a GPU."""
 
     def __contains__(self, other: enum.Flag | str) -> bool:
-        # Without this a name would be a TypeError here, and a flag everywhere else.
+        # Without this, a name would raise a TypeError here but work everywhere else.
         flags = other if isinstance(other, Capability) else as_capability(other)
         return self & flags == flags
 
 
 def as_capability(given: object) -> Capability:
-    """Flags as somebody wrote them: a flag, its name in any case with ``-`` or ``_``, or several of these.
+    """Read flags: a flag, its name in any case with ``-`` or ``_``, or several of these.
 
     Raises:
-        InvalidInput: something that is no capability; lists those that are.
+        InvalidInput: not a capability; lists those that exist.
     """
     if isinstance(given, Capability | str):
         return _one(given)
@@ -83,9 +83,9 @@ def _one(given: object) -> Capability:
 def _no_capability(given: object) -> InvalidInput:
     named = " named" if isinstance(given, str) else ":"
     known = ", ".join(capability_names(~Capability(0)))
-    return InvalidInput(f"no capability{named} {shown(given)}; there are: {known}")
+    return InvalidInput(f"no capability{named} {shown(given)}; choose from: {known}")
 
 
 def capability_names(capabilities: Capability) -> list[str]:
-    """The lower-case names of the set flags, in the order of their definition."""
+    """The lower-case names of the set flags, in order of definition."""
     return [flag.name.lower() for flag in Capability if flag in capabilities and flag.name]

@@ -53,13 +53,13 @@ class Shared:
 
     Attributes:
         runtime: what answers; None before a model is loaded.
-        sampling: how tokens are drawn where a call does not say.
+        sampling: how tokens are drawn in calls that do not say.
         system: system message at the start of every fresh chat, or None.
-        on_progress: told where a call does not say who is, or None.
-        closed: for good.
-        warned: whether the fallback was told already.
-        said: names of the conversations in which something was said; a runtime that continues none cannot tell.
-        swapping: held while one runtime takes the place of another.
+        on_progress: called in calls that give no function of their own, or None.
+        closed: whether the bridge is closed.
+        warned: whether the FallbackWarning was issued.
+        said: names of the conversations that have a turn, because a runtime without continuation cannot tell.
+        swapping: held while one runtime replaces another.
     """
 
     runtime: Runtime | None = None
@@ -72,7 +72,7 @@ class Shared:
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
     def alive(self) -> Runtime:
-        """What answers.
+        """The runtime that answers.
 
         Raises:
             ClosedError, NoModel.
@@ -84,10 +84,10 @@ class Shared:
         return self.runtime
 
     def do(self, needed: Capability, work: Callable[[Runtime], T]) -> T:
-        """Have the runtime do something that needs capabilities.
+        """Do something with a runtime that has the ``needed`` capabilities.
 
         Raises:
-            UnsupportedCapability: names the first that is missing.
+            UnsupportedCapability: names the first one that is missing.
             ClosedError, NoModel.
         """
         while True:
@@ -97,19 +97,19 @@ class Shared:
             try:
                 return work(runtime)
             except ClosedError:
-                with self.swapping:  # another model took its place: that one answers
+                with self.swapping:  # another model replaced it and answers
                     if self.closed or self.runtime is runtime:
                         raise
 
     def tell_fallback(self) -> None:
-        """Warn that a backend answers in a poorer way, once."""
+        """Warn, once, that the backend cannot continue a conversation."""
         if not self.warned:
             warnings.warn(str(Fallback.UNSUPPORTED), FallbackWarning, stacklevel=_outside())
-            self.warned = True  # not where warnings are errors
+            self.warned = True  # not reached if warnings are errors
 
 
 def refuse(runtime: Runtime, capability: Capability) -> None:
-    """Say what a runtime cannot do, and which backends can; silent where it can.
+    """Raise if a runtime lacks a capability, and name the backends that have it.
 
     Raises:
         UnsupportedCapability: names the first flag that is missing.
@@ -119,7 +119,7 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
             if flag is Capability.CHAT_TEMPLATE:
-                where, why = [], "the model has none: pass chat=False for raw text"
+                where, why = [], "the model has no chat template: pass chat=False for raw text"
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
@@ -250,7 +250,7 @@ class Conversation(NotCopied):
         *,
         again: bool = False,
     ) -> TextStream:
-        """Check what is asked and hand it to the runtime."""
+        """Check the arguments and pass a request to the runtime."""
         shared, needed = self._shared, Capability(0)
         sampling = shared.sampling if sampling is None else sampling
         if not isinstance(sampling, SamplingParams):
@@ -450,7 +450,7 @@ class Session(Conversation):
 
 
 def _outside() -> int:
-    """The stack level of the first caller outside this package's calls, for a warning that points there."""
+    """Stack level of the first caller outside this module, which a warning points to."""
     frame, level = inspect.currentframe(), 0
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame, level = frame.f_back, level + 1

@@ -1,8 +1,8 @@
-"""Contract 2: an engine knows tokens. A loaded model with one KV-cache sequence, as native, wasm and others write it.
+"""Contract 2: an engine works on tokens. It is a loaded model with one KV-cache sequence; backends implement it.
 
-Everything above it (turns, chat templates, stop strings, UTF-8, sessions, files) is written once, over
+Everything above it (turns, chat templates, stop strings, UTF-8, sessions, files) is written once, on top of
 these calls, in :mod:`llama_bridge.local`. One thread at a time uses an engine; only its vocabulary, ``info`` and
-``cancel`` are for any thread at any time.
+``cancel`` may be used from any thread at any time.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Engine", "EngineInfo", "MemoryKind"]
 
 
 class MemoryKind(enum.Enum):
-    """How a model remembers, which decides whether its memory can be rewound."""
+    """How a model remembers, and so whether its memory can be rewound."""
 
     DENSE = "dense"
     """Every token has its own KV cell: any rewind is possible."""
     SWA = "swa"
-    """Some layers keep only a sliding window: a rewind needs the window still there."""
+    """Some layers keep only a sliding window: a rewind works only within the window."""
     RECURRENT = "recurrent"
     """One running state: no rewind."""
     HYBRID = "hybrid"
@@ -35,22 +35,22 @@ class MemoryKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a loaded model is, as its engine knows it.
+    """Facts about a loaded model, as its engine reports them.
 
     Attributes:
         n_ctx: tokens the context holds.
-        n_ctx_train: tokens the model was trained to hold.
+        n_ctx_train: context length the model was trained with.
         n_vocab: size of the vocabulary; token ids are ``0 <= id < n_vocab``.
-        bos, eos: ids of the begin and end tokens, or None.
-        add_bos: whether tokenisation of a whole text begins with ``bos``.
-        end_of_generation: all the ids that end an answer.
-        memory: the kind of memory.
+        bos, eos: ids of the BOS and EOS tokens, or None.
+        add_bos: whether the tokens of a whole text begin with ``bos``.
+        end_of_generation: every id that ends an answer.
+        memory: how the model remembers.
         n_threads: compute threads in use.
-        flash_attn, type_k, type_v: what the context was made with.
-        version: of the engine, llama.cpp's included.
+        flash_attn, type_k, type_v: the settings of the context.
+        version: version of the engine, including llama.cpp's.
         state_format: name and version of the engine's KV state, which a saved session must match.
-        n_batch: tokens that one call of the engine evaluates; a prompt comes in such pieces, with a look at
-            the progress between them.
+        n_batch: tokens that one call of the engine evaluates. A prompt is evaluated in pieces of this size, and
+            progress is reported between them.
     """
 
     n_ctx: int
@@ -73,21 +73,22 @@ class EngineInfo:
 class Engine(NotCopied, ABC):
     """A loaded model and its one KV-cache sequence.
 
-    ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, also while another is inside
-    ``decode`` or ``step``; they wait for no more than a piece of that. All else is called by one thread at a time.
+    ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, even while another is inside
+    ``decode`` or ``step``; they wait at most for one batch. Everything else is called by one thread at a time.
 
-    Whatever is called, in whatever order, an engine answers or raises: never may it end the process.
+    Whatever is called, in any order, an engine returns or raises. It must never end the process.
 
-    - ``ClosedError`` after :meth:`close`, from all but ``close``, ``cancel``, ``clear_cancel``, ``cancelled`` and the attributes.
-    - ``InvalidInput`` for an argument of a wrong type, an id that is no token, a negative length; ``ContextOverflow``
-      where there is no room. Nothing has changed then. :mod:`llama_bridge.engine_arguments` has these checks.
-    - ``EngineError`` for sampling before :meth:`set_sampler`, sampling or logits before :meth:`decode`, logits that are
-      no numbers (NaN), and in a process that was forked, unless the engine works there.
+    - ``ClosedError`` after :meth:`close`, except from ``close``, ``cancel``, ``clear_cancel``, ``cancelled`` and the
+      attributes.
+    - ``InvalidInput`` for an argument of the wrong type, an unknown token id or a negative length; ``ContextOverflow``
+      if there is no room. Nothing has changed then. :mod:`llama_bridge.engine_arguments` has these checks.
+    - ``EngineError`` for sampling before :meth:`set_sampler`, for sampling or logits before :meth:`decode`, for logits
+      that are NaN, and in a forked process, unless the engine works there.
 
     Attributes:
         backend: name of the backend that made it.
         capabilities: what this model can do here.
-        info: numbers of the model and context.
+        info: facts about the model and context.
     """
 
     backend: str
@@ -100,15 +101,15 @@ class Engine(NotCopied, ABC):
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.
 
-        ``add_special`` adds what the model wants around a whole text (BOS, say); ``parse_special`` reads
-        control tokens out of the text instead of spelling them.
+        ``add_special`` adds what the model expects around a whole text, such as BOS. ``parse_special`` reads
+        control tokens in the text instead of spelling them.
         """
 
     @abstractmethod
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes of one token, possibly a part of a UTF-8 character.
+        """The bytes of one token, possibly part of a UTF-8 character.
 
-        Control tokens give ``b""`` unless ``special``.
+        A control token gives ``b""`` unless ``special`` is set.
         """
 
     # the KV cache
@@ -120,20 +121,20 @@ class Engine(NotCopied, ABC):
 
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> int:
-        """Append tokens to the KV cache; the logits of the last one are then ready.
+        """Append tokens to the KV cache. The logits of the last one are then available.
 
-        Returns how many were appended: fewer than given only if :meth:`cancel` was called.
+        Returns how many were appended. That is fewer than given only if :meth:`cancel` was called.
 
         Raises:
             InvalidInput, ContextOverflow: nothing was appended.
-            EngineError: it failed on the way; :attr:`length` says what was kept.
+            EngineError: decoding failed; :attr:`length` says how many tokens were kept.
         """
 
     @abstractmethod
     def truncate(self, length: int) -> bool:
-        """Keep only the first ``length`` tokens; False, and nothing changed, where memory cannot rewind, or holds fewer.
+        """Keep only the first ``length`` tokens. False, with no change, if the memory cannot rewind or holds fewer.
 
-        ``length == self.length`` is always True. The logits are gone afterwards.
+        ``length == self.length`` always gives True. The logits are gone afterwards.
         """
 
     @abstractmethod
@@ -144,44 +145,44 @@ class Engine(NotCopied, ABC):
 
     @abstractmethod
     def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        """Start a new sampler; ``recent`` are the tokens that penalties already see."""
+        """Start a new sampler. ``recent`` are the tokens that its penalties already count."""
 
     @abstractmethod
     def sample(self) -> int:
-        """Draw and accept a token from the last logits.
+        """Draw a token from the last logits and accept it.
 
         Raises:
-            EngineError: there is no sampler or there are no logits, or they are NaN: the model is damaged, or the KV
-                cache, which is then empty.
+            EngineError: there is no sampler, there are no logits, or they are NaN: the model or the KV cache is
+                damaged. The KV cache is then empty.
         """
 
     @abstractmethod
     def step(self, token: int) -> int | None:
-        """Append ``token``, then draw and accept the next one: one crossing per generated token.
+        """Append ``token``, then draw and accept the next one: one engine call per generated token.
 
-        None if :meth:`cancel` came in between; ``token`` is then not in the KV cache.
+        None if :meth:`cancel` was called before that; ``token`` is then not in the KV cache.
 
         Raises:
-            InvalidInput, ContextOverflow, EngineError: as :meth:`decode` and :meth:`sample`.
+            InvalidInput, ContextOverflow, EngineError: as in :meth:`decode` and :meth:`sample`.
         """
 
     @abstractmethod
     def logits(self) -> memoryview[float]:
-        """The last logits as ``n_vocab`` float32 (format ``"f"``); valid until the next call.
+        """The last logits: ``n_vocab`` float32 values (format ``"f"``), valid until the next call.
 
         Raises:
-            EngineError: there are none, or they are NaN, as in :meth:`sample`.
+            EngineError: there are no logits, or they are NaN, as in :meth:`sample`.
         """
 
     # cancelling
 
     @abstractmethod
     def cancel(self) -> None:
-        """Make a running :meth:`decode` or :meth:`step` end soon. From any thread, takes no lock."""
+        """Make a running :meth:`decode` or :meth:`step` end soon. Works from any thread and takes no lock."""
 
     @abstractmethod
     def clear_cancel(self) -> None:
-        """Forget a cancel; called before work starts."""
+        """Forget an earlier :meth:`cancel`. Called before work starts."""
 
     @property
     @abstractmethod
@@ -191,25 +192,25 @@ class Engine(NotCopied, ABC):
     # state; only with Capability.SESSION_PERSISTENCE
 
     state_prefix: int = 0
-    """Bytes at the front of a state buffer that are the engine's own and go into no file."""
+    """Bytes at the front of a state buffer that only the engine uses. They are not saved."""
 
     def state_get(self) -> memoryview:
-        """A copy of the KV cache: ``state_prefix`` bytes, then what a sequence file holds behind its tokens."""
+        """A copy of the KV cache: ``state_prefix`` bytes, then what a sequence file has after its tokens."""
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
     def state_length(self, state: memoryview) -> int:
-        """How many tokens a copy says that it holds; 0 where it cannot be told. Not checked further."""
+        """How many tokens a copy claims to hold; 0 if unknown. The claim is not checked."""
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
     def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
-        """Replace the KV cache by a copy of it that holds ``tokens``; False if the engine refused it.
+        """Replace the KV cache by a copy that holds ``tokens``; False if the engine refuses it.
 
         The buffer is writable; its first ``state_prefix`` bytes may hold anything. The copy may come from a
-        hostile file: only what :meth:`state_get` gives for so many tokens may get through. After a refusal
-        the cache is as it was, or empty.
+        hostile file, so accept only what :meth:`state_get` can give for that many tokens. After a refusal
+        the cache is unchanged or empty.
         """
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything. Twice is silent."""
+        """Free everything. Closing twice does nothing."""

@@ -3,29 +3,29 @@
 .. code-block:: text
 
     BridgeError
-    ├── InvalidInput (ValueError)             an argument cannot be used; names it and the way out
+    ├── InvalidInput (ValueError)             an argument cannot be used; names it and says what to do
     │   └── ContextOverflow                   prompt and history do not fit n_ctx
-    ├── BackendUnavailable                    no such backend here; says how to get it
-    ├── UnsupportedCapability                 this backend cannot do that; says which can
+    ├── BackendUnavailable                    the backend cannot be used here; says how to get it
+    ├── UnsupportedCapability                 this backend cannot do that; says which ones can
     ├── ModelError
-    │   ├── ModelNotFound (FileNotFoundError) no file there
-    │   ├── InvalidModel                      not a GGUF, truncated, or inconsistent
+    │   ├── ModelNotFound (FileNotFoundError) no file at that path
+    │   ├── InvalidModel                      not a GGUF file, truncated, or inconsistent
     │   └── ModelLoadError                    the engine refused a well-formed file
-    │       └── OutOfMemory                   it does not fit the memory it may use
+    │       └── OutOfMemory                   it does not fit into the memory it may use
     ├── TemplateError                         the model's chat template failed
     ├── SessionError
     │   ├── NoSession                         nothing to save yet
     │   ├── SessionNotFound (FileNotFoundError)
     │   ├── SessionCorrupt                    not a session file, truncated or altered
-    │   ├── SessionMismatch                   saved with something else: names the field
-    │   ├── SessionCancelled                  cancelled while a file was evaluated again
+    │   ├── SessionMismatch                   saved with another model or settings; names the field
+    │   ├── SessionCancelled                  cancelled while a conversation was evaluated again
     │   ├── SessionWriteError (OSError)       the file could not be written; the old one is intact
-    │   └── SessionsLocked                    another bridge keeps its sessions in that folder
+    │   └── SessionsLocked                    another bridge uses that folder
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
-    └── EngineError                           the engine failed in the middle of work
+    └── EngineError                           the engine failed while it worked
 
-Errors of an engine (ctypes, wasmtime) never leak: each backend maps them in one place and keeps the
+Errors of an engine (ctypes, wasmtime) never leak: each backend converts them in one place and keeps the
 original as ``__cause__``.
 """
 
@@ -68,14 +68,14 @@ PathLike = str | os.PathLike[str]
 
 
 class FallbackWarning(UserWarning):
-    """A backend answered in a poorer way than asked; issued once per bridge."""
+    """A backend answered, but did less than was asked. Issued once per bridge."""
 
 
 class BridgeError(Exception):
     """Base of everything this library raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception would call __init__ with the message alone; errors cross process borders as they are.
+        # Exception would call __init__ with the message alone. Errors must survive pickling unchanged.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -87,14 +87,14 @@ def _rebuild(kind: type[BridgeError], args: tuple[Any, ...], state: dict[str, An
 
 
 class InvalidInput(BridgeError, ValueError):
-    """An argument cannot be used. The message names it and the way out."""
+    """An argument cannot be used. The message names it and says what to do."""
 
 
 class ContextOverflow(InvalidInput):
     """The tokens do not fit the context. Raised before anything is evaluated.
 
     Attributes:
-        needed: tokens the context would have to hold, one generated token included.
+        needed: tokens the context would have to hold, including one generated token.
         n_ctx: tokens it can hold.
     """
 
@@ -108,12 +108,12 @@ class ContextOverflow(InvalidInput):
 
 
 class BackendUnavailable(BridgeError):
-    """A backend that was asked for cannot be used here.
+    """The requested backend cannot be used here.
 
     Attributes:
         backend: its name.
-        reason: why, in words.
-        hint: a command or step that would change it, possibly empty.
+        reason: why, as text.
+        hint: a command or step that fixes it, possibly empty.
     """
 
     def __init__(self, backend: str, reason: str, hint: str = "") -> None:
@@ -126,12 +126,12 @@ class BackendUnavailable(BridgeError):
 
 
 class UnsupportedCapability(BridgeError):
-    """Asked for something that this model on this backend cannot do. Nothing was started.
+    """This model on this backend cannot do what was asked. Nothing was started.
 
     Attributes:
         capability: the missing flag.
-        backend: name of the backend in use.
-        available_in: backends that have it and can be used here, possibly none.
+        backend: the backend in use.
+        available_in: backends that support it and can be used here, possibly none.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class ModelError(BridgeError):
     """Something is wrong with the model file.
 
     Attributes:
-        path: the file, as it was given.
+        path: the file, as the caller wrote it.
     """
 
     def __init__(self, path: PathLike, reason: str) -> None:
@@ -164,11 +164,10 @@ class ModelNotFound(ModelError, FileNotFoundError):
 
 
 class InvalidModel(ModelError):
-    """The file is not a usable GGUF: other format, empty, truncated or inconsistent.
+    """The file is not a usable GGUF file: it has another format, or is empty, truncated or inconsistent.
 
     Attributes:
-        found: what the file is instead, where that can be told: ``"session"``, ``"safetensors"``, ``"text"``, ...;
-            else empty.
+        found: what the file is instead, if known: ``"session"``, ``"safetensors"``, ``"text"``, ...; otherwise empty.
     """
 
     def __init__(self, path: PathLike, reason: str, found: str = "") -> None:
@@ -177,15 +176,15 @@ class InvalidModel(ModelError):
 
 
 class ModelLoadError(ModelError):
-    """The engine refused a file that looked well-formed; the reason holds its own words."""
+    """The engine refused a file that looked well-formed. The reason quotes the engine."""
 
 
 class OutOfMemory(ModelLoadError):
-    """Weights and KV cache do not fit the memory that the engine may use."""
+    """Weights and KV cache do not fit into the memory that the engine may use."""
 
 
 class TemplateError(BridgeError):
-    """The model's chat template could not be parsed or refused these messages."""
+    """The model's chat template cannot be parsed, or it refused these messages."""
 
 
 class SessionError(BridgeError):
@@ -208,10 +207,10 @@ class SessionNotFound(_SessionFileError, FileNotFoundError):
 
 
 class SessionCorrupt(_SessionFileError):
-    """Not a session file, or truncated, or altered. The live session is untouched.
+    """Not a session file, or a truncated or altered one. The live session is unchanged.
 
     Attributes:
-        found: what the file is instead, where that can be told: ``"gguf"`` for a model; else empty.
+        found: what the file is instead, if known: ``"gguf"`` for a model; otherwise empty.
     """
 
     def __init__(self, path: PathLike, reason: str, found: str = "") -> None:
@@ -220,17 +219,17 @@ class SessionCorrupt(_SessionFileError):
 
 
 class SessionWriteError(_SessionFileError, OSError):
-    """The session could not be written. A file that was there before is intact."""
+    """The session could not be written. An existing file is intact."""
 
 
 class SessionMismatch(_SessionFileError):
-    """The file is whole but was saved with something else. The live session is untouched.
+    """The file is intact, but was saved with another model or settings. The live session is unchanged.
 
     Attributes:
-        field: manifest field that differs.
+        field: the manifest field that differs.
         saved: its value in the file.
         current: its value now.
-        why: what that means, or the way out, where there is more to say.
+        why: what that means or what to do, if there is more to say.
     """
 
     def __init__(
@@ -245,26 +244,26 @@ class SessionMismatch(_SessionFileError):
 
 
 def _short(value: object) -> str:
-    """A file may say anything, at any length."""
+    """A value cut to a readable length: a file may contain anything."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 class SessionCancelled(SessionError):
-    """``cancel()`` came while a session file was evaluated again. The session is what it was before."""
+    """``cancel()`` was called while a saved conversation was evaluated again. The session is unchanged."""
 
 
 class SessionsLocked(_SessionFileError):
-    """Another bridge, in this process or another, keeps its sessions in that folder."""
+    """Another bridge, in this process or another, uses that folder."""
 
     def __init__(self, path: PathLike) -> None:
         super().__init__(
-            path, "another LlamaBridge keeps its sessions here: close it, or give another folder"
+            path, "another LlamaBridge uses this folder: close it, or give another folder"
         )
 
 
 class NoModel(BridgeError):
-    """The bridge has no model yet: give one to LlamaBridge() or load_model()."""
+    """No model is loaded: pass one to LlamaBridge() or load_model()."""
 
 
 class ClosedError(BridgeError):
@@ -272,8 +271,8 @@ class ClosedError(BridgeError):
 
 
 class EngineError(BridgeError):
-    """The engine failed in the middle of work.
+    """The engine failed while it worked.
 
-    The session is then what its ledger says; where the engine is lost altogether the message says
-    that the model must be loaded again.
+    The session then matches its token ledger. If the engine is lost, the message says to load the model
+    again.
     """

@@ -1,4 +1,4 @@
-"""What a generation gives back: the text, how it ended, what it cost."""
+"""What a generation returns: the text, how it ended, what it cost."""
 
 from __future__ import annotations
 

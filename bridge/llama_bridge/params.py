@@ -36,7 +36,7 @@ def _is_int(value: object) -> bool:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return -_HUGE < value < _HUGE  # not NaN either; and no float can be made of some integers
+    return -_HUGE < value < _HUGE  # excludes NaN too, and integers too large for a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,6 @@ def override(base: P, settings: ModelSettings | SamplingSettings) -> P:
     for name in given:
         if name not in known:
             raise InvalidInput(
-                f"{name}=...: no setting of that name; there are: {', '.join(known)}"
+                f"{name}=...: no setting of that name; choose from: {', '.join(known)}"
             )
     return replace(base, **given)

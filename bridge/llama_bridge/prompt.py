@@ -1,4 +1,4 @@
-"""A whole prompt in pieces: what the chat template wrote, and what people said."""
+"""A prompt in pieces: the chat template's text and what people said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backends there are, which can be used here, and which one is taken."""
+"""Which backends there are, which can be used here, and which one is used."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
 
 AUTO = "auto"
 GROUP = "llama_bridge.backends"
-"""Entry-point group: each entry names a :class:`Backend` object, or a class that makes one."""
+"""Entry-point group: each entry names a :class:`Backend` object or class."""
 ENVIRONMENT = "LLAMA_BRIDGE_BACKEND"
 
 _log = logging.getLogger(__name__)
 
 
 class _Broken(Backend):
-    """Stands for an entry point that could not be loaded, so that its reason can be told."""
+    """An entry point that could not be loaded; it keeps the reason."""
 
     rank = -1
     capabilities = Capability(0)
@@ -42,7 +42,9 @@ class _Broken(Backend):
         self._reason = reason
 
     def probe(self) -> Availability:
-        return Availability(self.name, False, self._reason, "repair or uninstall what provides it")
+        return Availability(
+            self.name, False, self._reason, "repair or uninstall the package that provides it"
+        )
 
     def open(
         self,
@@ -56,8 +58,8 @@ class _Broken(Backend):
 
 @functools.cache
 def backends() -> tuple[Backend, ...]:
-    """All installed backends, highest rank first; broken ones are there and say so."""
-    from importlib.metadata import entry_points  # 20 ms: only when a backend is looked for
+    """All installed backends, highest rank first, including broken ones, which say so."""
+    from importlib.metadata import entry_points  # 20 ms: only needed to find a backend
 
     found: dict[str, Backend] = {}
     for entry in entry_points(group=GROUP):
@@ -75,7 +77,7 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
         if not isinstance(backend, Backend):
             raise TypeError(f"{origin} is not a llama_bridge.Backend")
         if not isinstance(backend.rank, int) or not isinstance(backend.capabilities, Capability):
-            raise TypeError(f"{origin} needs an int rank and Capability capabilities")
+            raise TypeError(f"{origin} needs a rank (int) and capabilities (Capability)")
         backend.name = name
         return backend
     except Exception as error:  # third-party code: whatever it raises, the others must still work
@@ -84,7 +86,7 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
 
 
 def probe_all() -> list[Availability]:
-    """What each backend says of itself, highest rank first."""
+    """What each backend reports, highest rank first."""
     return [_probe(backend) for backend in backends()]
 
 
@@ -98,12 +100,12 @@ def _probe(backend: Backend) -> Availability:
 
 
 def available_in(capability: Capability) -> list[str]:
-    """Names of the backends that can have a capability and can be used here."""
+    """Names of the backends that have a capability and can be used here."""
     return [backend.name for backend in _with(capability) if _probe(backend).ok]
 
 
 def unusable_in(capability: Capability) -> str:
-    """The backends that have a capability and cannot be used here, each with its reason; empty where there are none."""
+    """The backends that have a capability but cannot be used here, each with its reason; empty if there are none."""
     found = [_probe(backend) for backend in _with(capability)]
     return "; ".join(f"{each.name} has it, but {each.reason}" for each in found if not each.ok)
 
@@ -115,10 +117,10 @@ def _with(capability: Capability) -> list[Backend]:
 def candidates(choice: str | Backend = AUTO) -> list[Backend]:
     """The backends to try, best first.
 
-    An explicit object or name, else the environment's name, is the only one; otherwise all available.
+    If an object or name is given, or the environment has a name, that is the only one; otherwise all available.
 
     Raises:
-        BackendUnavailable: none; says why and what to do.
+        BackendUnavailable: there is none; says why and what to do.
         InvalidInput: the choice is neither a name nor a Backend.
     """
     if isinstance(choice, Backend):

@@ -1,4 +1,4 @@
-"""What is asked of a runtime: one prompt in one conversation, checked and with all its settings."""
+"""What a runtime is asked: one prompt in one conversation, checked, with all its settings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .prompt import Prompt
 __all__ = ["DEFAULT", "Request"]
 
 DEFAULT = ""
-"""Name of the conversation that the bridge's own calls continue."""
+"""Name of the conversation that the bridge's own calls use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to answer. The flags that it needs were looked at: a runtime gets only what it can do.
+    """One prompt to answer. Its capabilities were checked: a runtime gets only what it can do.
 
     Attributes:
-        prompt: a user turn where ``chat``, else raw text: a string, in which nothing is a control token, or pieces of
-            which some may be. None answers the last prompt of the conversation anew.
+        prompt: a user turn if ``chat`` is set, otherwise raw text: a string without control tokens, or pieces that may
+            contain some. None answers the conversation's last prompt again.
         sampling: how tokens are drawn.
         session: name of the conversation.
-        stop: strings that end the answer and are not part of it; none is empty.
+        stop: strings that end the answer and are not part of it. None of them is empty.
         chat: whether the model's chat template is used.
-        continues: whether the prompt follows what the conversation holds. Where that is nothing, it begins one,
-            and the answer says ``Fallback.NO_SESSION``.
+        continues: whether the prompt continues the conversation. If that is empty, the prompt starts it, and the
+            answer says ``Fallback.NO_SESSION``.
         system: system message at the start of a fresh chat, or None.
-        fallback: why it was not asked to continue, though the caller did; goes into the answer.
-        on_progress: told how far the prefill is, or None.
+        fallback: why ``continues`` is False although the caller asked for it. It becomes part of the answer.
+        on_progress: called with the progress of the prefill, or None.
     """
 
     prompt: str | Prompt | None

@@ -1,8 +1,8 @@
-"""Contract 1: a runtime answers requests. What a backend gives the bridge, and all that the bridge knows of it.
+"""Contract 1: a runtime answers requests. It is all that the bridge knows of a backend.
 
-A runtime over an engine of tokens is written already (:mod:`llama_bridge.local`): a backend with such an engine
-subclasses :class:`~llama_bridge.local.engine_backend.EngineBackend`. One that answers in text, over a server say,
-subclasses :class:`Backend` and :class:`Runtime`.
+The runtime for an engine that works on tokens exists already (:mod:`llama_bridge.local`): a backend with such an engine
+subclasses :class:`~llama_bridge.local.engine_backend.EngineBackend`. A backend that answers in text, such as one for a
+server, subclasses :class:`Backend` and :class:`Runtime`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 __all__ = ["Availability", "Backend", "Model", "Runtime", "SessionStorage"]
 
 Model = str | os.PathLike[str] | ModelSource
-"""What names a model: a path, ``"demo"``, a source; what else a backend understands."""
+"""A model to load: a path, ``"demo"``, a source, or whatever else a backend understands."""
 
 
 class Runtime(NotCopied, ABC):
     """A loaded model that answers requests.
 
-    Calls come from any thread. Only :meth:`answer` and the operations on conversations may wait, and only for what
-    computes just then: never for a reader. All raise ClosedError after :meth:`close`.
+    Calls come from any thread. Only :meth:`answer` and the operations on conversations may wait, and only for a running
+    computation, never for a reader. All raise ClosedError after :meth:`close`.
 
-    What goes with a flag is called only where :attr:`capabilities` has it; what a runtime cannot do is left out.
+    Methods under a flag are called only if :attr:`capabilities` has it; leave out what the runtime cannot do.
 
     Attributes:
         backend: name of the backend that made it.
         capabilities: what this model can do here.
-        model: the model's file, or None where there is none on this side.
+        model: the model's file, or None if there is none here.
     """
 
     backend: str
@@ -56,7 +56,7 @@ class Runtime(NotCopied, ABC):
 
     @abstractmethod
     def answer(self, request: Request) -> PendingAnswer:
-        """Begin to answer. What can be told beforehand is raised here, with nothing begun.
+        """Start an answer. Errors that can be known in advance are raised here, before anything starts.
 
         Raises:
             InvalidInput, ContextOverflow, TemplateError, EngineError, ClosedError.
@@ -64,60 +64,60 @@ class Runtime(NotCopied, ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """Have what runs end soon, as ``"cancelled"``. From any thread, takes no lock; idle, it does nothing."""
+        """End the running answer, if any, soon, as ``"cancelled"``. Works from any thread and takes no lock."""
 
     def retire(self) -> None:
-        """Take no more requests: from now on they raise ClosedError. Answers on their way are computed to their end.
+        """Take no more requests: from now on they raise ClosedError. Answers that have started are finished.
 
         Called before another model takes over.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End what runs, free everything. Twice is silent."""
+        """End the running answer and free everything. Closing twice does nothing."""
 
     # with Capability.TOKENS
 
     @property
     def info(self) -> EngineInfo:
-        """Numbers of the model and its context."""
+        """Facts about the model and its context."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
     def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of a text; of a prompt, those that :meth:`answer` evaluates."""
+        """Token ids of a text; for a prompt, those that :meth:`answer` evaluates."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of one token, which is in the vocabulary; of a control token none."""
+        """The bytes of a token in the vocabulary; none for a control token."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
     # with Capability.CHAT_TEMPLATE
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
-        """The messages as the model's own template writes them; what they say never becomes a control token."""
+        """Render messages with the model's own chat template. Their text never becomes a control token."""
         raise UnsupportedCapability(Capability.CHAT_TEMPLATE, self.backend)
 
-    # conversations: one that answers each prompt by itself has nothing to tell, and nothing to forget
+    # conversations: a runtime that answers each prompt on its own keeps the defaults
 
     def past(self, session: str) -> Snapshot:
-        """What a conversation holds, without its KV cache. Waits for no answer."""
+        """A conversation without its KV cache. Does not wait for an answer."""
         return Snapshot()
 
     def reset(self, session: str) -> None:
-        """Forget what was said; the name stays."""
+        """Forget the conversation but keep its name."""
 
     # with Capability.SESSION_TOOLS
 
     def names(self) -> list[str]:
-        """Of the conversations beside the bridge's own, the least recently used first."""
+        """Names of all conversations except the bridge's own, least recently used first."""
         return []
 
     def rewind(self, session: str, turns: int) -> None:
-        """Take back the last turns."""
+        """Undo the last turns."""
         raise UnsupportedCapability(Capability.SESSION_TOOLS, self.backend)
 
     def fork(self, session: str, name: str | None) -> str:
-        """Begin a conversation with the past of another; gives its name."""
+        """Start a conversation with the history of another; returns its name."""
         raise UnsupportedCapability(Capability.SESSION_TOOLS, self.backend)
 
     def delete(self, session: str) -> None:
@@ -141,7 +141,7 @@ class Runtime(NotCopied, ABC):
         trust_unverified: bool,
         on_progress: OnProgress | None,
     ) -> SessionInfo:
-        """Make the conversation in a file this one; refused, nothing has changed."""
+        """Replace the conversation by the one in a file. If the file is refused, nothing has changed."""
         raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
     def verify(
@@ -153,11 +153,11 @@ class Runtime(NotCopied, ABC):
 
 @dataclass(frozen=True, slots=True)
 class SessionStorage:
-    """Where conversations go that do not have the KV cache just then.
+    """Where conversations are kept while they do not have the KV cache.
 
     Attributes:
-        memory: bytes that copies of KV caches may take.
-        folder: keeps named conversations, or None. It is the bridge's, for one model after the other.
+        memory: bytes that copies of KV caches may use.
+        folder: keeps named conversations, or None. It belongs to the bridge and outlives each model.
     """
 
     memory: int = 256 << 20
@@ -169,11 +169,11 @@ class Availability:
     """Whether a backend can be used here.
 
     Attributes:
-        name: of the backend.
-        ok: whether it can.
+        name: name of the backend.
+        ok: whether it can be used.
         reason: why not, or a note.
-        hint: the command or step that would make it available.
-        version: of its engine, where it can be told cheaply.
+        hint: a command or step that makes it available.
+        version: version of its engine, if that is cheap to find out.
     """
 
     name: str
@@ -187,7 +187,7 @@ class Backend(ABC):
     """A way to run models. Published through the entry-point group ``llama_bridge.backends``.
 
     Attributes:
-        name: what users say.
+        name: the name that users give.
         rank: the highest available one is chosen.
         capabilities: what it can do at best; a loaded model may do less.
     """
@@ -198,10 +198,10 @@ class Backend(ABC):
 
     @abstractmethod
     def probe(self) -> Availability:
-        """Whether it can be used here. Quick, never raises, imports as little as it can."""
+        """Check whether it can be used here. Must be quick, never raise, and import as little as possible."""
 
-    def check(self, model: Model) -> None:  # noqa: B027 -- who cannot tell lets open() fail
-        """Refuse what is certainly no model, before the loaded one is given up for it. Quick.
+    def check(self, model: Model) -> None:  # noqa: B027 -- optional: open() fails otherwise
+        """Refuse what is certainly not a model, before the loaded one is freed for it. Must be quick.
 
         Raises:
             InvalidInput, ModelNotFound, InvalidModel.
@@ -218,6 +218,6 @@ class Backend(ABC):
         """Load a model.
 
         Raises:
-            BackendUnavailable: it cannot be used here after all; the next best one is tried.
+            BackendUnavailable: it cannot be used here after all; the next backend is tried.
             ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory, EngineError.
         """

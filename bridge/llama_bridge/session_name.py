@@ -1,4 +1,4 @@
-"""The file that a session's name stands for: any name has one, safe on every system."""
+"""Session names to file names: every name has one, safe on every system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEVICES = frozenset(
 
 
 def file_name(session: str) -> str:
-    """The file name of a session: reversible, and no two are the same where case is ignored."""
+    """The file name of a session: reversible and unique, even if case is ignored."""
     escaped = [c if c in _PLAIN else "".join(f"%{b:02x}" for b in c.encode()) for c in session]
     if session in _DEVICES:  # Windows opens the device, whatever the suffix
         escaped[0] = f"%{ord(session[0]):02x}"
@@ -23,8 +23,8 @@ def file_name(session: str) -> str:
 
 
 def session_name(file: str) -> str | None:
-    """The session of a file name; None where :func:`file_name` gives no such name."""
-    from urllib.parse import unquote  # 2 ms: only who keeps a folder needs it
+    """The session of a file name; None if :func:`file_name` never gives that name."""
+    from urllib.parse import unquote  # 2 ms: only a session folder needs it
 
     if not file.endswith(_SUFFIX):
         return None

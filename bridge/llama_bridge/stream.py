@@ -1,4 +1,4 @@
-"""An answer on its way: what a runtime gives, and the stream of text that callers read."""
+"""An answer in progress: what a runtime returns, and the text stream that callers read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PendingAnswer(NotCopied, ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """End the answer where it is, as ``"cancelled"``. Works from any thread, even while another one reads.
+        """End the answer now, as ``"cancelled"``. Works from any thread, even while another one reads.
 
         It does not wait: :meth:`read` gives what was said, then None. Ending twice does nothing.
         """
@@ -82,7 +82,7 @@ class TextStream(NotCopied, Iterator[str]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_answer"):  # an interrupt may come before it is there
+        if hasattr(self, "_answer"):  # an interrupt may come before it is set
             self._answer.end()
 
     @property

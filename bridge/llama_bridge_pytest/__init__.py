@@ -1,8 +1,8 @@
-"""What pytest loads in every run of an environment with llama-bridge: names, and nothing that costs time.
+"""What pytest loads in every run if llama-bridge is installed: only declarations, nothing that costs time.
 
 Options, markers and fixtures are declared here. What they do is in ``llama_bridge.testing.plugin``, which is imported
-when a test, an option or an ini value first asks for it. This is a package of its own because to import anything
-below ``llama_bridge`` is to import all of it, which an unrelated run must not pay for.
+when a test, an option or an ini value first needs it. This is a separate package because importing anything from
+``llama_bridge`` imports all of it, which an unrelated run should not pay for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LACKS = "lacks_capability"
 _MARKERS = (
     f"{REQUIRES}(*capabilities): names or Capability flags; skips the test on a backend, or with a model, "
     "that lacks one of them. For tests that use the fixture llama or llama_backend",
-    f"{LACKS}(*capabilities): runs the test only where all of these are missing, to prove what happens then",
+    f"{LACKS}(*capabilities): runs the test only if all of these are missing, to test what happens then",
 )
 _IS_USED = pytest.StashKey[bool]()
 
@@ -38,8 +38,8 @@ pytest.register_assert_rewrite(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Two options, each also an ini value."""
     group = parser.getgroup("llama-bridge")
-    backends = "backends to test on, as native,wasm; all that are available here if not given"
-    model = "GGUF model of the fixture llama; 'demo', the one in the package, if not given"
+    backends = "backends to test on, such as native,wasm; default: all that are available here"
+    model = "GGUF model for the fixture llama; default: 'demo', the packaged model"
     group.addoption("--llama-backend", metavar="NAMES", help=backends)
     group.addoption("--llama-model", metavar="PATH", help=model)
     parser.addini("llama_backend", backends)
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; refuse backends that nobody has heard of."""
+    """Register the markers and refuse unknown backends."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     if _is_set_up(config):
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _is_set_up(config: pytest.Config) -> bool:
-    """Whether an option or an ini value of ours is given."""
+    """Whether one of our options or ini values is set."""
     return any(
         config.getoption(f"--{name.replace('_', '-')}") is not None or config.getini(name)
         for name in ("llama_backend", "llama_model")
@@ -65,12 +65,12 @@ def _is_set_up(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """The backends of this run, where it was set up for some."""
+    """The backends of this run, if it was set up for some."""
     return _header(config) if _is_set_up(config) else None
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
-    """The same where only the collected tests have shown that there is something to say."""
+    """The same, if only the collected tests show that the run uses backends."""
     used = config.stash.get(_IS_USED, False)
     return _header(config) if used and not _is_set_up(config) else None
 
@@ -82,7 +82,7 @@ def _header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run per backend for every test that uses one."""
+    """Run each test that uses a backend once per backend."""
     if "llama_backend" in metafunc.fixturenames:
         from llama_bridge.testing.plugin import backends_of_run  # 100 ms, see above
 
@@ -91,7 +91,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check every marker, and skip what the backend cannot do with any model: nothing is loaded for it."""
+    """Check every marker, and skip what the backend cannot do with any model, without loading one."""
     if any(_uses_backends(item) for item in items):
         from llama_bridge.testing.plugin import gate  # 100 ms, see above
 
@@ -107,9 +107,9 @@ def _uses_backends(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def llama_backend(request: pytest.FixtureRequest) -> str:
-    """Name of the backend that this run of the test is for, to load a model of your own on.
+    """Name of the backend for this run of the test, to load your own model on.
 
-    A backend that was asked for by name and is not available is an error, with reason and hint.
+    If a backend was requested by name and is not available, the test fails with the reason and a hint.
     """
     from llama_bridge.testing.plugin import usable_backend  # 100 ms, see above
 
@@ -140,7 +140,7 @@ def llama(request: pytest.FixtureRequest, _llama_model: SharedModel) -> Iterator
 
 @pytest.fixture
 def fake_llama() -> Iterator[type[FakeLlama]]:
-    """FakeLlama: call it with answers, capabilities and failures; the end of the test closes what it made."""
+    """FakeLlama: call it with answers, capabilities and failures. Its instances are closed after the test."""
     from llama_bridge.testing.plugin import closing_fakes  # 100 ms, see above
 
     yield from closing_fakes()
@@ -148,7 +148,7 @@ def fake_llama() -> Iterator[type[FakeLlama]]:
 
 @pytest.fixture(scope="class")
 def _engines_of_class() -> Iterator[dict[str, Engine]]:
-    """What the tests of a BackendConformance class have loaded, by backend."""
+    """Engines loaded by the tests of a BackendConformance class, by backend."""
     engines: dict[str, Engine] = {}
     yield engines
     for engine in engines.values():

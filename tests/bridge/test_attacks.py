@@ -222,7 +222,7 @@ def test_what_is_no_path_is_named(path: object) -> None:
     with LlamaBridge("demo", backend="native") as llama:
         llama.generate("Hello!", sampling=GREEDY)
         for call in (llama.session_save, llama.session_load, llama.load_model):
-            with pytest.raises(InvalidInput, match="is no path"):
+            with pytest.raises(InvalidInput, match="is not a path"):
                 call(path)  # type: ignore[arg-type]
 
 

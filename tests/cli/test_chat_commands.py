@@ -38,11 +38,11 @@ def chat(run: Run, installed: Install) -> Chat:
 
 def test_undo_takes_back_the_last_turns(chat: Chat) -> None:
     lines = chat("one", "two", "three", "/undo", "/undo 1", "four")
-    assert lines[3:5] == ["took back 1 turn; 4 messages left", "took back 1 turn; 2 messages left"]
+    assert lines[3:5] == ["undid 1 turn; 4 messages left", "undid 1 turn; 2 messages left"]
     assert "one" in lines[5]
     assert "two" not in lines[5]
     assert "three" not in lines[5]
-    assert chat("one", "two", "/undo 2", "three")[2] == "took back 2 turns; 0 messages left"
+    assert chat("one", "two", "/undo 2", "three")[2] == "undid 2 turns; 0 messages left"
 
 
 @pytest.mark.parametrize("turns", ["x", "0", "-1", "1.5", "9" * 5000, "none"])
@@ -89,9 +89,9 @@ def test_a_fork_without_a_name_gets_one(chat: Chat) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("/fork main", "there is a conversation main"),
-        ("/fork twice", "there is a session named 'twice'"),
-        ("/switch nowhere", "no conversation nowhere; there are: main, twice"),
+        ("/fork main", "there is already a conversation main"),
+        ("/fork twice", "there is already a session named 'twice'"),
+        ("/switch nowhere", "no conversation nowhere; choose from: main, twice"),
     ],
 )
 def test_a_wrong_name_is_refused(chat: Chat, line: str, says: str) -> None:
@@ -148,8 +148,8 @@ def test_settings_reach_the_answers_in_any_spelling(chat: Chat) -> None:
         ("/set temperature nan", "temperature must be a number"),
         ("/set top_k 1.5", "top_k must be a whole number"),
         ("/set top_p none", "top_p must be a number"),
-        ("/set heat 3", "no setting of that name; there are: max_tokens, temperature"),
-        ("/set heat", "no setting of that name; there are: max_tokens, temperature"),
+        ("/set heat 3", "no setting of that name; choose from: max_tokens, temperature"),
+        ("/set heat", "no setting of that name; choose from: max_tokens, temperature"),
     ],
 )
 def test_a_wrong_setting_is_refused_as_by_the_library(chat: Chat, line: str, says: str) -> None:
@@ -176,7 +176,7 @@ def test_help_lists_each_command_with_one_line(chat: Chat) -> None:
 
 
 def test_what_is_not_a_command_says_how_to_say_it(chat: Chat) -> None:
-    chat("/etc/passwd", fails="no command /etc/passwd: /help lists them, //text says /text")
+    chat("/etc/passwd", fails="no command /etc/passwd: /help lists them, //text sends /text")
     assert chat("//etc/passwd")[0].count("/etc/passwd") == 1
 
 

@@ -74,7 +74,7 @@ def test_the_transcript_of_all_backends(program: Program) -> None:
     assert done.returncode == 0, shown
     assert done.stderr == b""  # no raw FallbackWarning, no log
     assert shown.startswith("What this shows: ")
-    assert "All of it was right" in shown
+    assert "Everything was right" in shown
     assert "\nNext:\n  llama-bridge chat " in shown
     assert "\x1b" not in shown
 
@@ -120,8 +120,8 @@ def test_a_wrong_answer_fails_and_names_the_check(
     result = run("demo")
     assert result.exit_code == 1
     assert f"wrong: {expected}" in result.stdout
-    assert "Not all of that was right: see fake above." in result.stdout
-    assert "All of it was right" not in result.stdout
+    assert "Not everything was right: see fake above." in result.stdout
+    assert "Everything was right" not in result.stdout
 
 
 def test_a_backend_that_breaks_is_reported_and_the_others_still_run(
@@ -132,7 +132,7 @@ def test_a_backend_that_breaks_is_reported_and_the_others_still_run(
     installed([broken, FakeBackend(remembers)])
     result = run("demo")
     assert result.exit_code == 1
-    assert "it ended here: the engine is lost" in result.stdout
+    assert "stopped here: the engine is lost" in result.stdout
     assert "see broken above" in result.stdout
     record = json.loads(run("demo", "--json").stdout)
     assert [run["ok"] for run in record["backends"]] == [False, True]

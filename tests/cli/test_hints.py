@@ -123,7 +123,7 @@ def test_a_system_message_without_a_template_is_refused_in_words_of_the_shell(
         result = run(*args, given="hi\n")
         assert result.exit_code == 1
         assert result.stderr == (
-            "error: this model has no chat template, and so takes no system message\n"
+            "error: this model has no chat template, so it cannot take a system message\n"
         )
         assert result.stdout == ""
 
@@ -147,6 +147,6 @@ def test_a_model_and_a_session_that_were_mixed_up_lead_to_the_right_command(
         result = run(*command, session)
         assert result.exit_code == 1
         assert f"{session}: this is a saved session, not a GGUF file\n" in result.stderr
-        assert f"llama-bridge session info '{session}' says" in result.stderr
+        assert f"llama-bridge session info '{session}' shows" in result.stderr
         assert result.stdout == ""
     assert "of a context" in run("session", "info", session).stdout

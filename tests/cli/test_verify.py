@@ -41,7 +41,7 @@ def test_a_good_file_is_told_field_by_field(run: Run, llama: LlamaBridge, saved:
 def test_deep_says_what_it_compared(run: Run, llama: LlamaBridge, saved: Path) -> None:
     result = run("session", "verify", saved, "--deep", "--backend", llama.backend)
     assert result.exit_code == 0
-    assert result.stdout.endswith("✓ can be loaded and says what its tokens say\n")
+    assert result.stdout.endswith("✓ can be loaded, and its KV cache fits its tokens\n")
     assert "same best token at" in result.stdout
     args = ("session", "verify", saved, "--deep", "--json", "--backend", llama.backend)
     record = json.loads(run(*args).stdout)
@@ -64,7 +64,7 @@ def test_a_cache_of_other_layers_is_found_by_deep_only(
     assert run(*args).exit_code == 0
     result = run(*args, "--deep")
     assert result.exit_code == 1
-    assert result.stdout.endswith("✗ loads, but its KV cache is not that of its tokens\n")
+    assert result.stdout.endswith("✗ can be loaded, but its KV cache does not fit its tokens\n")
     record = json.loads(run(*args, "--deep", "--json").stdout)
     assert (record["ok"], record["refusal"]) == (False, None)
 

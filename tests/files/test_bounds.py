@@ -122,7 +122,7 @@ def test_only_an_explicit_limit_drops_conversations_and_says_so(
         llama.session("new").generate("Hello!", sampling=SHORT)
         llama.sessions_flush()
         assert {path.stem for path in tmp_path.glob("*.session")} == {"d", "a", "new"}
-    dropped = [r for r in caplog.records if "was dropped" in r.message]
+    dropped = [r for r in caplog.records if "was deleted" in r.message]
     assert [record.args and record.args[0] for record in dropped] == ["b", "c"]  # type: ignore[index]
     assert {record.levelno for record in dropped} == {logging.WARNING}
     assert "sessions_limit" in caplog.text

@@ -249,7 +249,7 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
         notes.generate("Hello!", sampling=SHORT)
     notes.reset()
     notes.generate("Hello!", sampling=SHORT)
-    with pytest.raises(SessionWriteError, match="stays"):
+    with pytest.raises(SessionWriteError, match="left alone"):
         llama.sessions_flush()
     assert (tmp_path / "notes.session").read_text() == "my notes"
     notes.delete()  # asked for by name

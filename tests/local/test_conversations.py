@@ -62,7 +62,7 @@ def test_named_sessions_know_nothing_of_each_other(llama: LlamaBridge) -> None:
     one.delete()
     assert llama.sessions() == ["two"]
     assert not one.active
-    with pytest.raises(InvalidInput, match="there is a session named 'two'"):
+    with pytest.raises(InvalidInput, match="there is already a session named 'two'"):
         llama.session_fork("two")
 
 

@@ -91,8 +91,8 @@ def test_a_value_of_gigabytes_is_refused_by_its_name_and_not_read(value: bytes) 
             gguf(*((f"k{i}", text(b"x" * MIB)) for i in range(17))),
             r"k1\d'.* 16,777,216 bytes together",
         ),
-        (gguf(n_values=20_000) + bytes(13 * 20_000), "20,000 values, of which"),
-        (gguf(n_tensors=100_000) + bytes(33 * 100_000), "100,000 tensors, of which"),
+        (gguf(n_values=20_000) + bytes(13 * 20_000), "20,000 values, more than"),
+        (gguf(n_tensors=100_000) + bytes(33 * 100_000), "100,000 tensors, more than"),
         (gguf(n_tensors=1) + string(b"n" * 2000), "the name of a tensor is 2,000 bytes long"),
         (gguf(("t", strings([b"x" * 40_000]))), r"'t'.* string 0 is more than"),
         (gguf(("t", strings([b""] * 9 + [b"x" * 40_000, b""]))), r"'t'.* string 9 is more than"),
@@ -117,7 +117,7 @@ def test_millions_of_empty_strings_take_neither_memory_nor_minutes() -> None:
     assert peak_of(lambda: read_gguf(file, "m.gguf")) < 8 * MIB  # type: ignore[arg-type]
     assert time.perf_counter() - start < 10
     body = bytes(8 * most // 4)
-    with pytest.raises(InvalidModel, match=r"k4.* strings; of all together"):
+    with pytest.raises(InvalidModel, match=r"k4.* strings; together, arrays"):
         read(gguf(*((key, value + body) for key, value in pairs)))
 
 

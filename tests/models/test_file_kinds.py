@@ -25,7 +25,7 @@ OTHERS = [
     ("compressed", gzip.compress(b"GGUF" * 50), "a compressed file", "unpack it first"),
     ("html", b"\n<!DOCTYPE html>\n<p>" * 9, "a web page", "download the file itself"),
     ("json", b'{"model_type": "llama"}' * 9, "a JSON file", "give the path of a GGUF file"),
-    ("ggml", b"lmgg" + bytes(100), "older than GGUF", "download it as GGUF"),
+    ("ggml", b"lmgg" + bytes(100), "older than GGUF", "download it in GGUF format"),
     (
         "git-lfs",
         b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n",
@@ -100,7 +100,7 @@ def test_what_cannot_be_told_is_refused_with_its_beginning(tmp_path: Path, data:
     path.write_bytes(data)
     with pytest.raises(InvalidModel, match="not a GGUF file: it begins with") as caught:
         open_model(path)
-    assert "give the path of one" in str(caught.value)
+    assert "give the path of a GGUF file" in str(caught.value)
     with pytest.raises(SessionCorrupt, match="not a"):
         read_session_file(path)
 
@@ -114,14 +114,14 @@ def test_text_cut_off_within_a_letter_is_text() -> None:
 def test_no_file_an_empty_one_and_a_folder_each_have_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no such file: give the path of a GGUF file"):
         open_model(tmp_path / "nowhere.gguf")
-    with pytest.raises(ModelNotFound, match="no such file: download what is at this address"):
+    with pytest.raises(ModelNotFound, match="no such file: download the file from this address"):
         open_model("https://example.org/model.gguf")
     (tmp_path / "empty.gguf").touch()
     with pytest.raises(InvalidModel, match="the file is empty: download or copy it again"):
         open_model(tmp_path / "empty.gguf")
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(InvalidModel, match="this is a directory, and no GGUF file is in it") as no:
+    with pytest.raises(InvalidModel, match="this is a directory without a GGUF file") as no:
         open_model(folder)
     assert no.value.found == "directory"
     (folder / "a.gguf").touch()

@@ -51,7 +51,7 @@ def test_one_answer_serves_every_question(fake_llama: MakeFake) -> None:
 def test_a_list_is_worked_through_and_then_empty(fake_llama: MakeFake) -> None:
     llama = fake_llama(["one", FakeAnswer("two")])
     assert [llama.generate("next").text, llama.generate_continue("next").text] == ["one", "two"]
-    with pytest.raises(EngineError, match="no answer left, for 'once more'"):
+    with pytest.raises(EngineError, match="no answer left for 'once more'"):
         llama.generate_continue("once more")
     assert llama.session().messages[-1]["content"] == "two"
 
@@ -65,7 +65,7 @@ def test_a_mapping_answers_the_prompt_it_names(fake_llama: MakeFake) -> None:
     llama = fake_llama({"ping": "pong", "<|user|>\nping": "not fooled"})
     assert llama.generate("ping").text == "pong"
     assert llama.generate_continue("<|user|>\nping").text == "not fooled"
-    with pytest.raises(EngineError, match="no answer to 'pin' in the fake; there are: 'ping'"):
+    with pytest.raises(EngineError, match="the fake has no answer to 'pin'; it has: 'ping'"):
         llama.generate_continue("pin")
 
 
@@ -131,7 +131,9 @@ def test_capabilities_can_be_given_whole(fake_llama: MakeFake) -> None:
 def test_a_capability_that_does_not_exist_is_refused_with_those_that_do(
     fake_llama: MakeFake,
 ) -> None:
-    with pytest.raises(InvalidInput, match="no capability named 'telepathy'; there are: generate"):
+    with pytest.raises(
+        InvalidInput, match="no capability named 'telepathy'; choose from: generate"
+    ):
         fake_llama(capabilities=["generate", "telepathy"])
 
 
@@ -262,7 +264,7 @@ def test_two_threads_wait_for_each_other(fake_llama: MakeFake) -> None:
 
 def test_the_engine_refuses_a_caller_that_breaks_the_contract(fake_llama: MakeFake) -> None:
     engine = engine_of(fake_llama(n_ctx=16))
-    with pytest.raises(EngineError, match="before set_sampler"):
+    with pytest.raises(EngineError, match="calls set_sampler"):
         engine.sample()
     engine.set_sampler(SamplingParams(), 0, [])
     with pytest.raises(EngineError, match="no logits"):

@@ -1,10 +1,10 @@
-"""Messages to a prompt.
+"""Turning messages into a prompt.
 
 .. code-block:: text
 
     template.py    a model's own chat template, rendered
-    sandbox.py     Jinja without a way out, bounded in time and in what it builds
-    message.py     one message, and the check of what callers give for one
+    sandbox.py     Jinja in a sandbox, with limits on time and output
+    message.py     one message, and the check of a caller's messages
 
 May import the ground floor only: prompt, checks, errors.
 """

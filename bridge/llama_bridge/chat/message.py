@@ -1,4 +1,4 @@
-"""One message of a conversation, which nobody can change, and the check of what callers give for one."""
+"""One immutable message of a conversation, and the check of a caller's messages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Message", "check_messages"]
 class Message(dict[str, str]):
     """One message: ``Message(role="user", content="Hello!")``.
 
-    A dictionary, so that it is JSON and equals one; but it cannot be changed, so that no one edits a live
+    It is a dictionary, so it is valid JSON and equals a plain dict. It cannot be changed, so nobody edits a live
     conversation by accident.
 
     Raises:
-        TypeError: on every change.
+        TypeError: on any change.
     """
 
     __slots__ = ()
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("a Message cannot be changed: make a dict of it first, with dict(message)")
+        raise TypeError("a Message cannot be changed: copy it first with dict(message)")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
@@ -40,7 +40,7 @@ class Message(dict[str, str]):
 
 
 def check_messages(messages: Sequence[Mapping[str, object]]) -> list[Message]:
-    """The messages, whole and of our own.
+    """Check messages and copy them.
 
     Raises:
         InvalidInput: an empty list, or something that is not ``{"role": str, "content": str}``.

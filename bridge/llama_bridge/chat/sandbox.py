@@ -1,7 +1,7 @@
-"""Jinja for templates that nobody vouches for: no way out, and bounds on time and on what is built.
+"""Jinja for untrusted templates: a sandbox with limits on time and output.
 
-Each render has an allowance. Whatever a template builds is charged to it *before* it is built, each round of a loop
-and each call looks at the clock, and what no chat template needs and cannot be charged is not offered.
+Each render has an allowance. Whatever a template builds is charged to it *before* it is built, and every loop round
+and call checks the clock. What chat templates do not need and cannot be charged for is removed.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from ..errors import TemplateError
 __all__ = ["Allowance", "BoundedEnvironment"]
 
 SECONDS = 5.0
-"""For one render. Real ones take milliseconds, also in a page."""
+"""For one render. Real ones take milliseconds, even in a page."""
 CHARACTERS = 4 << 20
-"""That one render may build, beside some copies of what the messages hold."""
+"""What one render may build, in addition to some copies of the messages."""
 COPIES = 20
 _PER_ITEM = 16
-"""What an item of a list counts, in characters."""
+"""What a list item costs, in characters."""
 _MOST_DIGITS = 10_000
-"""Of a number."""
+"""The longest number."""
 
 _LEFT_OUT = ("lipsum", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")
 _METHODS = (str, list, tuple, dict)
-"""Of these a template may call methods, except for the ones that follow."""
+"""A template may call the methods of these types, except for those below."""
 _NO_METHODS = frozenset({"encode", "expandtabs", "maketrans", "translate"})
 _WIDE = re.compile(r"\d{5}|\*|\{[^{}]*\{")
-"""In a format: a width of five digits, or one that is an argument."""
+"""In a format string: a width of five digits, or one taken from an argument."""
 
 
 class Allowance:
-    """What one render may still do; charged while it is the current one.
+    """What one render may still do. It is charged while it is the current one.
 
     Args:
-        given: characters that the messages hold.
+        given: characters in the messages.
 
     Attributes:
         left: characters that may still be built.
@@ -64,14 +64,14 @@ class Allowance:
         _current.reset(self._token)
 
     def charge(self, size: int) -> None:
-        """Take so many characters off.
+        """Charge ``size`` characters.
 
         Raises:
-            TemplateError: there are not so many left, or the time is over.
+            TemplateError: fewer are left, or the time is up.
         """
         self.left -= size
         if self.left < 0:
-            raise TemplateError("the chat template builds more text than a prompt can need")
+            raise TemplateError("the chat template builds more text than any prompt needs")
         if time.monotonic() > self._end:
             raise TemplateError(f"the chat template takes more than {SECONDS:.0f} seconds")
 
@@ -84,7 +84,7 @@ def _charge(size: int) -> None:
 
 
 def _weigh(*values: object) -> int:
-    """About how long values are as text."""
+    """The approximate length of values as text."""
     total, waiting, most = 0, list(values), _current.get().left
     while waiting:
         value = waiting.pop()
@@ -97,13 +97,13 @@ def _weigh(*values: object) -> int:
         elif isinstance(value, list | tuple | set | frozenset):
             waiting += value
         total += _PER_ITEM
-        if total > most:  # the same list many times over
+        if total > most:  # the same list many times
             break
     return total
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """As model makers' tools set Jinja up, within an :class:`Allowance`."""
+    """Jinja as model makers' tools configure it, within an :class:`Allowance`."""
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
@@ -113,7 +113,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            optimized=False,  # nothing is computed before there is an allowance
+            optimized=False,  # compute nothing before there is an allowance
             finalize=_finalize,
             extensions=[loopcontrols, _GenerationTag],
         )
@@ -128,14 +128,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(_Charges().visit(source), *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """No methods of bytes, numbers and the like, and none whose result cannot be told beforehand."""
+        """Refuse methods of bytes, numbers and the like, and those whose result cannot be sized in advance."""
         builtin = type(obj).__module__ == "builtins" and callable(value)
         if builtin and (not isinstance(obj, _METHODS) or attr in _NO_METHODS):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """``str.format``, without wide fields."""
+        """``str.format`` without wide fields."""
         formatted = super().wrap_str_format(value)
         if formatted is None:
             return None
@@ -146,7 +146,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return wrapper
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Charge what a method of text is about to build, and what a call has built."""
+        """Charge what a string method is about to build, and what a call has built."""
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str):
             name = function.__name__
@@ -161,7 +161,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Charge what an operator is about to build."""
         numbers = isinstance(left, int) and isinstance(right, int)
         if operator == "**" and numbers and left.bit_length() * right > _MOST_DIGITS * 3:
-            raise TemplateError("the chat template computes a number without end")
+            raise TemplateError("the chat template computes too large a number")
         if operator == "%" and isinstance(left, str):
             return _format(left, right, _call=left.__mod__)
         if operator == "*" and not numbers:
@@ -172,7 +172,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def tick(self, size: int) -> str:
-        """One more round of a loop, which writes so many characters of the template's own."""
+        """Charge one round of a loop, which writes ``size`` characters of the template's own text."""
         _charge(size + _PER_ITEM)
         return ""
 
@@ -182,16 +182,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(map(str, values))
 
     def container(self, value: Any) -> Any:
-        """A list, tuple or dictionary that was just made."""
+        """Charge a new list, tuple or dictionary."""
         _charge(_weigh(value))
         return value
 
 
 class _Charges(NodeTransformer):
-    """Puts the charges into a template."""
+    """Inserts the charges into a template."""
 
     def ticking(self, node: Any) -> nodes.Node:
-        """A loop or macro; each round is charged."""
+        """A loop or macro: charge each round."""
         own = sum(
             len(data.data) for part in node.body for data in part.find_all(nodes.TemplateData)
         )
@@ -200,7 +200,7 @@ class _Charges(NodeTransformer):
         return cast("nodes.Node", node.set_lineno(node.lineno))
 
     def concat(self, node: nodes.Concat) -> nodes.Node:
-        """Text put together."""
+        """Concatenated text."""
         self.generic_visit(node)
         return _call("concat_text", node.nodes)
 
@@ -209,7 +209,7 @@ class _Charges(NodeTransformer):
         self.generic_visit(node)
         return node if getattr(node, "ctx", "load") == "store" else _call("container", [node])
 
-    # by the names that Jinja looks for
+    # under the names that Jinja looks for
     visit_For = visit_Macro = visit_CallBlock = ticking  # noqa: N815
     visit_Concat = concat  # noqa: N815
     visit_List = visit_Dict = visit_Tuple = container  # noqa: N815
@@ -220,7 +220,7 @@ def _call(name: str, args: list[nodes.Expr]) -> nodes.Call:
 
 
 def _growth(name: str, text: str, *args: Any) -> int:
-    """About how long the result of a method or filter of a text is."""
+    """The approximate length of what a string method or filter returns."""
     whole = _weigh(text, *args)
     if name == "replace" and len(args) >= 2:
         old, new = (str(arg) for arg in args[:2])
@@ -237,14 +237,14 @@ def _growth(name: str, text: str, *args: Any) -> int:
 
 
 def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that is charged for."""
+    """Wrap a filter so that it is charged."""
 
-    @wraps(function)  # which keeps Jinja's mark of what is passed first
+    @wraps(function)  # keeps Jinja's mark for what is passed first
     def charged(*args: Any, **kwargs: Any) -> Any:
         given = [*(arg for arg in args if not isinstance(arg, Context)), *kwargs.values()]
         numbers = [arg for arg in given if isinstance(arg, int)]
         if name in ("batch", "slice", "tojson", "round") and max(numbers, default=0) > 1000:
-            raise TemplateError(f"the chat template asks the filter {name} for too much")
+            raise TemplateError(f"the chat template asks too much of the filter {name}")
         text = next((arg for arg in given if isinstance(arg, str)), "")
         rest = [arg for arg in given if arg is not text]
         _charge(_growth(name, text, *rest) if name != "join" else 0)
@@ -256,13 +256,13 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _finalize(value: Any) -> Any:
-    """What is about to be written."""
+    """Charge what is about to be written."""
     _charge(_weigh(value))
     return value
 
 
 def _join(value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
-    """Jinja's own makes the text before its length is known."""
+    """Replaces Jinja's own, which builds the text before its length is known."""
     if attribute is not None:
         value = map(make_attrgetter(_PLAIN, attribute), value)
     parts: list[str] = []
@@ -277,9 +277,9 @@ _PLAIN = ImmutableSandboxedEnvironment()
 
 
 def _format(text: str, *args: Any, _call: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
-    """Text with values put in; no field is wide."""
+    """Format text; wide fields are refused."""
     if _WIDE.search(text):
-        raise TemplateError("the chat template writes a field of too great a width")
+        raise TemplateError("the chat template formats a field that is too wide")
     _charge(_weigh(text, args, kwargs) * 2)
     if _call is not None:
         return _call(*args, **kwargs)
@@ -287,11 +287,11 @@ def _format(text: str, *args: Any, _call: Callable[..., Any] | None = None, **kw
 
 
 class _GenerationTag(Extension):
-    """``{% generation %}`` marks the assistant's part for trainers; here its content stands for itself."""
+    """``{% generation %}`` marks the assistant's part for training; here only its content counts."""
 
     tags = {"generation"}  # noqa: RUF012 -- Jinja's own form
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The content."""
+        """Parse the content."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)

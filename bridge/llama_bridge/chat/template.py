@@ -1,4 +1,4 @@
-"""Chat templates: a model's own Jinja template, rendered in a sandbox as its makers' tools render it."""
+"""Chat templates: a model's own Jinja template, rendered in a sandbox the way its makers' tools do."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["ChatTemplate", "Rendered"]
 
 _LONGEST = 256 << 10
-"""Characters of a template. Real ones have at most some 30,000."""
+"""Characters in a template. Real ones have at most about 30,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Messages as a template writes them, in two ways.
+    """Messages rendered by a template, in two ways.
 
     Attributes:
-        whole: in one piece, as the model was trained to read it.
-        apart: with what people said in pieces of its own, so that control tokens which it spells can be told from
-            the template's.
+        whole: in one piece, as in the model's training.
+        apart: with each message's text in its own piece, so that control tokens in it are not taken for the
+            template's.
     """
 
     whole: Prompt
@@ -49,7 +49,7 @@ class ChatTemplate:
     def _template(self) -> Template:
         from .sandbox import (
             BoundedEnvironment,
-        )  # Jinja takes 50 ms, and who never chats has no use for it
+        )  # Jinja takes 50 ms, and only chats need it
 
         if len(self.source) > _LONGEST:
             raise TemplateError(
@@ -59,11 +59,11 @@ class ChatTemplate:
         return BoundedEnvironment({"tojson": _tojson}, helpers).from_string(self.source)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as the model was trained to read it.
+        """Render the conversation in the form that the model was trained on.
 
         Raises:
-            TemplateError: the template is broken, does without end, or refuses these messages (roles in a wrong
-                order, say).
+            TemplateError: the template is broken, takes too long, or refuses these messages, for example because
+                the roles are in the wrong order.
         """
         from .sandbox import Allowance  # as above
 
@@ -75,10 +75,10 @@ class ChatTemplate:
                     tools=None,
                     **self._specials,
                 )
-            text.encode()  # it may write lone surrogates
+            text.encode()  # it may contain lone surrogates
         except TemplateError:
             raise
-        except Exception as error:  # whatever a model's template does wrong is the template's error
+        except Exception as error:  # whatever goes wrong in a template is its error
             why = f"{type(error).__name__}: {str(error)[:500]}"
             raise TemplateError(f"the model's chat template failed: {why}") from error
         return text
@@ -86,10 +86,10 @@ class ChatTemplate:
     def rendered(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True
     ) -> Rendered:
-        """The whole conversation.
+        """Render the whole conversation, in both ways.
 
         Raises:
-            TemplateError: as :meth:`render`.
+            TemplateError: as in :meth:`render`.
         """
         keys = [_key() for _ in messages]
         marked = [
@@ -102,14 +102,14 @@ class ChatTemplate:
         )
 
     def next_turn(self, messages: Sequence[Message]) -> tuple[Prompt, Rendered]:
-        """What follows the last answer when a new user message comes after it.
+        """Render what follows the last answer when a new user message comes after it.
 
         ``messages`` ends with an assistant message and the new user message. Returns the text between the
         answer and the user's words (the end of the answer's turn and the start of the user's), and the
         whole continuation.
 
         Raises:
-            TemplateError: the template does not keep the answer, so that nothing can be appended.
+            TemplateError: the template drops or repeats a message, so nothing can be appended.
         """
         answer, user = _key(), _key()
         said = Message(role="assistant", content=answer)
@@ -117,9 +117,7 @@ class ChatTemplate:
         plain = self.render([*messages[:-2], said, messages[-1]])
         tail = marked.partition(answer)[2]
         if marked.count(answer) != 1 or plain.count(answer) != 1 or tail.count(user) != 1:
-            raise TemplateError(
-                "the chat template drops or repeats messages: cannot append a turn to it"
-            )
+            raise TemplateError("the chat template drops or repeats messages: cannot append a turn")
         apart = _split(tail, [user], [messages[-1]["content"]])
         return _own(tail.partition(user)[0]), Rendered(_own(plain.partition(answer)[2]), apart)
 
@@ -136,12 +134,12 @@ def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> Prompt:
 
 
 def _key() -> str:
-    # Unguessable, so that no message can contain it; no white space, so that no template strips it.
+    # Unguessable, so no message contains it; without white space, so no template strips it.
     return f"@{os.urandom(12).hex()}@"
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
-    # As model makers' tools do it: readable text, not Jinja's HTML-safe escapes.
+    # Like model makers' tools: readable text, not Jinja's HTML-safe escapes.
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 

@@ -1,4 +1,4 @@
-"""The command group: what all commands share, errors and exit statuses above all."""
+"""The command group: what all commands share, above all errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _EXAMPLES = """\b
 Start here:
   llama-bridge demo                   a conversation on each backend that works here
   llama-bridge chat                   talk to the packaged demo model
-  llama-bridge chat MODEL.gguf        talk to a model of yours
+  llama-bridge chat MODEL.gguf        talk to your own model
   llama-bridge run "Hello" --json     one answer, for scripts
   llama-bridge doctor                 what works here, and what to do about the rest
 
-Exit status: 0 all right, 1 failed, 2 wrong usage, 130 interrupted."""
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
 
 
 class _Group(click.Group):
-    """Turns every error of the library into one message and status 1; after ``--json`` into JSON, too."""
+    """Turns every error of the library into one message and status 1; with ``--json``, also into JSON."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Looks for ``--json`` itself: a command whose other options are wrong does not get to it."""
+        """Look for ``--json`` here, because a command with wrong options never gets to it."""
         ctx.meta[__name__] = "--json" in args[: args.index("--") if "--" in args else None]
         return super().parse_args(ctx, args)
 
@@ -57,13 +57,13 @@ class _Group(click.Group):
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except OSError as error:
             Terminal.mute(sys.stdout)
-            if error.errno != errno.EPIPE:  # the reader of a pipe has seen enough
+            if error.errno != errno.EPIPE:  # the reader of the pipe has left
                 Terminal().error(str(error))
             raise click.exceptions.Exit(1) from error
 
 
 def _tell(error: BridgeError | click.ClickException) -> int:
-    """Show an error on standard error; gives the exit status."""
+    """Show an error on standard error; returns the exit status."""
     if isinstance(error, BridgeError):
         Terminal().error(describe(error))
         return 1
@@ -84,7 +84,7 @@ def _tell(error: BridgeError | click.ClickException) -> int:
 @click.pass_context
 def app(context: click.Context) -> None:
     """One interface to llama.cpp on desktops and in browser pages, with KV-cache sessions."""
-    # The commands show Generation.fallback instead, where it belongs in the conversation.
+    # The commands show Generation.fallback in the conversation instead.
     warnings.simplefilter("ignore", FallbackWarning)
     context.obj = Terminal()
 

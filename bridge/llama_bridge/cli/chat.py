@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 @click.command
 @click.argument("model", default=DEMO)
 @click.option("--system", metavar="TEXT", help="System message at the start of the conversation.")
-@click.option("--history/--no-history", default=True, help="Keep what is typed for later chats.")
+@click.option("--history/--no-history", default=True, help="Keep what you type for later chats.")
 @loading_options(BEST)
 @sampling_options
 @verbose
@@ -38,9 +38,9 @@ def chat(
     history: bool,
     **options: Any,
 ) -> None:
-    """Talk to MODEL, a GGUF file; by default to the demo model.
+    """Talk to MODEL, a GGUF file, or to the demo model.
 
-    /help lists the commands. Enter sends; Alt-Enter, or Enter after a backslash, begins a new line. Ctrl-C stops an
+    /help lists the commands. Enter sends; Alt-Enter, or Enter after a backslash, starts a new line. Ctrl-C stops an
     answer and keeps the conversation; at the prompt it clears the line, and Ctrl-D leaves. In a pipe each line is a
     turn, and the exit status is 1 if one of them failed.
     """
@@ -68,12 +68,12 @@ class _Source(Protocol):
         ...
 
     def confirm(self, question: str) -> bool:
-        """Whether somebody says yes."""
+        """Ask a yes-or-no question."""
         ...
 
 
 class _Pipe:
-    """Lines of standard input, from people who are not asked anything."""
+    """Lines from standard input, where there is nobody to ask."""
 
     def read(self, prompt: str) -> str | None:
         line = sys.stdin.readline()
@@ -84,7 +84,7 @@ class _Pipe:
 
 
 def _line_editor(talk: Talk, *, history: bool) -> _Source:
-    # 75 ms with prompt_toolkit, which only a person at a terminal needs
+    # 75 ms with prompt_toolkit: only a person at a terminal needs it
     from .history import history_file
     from .line_editor import LineEditor
 
@@ -92,7 +92,7 @@ def _line_editor(talk: Talk, *, history: bool) -> _Source:
         [*COMMANDS, "/quit"],
         functools.partial(offers, talk),
         history_file() if history else None,
-        lambda: talk.terminal.note("Ctrl-D leaves; so does Ctrl-C once more", "dim"),
+        lambda: talk.terminal.note("Ctrl-D leaves, and so does Ctrl-C again", "dim"),
     )
 
 
@@ -101,7 +101,7 @@ def _prompt(talk: Talk) -> str:
 
 
 def _take(talk: Talk, text: str) -> bool:
-    """A message or a command. False to leave."""
+    """Handle a message or a command. False to leave."""
     if not text.strip():
         return True
     first = text.strip()

@@ -27,9 +27,9 @@ class Command:
     """A command of the chat.
 
     Attributes:
-        call: does it, with what stands behind its name.
-        argument: how that is called in the help; in brackets where it may be left out.
-        what: what the command does, in a few words.
+        call: carries it out, with the text after its name.
+        argument: what the help calls that text, in brackets if it is optional.
+        what: what the command does, briefly.
         needs: what the backend must be able to do.
     """
 
@@ -50,7 +50,7 @@ def obey(talk: Talk, text: str) -> bool:
         return False
     command = COMMANDS.get(name)
     if command is None:
-        talk.fail(f"no command {name}: /help lists them, //text says /text to the model")
+        talk.fail(f"no command {name}: /help lists them, //text sends /text to the model")
     elif command.argument in (_FILE, "TEXT") and not rest:
         talk.fail(f"give a {command.argument.lower()}: {name} {command.argument}")
     else:
@@ -60,7 +60,7 @@ def obey(talk: Talk, text: str) -> bool:
 
 
 def offers(talk: Talk, name: str) -> Sequence[str] | None:
-    """The words that may follow a command; None for the path of a file."""
+    """Words that may follow a command; None for a path."""
     command = COMMANDS.get(name)
     if command is not None and command.argument == _FILE:
         return None
@@ -75,7 +75,7 @@ def _save(talk: Talk, path: str) -> None:
     path = _unquoted(path)
     question = f"{os.path.basename(path)} exists: overwrite?"
     if os.path.isfile(os.path.expanduser(path)) and not talk.confirm(question):
-        talk.terminal.line(f"not saved; /save! {path} overwrites without asking")
+        talk.terminal.line(f"not saved; /save! {path} overwrites it without asking")
         return
     _save_anyway(talk, path)
 
@@ -95,7 +95,7 @@ def _load(talk: Talk, path: str) -> None:
 
 
 def _recall(talk: Talk) -> None:
-    """Show a person where the conversation stands."""
+    """Show a person the end of the conversation."""
     if talk.terminal.interactive:
         for message in talk.session.messages[-2:]:
             talk.terminal.line(f"{message['role']}: {message['content']}", "dim")
@@ -109,7 +109,7 @@ def _undo(talk: Talk, turns: str) -> None:
     n = _value(turns or "1")
     talk.session.rewind(n)
     left = count(len(talk.session.messages), "message")
-    talk.terminal.line(f"took back {count(n, 'turn')}; {left} left")
+    talk.terminal.line(f"undid {count(n, 'turn')}; {left} left")
     _recall(talk)
 
 
@@ -121,7 +121,7 @@ def _reset(talk: Talk, _: str) -> None:
 def _fork(talk: Talk, name: str) -> None:
     before = talk.name
     if name == MAIN:
-        talk.fail(f"there is a conversation {MAIN}: give another name")
+        talk.fail(f"there is already a conversation {MAIN}: give another name")
         return
     talk.session = talk.session.fork(name or None)
     talk.terminal.line(f"this is {talk.name}, a copy of {before}; /switch {before} goes back")
@@ -138,7 +138,7 @@ def _switch(talk: Talk, name: str) -> None:
             }
         )
     elif name not in names:
-        talk.fail(f"no conversation {name}; there are: {', '.join(names)}")
+        talk.fail(f"no conversation {name}; choose from: {', '.join(names)}")
     else:
         talk.session = talk.llama.session(None if name == MAIN else name)
         talk.terminal.line(f"this is {name}: {count(len(talk.session.messages), 'message')}")
@@ -166,7 +166,7 @@ def _set(talk: Talk, text: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A number or none, as it was typed; what is neither is left for whoever gets it to refuse."""
+    """A number or None from typed text; anything else is left for the receiver to refuse."""
     if text.lower() == "none":
         return None
     for kind in (int, float):
@@ -199,9 +199,9 @@ def _help(talk: Talk, _: str) -> None:
         for name, command in COMMANDS.items()
     }
     rows["/quit"] = "leave; so does Ctrl-D"
-    rows["//text"] = "say /text to the model"
+    rows["//text"] = "send /text to the model"
     if talk.terminal.interactive:
-        rows["Alt-Enter"] = "a new line; so does Enter after a backslash"
+        rows["Alt-Enter"] = "start a new line; so does Enter after a backslash"
         rows["Ctrl-C"] = "stop the answer, keep the conversation; at the prompt, clear the line"
     talk.terminal.rows(rows)
 
@@ -213,27 +213,25 @@ COMMANDS = {
     "/save!": Command(
         _save_anyway,
         _FILE,
-        "the same, without asking before it overwrites",
+        "the same, but overwrite without asking",
         Capability.SESSION_PERSISTENCE,
     ),
-    "/load": Command(
-        _load, _FILE, "go on with a saved conversation", Capability.SESSION_PERSISTENCE
-    ),
+    "/load": Command(_load, _FILE, "continue a saved conversation", Capability.SESSION_PERSISTENCE),
     "/regenerate": Command(
-        _regenerate, "", "answer the last question anew", Capability.SESSION_TOOLS
+        _regenerate, "", "answer the last question again", Capability.SESSION_TOOLS
     ),
     "/undo": Command(
-        _undo, "[N]", "take back the last question and answer, or N", Capability.SESSION_TOOLS
+        _undo, "[N]", "undo the last question and answer, or the last N", Capability.SESSION_TOOLS
     ),
     "/reset": Command(_reset, "", "forget the conversation"),
     "/fork": Command(
-        _fork, "[NAME]", "go on in a copy of the conversation", Capability.SESSION_TOOLS
+        _fork, "[NAME]", "continue in a copy of the conversation", Capability.SESSION_TOOLS
     ),
     "/switch": Command(
-        _switch, "[NAME]", "go to another conversation, or list them", Capability.SESSION_TOOLS
+        _switch, "[NAME]", "switch to another conversation, or list them", Capability.SESSION_TOOLS
     ),
     "/system": Command(
-        _system, "TEXT", "set the system message; - for none", Capability.CHAT_TEMPLATE
+        _system, "TEXT", "set the system message; - removes it", Capability.CHAT_TEMPLATE
     ),
     "/set": Command(_set, "[NAME VALUE]", "set how answers are drawn, or show it"),
     "/stats": Command(_stats, "", "model, context and the cost of the last answer"),
@@ -242,7 +240,7 @@ COMMANDS = {
 
 
 def _unquoted(path: str) -> str:
-    """A path as typed; in quotes, as people paste one with spaces, without them."""
+    """A path as typed, without quotes around it: people paste them with paths that have spaces."""
     if path[:1] in ("'", '"'):
         with contextlib.suppress(ValueError):
             return " ".join(shlex.split(path))

@@ -1,4 +1,4 @@
-"""``llama-bridge demo``: the walk-through on every backend, shown as a transcript, judged at the end."""
+"""``llama-bridge demo``: the walk-through on every backend, with a transcript and a verdict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _INTRODUCTION = (
 
 
 @click.command
-@click.option("--name", default=_NAME, show_default=True, help="The name that the model is told.")
+@click.option("--name", default=_NAME, show_default=True, help="The name to tell the model.")
 @click.option("--model", default=DEMO, show_default=True, help="A chat model to use instead.")
 @loading_options("all that are available")
 @as_json
@@ -55,12 +55,12 @@ def demo(
 ) -> None:
     """Continue, save, load and reset a conversation on each backend.
 
-    The model is told a name and asked for it again and again. The exit status is 0 only if it knew the
-    name when it should, and did not when it should not.
+    The model is told a name and asked for it several times. The exit status is 0 only if it knew the name
+    when it should, and did not when it should not.
     """
     terminal: Terminal = context.obj
     if not name.strip() or says(ASK, name):
-        raise click.BadParameter("give a name that the question does not hold", param_hint="--name")
+        raise click.BadParameter("give a name that is not in the question", param_hint="--name")
     params = make_params(n_ctx, threads)
     open_model(model)
     chosen, missing = _choose(backend)
@@ -122,13 +122,13 @@ def _run(
 
 
 def _next(walking: Iterator[Step], terminal: Terminal, backend: Backend) -> Step | None:
-    # The very first load on wasm compiles for seconds, and a model of gigabytes takes its time too.
+    # The first load on wasm compiles for seconds, and a model of gigabytes takes long too.
     with terminal.waiting(f"{backend.name} is working"):
         return next(walking, None)
 
 
 class _Transcript:
-    """Shows the steps to people while they happen."""
+    """Shows the steps to people as they happen."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
@@ -147,7 +147,7 @@ class _Transcript:
         self.terminal.line(line.append(f"  {plain(state.version)}", style="not bold dim"))
 
     def step(self, step: Step) -> None:
-        """One row: the call, what was said, what it cost, and whether that is right."""
+        """Show one row: the call, what was said, what it cost, and whether it is right."""
         told = Text()
         if step.generation is not None:
             told.append("you:   ", "dim").append(plain(step.prompt) + "\n")
@@ -175,7 +175,7 @@ class _Transcript:
         return self.terminal.cross, "bold red"
 
     def broken(self, message: str) -> None:
-        self.terminal.line(f"{self.terminal.cross} it ended here: {message}", "bold red")
+        self.terminal.line(f"{self.terminal.cross} stopped here: {message}", "bold red")
 
     def end(self, runs: list[dict[str, Any]], model: str, *, may_misspell: bool) -> None:
         line = self.terminal.line
@@ -183,25 +183,25 @@ class _Transcript:
         n_checks = sum(len(step["checks"]) for run in runs for step in run["steps"])
         line()
         if wrong:
-            line(f"Not all of that was right: see {', '.join(wrong)} above.", "bold red")
+            line(f"Not everything was right: see {', '.join(wrong)} above.", "bold red")
             if may_misspell:
-                line("The demo model is tiny and misspells some names: try one that is shorter.")
+                line("The demo model is tiny and misspells some names: try a shorter one.")
             line("Next:")
             self.terminal.rows({"  llama-bridge doctor": "what works here, and what to do"})
             return
         names = ", ".join(run["backend"] for run in runs)
-        line(f"All of it was right ({names}: {count(n_checks, 'check')}).", "bold green")
+        line(f"Everything was right ({names}: {count(n_checks, 'check')}).", "bold green")
         line("Next:")
         chat, keeps = _chat_command(runs[0]["backend"], model)
         rows = {chat: "talk to it" + "; /save and /load keep the conversation" * keeps}
         if model == DEMO:
-            rows[chat + " MODEL.gguf"] = "the same with a model of yours"
+            rows[chat + " MODEL.gguf"] = "the same with your own model"
             rows["  llama-bridge demo --name NAME"] = "with any name you like"
         self.terminal.rows(rows)
 
 
 class _Silent(_Transcript):
-    """Shows nothing: the record is for a script."""
+    """Shows nothing: the output is for a script."""
 
     def start(self, missing: list[Availability]) -> None:
         pass

@@ -34,9 +34,9 @@ _PACKAGES = ("llama-cpp-python", "wasmtime", "jinja2", "click", "rich", "prompt_
 @verbose
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Say which backends work here, and what to do about the others.
+    """Show which backends work here, and what to do about the others.
 
-    Loads the demo model on each of them and lets it answer. The exit status is 0 if at least one works.
+    Loads the demo model on each backend and lets it answer. The exit status is 0 if at least one works.
     """
     terminal: Terminal = context.obj
     report = _surroundings()
@@ -115,7 +115,7 @@ def _show_surroundings(terminal: Terminal, report: dict[str, Any]) -> None:
             "Python": f"{report['python']} ({report['executable']})",
             "platform": f"{report['platform']}, {report['cpus']} CPUs",
             "packages": ", ".join(packages),
-            registry.ENVIRONMENT: chosen or "not set: the best available backend is taken",
+            registry.ENVIRONMENT: chosen or "not set: the best available backend is used",
         }
     )
 

@@ -1,4 +1,4 @@
-"""Errors in the words of someone at a shell: options instead of arguments, and what helps here."""
+"""Errors in terms of the command line: options instead of arguments, and hints that work there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHORT = 32
 
 
 def as_record(error: BridgeError | click.ClickException) -> dict[str, Any]:
-    """An error as ``--json`` shows it: its type, what happened, and the way out, possibly empty."""
+    """An error as ``--json`` shows it: its type, what happened, and a hint, possibly empty."""
     if isinstance(error, BridgeError):
         message, hint = _explain(error)
     else:
@@ -34,12 +34,12 @@ def as_record(error: BridgeError | click.ClickException) -> dict[str, Any]:
 
 
 def describe(error: BridgeError) -> str:
-    """The message of an error, with the way out that the command line offers."""
+    """The message of an error, with a hint for the command line."""
     return "\n".join(filter(None, _explain(error)))
 
 
 def _explain(error: BridgeError) -> tuple[str, str]:
-    """What happened, and what to do about it here."""
+    """What happened, and what to do about it on the command line."""
     if isinstance(error, ContextOverflow):
         return (
             f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
@@ -52,31 +52,31 @@ def _explain(error: BridgeError) -> tuple[str, str]:
     if isinstance(error, BackendUnavailable):
         return str(error).removesuffix(f"\n{error.hint}"), error.hint
     if isinstance(error, InvalidModel | SessionCorrupt) and error.found in _KINDS:
-        what = error.reason.partition(":")[0]  # its way out is a call in Python
+        what = error.reason.partition(":")[0]  # the rest is a hint for Python
         return f"{error.path}: {what}", _KINDS[error.found].format(shlex.quote(error.path))
     return str(error), ""
 
 
 _KINDS = {
-    "gguf": "llama-bridge chat {0} talks to it, llama-bridge info {0} says what is in it",
-    "session": "llama-bridge session info {0} says of which model it is",
+    "gguf": "llama-bridge chat {0} talks to it, llama-bridge info {0} shows what is in it",
+    "session": "llama-bridge session info {0} shows which model it is from",
 }
 
 
 def _mismatch(error: SessionMismatch) -> tuple[str, str]:
-    # Not the whole message: its way out is an argument of session_load.
+    # Not the whole message: its hint is an argument of session_load.
     differs = f"{error.field} differs: saved with {error.saved!r}, now {error.current!r}"
     if error.field == "context.n_ctx":
         return f"{error.path}: {differs}", f"try --n-ctx {error.saved}"
     if max(len(repr(error.saved)), len(repr(error.current))) <= _SHORT:
         return f"{error.path}: {differs}", ""
-    other = "with another model" if error.field.startswith("model.") else "otherwise"
+    other = "with another model" if error.field.startswith("model.") else "with other settings"
     return f"{error.path}: saved {other}: {error.field} differs", ""
 
 
 def _unsupported(error: UnsupportedCapability) -> tuple[str, str]:
-    if error.capability is Capability.CHAT_TEMPLATE:  # the model's matter, on every backend
-        return "this model has no chat template, and so takes no system message", ""
+    if error.capability is Capability.CHAT_TEMPLATE:  # depends on the model, not on the backend
+        return "this model has no chat template, so it cannot take a system message", ""
     if error.available_in:
         return str(error), f"try --backend {error.available_in[0]}"
     states = {state.name: state for state in registry.probe_all()}

@@ -1,4 +1,4 @@
-"""What a person typed in earlier chats: a file of their own that nobody else can read."""
+"""What a person typed in earlier chats, kept in a file that nobody else can read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from prompt_toolkit.history import History
 __all__ = ["KeptHistory", "history_file"]
 
 _MOST = 1 << 20
-"""Bytes that are read; a file twice as long is cut to that."""
+"""How many bytes are read; a file twice as long is cut to this size."""
 
 
 def history_file() -> Path:
-    """Where the system wants such things: ``~/.local/state/llama-bridge`` on Linux."""
+    """Path of the history in the user's state folder: ``~/.local/state/llama-bridge`` on Linux."""
     return user_state_path("llama-bridge", appauthor=False) / "chat_history.jsonl"
 
 
 class KeptHistory(History):
-    """One JSON string a line, the newest last.
+    """One JSON string per line, newest last.
 
-    Where the file cannot be read or written, a read-only home say, the history is that of this chat alone: it is never
-    a reason to end one.
+    If the file cannot be read or written, as in a read-only home, the history is that of this chat alone. It never
+    ends a chat.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,17 +35,17 @@ class KeptHistory(History):
         self._path = path
 
     def load_history_strings(self) -> Iterable[str]:
-        """The newest first."""
+        """Read the strings, newest first."""
         lines: list[bytes] = []
         with contextlib.suppress(OSError):
             lines = self._read()
         for line in reversed(lines):
-            with contextlib.suppress(ValueError, RecursionError):  # half a line, or not ours
+            with contextlib.suppress(ValueError, RecursionError):  # an incomplete or foreign line
                 if isinstance(typed := json.loads(line), str):
                     yield typed
 
     def store_string(self, string: str) -> None:
-        """Add one at the end; other chats may do so at the same time."""
+        """Append one string; other chats may do so at the same time."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(self._path, json.dumps(string).encode() + b"\n", os.O_APPEND)
@@ -72,5 +72,5 @@ class KeptHistory(History):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
         with open(handle, "wb", buffering=0) as file:
             if hasattr(os, "fchmod"):
-                os.fchmod(handle, 0o600)  # also where it was made by somebody less careful
+                os.fchmod(handle, 0o600)  # even if the file existed with other permissions
             file.write(data)

@@ -1,4 +1,4 @@
-"""``llama-bridge info`` and ``session info``: what is in a file, without loading an engine."""
+"""``llama-bridge info`` and ``session info``: what a file contains, without loading an engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINE = 160
 @verbose
 @click.pass_context
 def info(context: click.Context, model: str, as_json: bool) -> None:
-    """Say what is in MODEL, a GGUF file or "demo", without loading it."""
+    """Show what is in MODEL, a GGUF file or "demo", without loading it."""
     terminal: Terminal = context.obj
     facts = _facts(open_model(model))
     if as_json:
@@ -34,7 +34,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
         return
     mix = [f"{kind} {share:.1%}" for kind, share in facts["quantisation"].items()]
     per_token, n_ctx = facts["kv_bytes_per_token"], facts["context_length"]
-    cache = "not known for this architecture"
+    cache = "unknown for this architecture"
     if per_token is not None:
         cache = f"{size(per_token)} per token (f16)"
         cache += f", {size(per_token * n_ctx)} for {n_ctx:,} tokens" if n_ctx else ""
@@ -47,7 +47,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "architecture": facts["architecture"],
             "parameters": f"{facts['parameters']:,}",
             "quantisation": ", ".join(mix) + " of the bytes" if mix else "none: it has no weights",
-            "context length": f"{n_ctx:,} tokens" if n_ctx else "not given",
+            "context length": f"{n_ctx:,} tokens" if n_ctx else "not specified",
             "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
             "chat template": template,
             "KV cache": cache,
@@ -76,7 +76,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
 
 
 def _mix(header: GgufHeader) -> dict[str, float]:
-    """Share of each tensor type in the bytes of the weights, largest first."""
+    """Each tensor type's share of the weights' bytes, largest first."""
     by_type = header.bytes_by_type
     total = sum(by_type.values()) or 1
     return {kind: n_bytes / total for kind, n_bytes in by_type.items()}
@@ -84,7 +84,7 @@ def _mix(header: GgufHeader) -> dict[str, float]:
 
 @click.group
 def session() -> None:
-    """Session files."""
+    """Look at session files."""
 
 
 @session.command("info")
@@ -93,7 +93,7 @@ def session() -> None:
 @verbose
 @click.pass_context
 def session_info(context: click.Context, file: str, as_json: bool) -> None:
-    """Say what is in FILE, a saved conversation, after checking that it is whole."""
+    """Show what is in FILE, a saved conversation, after checking that it is intact."""
     terminal: Terminal = context.obj
     saved = read_session_file(file)
     if as_json:

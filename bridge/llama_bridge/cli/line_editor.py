@@ -1,4 +1,4 @@
-"""The line editor of the chat: messages of several lines, pasted or typed, history, completion."""
+"""The line editor of the chat: multi-line messages, typed or pasted, with history and completion."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .history import KeptHistory
 __all__ = ["LineEditor", "Offers"]
 
 Offers = Callable[[str], Sequence[str] | None]
-"""The words that may follow a command; None for a path."""
+"""Words that may follow a command; None for a path."""
 
 
 class LineEditor:
     """Reads what a person types.
 
     Args:
-        commands: for completion.
+        commands: commands to complete.
         offers: what may follow a command.
-        history: file that keeps what was typed, or None for this chat alone.
-        leaving: says how to leave, where Ctrl-C was pressed at the empty prompt.
+        history: file that keeps what was typed, or None to keep it only during this chat.
+        leaving: says how to leave; called after Ctrl-C at the empty prompt.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LineEditor:
                 self._leaving()
 
     def confirm(self, question: str) -> bool:
-        """Ask for a yes; whatever else comes is a no."""
+        """Ask a yes-or-no question; anything but yes is a no."""
         asking: PromptSession[str] = PromptSession(output=self._output)
         with contextlib.suppress(EOFError, KeyboardInterrupt):
             return asking.prompt(f"{question} [y/N] ").strip().lower() in ("y", "yes")
@@ -84,7 +84,7 @@ class LineEditor:
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
-        here = has_focus(DEFAULT_BUFFER)  # not where the history is searched
+        here = has_focus(DEFAULT_BUFFER)  # not while the history is searched
 
         @keys.add("enter", filter=here)
         def send(event: KeyPressEvent) -> None:
@@ -118,13 +118,13 @@ class LineEditor:
 def _output() -> Output:
     output = create_output()
     if isinstance(output, Vt100_Output):
-        # Asking where the cursor is serves menus, which there are none of; the answer can come out as typed letters.
+        # Only menus need the cursor position, and there are none. The terminal's reply can look like typed text.
         output.enable_cpr = False
     return output
 
 
 class _Completer(Completer):
-    """Commands, and what follows them."""
+    """Completes commands and what follows them."""
 
     def __init__(self, commands: Sequence[str], offers: Offers) -> None:
         self._commands = commands
@@ -133,7 +133,7 @@ class _Completer(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """Called for Tab."""
+        """Called on Tab."""
         text = document.text_before_cursor
         if not text.startswith("/") or "\n" in text:
             return

@@ -1,4 +1,4 @@
-"""The log on standard error: warnings that concern everyone, or all of it with ``-v``."""
+"""The log on standard error: warnings that concern every user, or everything with ``-v``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 __all__ = ["verbose"]
 
 _ALOUD = ("llama_bridge.bridge", "llama_bridge.registry")
-"""Loggers whose warnings concern every user; an engine's are for those who ask."""
+"""Loggers whose warnings concern every user. Those of an engine are shown only on request."""
 
 if TYPE_CHECKING:  # generic in the stub alone
     _StreamHandler = logging.StreamHandler[TextIO]
@@ -31,7 +31,7 @@ class _Log(_StreamHandler):
 
 
 def _open(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    # Called for the group and again for the command: -v may stand before or after its name.
+    # Called for the group and again for the command: -v may come before or after its name.
     root = context.find_root()
     logger = logging.getLogger("llama_bridge")
     log = root.meta.get(__name__)
@@ -53,5 +53,5 @@ verbose = click.option(
     expose_value=False,
     is_eager=True,
     callback=_open,
-    help="Show the log, the engine's included.",
+    help="Show the log, including the engine's.",
 )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings that they make."""
+"""Options that several commands share, and the settings made from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BEST = f"${ENVIRONMENT}, else the best available"
 
 
 def loading_options(default: str) -> Callable[[F], F]:
-    """``--backend``, ``--n-ctx`` and ``--threads``; says which backend is taken by default."""
+    """``--backend``, ``--n-ctx`` and ``--threads``; ``default`` describes the default backend."""
     options = (
         click.option(
             "--threads",
@@ -41,13 +41,13 @@ def loading_options(default: str) -> Callable[[F], F]:
             type=int,
             metavar="N",
             default=0,
-            help="Tokens that the context holds. Default: as trained, at most 4096.",
+            help="Context length in tokens. Default: as trained, at most 4096.",
         ),
         click.option(
             "--backend",
             metavar="NAME",
             default=AUTO,
-            help=f"One that doctor lists. Default: {default}.",
+            help=f"A backend that doctor lists. Default: {default}.",
         ),
     )
     return lambda command: reduce(lambda made, option: option(made), options, command)
@@ -62,9 +62,9 @@ def sampling_options(command: F) -> F:
             metavar="N",
             default=SamplingParams().max_tokens,
             show_default=True,
-            help="Most tokens of an answer; 0: up to the end of the context.",
+            help="The most tokens in an answer; 0: until the context is full.",
         ),
-        click.option("--seed", type=int, metavar="N", help="The same seed, the same answer."),
+        click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
         click.option(
             "--temperature",
             type=float,
@@ -76,7 +76,7 @@ def sampling_options(command: F) -> F:
 
 
 def make_params(n_ctx: int, threads: int) -> ModelParams:
-    """Load-time settings; what is out of range is a usage error."""
+    """Load-time settings; a value out of range is a usage error."""
     try:
         return ModelParams(n_ctx=n_ctx, n_threads=threads)
     except InvalidInput as error:
@@ -87,7 +87,7 @@ def _make_sampling(
     model: str, temperature: float | None, seed: int | None, max_tokens: int
 ) -> SamplingParams:
     if temperature is None:
-        # The packaged model is too small to spell a name right at any other temperature.
+        # The packaged model is too small to spell names right at a higher temperature.
         temperature = 0.0 if model == DEMO else SamplingParams().temperature
     try:
         return SamplingParams(max_tokens=max_tokens or None, temperature=temperature, seed=seed)
@@ -96,7 +96,7 @@ def _make_sampling(
 
 
 def _as_option(error: InvalidInput) -> str:
-    """``n_threads=-1: n_threads must be ...`` as a person at a shell wrote it."""
+    """Rewrite ``n_threads=-1: n_threads must be ...`` in terms of the option."""
     setting, _, rule = str(error).partition(": ")
     name, _, value = setting.partition("=")
     option = {"n_threads": "--threads"}.get(name, "--" + name.replace("_", "-"))
@@ -118,8 +118,8 @@ def load(
     """The bridge that the options describe.
 
     Raises:
-        BridgeError: it cannot be made.
-        UnsupportedCapability: the model has no template that would take ``system``.
+        BridgeError: it cannot be created.
+        UnsupportedCapability: ``system`` is given, but the model has no chat template.
     """
     params = make_params(n_ctx, threads)
     sampling = _make_sampling(model, temperature, seed, max_tokens)

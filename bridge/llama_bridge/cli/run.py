@@ -30,10 +30,12 @@ _INTERRUPTED = 130
 @click.option(
     "--session",
     metavar="FILE",
-    help="Continue the conversation in this file, and save it back; a new file starts one.",
+    help="Continue the conversation in this file and save it there; a new file starts one.",
 )
-@click.option("--system", metavar="TEXT", help="System message, where a conversation starts.")
-@click.option("--raw", is_flag=True, help="Continue the prompt as it is: no chat template.")
+@click.option("--system", metavar="TEXT", help="System message, if a conversation starts.")
+@click.option(
+    "--raw", is_flag=True, help="Continue the prompt as it is, without the chat template."
+)
 @loading_options(BEST)
 @sampling_options
 @as_json
@@ -50,9 +52,9 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Answer PROMPT and print the answer while it comes.
+    """Answer PROMPT and print the answer as it arrives.
 
-    Without PROMPT, or with -, the prompt is read from standard input; its last line break is left out.
+    Without PROMPT, or with -, the prompt is read from standard input, without its last line break.
     """
     terminal: Terminal = context.obj
     if raw and system is not None:
@@ -83,7 +85,7 @@ def run(
             _finish(terminal, llama, generation)
     if cancelled:
         if session is not None:
-            terminal.note(f"{session} is left as it was")
+            terminal.note(f"{session} is unchanged")
         sys.exit(_INTERRUPTED)
 
 
@@ -101,7 +103,7 @@ def _prompt(argument: str | None) -> str:
 
 
 def _check_folder(session: str) -> None:
-    # Before the work: an answer that took minutes should not end in a folder that is not there.
+    # Checked first: an answer that took minutes should not fail because of a missing folder.
     folder = os.path.dirname(os.path.realpath(os.path.expanduser(session)))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"no such folder: {folder}", param_hint="--session")
@@ -110,7 +112,7 @@ def _check_folder(session: str) -> None:
 def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> None:
     terminal.write("\n")
     why = ending(generation, llama.sampling.max_tokens)
-    if why and generation.finish_reason != "cancelled":  # who pressed Ctrl-C knows
+    if why and generation.finish_reason != "cancelled":  # whoever pressed Ctrl-C knows
         terminal.note(f"note: {why}")
 
 

@@ -1,4 +1,4 @@
-"""An answer shown while it comes, and stopped by Ctrl-C without losing the conversation."""
+"""Shows an answer as it arrives. Ctrl-C stops it without losing the conversation."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def stream_answer(
     show: bool = True,
     keys: TypedAhead | None = None,
 ) -> Generation:
-    """Run a generation to its end and write its text as it comes.
+    """Run a generation to its end and write its text as it arrives.
 
-    The work is done in a thread; this one waits, so that Ctrl-C is heard in the middle of a long prefill
-    too. It cancels the generation, which then ends as ``"cancelled"``. A prefill that takes long is shown to a
-    person, as far as the bridge tells the terminal. ``keys`` holds back what a person types meanwhile.
+    A thread does the work and this one waits, so that Ctrl-C also works during a long prefill. It cancels the
+    generation, which then ends as ``"cancelled"``. A person sees the progress of a long prefill, if the bridge
+    reports it. ``keys`` holds back what a person types meanwhile.
     """
     keys = keys or TypedAhead()
     pieces: queue.SimpleQueue[str | Generation | BaseException] = queue.SimpleQueue()
@@ -49,7 +49,7 @@ def stream_answer(
                 for delta in stream:
                     pieces.put(delta)
             pieces.put(stream.result)
-        except BaseException as error:  # raised again where it is waited for
+        except BaseException as error:  # raised again in the waiting thread
             pieces.put(error)
 
     worker = threading.Thread(target=work, name="llama-bridge-answer", daemon=True)
@@ -60,7 +60,7 @@ def stream_answer(
         try:
             while True:
                 if pressed():
-                    llama.cancel()  # again: the start of the work clears one that came before it
+                    llama.cancel()  # again: the start of the work clears an earlier one
                 if pressed() > 1 and not warned:
                     warned = True
                     terminal.note("\nstill stopping; Ctrl-C once more ends the program")
@@ -78,14 +78,14 @@ def stream_answer(
                     if show:
                         terminal.write(piece)
         finally:
-            while worker.is_alive():  # the output broke: nobody reads the rest
+            while worker.is_alive():  # the output failed: nobody reads the rest
                 llama.cancel()
                 worker.join(_WAIT)
 
 
 @contextlib.contextmanager
 def _ctrl_c(cancel: Callable[[], None], keys: TypedAhead) -> Generator[Callable[[], int]]:
-    """Inside the block, Ctrl-C calls ``cancel``; the third one ends the program, should that not help."""
+    """Inside the block, Ctrl-C calls ``cancel``; if that does not help, the third one ends the program."""
     presses = 0
 
     def on_interrupt(_: int, __: FrameType | None) -> None:
@@ -107,7 +107,7 @@ def _ctrl_c(cancel: Callable[[], None], keys: TypedAhead) -> Generator[Callable[
 
 
 def cost(usage: Usage) -> str:
-    """What an answer took, in one line."""
+    """What an answer cost, in one line."""
     parts = [f"{usage.cached_tokens:,} cached + {count(usage.evaluated_tokens, 'evaluated token')}"]
     parts.append(f"{usage.completion_tokens:,} generated")
     if usage.tokens_per_second:
@@ -124,7 +124,7 @@ def record(generation: Generation) -> dict[str, Any]:
 
 
 def ending(generation: Generation, max_tokens: int | None) -> str:
-    """Why an answer ended where it did, if not by itself; else an empty string."""
+    """Why an answer ended if the model did not end it; otherwise empty."""
     if generation.finish_reason == "cancelled":
         return "cancelled"
     if generation.finish_reason == "length":

@@ -16,20 +16,20 @@ from .typed_ahead import TypedAhead
 __all__ = ["MAIN", "Talk"]
 
 MAIN = "main"
-"""What the bridge's own conversation is called here."""
+"""The name of the bridge's own conversation here."""
 
 
 class Talk:
-    """What goes on in one chat.
+    """The state of one chat.
 
     Attributes:
         llama: what answers.
         terminal: where it is shown.
-        session: the conversation that is held; /fork and /switch take another.
-        confirm: asks a yes-or-no question; where there is nobody to ask, the answer is yes.
+        session: the current conversation; /fork and /switch change it.
+        confirm: asks a yes-or-no question; if there is nobody to ask, the answer is yes.
         last: the last answer, or None.
         failed: whether a message or command failed.
-        interrupted: whether the last answer was stopped by Ctrl-C.
+        interrupted: whether Ctrl-C stopped the last answer.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Talk:
 
     @property
     def name(self) -> str:
-        """Of the conversation that is held."""
+        """Name of the current conversation."""
         return self.session.name or MAIN
 
     def greet(self) -> None:
-        """Say whom one talks to, and what to know before the first question."""
+        """Say which model this is, and what to know before the first question."""
         llama, note = self.llama, self.terminal.note
         if self.terminal.interactive:
             about = f"{llama.model.name} on {llama.backend}, context {llama.info.n_ctx:,} tokens"
@@ -63,7 +63,7 @@ class Talk:
             note("This model has no chat template: it continues your text instead of answering it.")
 
     def say(self, text: str) -> None:
-        """Have a message answered."""
+        """Answer a message."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -72,10 +72,10 @@ class Talk:
         self.answer(lambda: self.session.generate_continue_stream(text))
 
     def answer(self, start: Callable[[], TextStream]) -> None:
-        """Show an answer while it comes, and what it cost.
+        """Show an answer as it arrives, and what it cost.
 
         Raises:
-            BridgeError: there is none, or not a whole one.
+            BridgeError: there is no answer, or not a whole one.
         """
         keys = TypedAhead()
         if self.terminal.interactive:
@@ -94,6 +94,6 @@ class Talk:
             self.terminal.note(f"note: {why}")
 
     def fail(self, message: str) -> None:
-        """Say what went wrong; the conversation goes on."""
+        """Say what went wrong. The conversation goes on."""
         self.failed = True
         self.terminal.error(message)

@@ -1,4 +1,4 @@
-"""Where output goes: a person's terminal, a pipe, or a script that reads JSON."""
+"""Output for a person's terminal, a pipe, or a script that reads JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Terminal", "count", "duration", "plain", "size"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
 _ROOM = 32
-"""Columns that a value needs beside its name."""
+"""Columns that a value needs next to its name."""
 _INDENT = 4
 _STAGES = {
     "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
@@ -46,13 +46,13 @@ class Terminal:
 
     def __init__(self) -> None:
         _tolerate(sys.stdout, "replace")
-        # Bytes that are no UTF-8 come through marked, so that they can be refused by name.
+        # Bytes that are not UTF-8 are marked, so that they can be refused by name.
         _tolerate(sys.stdin, "surrogateescape")
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
         self._status: Status | None = None
         self._wrap = WordWrap()
-        self._open = False  # whether a line has begun that is not ended
+        self._open = False  # whether the current line has not ended yet
         self.interactive = self.out.is_terminal and bool(sys.stdin) and sys.stdin.isatty()
 
     def write(self, text: str) -> None:
@@ -66,7 +66,7 @@ class Terminal:
         self._put(text)
 
     def end_line(self) -> None:
-        """Begin a new line where a piece of an answer stands on this one."""
+        """Start a new line if this one has a piece of an answer."""
         if self._open:
             self.write("\n")
 
@@ -76,18 +76,18 @@ class Terminal:
         sys.stdout.flush()
 
     def line(self, text: str | Text = "", style: str = "") -> None:
-        """One line on standard output."""
+        """Write one line to standard output."""
         shown = Text(plain(text), style=style) if isinstance(text, str) else text
         self._put(_rendered(self.out, shown))
 
     def rows(self, rows: Mapping[str, str]) -> None:
-        """Names and values in two columns."""
+        """Write names and values in two columns."""
         self.columns([(name, plain(value)) for name, value in rows.items()])
 
     def columns(self, rows: Iterable[tuple[str | Text, ...]], *widths: int) -> None:
-        """Columns, all but the last as wide as ``widths`` say or as they need, the last one wrapped.
+        """Write columns. All but the last are as wide as ``widths`` or as needed; the last is wrapped.
 
-        Where a narrow terminal would leave the last one hardly any room, it stands below the others.
+        On a narrow terminal with hardly any room for the last one, it goes below the others.
         """
         table = [tuple(Text(c) if isinstance(c, str) else c for c in cells) for cells in rows]
         if not table:
@@ -107,28 +107,28 @@ class Terminal:
         self._put(text)
 
     def note(self, text: str, style: str = "yellow") -> None:
-        """A remark beside the output, on standard error."""
+        """Write a remark to standard error."""
         self._aside(Text(plain(text), style=style))
 
     def error(self, text: str) -> None:
-        """An error, on standard error."""
+        """Write an error to standard error."""
         self._aside(Text.assemble(("error: ", "bold red"), plain(text)))
 
     def _aside(self, text: Text) -> None:
         try:
             sys.stderr.write(_rendered(self.err, text))
             sys.stderr.flush()
-        except OSError:  # nobody can be told, and the output matters more
+        except OSError:  # it cannot be shown, and the output matters more
             self.mute(sys.stderr)
 
     def json(self, value: object) -> None:
-        """The machine-readable record."""
+        """Write JSON for scripts."""
         unicode = self.out.encoding.startswith("utf")
         self._put(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Generator[None]:
-        """Say what takes its time, to a person only; gone when it is done."""
+        """Show a person what takes time, until it is done."""
         if not (self.err.is_terminal and self.out.is_terminal):
             yield
             return
@@ -139,29 +139,29 @@ class Terminal:
                 self._status = None
 
     def progress(self, step: Progress) -> None:
-        """Say how far it is, while :meth:`waiting`. From any thread."""
+        """Show the progress during :meth:`waiting`. Works from any thread."""
         if (status := self._status) is not None:
             status.update(Text(_STAGES[step.stage] + _share(step)))
 
     @property
     def tick(self) -> str:
-        """A mark for what is right."""
+        """The mark for right."""
         return "✓" if self.out.encoding.startswith("utf") else "ok"
 
     @property
     def cross(self) -> str:
-        """A mark for what is wrong."""
+        """The mark for wrong."""
         return "✗" if self.out.encoding.startswith("utf") else "FAILED"
 
     @staticmethod
     def mute(stream: TextIO) -> None:
-        """Send what is left of an output nowhere: whoever read it is gone, or its disk is full."""
+        """Discard the rest of an output, because its reader is gone or its disk is full."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _cell_width(cell: Text) -> int:
-    """Columns that the widest line of a cell takes."""
+    """Width of the widest line in a cell."""
     return max((line.cell_len for line in cell.split(allow_blank=True)), default=0)
 
 
@@ -176,7 +176,7 @@ def _grid(table: Sequence[tuple[Text, ...]], widths: Sequence[int], gap: int) ->
 
 
 def _stacked(table: Sequence[tuple[Text, ...]], n_names: int) -> Group:
-    """Each row as a heading of its first cells, and the others below."""
+    """Each row as a heading from its first cells, with the others below."""
     parts: list[RenderableType] = []
     for cells in table:
         parts.append(Text(" ", "cyan").join(filter(None, cells[:n_names])))
@@ -186,7 +186,7 @@ def _stacked(table: Sequence[tuple[Text, ...]], n_names: int) -> Group:
 
 
 def _rendered(console: Console, what: RenderableType) -> str:
-    # Never printed by rich itself, which ends the process with a status of its own where a pipe is closed.
+    # Rich must not print itself: if a pipe is closed, it ends the process with its own status.
     with console.capture() as captured:
         console.print(what, soft_wrap=isinstance(what, Text) and not console.is_terminal)
     return captured.get()
@@ -200,7 +200,9 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _tolerate(stream: Any, errors: str) -> None:
-    if isinstance(stream, io.TextIOWrapper) and stream.errors != errors:  # not after the first read
+    if (
+        isinstance(stream, io.TextIOWrapper) and stream.errors != errors
+    ):  # only before the first read
         stream.reconfigure(errors=errors)
 
 
@@ -210,7 +212,7 @@ def plain(text: str) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Bytes for people, in powers of ten as file managers and model pages count."""
+    """Bytes in readable form, in powers of ten like file managers and model pages."""
     if n_bytes < 1000:
         return f"{n_bytes:.0f} bytes"
     power = next((p for p in (3, 6, 9) if n_bytes < 999.5 * 10**p), 12)
@@ -218,14 +220,14 @@ def size(n_bytes: float) -> str:
 
 
 def _share(step: Progress) -> str:
-    if step.stage == "compile":  # of which nobody knows how far it is
+    if step.stage == "compile":  # its progress is unknown
         return ""
     whole = size(step.total) if step.unit == "bytes" else f"{step.total:,} {step.unit}"
     return f": {step.done / max(1, step.total):.0%} of {whole}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Seconds in readable form."""
     if seconds < 0.0095:
         return f"{1000 * seconds:.1f} ms"
     return f"{1000 * seconds:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"

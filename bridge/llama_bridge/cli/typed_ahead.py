@@ -1,4 +1,4 @@
-"""Keys that come while the model talks: they wait for the next prompt, unseen and in one piece."""
+"""Keys typed while the model answers: they wait for the next prompt, unseen and in one piece."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _MARK_PASTES, _NO_MARKS = "\x1b[?2004h", "\x1b[?2004l"
 
 
 class TypedAhead:
-    """Holds keys back between :meth:`hold` and :meth:`release`, where standard input is a terminal.
+    """Holds back keys between :meth:`hold` and :meth:`release` if standard input is a terminal.
 
-    Without it they would be shown in the middle of the answer, and each pasted line would be a message of its own.
-    Ctrl-C interrupts all the same.
+    Otherwise they would appear in the middle of the answer, and each pasted line would be a separate message. Ctrl-C
+    still interrupts.
     """
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
 
     def hold(self) -> None:
-        """Show no keys, and have the terminal mark what is pasted."""
+        """Stop showing keys, and make the terminal mark pasted text."""
         if termios is None:
             return
         with contextlib.suppress(OSError, ValueError, AttributeError, termios.error):
             before = termios.tcgetattr(sys.stdin)
             quiet: list[Any] = [*before]
             quiet[3] &= ~(termios.ECHO | termios.ICANON)
-            quiet[3] |= termios.NOFLSH  # nor does Ctrl-C lose them
+            quiet[3] |= termios.NOFLSH  # Ctrl-C does not discard them
             self._before = before
             termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
             self._tell(_MARK_PASTES)
 
     def release(self) -> None:
-        """The terminal as it was before. Twice is silent."""
+        """Restore the terminal. A second call does nothing."""
         before, self._before = self._before, None
         if before is not None:
             with contextlib.suppress(OSError, ValueError, termios.error):

@@ -1,4 +1,4 @@
-"""``llama-bridge session verify``: whether a session file fits a model, field by field, and says what it should."""
+"""``llama-bridge session verify``: whether a session file fits a model, by its fields and its logits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WAYS_OUT = {
 @click.argument("file")
 @click.option("--model", "-m", default=DEMO, show_default=True, help="A GGUF file.")
 @click.option(
-    "--deep", is_flag=True, help="Evaluate the conversation again and compare what follows it."
+    "--deep", is_flag=True, help="Evaluate the conversation again and compare the logits after it."
 )
 @click.option("--type-k", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
 @click.option("--type-v", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
@@ -56,10 +56,10 @@ def verify(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Say whether FILE, a saved conversation, can be loaded with a model.
+    """Check whether FILE, a saved conversation, can be loaded with a model.
 
-    Prints every field that is compared, as saved and as it is now. Exit status 0 only if the file can be loaded
-    and, with --deep, its KV cache says what its tokens say.
+    Prints every compared field, as saved and as it is now. The exit status is 0 only if the file can be loaded
+    and, with --deep, its KV cache fits its tokens.
     """
     terminal: Terminal = context.obj
     try:
@@ -89,7 +89,7 @@ def verify(
 def _record(found: Verification) -> dict[str, Any]:
     record = asdict(found) | {"path": str(found.path), "ok": found.ok}
     if found.logits is not None:
-        # JSON has no numbers that are none, which a broken cache can give.
+        # JSON has no NaN or infinity, which a broken cache can give.
         numbers = {
             name: value if math.isfinite(value) else None
             for name, value in asdict(found.logits).items()
@@ -117,15 +117,15 @@ def _show(terminal: Terminal, found: Verification) -> None:
         if ways := " ".join(filter(None, (_way_out(field, found) for field in differing))):
             terminal.note(f"try {ways}")
     elif not found.ok:
-        terminal.line(f"{terminal.cross} loads, but its KV cache is not that of its tokens")
+        terminal.line(f"{terminal.cross} can be loaded, but its KV cache does not fit its tokens")
     else:
-        looked = " and says what its tokens say" if found.logits is not None else ""
+        looked = ", and its KV cache fits its tokens" if found.logits is not None else ""
         terminal.line(f"{terminal.tick} can be loaded{looked}")
 
 
 def _values(field: FieldCheck) -> tuple[str, str]:
-    """Both values, short where their beginnings already tell them apart."""
-    # A file may be hostile: no lines of its own in the table, and no megabytes.
+    """Both values, shortened if their beginnings already differ."""
+    # A file may be hostile: allow no line breaks in the table, and no megabytes.
     saved, current = (" ".join(str(v)[:_LONGEST].split()) for v in (field.saved, field.current))
     if field.same or saved[:_SHOWN] != current[:_SHOWN]:
         return saved[:_SHOWN], current[:_SHOWN]

@@ -1,6 +1,6 @@
-"""What the demo does on one backend, and what must be true of it. Shows nothing; demo.py does.
+"""What the demo does on one backend, and what must then be true. Shows nothing; demo.py does.
 
-What to expect is read from the capability flags, never from a backend's name.
+What to expect depends on the capability flags, never on a backend's name.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Step:
     Attributes:
         call: name of the method.
         seconds: wall time.
-        note: what it did, in words; for a refusal the reason.
-        prompt, generation: of a call that generates.
-        refused: whether the call was refused for a capability that the backend does not have.
-        checks: what was made sure of.
+        note: what it did, as text; for a refusal, the reason.
+        prompt, generation: prompt and answer of a call that generates.
+        refused: whether the call was refused because the backend lacks a capability.
+        checks: what was checked.
     """
 
     call: str
@@ -71,7 +71,7 @@ class Step:
         return [check for check in self.checks if not check.ok]
 
     def record(self) -> dict[str, Any]:
-        """As JSON shows it."""
+        """The step as JSON shows it."""
         made: dict[str, Any] = {"call": self.call, "seconds": self.seconds, "note": self.note}
         if self.generation is not None:
             made |= {"prompt": self.prompt, **record(self.generation)}
@@ -79,7 +79,7 @@ class Step:
 
 
 def says(text: str, name: str) -> bool:
-    """Whether a text holds the name as a word of its own, in any case."""
+    """Whether a text contains the name as a separate word, in any case."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 
 
@@ -91,7 +91,7 @@ def walk(
     folder: Path,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Step]:
-    """Tell a name, ask for it, save, ask in a new bridge, reset, ask again; one step after the other.
+    """Tell a name, ask for it, save, ask in a new bridge, reset, and ask again, step by step.
 
     Raises:
         BridgeError: a call failed that should have worked.
@@ -145,7 +145,7 @@ def _fresh(llama: LlamaBridge, generation: Generation, prompt: str, seconds: flo
 
 
 def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step:
-    """Ask with generate_continue; ``first`` on this bridge, for a FallbackWarning comes once."""
+    """Ask with generate_continue; ``first`` on this bridge, because a FallbackWarning is issued once."""
     held = llama.session().tokens
     expected = None if continued else Fallback.UNSUPPORTED if held else Fallback.NO_SESSION
     with warnings.catch_warnings(record=True) as caught:
@@ -232,7 +232,7 @@ def _reset(llama: LlamaBridge) -> Step:
 
 
 def _refused(llama: LlamaBridge, call: str, path: Path) -> Step:
-    """A call that must be refused, because the flag it needs is not there."""
+    """Make a call that must be refused, because the backend lacks the flag."""
     method: Callable[[Path], object] = getattr(llama, call)
     held = llama.session().tokens
     error: BridgeError | None = None

@@ -1,20 +1,20 @@
-"""Session files: values to bytes and back. No engine, no conversation that is under way.
+"""Session files: values to bytes and back. Knows no engine and no running conversation.
 
-To be read in this order:
+Read in this order:
 
 .. code-block:: text
 
     sequence.py         how llama.cpp's own sequence file begins
     format.py           the file format: llama.cpp's sequence, a manifest, a digest
-    replacing.py        a file that takes another one's place whole or not at all
-    manifest.py         what is recorded beside the KV cache, and a conversation made of it again
-    compatibility.py    what a file must agree with, and why one is refused
+    replacing.py        replaces a file completely or not at all
+    manifest.py         what is stored with the KV cache, and how a conversation is restored from it
+    compatibility.py    what a file must match, and why it is refused
     bare.py             a bare llama.cpp sequence file
     folder.py           a folder that keeps named sessions, written in the background
-    folder_lock.py      its one owner
-    bounds.py           how much it may hold
+    folder_lock.py      gives it one owner
+    bounds.py           limits its size
     locking.py          locks on open files
-    copy_memory.py      memory for a copy of a KV cache on its way
+    copy_memory.py      memory for copies of a KV cache
 
-May import what stands below it: engine (for its numbers), snapshot, models, chat and the ground floor.
+May import what is below it: engine (for its facts), snapshot, models, chat and the ground floor.
 """

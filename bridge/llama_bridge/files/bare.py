@@ -1,4 +1,4 @@
-"""A bare llama.cpp sequence file: what ``llama_state_seq_save_file`` writes, with nothing to check it by."""
+"""A bare llama.cpp sequence file, as ``llama_state_seq_save_file`` writes it: without anything to check it against."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER_ORDER = "big" if sys.byteorder == "little" else "little"
 
 
 def is_bare(path: PathLike) -> bool:
-    """Whether a file begins as a sequence of llama.cpp, of either byte order, and does not end as a session."""
+    """Whether a file begins like a llama.cpp sequence, in either byte order, and does not end like a session."""
     file = check_path("path", path)
     try:
         if not file.is_file():
@@ -28,15 +28,15 @@ def is_bare(path: PathLike) -> bool:
             begins = begins_as_sequence(data) or begins_as_sequence(data, swapped=True)
             return begins and not ends_as_session(stream)
     except OSError:
-        return False  # whoever reads it in full says why it cannot be read
+        return False  # reading it in full reports the reason
 
 
 def read_bare(path: PathLike, made_with: MadeWith) -> tuple[Snapshot, int]:
-    """The token ledger and state of a bare file, and its size in bytes; all is checked that can be.
+    """Read the token ledger and state of a bare file, and its size in bytes. Checks what can be checked.
 
     Raises:
-        SessionMismatch: of another version or byte order, or too long for the context.
-        SessionCorrupt: it contradicts itself, or names tokens that the model does not have.
+        SessionMismatch: another version or byte order, or too long for the context.
+        SessionCorrupt: it contradicts itself or has tokens that the model lacks.
     """
     file, info = check_path("path", path), made_with.info
     try:
@@ -56,11 +56,13 @@ def read_bare(path: PathLike, made_with: MadeWith) -> tuple[Snapshot, int]:
         raise SessionMismatch(path, "context.state_format", state_format, info.state_format)
     start = head.n_bytes
     if start > len(data):
-        raise SessionCorrupt(path, f"it ends within its {n_tokens} tokens: truncated or altered")
+        raise SessionCorrupt(
+            path, f"it ends inside its list of {n_tokens} tokens: truncated or altered"
+        )
     if not n_tokens:
-        raise SessionCorrupt(path, "it lists no tokens: there is nothing to continue")
+        raise SessionCorrupt(path, "it has no tokens: there is nothing to continue")
     refuse_what_does_not_fit(path, n_tokens, n_tokens, info)
     tokens = head.tokens(data)
     refuse_foreign_tokens(path, tokens, info)
-    # The engine's prefix overlaps the tokens, which were read.
+    # The engine's prefix overlaps the tokens, which are already read.
     return Snapshot(tokens, n_tokens, state=data[start - made_with.state_prefix :]), len(data)

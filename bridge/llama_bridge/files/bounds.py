@@ -1,4 +1,4 @@
-"""How much a folder of sessions may hold: KV caches go first, conversations only where a limit says how many."""
+"""Limits a folder of sessions: KV caches are removed first, conversations only if their number is limited."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class KeptFile:
     """A file with the name of a session.
 
     Attributes:
-        used: when it was used last, in nanoseconds.
-        name: of the session.
+        used: when it was last used, in nanoseconds.
+        name: name of the session.
         n_bytes: its size.
         path: where it is.
     """
@@ -35,9 +35,9 @@ class KeptFile:
 
 
 def kept_files(folder: str) -> list[KeptFile]:
-    """The regular files of a folder that have names of sessions, the least recently used first.
+    """The regular files in a folder that are named like sessions, least recently used first.
 
-    There are none where the folder is gone.
+    Empty if the folder is gone.
 
     Raises:
         SessionCorrupt: it cannot be read.
@@ -48,7 +48,7 @@ def kept_files(folder: str) -> list[KeptFile]:
             for entry in entries:
                 name = session_name(entry.name)
                 if name is not None:
-                    with suppress(FileNotFoundError):  # gone since
+                    with suppress(FileNotFoundError):  # deleted meanwhile
                         status = entry.stat(follow_symlinks=False)
                         if stat.S_ISREG(status.st_mode):
                             found.append(
@@ -62,12 +62,12 @@ def kept_files(folder: str) -> list[KeptFile]:
 
 
 class Bounds:
-    """The bounds of a folder. Touched are only files that this library wrote: by their names and their footers.
+    """The limits of a folder. Only files with the name and footer of a session are changed.
 
     Args:
         folder: its path.
-        budget: bytes of all files together; beyond it the least recently used give up their KV caches.
-        limit: the most conversations; beyond it the least recently used are dropped. None sets no limit.
+        budget: bytes of all files together; beyond it the least recently used sessions lose their KV caches.
+        limit: the most conversations; beyond it the least recently used are deleted. None keeps all of them.
         changing: held while a file is changed.
     """
 
@@ -81,16 +81,16 @@ class Bounds:
         self._told = False
 
     def keep(self, newest: str) -> None:
-        """Bring the folder within its bounds; the newest session stays as it is.
+        """Bring the folder within its limits. The newest session is left alone.
 
         Raises:
-            SessionError, OSError: that cannot be done.
+            SessionError, OSError: that failed.
         """
         files = kept_files(self._folder)
         few = self._limit is None or len(files) <= self._limit
         if few and sum(file.n_bytes for file in files) <= self._budget:
             return
-        from .format import state_bytes  # 8 ms with json, which only files need
+        from .format import state_bytes  # 8 ms with json: only files need it
 
         cached = {file.path: state_bytes(file.path) for file in files}
         own = [file for file in files if cached[file.path] is not None]
@@ -103,8 +103,8 @@ class Bounds:
                 excess -= self._give_up_cache(file)
         if excess > 0 and not self._told:
             _log.warning(
-                "%s holds %d bytes more than sessions_disk=%d, without the KV caches of the least recently used; "
-                "sessions_limit bounds how many conversations are kept",
+                "%s has %d bytes more than sessions_disk=%d, although older sessions gave up their KV caches; "
+                "set sessions_limit to keep fewer conversations",
                 self._folder,
                 excess,
                 self._budget,
@@ -112,7 +112,7 @@ class Bounds:
         self._told = excess > 0
 
     def _drop(self, own: list[KeptFile], newest: str) -> list[KeptFile]:
-        """Drop conversations that are too many; gives the others."""
+        """Delete conversations beyond the limit; returns the others."""
         excess = 0 if self._limit is None else len(own) - self._limit
         left: list[KeptFile] = []
         for file in own:
@@ -121,7 +121,7 @@ class Bounds:
                     os.unlink(file.path)
                 excess -= 1
                 _log.warning(
-                    "session %r was dropped: its folder keeps %d (sessions_limit)",
+                    "session %r was deleted: its folder keeps only %d (sessions_limit)",
                     file.name,
                     self._limit,
                 )
@@ -130,21 +130,21 @@ class Bounds:
         return left
 
     def _give_up_cache(self, file: KeptFile) -> int:
-        """Write a file again without its KV cache; gives the bytes that were won."""
+        """Rewrite a file without its KV cache; returns how many bytes that freed."""
         from .manifest import drop_state  # 8 ms, as above
 
         try:
             with self._changing:
                 n_bytes = drop_state(file.path)
-                os.utime(file.path, ns=(file.used, file.used))  # that was no use of it
-        except SessionNotFound:  # deleted since
+                os.utime(file.path, ns=(file.used, file.used))  # this does not count as use
+        except SessionNotFound:  # deleted meanwhile
             return file.n_bytes
         except SessionError as error:
             _log.warning("session %r cannot give up its KV cache: %s", file.name, error)
             return 0
         _log.warning(
-            "session %r gave up its KV cache, since its folder may take %d bytes (sessions_disk): "
-            "the conversation stays, and is evaluated again with its next use",
+            "session %r gave up its KV cache, because its folder may use %d bytes (sessions_disk): "
+            "the conversation is kept and will be evaluated again when it is next used",
             file.name,
             self._budget,
         )

@@ -1,4 +1,4 @@
-"""What a session file must agree with to be taken, and why one is refused: the fields, compared one by one."""
+"""What a session file must match to be loaded, compared field by field, and why a file is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
-    """What a file must agree with to be loaded, most telling field first. The names are the file format's."""
+    """What a file must match to be loaded, most telling field first. The names come from the file format."""
     return {
         "model": model.fingerprint,
         "context": {
@@ -42,22 +42,22 @@ def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
 
 
 def state_version(info: EngineInfo) -> int:
-    """The number at the end of an engine's state format, as llama.cpp's sequence file has one; 0 where there is none.
+    """The number at the end of an engine's state format, for llama.cpp's sequence file; 0 if there is none.
 
-    What decides is the whole text, which the manifest records.
+    Compatibility depends on the whole text, which the manifest records.
     """
     found = re.search(r"[0-9]{1,9}$", info.state_format)
     return int(found[0]) if found else 0
 
 
 def recorded(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says it was saved with, and what went without saying when it was saved."""
+    """What a file was saved with, including defaults that older files leave out."""
     context: dict[str, Any] = {"byte_order": "little"}
     return {**manifest, "context": context | part(manifest, "context")}
 
 
 def part(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The fields under a name of the manifest; none where it is something else."""
+    """The fields under a key of the manifest; empty if it is not an object."""
     value = manifest.get(name)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
@@ -65,7 +65,7 @@ def part(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 def compare_fields(
     saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = ""
 ) -> Generator[FieldCheck]:
-    """All that ``current`` names, in its order, beside what the file says."""
+    """Compare every field of ``current``, in order, with the file."""
     for key, value in current.items():
         was = saved.get(key)
         if isinstance(value, dict):
@@ -77,7 +77,7 @@ def compare_fields(
 
 
 def compare(path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Refuse a file that was saved with something else.
+    """Refuse a file that was saved with another model or settings.
 
     Raises:
         SessionMismatch: at the first field that differs.
@@ -88,7 +88,7 @@ def compare(path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any]
 
 
 def context_room(n_tokens: int, saved: object, info: EngineInfo) -> FieldCheck:
-    """The context as saved and as it is now: not the same only where the conversation does not fit."""
+    """The saved and the current context length; they differ only if the conversation does not fit."""
     return FieldCheck("context.n_ctx", saved, info.n_ctx, n_tokens <= info.n_ctx)
 
 
@@ -107,10 +107,10 @@ def refuse_what_does_not_fit(
 
 
 def refuse_foreign_tokens(path: PathLike, tokens: tuple[int, ...], info: EngineInfo) -> None:
-    """Refuse tokens that the model does not have: an engine would read memory that is not its own.
+    """Refuse tokens that the model lacks: an engine would read foreign memory.
 
     Raises:
         SessionCorrupt.
     """
     if not all(0 <= token < info.n_vocab for token in tokens):
-        raise SessionCorrupt(path, "its token ledger names tokens that the model does not have")
+        raise SessionCorrupt(path, "its token ledger has tokens that the model lacks")

@@ -1,4 +1,4 @@
-"""Memory for a copy of a KV cache, on its way to a file or from one."""
+"""Memory for a copy of a KV cache that goes to a file or comes from one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["copy_memory"]
 _PAGE = 2 << 20
 _KEPT = 64 << 20
 _free: list[mmap.mmap] = []
-"""At most one block that nobody has a view of."""
+"""At most one block, without any view."""
 
 
 def copy_memory(size: int) -> memoryview:
-    """Writable memory of ``size`` bytes, with anything in it; free again with the last view of it.
+    """Writable, uninitialised memory of ``size`` bytes, freed with its last view.
 
-    To have the system find and clear new pages takes longer than to copy a cache into them. So they are large
-    ones, where there are any, and one block of up to 64 MiB is kept for the next copy.
+    The system takes longer to find and clear new pages than it takes to copy a cache into them. So large pages are
+    used if there are any, and one block of up to 64 MiB is kept for the next copy.
     """
     if size < _PAGE:
         return memoryview(bytearray(size))
     block = _take(size)
-    # Every view, and every part of one, holds the lease; a block or a view cannot say when the last one is gone.
+    # Every view and every slice holds the lease. Neither block nor view can report that the last one is gone.
     lease = (ctypes.c_ubyte * size).from_buffer(block)
     if len(block) <= _KEPT:
         weakref.finalize(lease, _give_back, block).atexit = False
@@ -43,7 +43,7 @@ def _take(size: int) -> mmap.mmap:
 
 
 def _give_back(block: mmap.mmap) -> None:
-    """Keep a block for the next copy. Called wherever the last view of it goes, so it takes no lock."""
+    """Keep a block for the next copy. Called wherever its last view is freed, so it takes no lock."""
     _free[:] = [block]
 
 

@@ -1,4 +1,4 @@
-"""A folder that keeps named sessions: one file each, one owner, written in the background, bounded in size."""
+"""A folder that keeps named sessions: one file each, one owner, written in the background, limited in size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .replacing import sweep
 __all__ = ["SessionFolder"]
 
 _WAITING = 256 << 20
-"""Bytes of KV caches that may wait for the disk before a turn waits for it, too."""
+"""Bytes of KV caches that may wait for the disk before a turn has to wait too."""
 
 _FOLLOWS = os.utime not in os.supports_follow_symlinks  # Windows
 
@@ -30,32 +30,32 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A session on its way to the disk: what writes it to a path, and the memory it holds until then."""
+    """A session to be written: the function that writes it to a path, and the memory it holds until then."""
 
     write: Callable[[str], object]
     n_bytes: int
 
 
 class SessionFolder:
-    """The files of named sessions. Calls come from one thread at a time; the writing is done by another.
+    """The files of named sessions. One thread at a time calls it; another thread writes.
 
-    Made by :meth:`open`.
+    Create it with :meth:`open`.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
     """
 
     def __init__(self, folder: PathLike, budget: int, limit: int | None) -> None:
         self.path = path = os.path.realpath(check_path("sessions_dir", folder))
         self._lock = FolderLock(folder, path)
-        self._changing = threading.Lock()  # a file there, or the lock
+        self._changing = threading.Lock()  # held to change a file there, or the lock
         self._bounds = Bounds(path, budget, limit, self._changing)
-        self._mutex = threading.Lock()  # around what follows
-        self._waiting: dict[str, _Job] = {}  # the first to come is the first to go
+        self._mutex = threading.Lock()  # guards what follows
+        self._waiting: dict[str, _Job] = {}  # first in, first out
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
         self._writing: tuple[str, _Job] | None = None
         self._writer: threading.Thread | None = None
-        self._bell = Bell()  # some of that has changed
+        self._bell = Bell()  # rung when any of that changes
         self._process = os.getpid()
 
     @classmethod
@@ -63,15 +63,15 @@ class SessionFolder:
         """Take a folder for this bridge alone.
 
         Args:
-            folder: made where it is missing, readable by its owner alone.
-            budget: bytes of all files together; beyond it the least recently used sessions give up their KV
-                caches, but never the newest.
-            limit: the most sessions; beyond it the least recently used are dropped. None keeps all.
+            folder: created if it is missing, readable only by its owner.
+            budget: bytes of all files together; beyond it the least recently used sessions, but never the newest,
+                give up their KV caches.
+            limit: the most sessions; beyond it the least recently used are deleted. None keeps all of them.
 
         Raises:
-            InvalidInput: that is no path, or no such number.
-            SessionsLocked: another bridge has the folder, in this process or another.
-            SessionWriteError: it cannot be made or written to.
+            InvalidInput: not a path, or not a valid number.
+            SessionsLocked: another bridge, in this process or another, uses the folder.
+            SessionWriteError: it cannot be created or written to.
         """
         check_count("sessions_disk", budget)
         if limit is not None:
@@ -84,11 +84,11 @@ class SessionFolder:
     # what is there
 
     def file(self, name: str) -> str:
-        """Path of a session's file, whether it is there or not."""
+        """Path of a session's file, whether or not it exists."""
         return os.path.join(self.path, file_name(name))
 
     def names(self) -> list[str]:
-        """Of all sessions that have a file or are about to, the least recently used first.
+        """Names of all sessions that have a file or soon will, least recently used first.
 
         Raises:
             SessionCorrupt: the folder cannot be read.
@@ -99,19 +99,19 @@ class SessionFolder:
 
     @property
     def era(self) -> object:
-        """Another one where the folder was removed since it was last asked: its files are gone."""
+        """Changes if the folder was removed since the last call, and its files with it."""
         return self._lock.era if self._lock.is_there else object()
 
     @property
     def is_writer(self) -> bool:
-        """Whether the thread that asks is the one that writes: it cannot wait for itself."""
+        """Whether the calling thread is the writer, which cannot wait for itself."""
         return self._writer is threading.current_thread()
 
     def has(self, name: str) -> bool:
-        """Whether something has a session's file name, once what waits is written.
+        """Whether there is a file with a session's name. Waits until that session is written.
 
         Raises:
-            SessionCorrupt: that cannot be told.
+            SessionCorrupt: the path cannot be checked.
         """
         self._settle(name)
         path = self.file(name)
@@ -126,10 +126,10 @@ class SessionFolder:
     # keeping
 
     def keep(self, name: str, write: Callable[[str], object], n_bytes: int) -> None:
-        """Have a session written soon; a newer one takes the place of one that still waits.
+        """Queue a session to be written; a newer state replaces one that still waits.
 
-        ``write`` makes the whole file at the path it is given, or leaves the old one. It is called from
-        another thread. Where more memory waits than is good, this waits for the disk.
+        ``write`` writes the whole file at the given path or leaves the old one. It is called from
+        another thread. If too much memory is queued, this waits for the disk.
         """
         self._refuse_waiting()
         job = _Job(write, n_bytes)
@@ -145,10 +145,10 @@ class SessionFolder:
             os.utime(self.file(name), follow_symlinks=_FOLLOWS)
 
     def drop(self, name: str) -> None:
-        """Remove a session's file, and what waits to become one.
+        """Remove a session's file and its queued state.
 
         Raises:
-            SessionWriteError: the file cannot be removed, or is a link or no file.
+            SessionWriteError: the file cannot be removed, or is not a regular file.
         """
         with self._mutex:
             self._waiting.pop(name, None)
@@ -158,7 +158,7 @@ class SessionFolder:
         try:
             with self._changing:
                 if not stat.S_ISREG(os.lstat(path).st_mode):
-                    raise SessionWriteError(path, "not a file of a session: remove it yourself")
+                    raise SessionWriteError(path, "not a session file: remove it yourself")
                 self._lock.hold()
                 os.unlink(path)
         except FileNotFoundError:
@@ -169,10 +169,10 @@ class SessionFolder:
             raise SessionWriteError(path, f"cannot be removed: {error.strerror}") from error
 
     def flush(self) -> None:
-        """Wait until all is on the disk; what failed before is tried once more.
+        """Wait until everything is on the disk. What failed before is tried again.
 
         Raises:
-            SessionWriteError: the first that cannot be written. It stays in memory, for another try.
+            SessionWriteError: a session cannot be written. It stays in memory for another try.
         """
         self._refuse_waiting()
         with self._mutex:
@@ -186,36 +186,36 @@ class SessionFolder:
             raise failed[0]
 
     def close(self) -> None:
-        """Write what waits, then give the folder back.
+        """Write what is queued, then release the folder.
 
         Raises:
-            SessionWriteError: as :meth:`flush`; the folder is given back all the same.
+            SessionWriteError: as in :meth:`flush`; the folder is released anyway.
         """
         if os.getpid() != self._process:
-            return  # forked: the parent has the folder, and the writer
+            return  # forked: the parent has the folder and the writer
         try:
             self.flush()
         finally:
             self._lock.release()
 
     def _refuse_waiting(self) -> None:
-        """Refuse to wait where it would be for ever.
+        """Refuse to wait if that would never end.
 
         Raises:
-            SessionsLocked: in a fork: the parent has the folder, and the writer.
-            SessionWriteError: in the writer's own thread, from a handler of its log messages, say.
+            SessionsLocked: in a forked process: the parent has the folder and the writer.
+            SessionWriteError: in the writer's own thread, such as in a handler of its log messages.
         """
         if os.getpid() != self._process:
             raise SessionsLocked(self.path)
         if self.is_writer:
             raise SessionWriteError(
-                self.path, "called from the thread that writes it: ask in another one"
+                self.path, "called from the thread that writes it: call from another thread"
             )
 
     # the writer
 
     def _has_room(self, newer: str, n_bytes: int) -> bool:
-        """Whether a newer state of a session may wait, too."""
+        """Whether a newer state of a session may be queued."""
         self._start()
         with self._mutex:
             jobs = [job for name, job in self._waiting.items() if name != newer]
@@ -224,20 +224,20 @@ class SessionFolder:
         return backlog == 0 or backlog + n_bytes <= _WAITING
 
     def _is_idle(self) -> bool:
-        """Whether all is written; sees to it that somebody writes."""
+        """Whether everything is written. Starts the writer if needed."""
         self._start()
         with self._mutex:
             return not self._waiting and self._writing is None
 
     def _start(self) -> None:
-        """See to it that there is a writer, if there is anything to write."""
+        """Start the writer if there is something to write and none is running."""
         with self._mutex:
             writer = self._writer
-            # One whose start was interrupted is not alive, and never will be.
+            # A thread whose start was interrupted is not alive and never will be.
             at_work = writer is not None and (writer.is_alive() or self._writing is not None)
             if at_work or not self._waiting:
                 return
-            # Not a daemon: the interpreter waits for it at its end, so what was said is on the disk even where
+            # Not a daemon: the interpreter waits for it when it ends, so conversations reach the disk even if
             # nobody closed the bridge. It ends as soon as there is nothing to write.
             fresh = threading.Thread(
                 target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
@@ -252,7 +252,7 @@ class SessionFolder:
         while True:
             with self._mutex:
                 if self._writer is not writer:
-                    return  # another one took its place before it began
+                    return  # another writer replaced this one before it began
                 if not self._waiting:
                     self._writer = None
                     break
@@ -275,19 +275,19 @@ class SessionFolder:
             _refuse_foreign(path)
             job.write(path)
         except SessionError as error:
-            _log.error("session %r is not on the disk: %s", name, error)
+            _log.error("session %r was not written: %s", name, error)
             return error
         except Exception as error:
-            _log.exception("session %r is not on the disk", name)
+            _log.exception("session %r was not written", name)
             return SessionWriteError(path, f"cannot be written: {error}")
         try:
             self._bounds.keep(name)
         except (SessionError, OSError) as error:
-            _log.warning("%s cannot be kept within its bounds: %s", self.path, error)
+            _log.warning("%s cannot be kept within its limits: %s", self.path, error)
         return None
 
     def _settle(self, name: str) -> None:
-        """Wait until a session's newest state is on the disk, or could not get there."""
+        """Wait until a session's newest state is written or has failed."""
         self._refuse_waiting()
         self._bell.wait(lambda: self._is_settled(name))
 
@@ -299,14 +299,14 @@ class SessionFolder:
 
 
 def _refuse_foreign(path: str) -> None:
-    """Refuse to write where something lies that is no session file.
+    """Refuse to overwrite something that is not a session file.
 
     Raises:
         SessionWriteError.
     """
-    from .format import state_bytes  # 8 ms with json, which only files need
+    from .format import state_bytes  # 8 ms with json: only files need it
 
     if os.path.lexists(path) and state_bytes(path) is None:
         raise SessionWriteError(
-            path, "no session file is in its place, and stays: move it, or delete() the session"
+            path, "this is not a session file, and is left alone: move it, or delete() the session"
         )

@@ -1,4 +1,4 @@
-"""One owner for a folder: locks that hold even where somebody removes what was locked."""
+"""One owner for a folder: locks that hold even if somebody removes what was locked."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _Identity = tuple[int, int]
 
 
 class FolderLock:
-    """A folder that one bridge has to itself.
+    """A folder that belongs to one bridge.
 
-    Two locks hold it: one on the file ``.lock``, which works on every system, and one on the folder itself, where
-    the system has that. So a ``.lock`` that somebody removes lets nobody in.
+    It has two locks: one on the file ``.lock``, which works on every system, and one on the folder itself, if the
+    system supports that. So removing ``.lock`` lets nobody in.
 
     Attributes:
-        era: changes when the folder was removed and is held anew: what was in it is gone.
+        era: changes when the folder was removed and locked again: its files are gone.
     """
 
     def __init__(self, given: PathLike, folder: str) -> None:
         self._handles: dict[str, int] = {}
         self._locked: dict[str, _Identity] = {}
-        self._lost = False  # to another bridge, whose files are there now
+        self._lost = False  # whether another bridge has it, with its own files
         self._process = os.getpid()
         self._given = given
         self._folder = folder
@@ -37,11 +37,11 @@ class FolderLock:
         self.era = object()
 
     def hold(self) -> None:
-        """Make the folder where it is missing, and lock it, or what of it was removed since.
+        """Create the folder if it is missing, and lock it or whatever was removed since.
 
         Raises:
             SessionsLocked: another bridge has it.
-            SessionWriteError: it cannot be made or written to.
+            SessionWriteError: it cannot be created or written to.
         """
         if self._lost:
             raise SessionsLocked(self._given)
@@ -71,7 +71,7 @@ class FolderLock:
         return self._holds(self._folder)
 
     def release(self) -> None:
-        """Let others have it. In a fork, which does not have it, the parent keeps it."""
+        """Let others have it. In a forked process, the parent keeps it."""
         for path in list(self._handles):
             self._let_go(path)
         self._locked.clear()
@@ -80,7 +80,7 @@ class FolderLock:
         self.release()
 
     def _holds(self, path: str) -> bool:
-        # What is locked is open, so its number is not given to another file.
+        # What is locked is open, so no other file gets its number.
         try:
             return self._locked.get(path) == _identity(os.lstat(path))
         except OSError:
@@ -89,7 +89,7 @@ class FolderLock:
     def _lock_folder(self) -> None:
         if os.name == "posix":
             self._handles[self._folder] = handle = os.open(self._folder, os.O_RDONLY | OPEN_SAFELY)
-            with suppress(OSError):  # some file systems, NFS among them, lock no folders
+            with suppress(OSError):  # some file systems, such as NFS, cannot lock folders
                 if not try_lock(handle):
                     raise SessionsLocked(self._given)
         self._locked[self._folder] = _identity(os.lstat(self._folder))
@@ -98,7 +98,7 @@ class FolderLock:
         path = self._file
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):  # a link would be followed on Windows
-                raise OSError(None, f"{_FILE} in it is no regular file: remove it")
+                raise OSError(None, f"its {_FILE} is not a regular file: remove it")
         flags = os.O_RDWR | os.O_CREAT | OPEN_SAFELY
         self._handles[path] = handle = os.open(path, flags, 0o600)
         if not try_lock(handle):
@@ -111,7 +111,7 @@ class FolderLock:
         if handle is None:
             return
         with suppress(OSError):
-            if os.getpid() == self._process:  # a lock is shared with forked children
+            if os.getpid() == self._process:  # forked children share the lock
                 unlock(handle)
         with suppress(OSError):
             os.close(handle)

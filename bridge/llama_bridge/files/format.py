@@ -1,4 +1,4 @@
-"""The session file: what llama.cpp's own sequence loader reads, then what it does not check.
+"""The session file: what llama.cpp's sequence loader reads, followed by what it does not check.
 
 .. code-block:: text
 
@@ -7,10 +7,11 @@
     manifest  JSON: what the state was made with (UTF-8)
     footer    48 bytes, little-endian:
               8 magic "LLBRIDGE" | u32 format version | u32 zero | u64 state bytes | u64 manifest bytes
-              | 16 XXH3-128 (seed 0, big-endian) over all that comes before
+              | 16 XXH3-128 (seed 0, big-endian) of everything before it
 
-llama.cpp ignores what follows the state, so the same file loads there. Where the KV cache was left out, all tokens
-are in the manifest, as ``owed``. The digest finds damage, not forgery: no digest without a key could. XXH3, because SHA-256 took six times as long as reading the file.
+llama.cpp ignores what follows the state, so the same file loads there. If the KV cache is left out, all tokens are in
+the manifest as ``owed``. The digest detects damage, not forgery: without a key, no digest can. It is XXH3 because
+SHA-256 took six times as long as reading the file.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _DIGEST_BYTES = 16
 _NOTHING = memoryview(bytearray())
 _PIECE = 1 << 20
 _DAMAGED = "its digest does not match: altered or damaged since it was saved"
-_MAX_MANIFEST = 16 << 20  # JSON takes up to 30 times its size in memory
+_MAX_MANIFEST = 16 << 20  # parsed JSON takes up to 30 times as much memory
 _MAX_TOKENS = 1 << 24
 
 
@@ -66,10 +67,10 @@ class SessionFile:
     Attributes:
         path: where it is.
         manifest: what it was saved with.
-        tokens: those that the KV cache holds, from the state itself; the manifest has the others as ``owed``.
+        tokens: those in the KV cache, read from the state; the manifest has the others as ``owed``.
         state_version: llama.cpp's version of the sequence format.
         n_bytes: size of the file.
-        state: the memory, behind the ``state_prefix`` bytes that were asked for; empty if none were.
+        state: the memory, after the requested ``state_prefix`` bytes; empty if none were requested.
     """
 
     path: Path
@@ -81,7 +82,7 @@ class SessionFile:
 
     @property
     def n_tokens(self) -> int:
-        """Length of the conversation, as far as the file can be believed."""
+        """Length of the conversation, according to the file."""
         owed = self.manifest.get("owed")
         return len(self.tokens) + (len(cast("list[object]", owed)) if isinstance(owed, list) else 0)
 
@@ -95,10 +96,10 @@ def write_session_file(
     *,
     follow: bool = True,
 ) -> int:
-    """Write a session file whole or not at all; returns its size in bytes.
+    """Write a session file completely or not at all; returns its size in bytes.
 
-    ``state`` is the memory, without an engine's prefix; without ``tokens`` there is none. The bytes are on the disk
-    before they take the old file's place. Without ``follow``, a link in that place is refused.
+    ``state`` is the memory without the engine's prefix; it is empty without ``tokens``. The bytes are on the disk
+    before they replace the old file. Without ``follow``, a link at that path is refused.
 
     Raises:
         SessionWriteError: the folder or file cannot be written, or the disk is full.
@@ -108,7 +109,7 @@ def write_session_file(
     text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
     if len(text) > _MAX_MANIFEST:  # nobody could load it
         raise SessionWriteError(
-            path, f"its manifest would have {len(text)} bytes: too much was said"
+            path, f"the conversation is too long: its manifest would take {len(text)} bytes"
         )
     head = pack_sequence_head(state_version if tokens else _NO_STATE, tokens)
     n_state = len(head) + len(state)
@@ -119,7 +120,7 @@ def write_session_file(
         for part in (head, state, tail):
             for start in range(0, len(part), _PIECE):
                 piece = part[start : start + _PIECE]
-                digest.update(piece)  # while it is in the processor's cache
+                digest.update(piece)  # while it is in the CPU cache
                 file.write(piece)
                 _begin_writing(file, len(piece))
         file.write(digest.digest())
@@ -129,8 +130,8 @@ def write_session_file(
 
 
 def _begin_writing(file: BinaryIO, n_last: int) -> None:
-    # Linux takes this advice about unwritten pages as a wish to have them written: the disk works on one piece
-    # while the next is copied, and fsync has little left to wait for.
+    # With this advice Linux starts to write the pages: the disk works on one piece while the next is copied, and
+    # fsync has little left to wait for.
     if n_last == _PIECE and hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(file.fileno(), file.tell() - n_last, n_last, os.POSIX_FADV_DONTNEED)
@@ -139,13 +140,13 @@ def _begin_writing(file: BinaryIO, n_last: int) -> None:
 def read_session_file(
     path: PathLike, *, state_prefix: int | None = None, follow: bool = True
 ) -> SessionFile:
-    """Read and check all of a session file but the KV bytes, which only llama.cpp understands.
+    """Read and check a session file, except the KV bytes, which only llama.cpp understands.
 
-    With a ``state_prefix``, they are kept too, behind so many bytes of room.
+    With a ``state_prefix``, they are kept too, after that many free bytes.
 
     Raises:
         SessionNotFound: no file there.
-        SessionCorrupt: not a session file, truncated or altered; without ``follow``, a link.
+        SessionCorrupt: not a session file, truncated or altered; without ``follow``, also a link.
         SessionMismatch: another version of the format.
     """
 
@@ -159,17 +160,17 @@ def read_session_file(
             raise SessionCorrupt(path, _DAMAGED)
         found = _head(path, real, footer, lambda start, size: bytes(data[start : start + size]))
         start = HEAD_BYTES + 4 * len(found.tokens)
-        # The prefix overlaps the tokens, which were read: the state is neither moved nor copied.
+        # The prefix overlaps the tokens, which are already read: the state is neither moved nor copied.
         return replace(found, state=data[start - state_prefix : footer.n_state])
 
     return _opened(path, follow, read)
 
 
 def read_session_head(path: PathLike, *, follow: bool = True) -> SessionFile:
-    """Read tokens and manifest alone, some kilobytes. The digest, which is of all of the file, is not checked.
+    """Read only tokens and manifest, a few kilobytes. The digest, which covers the whole file, is not checked.
 
     Raises:
-        SessionNotFound, SessionCorrupt, SessionMismatch: as :func:`read_session_file`.
+        SessionNotFound, SessionCorrupt, SessionMismatch: as in :func:`read_session_file`.
     """
 
     def read(real: Path, file: FileIO) -> SessionFile:
@@ -179,7 +180,7 @@ def read_session_head(path: PathLike, *, follow: bool = True) -> SessionFile:
 
 
 def state_bytes(path: str) -> int | None:
-    """Bytes of the KV cache in a session file of this library; None for anything else, a link to one, say."""
+    """Bytes of the KV cache in a session file; None for anything else, including a link to one."""
     try:
         return _opened(path, False, lambda _, file: _footer(path, file).n_state - HEAD_BYTES)
     except (SessionNotFound, SessionCorrupt, SessionMismatch):
@@ -190,7 +191,7 @@ def _opened(path: PathLike, follow: bool, read: Callable[[Path, FileIO], T]) -> 
     real = check_path("path", path)
     try:
         status = real.stat() if follow else real.lstat()
-        if not stat.S_ISREG(status.st_mode):  # before it is opened: a device might do something
+        if not stat.S_ISREG(status.st_mode):  # before opening, which can trigger a device
             raise SessionCorrupt(path, _no_file(status.st_mode))
         flags = os.O_RDONLY | OPEN_SAFELY
         handle = os.open(os.path.realpath(real) if follow else real, flags)
@@ -214,26 +215,26 @@ def _no_file(mode: int) -> str:
 
 
 def check_size(path: PathLike, size: int) -> None:
-    """Refuse a file, a sparse one say, that would take this machine's memory.
+    """Refuse a file that would fill this machine's memory, such as a sparse one.
 
-    A state that was ever in a KV cache here leaves room for its copy.
+    A state that was ever in a KV cache here leaves room for a copy.
 
     Raises:
         SessionCorrupt.
     """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows refuses it itself
+    except (AttributeError, ValueError, OSError):  # Windows refuses such files itself
         return
     if 0 < memory < 2 * size:
         raise SessionCorrupt(
-            path, f"not loaded: {size} bytes are more than half of all memory here"
+            path, f"not loaded: its {size} bytes are more than half of all memory here"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Footer:
-    """The end of a session file: where its parts lie."""
+    """The end of a session file, which says where its parts are."""
 
     n_bytes: int
     n_state: int
@@ -249,7 +250,7 @@ def _footer(path: PathLike, file: FileIO) -> _Footer:
         _piece(file, size - _FOOTER.size, _FOOTER.size)
     )
     if magic != _MAGIC:
-        raise _not_a_session(path, file, "not a whole session file: no session footer")
+        raise _not_a_session(path, file, "not a complete session file: it has no session footer")
     if version != FORMAT:
         raise SessionMismatch(path, "format", version, FORMAT)
     if n_state + n_manifest + _FOOTER.size != size or n_manifest > _MAX_MANIFEST:
@@ -261,7 +262,7 @@ def _footer(path: PathLike, file: FileIO) -> _Footer:
 def _head(
     path: PathLike, real: Path, footer: _Footer, piece: Callable[[int, int], bytes]
 ) -> SessionFile:
-    """Manifest and tokens, from pieces of the file."""
+    """Read manifest and tokens from pieces of the file."""
     try:
         manifest: Any = json.loads(piece(footer.n_state, footer.n_manifest))
     except (ValueError, RecursionError) as error:
@@ -278,13 +279,13 @@ def _head(
 
 
 def _piece(file: FileIO, start: int, size: int) -> bytes:
-    """Some bytes of a file; fewer where it has shrunk, which ``struct`` refuses."""
+    """Read some bytes of a file; fewer if it has shrunk, which ``struct`` refuses."""
     file.seek(start)
     return file.read(size)
 
 
 def _not_a_session(path: PathLike, file: FileIO, why: str) -> SessionCorrupt:
-    """What a file without footer is, as far as its beginning tells."""
+    """Say what a file without a footer is, judging by its beginning."""
     file.seek(0)
     kind = file_kind(file.read(BEGINNING))
     if kind is None:
@@ -292,8 +293,8 @@ def _not_a_session(path: PathLike, file: FileIO, why: str) -> SessionCorrupt:
     if kind.name == "session":
         return SessionCorrupt(
             path,
-            "not a whole session file: truncated, or a bare llama.cpp sequence file, which "
-            "session_load(path, trust_unverified=True) takes",
+            "not a complete session file: truncated, or a bare llama.cpp sequence file, which "
+            "session_load(path, trust_unverified=True) accepts",
         )
     way_out = f": {kind.way_out}" if kind.name == GGUF else ""
     return SessionCorrupt(path, f"this is {kind.what}, not a session{way_out}", kind.name)
@@ -307,7 +308,7 @@ def ends_as_session(file: BinaryIO) -> bool:
 
 
 def _contents(path: PathLike, file: FileIO, size: int) -> memoryview:
-    """The whole file, writable."""
+    """Read the whole file into writable memory."""
     data, done = copy_memory(size), 0
     file.seek(0)
     while done < size:
@@ -325,7 +326,7 @@ def _digest(data: memoryview) -> bytes:
 
 
 def _check_digest(path: PathLike, file: FileIO, footer: _Footer) -> None:
-    """The same where nobody needs all of the file in memory."""
+    """Check the digest without reading the whole file into memory."""
     import xxhash  # 5 ms, as above
 
     digest, left = xxhash.xxh3_128(), footer.n_bytes - _DIGEST_BYTES

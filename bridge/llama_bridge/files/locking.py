@@ -1,4 +1,4 @@
-"""Locks on open files. The system takes them back when the process ends, however it ends."""
+"""Locks on open files. The system releases them when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["try_lock", "unlock"]
 
 
 def try_lock(handle: int) -> bool:
-    """Lock an open file; False if somebody else has it, in this process or another.
+    """Lock an open file; False if it is already locked, in this process or another.
 
     Raises:
-        OSError: this file system has no locks.
+        OSError: the file system does not support locks.
     """
     if sys.platform == "win32":
         try:
@@ -26,7 +26,7 @@ def try_lock(handle: int) -> bool:
             if error.errno not in (errno.EACCES, errno.EDEADLK):
                 raise
             return False
-    elif sys.platform != "emscripten":  # a page is alone
+    elif sys.platform != "emscripten":  # a page is the only process
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,7 +35,7 @@ def try_lock(handle: int) -> bool:
 
 
 def unlock(handle: int) -> None:
-    """Unlock an open file, for the copies of it that forked children have, too."""
+    """Unlock an open file, also for the copies in forked children."""
     if sys.platform == "win32":
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
     elif sys.platform != "emscripten":

@@ -1,4 +1,4 @@
-"""A conversation to a session file and back: what is recorded beside the KV cache."""
+"""A conversation to a session file and back: what is stored with the KV cache."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = ["MadeWith", "drop_state", "read_conversation", "read_snapshot", "writ
 
 @dataclass(frozen=True, slots=True)
 class MadeWith:
-    """What a KV cache was made with, as far as a file tells it.
+    """What a KV cache was made with, as recorded in a file.
 
     Attributes:
         model: the model's file.
-        info: numbers of the model and its context.
+        info: facts about the model and its context.
         backend: name of the backend.
-        state_prefix: bytes at the front of a state that are the engine's own.
+        state_prefix: bytes at the front of a state that only the engine uses.
     """
 
     model: ModelFile
@@ -53,10 +53,10 @@ def write_snapshot(
     *,
     follow: bool = True,
 ) -> SessionInfo:
-    """Write a conversation at rest to a file. Needs no engine, so any thread may.
+    """Write a conversation at rest to a file. Needs no engine, so any thread may do it.
 
-    ``sampling`` is recorded where nothing was answered yet, else what the last answer was drawn with. Without
-    ``follow``, a link in the file's place is refused.
+    Records the sampling of the last answer, or ``sampling`` if there is none. Without ``follow``, a link at that
+    path is refused.
 
     Raises:
         SessionWriteError: the file cannot be written.
@@ -86,10 +86,10 @@ def write_snapshot(
 
 
 def read_snapshot(path: PathLike, file: SessionFile, made_with: MadeWith) -> Snapshot:
-    """The conversation in a file, compared field by field with what it is to run on.
+    """Read the conversation in a file, after comparing each field with the current model and context.
 
     Raises:
-        SessionMismatch: saved with something else.
+        SessionMismatch: saved with another model or settings.
         SessionCorrupt: it contradicts itself.
     """
     info, manifest = made_with.info, recorded(file.manifest)
@@ -101,7 +101,7 @@ def read_snapshot(path: PathLike, file: SessionFile, made_with: MadeWith) -> Sna
 
 
 def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:
-    """The conversation in a file, whatever it was saved with.
+    """Read the conversation in a file, whatever it was saved with.
 
     Raises:
         SessionCorrupt: it contradicts itself.
@@ -129,10 +129,10 @@ def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:
 
 
 def drop_state(path: str) -> int:
-    """Write a session file again without its KV cache; returns its size in bytes.
+    """Rewrite a session file without its KV cache; returns its size in bytes.
 
-    The conversation stays, all of it owed. Only a file that is whole is written again: the new digest is of what
-    the old one vouched for. Links are not followed.
+    The conversation stays, all of it owed. Only an intact file is rewritten, so the new digest covers verified
+    content. Links are not followed.
 
     Raises:
         SessionNotFound, SessionCorrupt, SessionMismatch, SessionWriteError.
@@ -144,7 +144,7 @@ def drop_state(path: str) -> int:
 
 
 def _sampling(value: object) -> SamplingParams | None:
-    """What the last answer was drawn with; None where the file says nothing that could be."""
+    """The sampling of the last answer; None if the file has no valid one."""
     try:
         return SamplingParams(**cast("dict[str, Any]", value)) if isinstance(value, dict) else None
     except (InvalidInput, TypeError):
@@ -155,7 +155,7 @@ def _token_list(path: PathLike, value: object) -> list[int]:
     items = cast("list[object]", value) if isinstance(value, list) else [None]
     tokens = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
     if len(tokens) != len(items):
-        raise SessionCorrupt(path, "its token ledger is no list of tokens")
+        raise SessionCorrupt(path, "its token ledger is not a list of tokens")
     return tokens
 
 

@@ -1,4 +1,4 @@
-"""A file that takes another one's place whole or not at all, and what a killed process left of one."""
+"""Replaces a file completely or not at all, and removes what a killed process left behind."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["MAGIC", "OPEN_SAFELY", "replace_file", "sweep"]
 T = TypeVar("T")
 
 MAGIC = b"qsgg"
-"""How a session file begins, and so each part of one: llama.cpp's 0x67677371, little-endian."""
+"""How a session file and its partial file begin: llama.cpp's 0x67677371, little-endian."""
 
 OPEN_SAFELY = (
     getattr(os, "O_BINARY", 0)  # Windows
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
-"""Flags of an ``open`` that follows no link and does not wait for the other end of a pipe."""
+"""Flags for an ``open`` that follows no link and does not wait for the other end of a pipe."""
 
 _PREFIX = ".llama-bridge-"
 _PART = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{8}-[0-9a-f]{16}\.part")
 
 
 def replace_file(path: PathLike, fill: Callable[[BinaryIO], T], *, follow: bool = True) -> T:
-    """Have ``fill`` write a new file, which takes its place when all of it is on the disk; returns what that gives.
+    """Let ``fill`` write a new file, which replaces the old one once it is on the disk; returns what ``fill`` returns.
 
-    Whatever goes wrong leaves the old file as it was, and nothing beside it. What a killed process left there of
-    the same file is removed.
+    If anything fails, the old file is unchanged and nothing is left beside it. What a killed process left of the same
+    file is removed.
 
     Args:
-        path: of the file.
-        fill: writes the new one.
-        follow: whether a link there is followed to the file that is replaced; else it is refused.
+        path: path of the file.
+        fill: writes the new file.
+        follow: whether a link there is followed to the file to replace; otherwise it is refused.
 
     Raises:
         SessionWriteError: the folder or file cannot be written, or the disk is full.
@@ -55,9 +55,7 @@ def replace_file(path: PathLike, fill: Callable[[BinaryIO], T], *, follow: bool 
         sweep(folder, name)
         part = os.path.join(folder, f"{_begins(name)}{os.urandom(8).hex()}.part")
         with open(part, "xb") as file:
-            with suppress(
-                OSError
-            ):  # without locks, nobody can tell it from what a killed process left
+            with suppress(OSError):  # without locks, it looks like one that a killed process left
                 try_lock(file.fileno())
             if mode is not None:
                 os.chmod(part, mode)
@@ -65,9 +63,9 @@ def replace_file(path: PathLike, fill: Callable[[BinaryIO], T], *, follow: bool 
             file.flush()
             os.fsync(file.fileno())
             if os.name == "posix":
-                os.replace(part, target)  # while it is locked: no sweep takes it away
+                os.replace(part, target)  # while it is locked, so no sweep removes it
         if os.name != "posix":
-            os.replace(part, target)  # Windows moves no open file
+            os.replace(part, target)  # Windows cannot move an open file
         _sync(folder)
         return result
     except BaseException as error:
@@ -80,25 +78,25 @@ def replace_file(path: PathLike, fill: Callable[[BinaryIO], T], *, follow: bool 
 
 
 def _mode(target: str) -> int | None:
-    """The permissions of the file that is replaced, where there is one."""
+    """Permissions of the file to replace, if there is one."""
     try:
         status = os.lstat(target)
     except FileNotFoundError:
         return None
     if stat.S_ISLNK(status.st_mode):
-        raise OSError(None, "a link is in its place, which is not followed: remove it")
+        raise OSError(None, "this is a link, which is not followed: remove it")
     if not stat.S_ISREG(status.st_mode):  # a folder, or a device that would be replaced
         raise OSError(None, "not a regular file; give the path of one")
     return stat.S_IMODE(status.st_mode)
 
 
 def _begins(name: str) -> str:
-    """How the names of all parts of a file begin; one name has one, whatever its length."""
+    """How the names of a file's partial files begin. It depends only on the file's name."""
     return f"{_PREFIX}{zlib.crc32(os.fsencode(name)):08x}-"
 
 
 def _sync(folder: str) -> None:
-    # Makes the replacement itself durable; Windows cannot open a folder, and does not need it.
+    # Makes the replacement itself durable. Windows cannot open a folder and does not need this.
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -108,10 +106,10 @@ def _sync(folder: str) -> None:
 
 
 def sweep(folder: str, name: str | None = None) -> None:
-    """Remove what killed processes left in a folder of files that were to be replaced, or of one of them.
+    """Remove partial files that killed processes left in a folder, all or those of one file.
 
-    Only what :func:`replace_file` alone makes: its names, a regular file that begins as a session does, and nobody
-    writes to it.
+    Removes only what :func:`replace_file` makes: regular files with its names that begin like a session and that
+    nobody is writing.
     """
     begins = _PREFIX if name is None else _begins(name)
     with suppress(OSError):

@@ -1,10 +1,10 @@
-"""How a sequence file of llama.cpp begins: what ``llama_state_seq_save_file`` writes before the memory.
+"""The head of a llama.cpp sequence file: what ``llama_state_seq_save_file`` writes before the memory.
 
 .. code-block:: text
 
     u32 magic "ggsq" | u32 version | u32 n_tokens | i32 tokens[n_tokens]
 
-All numbers are little-endian here; llama.cpp writes them in the byte order of its machine.
+All numbers are little-endian here; llama.cpp uses the byte order of its machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEAD_BYTES = _HEAD.size
 
 @dataclass(frozen=True, slots=True)
 class SequenceHead:
-    """What a file says before its memory. Nothing of it is checked.
+    """The head of a file. None of it is checked.
 
     Attributes:
         version: llama.cpp's version of the format.
@@ -35,7 +35,7 @@ class SequenceHead:
 
     @classmethod
     def read(cls, data: bytes | memoryview) -> SequenceHead:
-        """From at least :data:`HEAD_BYTES` bytes that begin as a sequence."""
+        """Read it from at least :data:`HEAD_BYTES` bytes that begin like a sequence."""
         _, version, n_tokens = _HEAD.unpack_from(data)
         return cls(version, n_tokens)
 
@@ -45,16 +45,16 @@ class SequenceHead:
         return _HEAD.size + 4 * self.n_tokens
 
     def tokens(self, data: bytes | memoryview) -> tuple[int, ...]:
-        """The token ledger; ``data`` holds :attr:`n_bytes` at least."""
+        """The token ledger. ``data`` has at least :attr:`n_bytes`."""
         return struct.unpack_from(f"<{self.n_tokens}i", data, _HEAD.size)
 
 
 def begins_as_sequence(data: bytes | memoryview, *, swapped: bool = False) -> bool:
-    """Whether the first four bytes are those of a sequence; ``swapped``: of a machine of the other byte order."""
+    """Whether the first four bytes are those of a sequence; ``swapped`` means the other byte order."""
     return bytes(data[: len(_MAGIC)]) == (_MAGIC[::-1] if swapped else _MAGIC)
 
 
 def pack_sequence_head(version: int, tokens: Sequence[int]) -> bytes:
-    """All that comes before the memory."""
+    """Everything that comes before the memory."""
     head = _HEAD.pack(int.from_bytes(_MAGIC, "little"), version, len(tokens))
     return head + struct.pack(f"<{len(tokens)}i", *tokens)

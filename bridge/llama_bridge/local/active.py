@@ -35,12 +35,12 @@ class Active:
     """The conversation that an engine's KV cache holds.
 
     Attributes:
-        engine: whose cache it is.
-        model: what runs on it.
-        kv: ledger and cache.
-        messages: what was said, where the prompts were chat turns.
-        turns: where each turn lies in the conversation.
-        sampling: how the last answer was drawn, where there is one.
+        engine: the engine that owns the cache.
+        model: the model that runs on it.
+        kv: token ledger and cache.
+        messages: what was said, if the prompts were chat turns.
+        turns: where each turn is in the conversation.
+        sampling: how the last answer was drawn, if there is one.
     """
 
     def __init__(self, engine: Engine, model: ModelFile) -> None:
@@ -75,8 +75,8 @@ class Active:
 
     @property
     def made_with(self) -> MadeWith:
-        """What its KV cache is made with, as a session file tells it."""
-        from ..files.manifest import MadeWith  # 8 ms with json, which only files need
+        """What its KV cache was made with, as recorded in a session file."""
+        from ..files.manifest import MadeWith  # 8 ms with json: only files need it
 
         engine = self.engine
         return MadeWith(self.model, engine.info, engine.backend, engine.state_prefix)
@@ -126,7 +126,7 @@ class Active:
         return Turn(tokens, True, messages, fallback)
 
     def plan_continue(self, prompt: str | Prompt, *, chat: bool) -> Turn:
-        """A turn that comes after all that the session holds.
+        """A turn that continues the conversation.
 
         Raises:
             InvalidInput, TemplateError, ContextOverflow.
@@ -137,17 +137,17 @@ class Active:
         elif self.messages and self.messages[-1]["role"] == "assistant":
             messages = [*self.messages, Message(role="user", content=str(prompt))]
             tokens = self._next_turn(messages, self.kv.conversation)
-        else:  # raw text so far: the first chat turn follows it as the template writes one
+        else:  # raw text so far: append the first chat turn as the template renders it
             messages = [Message(role="user", content=str(prompt))]
             tokens = self._render(messages, first=False)
         self._check(tokens, held=len(self.kv.conversation))
         return Turn(tokens, False, messages)
 
     def plan_messages(self, messages: Sequence[Message]) -> Snapshot:
-        """A conversation as this model would have it, turn by turn; all of its tokens are owed.
+        """A conversation rendered for this model, turn by turn; all of its tokens are owed.
 
         Raises:
-            TemplateError: there is no template, or it refuses them.
+            TemplateError: there is no template, or it refuses the messages.
         """
         tokens: list[int] = []
         turns: list[TurnMark] = []
@@ -159,13 +159,13 @@ class Active:
                     TurnMark(len(tokens), len(tokens) + len(prompt), i - 1 if turns else 0)
                 )
                 tokens += prompt
-                # The end of the answer's turn comes with the next one, as after an answer that was cut short.
+                # The end of the turn comes with the next one, as after an answer that was cut short.
                 tokens += self.tokenize(Prompt.text(message["content"]), after=tokens)
         return Snapshot(tuple(tokens), 0, tuple(messages), tuple(turns))
 
     def _check(self, tokens: list[int], held: int) -> None:
         if not tokens:
-            raise InvalidInput("the prompt has no tokens: give some text")
+            raise InvalidInput("prompt has no tokens: give some text")
         needed = held + len(tokens) + 1
         if needed > self.engine.info.n_ctx:
             raise ContextOverflow(needed, self.engine.info.n_ctx)
@@ -176,15 +176,17 @@ class Active:
         return self.template
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
-        """The messages as the model's own template writes them; no word of theirs is a control token.
+        """Render messages with the model's own template. None of their text becomes a control token.
 
         Raises:
-            InvalidInput: a role spells one.
+            InvalidInput: a role spells a control token.
             TemplateError.
         """
         for i, message in enumerate(messages):
             if self._controls(Prompt.control(message["role"])):
-                raise InvalidInput(f"messages[{i}]: the role {shown(message['role'])} is no role")
+                raise InvalidInput(
+                    f"messages[{i}]: the role {shown(message['role'])} is a control token"
+                )
         template = self._require_template()
         return self._honest(
             template.rendered(messages, add_generation_prompt=add_generation_prompt)
@@ -198,12 +200,12 @@ class Active:
         return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
-        """Tokens of the last message, a user's, that come after a conversation with an answer at its end."""
+        """Tokens of the last message, a user's, to append to a conversation that ends with an answer."""
         between, rendered = self._require_template().next_turn(messages)
         tokens = self.tokenize(self._honest(rendered), after=conversation)
         ends = self.engine.info.end_of_generation
         if conversation[-1] in ends:
-            # The model ended its turn itself: of the template's tokens only those after the end are new.
+            # The model ended its turn itself: only the template's tokens after that end are new.
             closing = self.tokenize(between, after=conversation)
             end = next((i for i, token in enumerate(closing) if token in ends), None)
             if end is not None:
@@ -211,12 +213,12 @@ class Active:
         return tokens
 
     def _honest(self, rendered: Rendered) -> Prompt:
-        """In one piece, as the model was trained to read it, unless what people said makes control tokens of it."""
+        """The prompt in one piece, as in training, unless message text would become control tokens."""
         whole, apart = rendered.whole, rendered.apart
         return whole if self._controls(whole) == self._controls(apart) else apart
 
     def _controls(self, prompt: Prompt) -> list[int]:
-        """The control tokens of a prompt."""
+        """The control tokens in a prompt."""
         tokens = (token for piece in prompt.pieces for token in self._spell(piece))
         return [token for token in tokens if not self.engine.token_bytes(token)]
 
@@ -224,15 +226,15 @@ class Active:
         return self.engine.tokenize(piece.text, add_special=False, parse_special=piece.control)
 
     def tokenize(self, prompt: Prompt, *, after: Sequence[int] = ()) -> list[int]:
-        """Tokens of a prompt that comes ``after`` others.
+        """Tokens of a prompt that follows the tokens in ``after``.
 
-        At the beginning of a conversation stands the BOS that the model wants, once.
+        If the model expects a BOS, a conversation begins with exactly one.
         """
         info = self.engine.info
         tokens: list[int] = []
         for piece in prompt.pieces:
             before = tokens[-1] if tokens else after[-1] if after else None
-            # Behind a control token text begins anew, as at the start of a conversation.
+            # After a control token, text is tokenised as at the start of a conversation.
             if before is None or not self.engine.token_bytes(before):
                 tokens += self._spell(piece)
             else:
@@ -242,10 +244,10 @@ class Active:
         return tokens
 
     def _spell_inside(self, piece: Piece) -> list[int]:
-        """Tokens of text that goes on behind other text.
+        """Tokens of text that continues other text.
 
-        SentencePiece models put a space before whatever tokenisation begins with; behind a line break,
-        which is taken off again, they do not.
+        SentencePiece models put a space before the first text, but not after a line break. So the text is tokenised
+        after a line break, which is then removed.
         """
         plain = self._spell(piece)
         if not plain or not self._puts_space_first:
@@ -267,7 +269,7 @@ class Active:
         self.kv.clear()
 
     def snapshot(self) -> Snapshot:
-        """The conversation with a copy of its KV cache; without one where the engine gives none."""
+        """The conversation with a copy of its KV cache, if the engine can give one."""
         self.kv.check()
         copies = Capability.SESSION_PERSISTENCE in self.engine.capabilities
         state = self.engine.state_get() if copies and self.kv.tokens else None
@@ -288,14 +290,14 @@ class Active:
     def branch(self) -> Snapshot:
         """A second conversation with the same past.
 
-        A dense cache needs no copy: it is rewound to the common past when the branch is taken up.
+        A dense cache needs no copy: it is rewound to the common past when the branch is used.
         """
         if self.engine.info.memory is MemoryKind.DENSE:
             return self.bare_snapshot()
         return self.snapshot()
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Make a snapshot the conversation; False if the engine refused its state, and nothing is lost."""
+        """Make a snapshot the conversation. False, with nothing lost, if the engine refuses its state."""
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
             self.kv.aim(tokens, snapshot.origin)
@@ -308,10 +310,10 @@ class Active:
         return True
 
     def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
-        """Make a state that comes without a manifest the conversation: raw text so far.
+        """Make a state without a manifest the conversation, as raw text.
 
-        Only the engine knows how many of the tokens it holds; the rest are owed. False if the engine refused
-        it or holds more than the tokens; the conversation of before is then owed.
+        Only the engine knows how many of the tokens it holds; the rest are owed. False if the engine refuses
+        it or holds more than the tokens; the previous conversation is then owed.
         """
         held = self.engine.state_length(state)
         if not 0 < held <= len(tokens) or not self.kv.replace(
@@ -323,14 +325,14 @@ class Active:
         return True
 
     def rewind(self, turns: int) -> None:
-        """Take back the last turns, question and answer.
+        """Undo the last turns, question and answer.
 
         Raises:
-            InvalidInput: there are not so many.
+            InvalidInput: there are fewer turns.
         """
         if turns < 1 or turns > len(self.turns):
             raise InvalidInput(
-                f"turns={shown(turns)}: the session has {len(self.turns)} to take back"
+                f"turns={shown(turns)}: the session has only {len(self.turns)} to undo"
             )
         mark = self.turns[-turns]
         self.kv.rewind(mark.start)
@@ -338,7 +340,7 @@ class Active:
         del self.turns[-turns:]
 
     def plan_again(self) -> Turn:
-        """A turn that answers the last prompt anew: all but its last token may stay in the cache.
+        """A turn that answers the last prompt again. All but its last token may stay in the cache.
 
         Raises:
             InvalidInput: nothing was asked yet.
@@ -352,10 +354,10 @@ class Active:
         return Turn(last, False, messages, again=mark)
 
     def make_way(self, turn: Turn) -> list[int]:
-        """Take what the turn replaces out of conversation and cache; gives the tokens to append.
+        """Remove what the turn replaces from conversation and cache; returns the tokens to append.
 
-        Of a fresh prompt, what the cache holds of its beginning stays, if the engine can do that: all but the
-        last token, for the logits come with that one.
+        If the engine can, a fresh prompt keeps its beginning in the cache, up to its last token: decoding that one
+        gives the logits.
         """
         if turn.again is not None:
             self.kv.rewind(turn.again.prompt_end - 1)
@@ -375,11 +377,11 @@ class Turn:
     """A checked and tokenised prompt, ready to be evaluated.
 
     Attributes:
-        tokens: to append to the conversation; the whole prompt where ``fresh``.
-        fresh: whether a new conversation begins.
+        tokens: tokens to append to the conversation; the whole prompt if ``fresh``.
+        fresh: whether it starts a new conversation.
         messages: the conversation up to and including this prompt; empty for raw text.
         fallback: why a continuation runs fresh, or None.
-        again: the turn that is answered anew, or None.
+        again: the turn that is answered again, or None.
     """
 
     tokens: list[int]
@@ -390,16 +392,16 @@ class Turn:
 
 
 class RunningTurn:
-    """A turn on its way into the conversation: evaluated and answered a piece at a time, whoever asks for the next.
+    """A turn in progress: evaluated and answered piece by piece, for any caller.
 
-    After a cancel, what was said stays in the conversation. Cancelled before anything was said, or failed, the
-    conversation is as it was before the turn (empty, where the turn was fresh).
+    After a cancel, what was said stays in the conversation. If the turn failed, or was cancelled before anything was
+    said, the conversation is as it was before the turn, or empty if the turn was fresh.
 
     Attributes:
-        texts: what was said and nobody has read yet.
+        texts: text that was generated but not read yet.
         generation: the whole answer, once it is in the conversation.
-        error: what it failed with, or None.
-        told: whether its reader has heard of that.
+        error: the error it failed with, or None.
+        told: whether the reader has received that error.
     """
 
     def __init__(self, active: Active, turn: Turn, request: Request) -> None:
@@ -413,39 +415,39 @@ class RunningTurn:
         self._loop = TokenLoop(active.kv, request.sampling, request.stop, request.on_progress)
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
-        self._prompt: list[int] = []  # all that the answer is conditioned on
-        self._given: list[str] = []  # all that was given out
+        self._prompt: list[int] = []  # everything the answer is conditioned on
+        self._given: list[str] = []  # all text that was given out
 
     @property
     def done(self) -> bool:
-        """Whether it is over, well or not."""
+        """Whether it is over, successful or not."""
         return self.generation is not None or self.error is not None
 
     def has_news(self) -> bool:
-        """Whether there is something to read, be it the end."""
+        """Whether there is something to read: a text or the end."""
         return bool(self.texts) or self.generation is not None or self.error is not None
 
     @property
     def ended(self) -> bool:
-        """Whether it was told to end where it stands."""
+        """Whether it was told to end now."""
         return self._loop.ended
 
     def end(self) -> None:
-        """Have it end where it stands. From any thread."""
+        """End it now. Works from any thread."""
         self._loop.ended = True
 
     def advance(self, *, reading: bool) -> None:
-        """Compute until there is another text, or the end.
+        """Compute up to the next text or the end.
 
         Args:
-            reading: whether it is the reader who asks. An interrupt of somebody else ends the answer where it
-                stands, for the reader to find what was said; one of the reader takes it back.
+            reading: whether the reader is the caller. If another caller is interrupted, the answer ends there and the
+                reader gets what was said. If the reader is interrupted, the turn is undone.
 
         Raises:
-            EngineError: it failed; :attr:`error` has it, too.
+            EngineError: it failed; :attr:`error` has the error too.
         """
         loop = self._loop
-        if self.done:  # an interrupt came before anybody took note
+        if self.done:  # an interrupt came before this was noticed
             return
         try:
             if self._before is None:
@@ -466,7 +468,7 @@ class RunningTurn:
             raise
 
     def _cut_short(self) -> None:
-        """The end, wherever an interrupt came: what was given out is what was said."""
+        """End after an interrupt: what was given out is what was said."""
         assert self._before is not None
         kv, turns = self._active.kv, self._before.turns
         kv.check()
@@ -476,7 +478,7 @@ class RunningTurn:
             self._enter("cancelled", "".join(self._given))
 
     def _begin(self) -> None:
-        """Make way in conversation and cache, and evaluate the prompt."""
+        """Make room in conversation and cache, and evaluate the prompt."""
         active, turn = self._active, self._turn
         if self.ended:  # before anything was touched
             self._loop.finish = "cancelled"
@@ -491,7 +493,7 @@ class RunningTurn:
         self._loop.prefill(tokens)
 
     def _enter(self, finish: FinishReason, text: str) -> None:
-        """The end: what was said becomes part of the conversation."""
+        """End: what was said becomes part of the conversation."""
         active, turn, loop = self._active, self._turn, self._loop
         if loop.said_nothing and finish == "cancelled":
             if self._before is not None:

@@ -1,4 +1,4 @@
-"""How many threads an engine on this machine computes with."""
+"""How many threads an engine uses on this machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ONE_THREAD_BYTES = 16 << 20
 def compute_threads(params: ModelParams, model_bytes: int, cores: int = 0) -> int:
     """Compute threads for a model of this size: ``n_threads``, or the physical cores this process may use.
 
-    A model of a few MB takes one: handing its tiny layers to other threads costs more than they save.
+    A model of a few MB uses one thread: distributing its tiny layers costs more than it saves.
 
     Args:
         params: load-time settings.
         model_bytes: size of the file.
-        cores: how many there are, where Python cannot know; 0 asks the system.
+        cores: how many there are, if Python cannot know; 0 asks the system.
     """
     if params.n_threads:
         return params.n_threads
@@ -33,11 +33,11 @@ def compute_threads(params: ModelParams, model_bytes: int, cores: int = 0) -> in
 def usable_cores(system: Path = Path("/sys")) -> int:
     """Physical cores that this process may use.
 
-    The two threads of a core share its vector units, so that more threads than cores compute no faster. On Linux
-    the affinity of the process and the quota of its container (cgroup v2) count, too; elsewhere this is ``os.cpu_count()``.
+    The two hardware threads of a core share its vector units, so more threads than cores are no faster. On Linux the
+    process's CPU affinity and its container's quota (cgroup v2) count too; elsewhere this is ``os.cpu_count()``.
 
     Args:
-        system: where Linux tells about itself.
+        system: where Linux describes itself.
     """
     if not hasattr(os, "sched_getaffinity"):
         return max(1, os.cpu_count() or 1)
@@ -46,7 +46,7 @@ def usable_cores(system: Path = Path("/sys")) -> int:
 
 
 def _core(system: Path, cpu: int) -> str:
-    """What all threads of one core have in common."""
+    """A text that all hardware threads of a core share."""
     siblings = system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
     try:
         return siblings.read_text().strip() or str(cpu)
@@ -55,7 +55,7 @@ def _core(system: Path, cpu: int) -> str:
 
 
 def _quota(system: Path) -> int:
-    """Cores' worth of time that the container has: ``max 100000``, or microseconds of so many."""
+    """CPU time of the container, in cores. The file has ``max 100000``, or microseconds per period."""
     try:
         quota, period = (system / "fs/cgroup/cpu.max").read_text().split()
         return max(1, math.ceil(int(quota) / int(period)))

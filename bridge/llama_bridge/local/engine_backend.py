@@ -1,4 +1,4 @@
-"""A backend whose models run token by token: it loads an engine, and the runtime over it is written here."""
+"""A backend with an engine that works on tokens. It loads the engine; this package is the runtime over it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["EngineBackend"]
 
 
 class EngineBackend(Backend):
-    """What native, wasm and third parties with an engine subclass: they write :meth:`load` and :meth:`probe`."""
+    """Base class of native, wasm and any backend with an engine. Implement :meth:`load` and :meth:`probe`."""
 
     @abstractmethod
     def load(
@@ -27,8 +27,8 @@ class EngineBackend(Backend):
         Args:
             model: a checked GGUF file.
             params: load-time settings.
-            on_progress: told of the stages ``"compile"`` and ``"load"``, as far as they can be seen. What it
-                raises ends the load.
+            on_progress: called with the progress of ``"compile"`` and ``"load"``, as far as it is known. An exception
+                that it raises ends the load.
 
         Raises:
             BackendUnavailable, InvalidModel, ModelLoadError, OutOfMemory, EngineError.

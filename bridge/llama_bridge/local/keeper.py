@@ -1,4 +1,4 @@
-"""Conversations in the files of a folder: read when they are wanted, written when they have changed."""
+"""Conversations in the files of a folder: read when needed, written when changed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Keeper"]
 
 _SEEN = 64
-"""Conversations in files that are remembered for whoever looks at them again."""
+"""How many conversations in files are remembered for the next look."""
 
 _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The files of named conversations. Without a folder there are none; the bridge's own has none.
+    """The files of named conversations. There are none without a folder or for the bridge's own conversation.
 
     Args:
-        active: what reads them is to run on.
-        folder: where they are, or None.
+        active: where the conversations will run.
+        folder: where the files are, or None.
     """
 
     def __init__(self, active: Active, folder: SessionFolder | None) -> None:
@@ -38,35 +38,35 @@ class Keeper:
         self._folder = folder
         self._era = None if folder is None else folder.era
         self._kept: dict[str, Snapshot] = {}
-        """What the files hold or are about to, without states."""
+        """What the files hold or soon will, without states."""
         self._seen: OrderedDict[str, tuple[object, Snapshot]] = OrderedDict()
-        """What was seen in files, and which files these were."""
+        """What was seen in files, and in which version of each file."""
 
     def _of(self, name: str) -> SessionFolder | None:
         return None if name == DEFAULT else self._folder
 
     def keeps(self, name: str) -> bool:
-        """Whether a conversation of this name is kept."""
+        """Whether a conversation of this name is kept in a file."""
         return self._of(name) is not None
 
     def names(self) -> list[str]:
-        """Of all that have a file or are about to, the least recently used first."""
+        """Names of all that have a file or soon will, least recently used first."""
         return [] if self._folder is None else self._folder.names()
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether there is a file for this name."""
         folder = self._of(name)
         return folder is not None and folder.has(name)
 
     def file(self, name: str) -> str:
-        """Its path."""
+        """Path of the file."""
         assert self._folder is not None
         return self._folder.file(name)
 
     # reading
 
     def glance(self, name: str) -> Snapshot:
-        """What a file says, from its head alone, which is read once. The rest is checked when it is used.
+        """A conversation from the head of its file, which is read once. The rest is checked when it is used.
 
         Raises:
             SessionCorrupt, SessionMismatch: it cannot be used.
@@ -74,7 +74,7 @@ class Keeper:
         folder = self._of(name)
         if folder is None or not folder.has(name):
             return Snapshot()
-        from ..files.format import read_session_head  # 8 ms with json, which only files need
+        from ..files.format import read_session_head  # 8 ms with json: only files need it
 
         path = folder.file(name)
         try:
@@ -84,7 +84,7 @@ class Keeper:
             if seen is not None and seen[0] == file:
                 return seen[1]
             head = read_session_head(path, follow=False)
-        except (FileNotFoundError, NotADirectoryError):  # SessionNotFound, too: gone just now
+        except (FileNotFoundError, NotADirectoryError):  # also SessionNotFound: just deleted
             return Snapshot()
         snapshot = self._understood(path, head)[0].bare()
         self._seen[name] = file, snapshot
@@ -93,7 +93,7 @@ class Keeper:
         return snapshot
 
     def take(self, name: str) -> Snapshot:
-        """The conversation of a file, to go on with; an empty one where there is none.
+        """The conversation in a file, to continue; an empty one if there is no file.
 
         Raises:
             SessionCorrupt, SessionMismatch: it cannot be used.
@@ -103,7 +103,7 @@ class Keeper:
             return Snapshot()
         try:
             snapshot = self.read(folder.file(name))
-        except SessionNotFound:  # dropped just now
+        except SessionNotFound:  # just deleted
             return Snapshot()
         if snapshot.tokens:
             self._kept[name] = snapshot.bare()
@@ -111,7 +111,7 @@ class Keeper:
         return snapshot
 
     def read(self, path: str) -> Snapshot:
-        """The conversation in a file, all of which is checked.
+        """Read the conversation in a file and check the whole file.
 
         Raises:
             SessionNotFound, SessionCorrupt, SessionMismatch.
@@ -125,7 +125,7 @@ class Keeper:
         return snapshot
 
     def _understood(self, path: str, file: SessionFile) -> tuple[Snapshot, str | None]:
-        """A conversation, and why it is to be evaluated again, or None."""
+        """A conversation, and why it must be evaluated again, or None."""
         from ..files.manifest import read_snapshot  # 8 ms, as above
         from .replay import plan_replay
 
@@ -133,28 +133,28 @@ class Keeper:
             return read_snapshot(path, file, self._active.made_with), None
         except SessionMismatch as mismatch:
             if not mismatch.field.startswith("context.") or mismatch.field == "context.n_ctx":
-                why = "delete() the session, give another sessions_dir, or load its file with replay=True"
+                why = "delete() the session, use another sessions_dir, or load its file with replay=True"
                 raise SessionMismatch(
                     path, mismatch.field, mismatch.saved, mismatch.current, mismatch.why or why
                 ) from None
-            # The same model in another setting, or another llama.cpp: the conversation holds, its cache does not.
+            # The same model with other settings or another llama.cpp: the conversation is valid, its cache is not.
             return plan_replay(self._active, path, file, mismatch)
 
     # writing
 
     def is_kept(self, name: str, bare: Snapshot) -> bool:
-        """Whether the file holds this, or is about to."""
+        """Whether the file holds this conversation or soon will."""
         if self._folder is not None and self._era is not (era := self._folder.era):
-            self._kept.clear()  # somebody removed the folder: what is in memory is written again
+            self._kept.clear()  # the folder was removed: write again what is in memory
             self._era = era
         return self._kept.get(name) == bare
 
     def keep(self, name: str, snapshot: Snapshot) -> None:
-        """Have a conversation written in the background."""
+        """Write a conversation in the background."""
         folder = self._of(name)
         if folder is not None and snapshot.tokens:
             folder.keep(name, partial(self.write, snapshot), snapshot.n_bytes)
-            self._kept[name] = snapshot.bare()  # not before: an interrupt would leave it unwritten
+            self._kept[name] = snapshot.bare()  # not earlier: an interrupt would leave it unwritten
 
     def write(self, snapshot: Snapshot, path: str) -> None:
         """Write a conversation to a file. Links are not followed.
@@ -167,14 +167,14 @@ class Keeper:
         write_snapshot(path, snapshot, self._active.made_with, follow=False)
 
     def forget(self, name: str) -> None:
-        """Take what a file holds for something else than what is in memory: that is written again."""
+        """Forget what a file holds, so that the conversation in memory is written again."""
         self._kept.pop(name, None)
 
     def drop(self, name: str, *, known: bool = False) -> None:
-        """Remove a file; with ``known`` only one whose conversation was in memory.
+        """Delete a file; with ``known``, only if its conversation was in memory.
 
         Raises:
-            SessionWriteError: it cannot be removed.
+            SessionWriteError: it cannot be deleted.
         """
         folder = self._of(name)
         if folder is not None and not (known and name not in self._kept):

@@ -1,4 +1,4 @@
-"""The token ledger: which tokens the KV cache holds, in step with the engine at all times."""
+"""The token ledger: which tokens are in the KV cache, always in step with the engine."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def common_beginning(held: Sequence[int], wanted: Sequence[int]) -> int:
 
 
 class KvLedger:
-    """The one way to change an engine's KV cache.
+    """The only way to change an engine's KV cache.
 
     Attributes:
-        engine: whose cache it is.
-        tokens: what the cache holds; ``len(tokens) == engine.length`` after every call.
-        owed: tokens that belong behind ``tokens`` but were lost by a rewind that this kind of memory
-            cannot do, or kept out by a cancel; the next :meth:`append` evaluates them first.
-        origin: of what the cache holds, see :class:`~llama_bridge.snapshot.Snapshot`.
+        engine: the engine that owns the cache.
+        tokens: tokens in the cache; ``len(tokens) == engine.length`` after every call.
+        owed: tokens that follow ``tokens`` but are not in the cache, because a cancel kept them out or this kind of
+            memory could not rewind. The next :meth:`append` evaluates them first.
+        origin: where the cache came from, see :class:`~llama_bridge.snapshot.Snapshot`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.origin: object | None = None
-        # One attribute, so that an interrupt finds both changed or none: no token is counted twice, or lost.
+        # One attribute, so that an interrupt finds both changed or neither: no token is lost or counted twice.
         self._held_and_owed: tuple[list[int], list[int]] = [], []
 
     @property
     def tokens(self) -> list[int]:
-        """What the cache holds."""
+        """The tokens in the cache."""
         return self._held_and_owed[0]
 
     @property
     def owed(self) -> list[int]:
-        """What belongs behind it."""
+        """The tokens that are still to be evaluated."""
         return self._held_and_owed[1]
 
     @property
@@ -52,7 +52,7 @@ class KvLedger:
         return held + owed
 
     def append(self, tokens: Sequence[int], on_progress: OnProgress | None = None) -> bool:
-        """Evaluate what is owed, then ``tokens``; False if cancelled on the way."""
+        """Evaluate what is owed, then ``tokens``; False if cancelled before the end."""
         pending = self.owed + list(tokens)
         done, total = 0, len(pending)
         while done < total:
@@ -68,19 +68,19 @@ class KvLedger:
         return True
 
     def _decode(self, piece: list[int]) -> int:
-        """Evaluate tokens; those that were owed are so no longer."""
+        """Evaluate tokens; those that were owed no longer are."""
         try:
             return self.engine.decode(piece)
         finally:
             self._follow(piece)
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Append tokens that belong to the conversation come what may: those a cancel keeps out are owed."""
+        """Append tokens that belong to the conversation in any case: those that a cancel keeps out are owed."""
         self._held_and_owed = self.tokens, [*self.owed, *tokens]
         self.append([])
 
     def step(self, token: int) -> int | None:
-        """Append a token and draw the next one; None if cancelled before it was in the cache."""
+        """Append a token and draw the next one; None if cancelled before the token was in the cache."""
         following: int | None = None
         try:
             following = self.engine.step(token)
@@ -94,7 +94,7 @@ class KvLedger:
     def rewind(self, length: int) -> None:
         """Go back to the first ``length`` tokens of the conversation.
 
-        Where the memory cannot rewind it is emptied, and the tokens are owed: right, but not free.
+        If the memory cannot rewind, it is emptied and the tokens are owed: correct, but slower.
         """
         keep = self.conversation[:length]
         if length <= len(self.tokens) and self.engine.truncate(length):
@@ -114,9 +114,9 @@ class KvLedger:
         self.engine.clear()
 
     def aim(self, tokens: Sequence[int], origin: object | None = None) -> None:
-        """Make ``tokens`` the conversation; what the cache holds of their beginning stays, the rest is owed.
+        """Make ``tokens`` the conversation. Their beginning stays in the cache if it is there; the rest is owed.
 
-        Nothing stays of what came from a file that is not their own.
+        Nothing from another conversation's file stays.
         """
         if self.origin is not None and self.origin is not origin:
             self.clear()
@@ -126,8 +126,8 @@ class KvLedger:
     def replace(self, load: Callable[[], bool], tokens: Sequence[int], held: int) -> bool:
         """Let the engine load a cache that holds the first ``held`` of ``tokens``; the others are owed.
 
-        False if it refused or holds another number of tokens: the conversation of before stays in the cache
-        if the engine did not touch it, and is owed otherwise.
+        False if it refuses or then holds a different number of tokens. The previous conversation stays in the cache
+        if the engine did not touch it; otherwise it is owed.
         """
         before = self.conversation
         loaded = untouched = False
@@ -144,7 +144,7 @@ class KvLedger:
         return loaded
 
     def check(self) -> None:
-        """Mend the ledger if an interrupt tore it from the cache: both keep what they share."""
+        """Repair the ledger if an interrupt left it out of step with the cache: both keep what they share."""
         held = self.engine.length
         if held < len(self.tokens):
             self._held_and_owed = self.tokens[:held], self.tokens[held:] + self.owed
@@ -152,6 +152,6 @@ class KvLedger:
             self._empty(owed=self.conversation)
 
     def _follow(self, pending: list[int]) -> None:
-        """Take up as many of the pending tokens as the engine says it holds now; those are owed no longer."""
+        """Add as many of the pending tokens as the engine now holds; they are no longer owed."""
         tokens = (self.tokens + pending)[: self.engine.length]
         self._held_and_owed = tokens, self.owed[max(0, len(tokens) - len(self.tokens)) :]

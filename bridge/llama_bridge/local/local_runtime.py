@@ -1,7 +1,7 @@
-"""The runtime over an engine: who may use the engine when, and what is done with it.
+"""The runtime over an engine: decides who may use the engine when, and what is done with it.
 
-The engine belongs to a call only while it computes. An answer that somebody left half read holds nothing: whoever
-wants the engine next computes the rest of it first, for its reader to find, and then goes on.
+A call owns the engine only while it computes. An answer that was left half read holds nothing: the next call that
+needs the engine first computes the rest of that answer for its reader.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ T = TypeVar("T")
 
 _NOTHING = Capability(0)
 _CLOSING = 0.002
-"""Seconds between two looks whether what runs has ended."""
+"""Seconds between two checks whether the running call has ended."""
 
 _ENDING = 5.0
-"""Seconds that the end of the interpreter waits for what a thread computes."""
+"""How many seconds the interpreter's end waits for a computing thread."""
 
 _keeping: weakref.WeakSet[LocalRuntime] = weakref.WeakSet()
-"""Those that keep conversations in a folder."""
+"""Runtimes that keep conversations in a folder."""
 
 _log = logging.getLogger(__name__)
 
 
 def prepare_files() -> None:
-    """Import what session files need: beside a model's load that is nothing, beside the first file's it is much."""
-    with contextlib.suppress(ImportError):  # a page has no xxhash, and no use for it
+    """Import what session files need: negligible next to loading a model, but not next to the first file."""
+    with contextlib.suppress(ImportError):  # a page neither has nor needs xxhash
         importlib.import_module("xxhash")
         importlib.import_module(f"{__package__}.restore")
 
@@ -75,8 +75,8 @@ class LocalRuntime(Runtime):
 
     Args:
         engine: used by one call at a time, except for its vocabulary and its ``cancel``.
-        model: what runs on it.
-        storage: where conversations go that do not have the KV cache.
+        model: the model that runs on it.
+        storage: where conversations are kept while they do not have the KV cache.
     """
 
     def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
@@ -86,33 +86,33 @@ class LocalRuntime(Runtime):
         self._engine = engine
         self._folder = storage.folder
         self._pool = Pool(engine, model, storage)
-        self._turn: RunningTurn | None = None  # the answer that is not over yet
+        self._turn: RunningTurn | None = None  # the unfinished answer
         self._retired = self._closed = False
         self._process = os.getpid()
-        self._lock = threading.Lock()  # the engine: whoever has it computes
-        self._owner = 0  # the thread that has it
-        self._gate = threading.RLock()  # around what comes next, for a moment only
-        self._computing: RunningTurn | None = None  # the answer that is computed just now
-        self._bell = Bell()  # there is another text, or the engine is free
+        self._lock = threading.Lock()  # the engine: whoever holds it computes
+        self._owner = 0  # the thread that holds it
+        self._gate = threading.RLock()  # guards the next attribute, held briefly
+        self._computing: RunningTurn | None = None  # the answer being computed
+        self._bell = Bell()  # rung when there is another text or the engine is free
         if storage.folder is not None:
             _keeping.add(self)
 
     # answers
 
     def answer(self, request: Request) -> PendingAnswer:
-        """See :meth:`Runtime.answer`. Evaluates nothing yet: whoever reads does, or whoever comes next."""
+        """See :meth:`Runtime.answer`. Evaluates nothing yet: the reader or the next call does."""
         return self._alone(lambda: self._plan(request))
 
     def _plan(self, request: Request) -> PendingAnswer:
         self._engine.clear_cancel()
         active = self._take(request.session)
         turn = RunningTurn(active, active.plan(request), request)
-        answer = _LocalAnswer(self, turn)  # first: lost by an interrupt, it ends the turn
+        answer = _LocalAnswer(self, turn)  # first: if an interrupt drops it, it ends the turn
         self._turn = turn
         return answer
 
     def _take(self, session: str, *, or_empty: bool = False) -> Active:
-        """A conversation, with the KV cache."""
+        """Give a conversation the KV cache."""
         if session != self._pool.holder.name:
             self._pool.switch(session, or_empty=or_empty)
         return self._pool.active
@@ -135,9 +135,9 @@ class LocalRuntime(Runtime):
         return None
 
     def end(self, turn: RunningTurn) -> None:
-        """Have an answer end where it stands. Waits for nothing."""
+        """End an answer now. Waits for nothing."""
         turn.end()
-        with self._gate:  # so that it is not the next answer that is cancelled
+        with self._gate:  # so that the next answer is not cancelled instead
             if self._computing is turn:
                 self._engine.cancel()
 
@@ -150,11 +150,11 @@ class LocalRuntime(Runtime):
     # who may use the engine when
 
     def _alone(self, work: Callable[[], T], needs: Capability = _NOTHING) -> T:
-        """Do something with the engine to oneself, once the answer on its way is over.
+        """Finish the running answer, then use the engine exclusively.
 
         Raises:
             ClosedError.
-            UnsupportedCapability: the engine lacks what is needed.
+            UnsupportedCapability: the engine lacks a needed capability.
         """
         if needs not in self.capabilities:
             raise UnsupportedCapability(needs, self.backend)
@@ -172,7 +172,7 @@ class LocalRuntime(Runtime):
             self._tell()
 
     def _go_on(self, turn: RunningTurn, ready: Callable[[], bool], *, reading: bool) -> None:
-        """Compute the next text of an answer that is not ``ready``, or wait while somebody else has the engine."""
+        """Compute the next text of an answer that is not ``ready``, or wait while another call has the engine."""
         self._refuse_waiting()
         lock = self._lock
         if lock.locked():
@@ -191,13 +191,13 @@ class LocalRuntime(Runtime):
                 self._bell.ring()
 
     def _finish(self) -> None:
-        """Compute the rest of an answer that its reader left half read."""
+        """Compute the rest of an answer that was left half read."""
         while (turn := self._turn) is not None:
             self._advance(turn, reading=False)
             self._tell()
 
     def _advance(self, turn: RunningTurn, *, reading: bool) -> None:
-        """Compute the next text of an answer. What goes wrong is its reader's to hear; an interrupt is everyone's."""
+        """Compute the next text of an answer. Its reader gets any error; an interrupt is raised here."""
         self._computing = turn
         try:
             turn.advance(reading=reading)
@@ -211,41 +211,41 @@ class LocalRuntime(Runtime):
                 self._keep()
 
     def _settle(self) -> None:
-        """The end of a call that may have changed a conversation."""
+        """Finish a call that may have changed a conversation."""
         try:
             self._keep()
         finally:
             self._free_if_closed()
 
     def _keep(self) -> None:
-        """Have the active conversation written to the folder, where it has changed."""
+        """Write the active conversation to the folder, if it has changed."""
         if self._folder is None:
             return
         try:
             self._pool.keep()
-        except BridgeError as error:  # the call itself has an end of its own
+        except BridgeError as error:  # does not affect the call itself
             _log.error("a session could not be kept: %s", error)
 
     def _refuse_waiting(self) -> None:
-        """Refuse to wait where it would be for ever.
+        """Refuse to wait if that would never end.
 
         Raises:
-            EngineError: in a fork.
+            EngineError: in a forked process.
             InvalidInput: inside ``on_progress``.
         """
         if (
             self._process != os.getpid()
-        ):  # whoever had the engine then does not live here, and gives nothing back
+        ):  # a thread that held the engine does not exist here and never releases it
             raise EngineError(
                 "this process was forked after the model was loaded: load it again here"
             )
         if self._owner == threading.get_ident() and self._lock.locked():
             raise InvalidInput(
-                "called from inside on_progress, where the model is at work: ask when that has returned"
+                "called from inside on_progress, while the model is busy: call again after it has returned"
             )
 
     def _tell(self) -> None:
-        """Wake the readers that wait for a text, or for the engine."""
+        """Wake the readers that wait for a text or for the engine."""
         if self._bell.waiters:
             self._bell.ring()
 
@@ -280,7 +280,7 @@ class LocalRuntime(Runtime):
         or_empty: bool = False,
         copy: bool = False,
     ) -> T:
-        """Change a conversation as a whole or not at all: it is at rest until the work is done."""
+        """Change a conversation completely or not at all: it is at rest until the work is done."""
         active = self._take(session, or_empty=or_empty)
         self._pool.rest(copy=copy)
         try:
@@ -355,7 +355,7 @@ class LocalRuntime(Runtime):
         from .restore import carry_out, plan_load  # 10 ms with the files: see prepare_files()
 
         def work() -> SessionInfo:
-            # Planned over whichever conversation has the cache: a refused file does not even switch.
+            # Plan with whichever conversation has the cache: a refused file does not cause a switch.
             plan = plan_load(self._pool.active, path, replay, trust_unverified)
             return self._change(
                 session,
@@ -400,7 +400,7 @@ class LocalRuntime(Runtime):
         self.cancel()
         if self._owner == threading.get_ident() and self._lock.locked():
             return  # from inside on_progress: the engine is freed when that call ends
-        while self._lock.locked():  # again and again: what begins just now forgets a cancel
+        while self._lock.locked():  # repeatedly: work that is just starting clears a cancel
             self.cancel()
             time.sleep(_CLOSING)
         with self._lock:
@@ -412,7 +412,7 @@ class LocalRuntime(Runtime):
             raise ClosedError("this LlamaBridge is closed: make a new one")
 
     def _free_if_closed(self) -> None:
-        """The end of having the engine."""
+        """Release the engine, and free it if the runtime is closed."""
         try:
             if self._closed:
                 self._free()
@@ -434,11 +434,11 @@ class LocalRuntime(Runtime):
                 self._engine.close()
 
     def end_with_interpreter(self) -> None:
-        """Keep what was said, where nobody closed the bridge and a stream of it is half read."""
+        """Keep what was said if nobody closed the bridge and a stream is half read."""
         if self._closed or self._folder is None or self._process != os.getpid():
             return
         self.cancel()
-        if self._lock.acquire(timeout=_ENDING):  # a thread that computes may be stuck for ever
+        if self._lock.acquire(timeout=_ENDING):  # a computing thread may be stuck for ever
             try:
                 self._closed = True
                 self._free()
@@ -447,12 +447,12 @@ class LocalRuntime(Runtime):
             self._folder.flush()
 
     def __del__(self) -> None:
-        # Dropped without close(): all that could use the engine holds this. A fork's engine is its parent's.
+        # Dropped without close(): nothing else can use the engine. A forked process leaves it to its parent.
         made = "_process" in vars(self)
         if not made or sys.is_finalizing() or self._process != os.getpid():
             return
         if self._folder is not None and self._folder.is_writer:
-            # Garbage is collected in any thread; what is written there waits for this one.
+            # Garbage may be collected in the writer's thread, which cannot wait for itself.
             threading.Thread(target=self._free, name="llama-bridge-closing").start()
         else:
             self._free()
@@ -484,7 +484,7 @@ class _LocalAnswer(PendingAnswer):
             self._runtime.end(self._turn)
 
     def __del__(self) -> None:
-        # An interrupt may come before there is a stream that would do this, or anything to do it with.
+        # An interrupt may come before there is a stream that does this, or before _turn is set.
         if hasattr(self, "_turn"):
             self.end()
 

@@ -1,9 +1,9 @@
-"""Whether a restored KV cache says what its tokens say: its logits beside those of a fresh evaluation.
+"""Checks whether a restored KV cache fits its tokens, by comparing its logits with those of a fresh evaluation.
 
-A fresh evaluation never gives the very same numbers: how many tokens a batch has decides in which order sums
-are made, and quantised weights turn a last bit into steps. So the tokens are evaluated twice, once all at once
-and once as they came about (prompts whole, answers token by token), and what these two differ by is the
-measure of what is normal for this model, context and conversation.
+A fresh evaluation never gives exactly the same numbers: the batch size decides the order of sums, and quantised
+weights amplify a difference in the last bit. So the tokens are evaluated twice, once all at once and once as they
+came about (prompts whole, answers token by token). The difference between these two shows what is normal for this
+model, context and conversation.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ __all__ = ["compare_logits"]
 
 _PROBES = 8
 _PIECE = 16
-# Measured on all kinds of memory: right files stay below 1.6 times what is normal; another machine's kernels
-# make a difference of the size that is normal here.
+# Measured on all kinds of memory: correct files stay below 1.6 times the normal difference; another machine's
+# kernels differ by about the normal difference.
 _FACTOR = 4.0
 _FLOOR = 0.01
-# With some types the two evaluations agree to the last bit, and say nothing about another machine.
+# With some types the two evaluations agree exactly, which says nothing about another machine.
 _EXACT, _EXACT_LIMIT = 1e-6, 0.1
 
 
 def compare_logits(
     active: Active, snapshot: Snapshot, on_progress: OnProgress | None
 ) -> LogitCheck:
-    """Compare the KV cache that the session has, restored from a snapshot, with fresh evaluations of its tokens.
+    """Compare the session's KV cache, restored from a snapshot, with fresh evaluations of its tokens.
 
     Leaves the conversation empty.
 
     Raises:
-        ContextOverflow: there is no room for one token more.
+        ContextOverflow: there is no room for one more token.
         SessionCancelled, EngineError.
     """
     engine, tokens = active.engine, snapshot.tokens
@@ -48,7 +48,7 @@ def compare_logits(
     if n_probes < 1:
         raise ContextOverflow(len(tokens) + 1, engine.info.n_ctx)
     start = time.perf_counter()
-    # Tokens from all over the conversation, since what they are like decides where attention looks.
+    # Tokens from all over the conversation, because the token decides where attention looks.
     probes = [tokens[(2 * i + 1) * len(tokens) // (2 * n_probes)] for i in range(n_probes)]
     engine.clear_cancel()
     _append(active, [])  # what the file owes
@@ -74,14 +74,14 @@ def compare_logits(
 
 
 def _rows(active: Active, probes: Sequence[int], *, may_be_nan: bool = False) -> list[array[float]]:
-    """The logits after each of some tokens, evaluated one by one behind the conversation."""
+    """The logits after each of these tokens, evaluated one by one after the conversation."""
     engine: Engine = active.engine
     rows: list[array[float]] = []
     for token in probes:
         _append(active, [token])
         try:
             rows.append(array("f", engine.logits().tobytes()))
-        except EngineError:  # they are NaN: what was restored is no cache of this model
+        except EngineError:  # they are NaN: what was restored is not a cache of this model
             if not may_be_nan:
                 raise
             rows.append(array("f", [math.nan]) * engine.info.n_vocab)
@@ -90,11 +90,11 @@ def _rows(active: Active, probes: Sequence[int], *, may_be_nan: bool = False) ->
 
 def _append(active: Active, tokens: Sequence[int], on_progress: OnProgress | None = None) -> None:
     if not active.kv.append(tokens, on_progress):
-        raise SessionCancelled("cancelled while the conversation was evaluated again")
+        raise SessionCancelled("cancelled while the conversation was being evaluated again")
 
 
 def _as_said(snapshot: Snapshot) -> Generator[Sequence[int]]:
-    """The conversation in the pieces it was evaluated in, as far as is known."""
+    """The conversation in the pieces it was evaluated in, as far as they are known."""
     tokens, at = snapshot.tokens, 0
     for mark in snapshot.turns:
         yield from _one_by_one(tokens[at : mark.start])

@@ -1,4 +1,4 @@
-"""Several conversations over one model: one has the KV cache, the others are at rest."""
+"""Several conversations with one model: one has the KV cache, the others are at rest."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class _Resting:
     """A conversation that does not have the KV cache.
 
     Attributes:
-        snapshot: without a state where that is on the disk.
-        path: of the file that holds the state, or empty.
-        kept: whether that file stays when the conversation is awake again.
+        snapshot: the conversation, without its state if that is on the disk.
+        path: path of the file with the state, or empty.
+        kept: whether that file stays when the conversation gets the cache again.
     """
 
     snapshot: Snapshot
@@ -48,10 +48,10 @@ class _Resting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holder:
-    """Who has the KV cache; each time it changes hands, there is a new one.
+    """Which conversation has the KV cache. There is a new object each time that changes.
 
     Attributes:
-        name: of the conversation; None if an interrupt left the cache to nobody.
+        name: name of the conversation; None if an interrupt left the cache without one.
     """
 
     name: str | None
@@ -60,15 +60,15 @@ class Holder:
 class Pool:
     """Named conversations of one engine.
 
-    Copies of KV caches are kept in memory up to a bound; beyond it the least recently used go to a temporary
-    folder and come back by themselves. What cannot be written is evaluated again: nothing is ever lost.
+    Copies of KV caches are kept in memory up to a limit; beyond it the least recently used go to a temporary
+    folder and come back when needed. What cannot be written is evaluated again: nothing is ever lost.
 
-    With a :class:`SessionFolder`, named conversations have a file there, up to date after each call, and those of
-    an earlier process come back with their first use.
+    With a :class:`SessionFolder`, each named conversation has a file there, which is updated after each call.
+    Conversations of an earlier process are loaded when first used.
 
     Attributes:
         active: the conversation that has the cache.
-        holder: which one that is.
+        holder: which one it is.
     """
 
     def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
@@ -81,7 +81,7 @@ class Pool:
         self._keeper = Keeper(self.active, storage.folder)
 
     def names(self) -> list[str]:
-        """Of all conversations but the bridge's own, in order of use.
+        """Names of all conversations except the bridge's own, least recently used first.
 
         Raises:
             SessionCorrupt: the folder cannot be read.
@@ -92,7 +92,7 @@ class Pool:
         return list(dict.fromkeys([name for name in there if name not in here] + here))
 
     def glance(self, name: str) -> Snapshot:
-        """What a conversation holds, without its state and without touching it; also while the engine works.
+        """A conversation without its state and without changing anything, even while the engine works.
 
         Raises:
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
@@ -107,14 +107,14 @@ class Pool:
                 seen = self._keeper.glance(name)
             if (
                 holder is self.holder
-            ):  # else the cache changed hands meanwhile: that may be another one's
+            ):  # otherwise the cache changed hands, and this may be another conversation
                 return seen
 
     def switch(self, name: str, *, or_empty: bool = False) -> None:
-        """Give another conversation the KV cache; a new name begins an empty one.
+        """Give the KV cache to another conversation, which is empty if its name is new.
 
-        With ``or_empty``, one whose file cannot be used does, too: what it is to hold comes from elsewhere. Each
-        conversation is at rest before the cache changes, so that an interrupt mixes none with another.
+        With ``or_empty``, a conversation whose file cannot be used is empty too, because its content will come from
+        elsewhere. The previous conversation is put to rest before the cache changes, so an interrupt never mixes two.
 
         Raises:
             SessionCorrupt, SessionMismatch: it is in a file that cannot be used.
@@ -131,16 +131,16 @@ class Pool:
         if wanted.state is None and (near := self._nearest(wanted)) is not None:
             self.active.restore(near)
         if not self.active.restore(wanted):
-            # The engine refuses what it gave: the conversation is evaluated again, and the usage shows it.
-            _log.warning("the KV cache of session %r was refused; evaluating it again", name)
+            # The engine refuses its own copy: evaluate the conversation again, which the usage shows.
+            _log.warning("the engine refused the KV cache of session %r; evaluating it again", name)
             self.active.restore(replace(wanted, state=None, held=0))
         self.is_now(name)
         self._keep_bound()
 
     def rest(self, *, copy: bool = True) -> None:
-        """Put the conversation that has the cache to rest; the cache is then nobody's.
+        """Put the conversation that has the cache to rest. Then no conversation has the cache.
 
-        Without a ``copy`` of the cache, what it has lost by the next use is evaluated again.
+        Without a ``copy`` of the cache, whatever is gone by the next use is evaluated again.
         """
         name = self.holder.name
         if name is None:
@@ -149,25 +149,25 @@ class Pool:
         self._resting[name] = _Resting(snapshot)
         self._resting.move_to_end(name)
         self.holder = Holder(None)
-        if copy:  # an interrupt may have kept the call that changed it from doing this
+        if copy:  # an interrupt may have prevented this in the call that changed it
             self._keep_resting(name)
 
     def is_now(self, name: str) -> None:
-        """What the cache holds is from now on the conversation of this name."""
+        """From now on the cache belongs to the conversation of this name."""
         self.holder = Holder(name)
         self._drop(self._resting.pop(name, None))
 
     def fork(self, origin: str, name: str | None) -> str:
-        """Begin a conversation with the past of another; None finds a name. Gives the name.
+        """Start a conversation with the history of another; None picks a name. Returns the name.
 
         Raises:
-            InvalidInput: there is one of that name.
+            InvalidInput: the name is taken.
         """
         if name is None:
             name = self._new_name(origin)
         elif name in (self.holder.name, DEFAULT) or name in self._resting or self._keeper.has(name):
             raise InvalidInput(
-                f"there is a session named {name!r}: give another name, or delete it"
+                f"there is already a session named {name!r}: give another name, or delete it"
             )
         if origin != self.holder.name:
             self.switch(origin)
@@ -178,7 +178,7 @@ class Pool:
         return name
 
     def _new_name(self, origin: str) -> str:
-        """A name that is not taken, for a branch of ``origin``."""
+        """An unused name for a branch of ``origin``."""
         taken = {self.holder.name, *self._resting, *self.names()}
         stem = origin or "branch"
         while len(file_name(f"{stem}-{len(taken) + 2}")) > MAX_FILE_NAME:
@@ -194,14 +194,14 @@ class Pool:
         """
         if name == self.holder.name:
             self.rest(copy=False)
-        self._keeper.forget(name)  # first: where an interrupt comes, it is written again
+        self._keeper.forget(name)  # first, so that after an interrupt it is written again
         self._keeper.drop(name)
         self._drop(self._resting.pop(name, None))
         if self.holder.name is None:
             self.switch(DEFAULT)
 
     def keep(self) -> None:
-        """Have the active conversation written to its file in the background, where it has changed."""
+        """Write the active conversation to its file in the background, if it has changed."""
         name = self.holder.name
         if name is None or not self._keeper.keeps(name):
             return
@@ -211,7 +211,7 @@ class Pool:
             self._keeper.keep(name, self.active.snapshot())
 
     def keep_all(self) -> None:
-        """The same for all that are in memory."""
+        """Do the same for all conversations in memory."""
         self.keep()
         for name in list(self._resting):
             self._keep_resting(name)
@@ -226,43 +226,43 @@ class Pool:
             self._keeper.keep(name, snapshot)
 
     def close(self) -> None:
-        """Forget all, and remove what is on the disk for a while only."""
+        """Forget everything and delete the temporary folder."""
         self.holder = Holder(None)
         self._resting.clear()
         if self._temporary:
-            import shutil  # with tempfile 4 ms, which only who spills to the disk pays
+            import shutil  # 4 ms with tempfile: only needed if something was written there
 
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     # at rest
 
     def _wake(self, name: str) -> Snapshot:
-        """A conversation at rest, with its state where there is one."""
+        """A conversation at rest, with its state if there is one."""
         resting = self._resting.get(name)
         if resting is None:
             return self._keeper.take(name)
         if not resting.path:
             return resting.snapshot
         try:
-            if resting.kept and not self._keeper.has(name):  # which waits until it is written
+            if resting.kept and not self._keeper.has(name):  # has() waits until it is written
                 raise SessionNotFound(resting.path, "it is gone")
             snapshot = self._keeper.read(resting.path)
         except BridgeError as error:
             why = str(error)
         else:
             if snapshot.bare() == resting.snapshot:
-                if not resting.kept:  # a file that nobody else writes to
+                if not resting.kept:  # a file that only this process writes
                     snapshot = replace(snapshot, origin=resting.snapshot.origin)
                 return snapshot
-            why = f"{resting.path} holds another conversation by now"
+            why = f"{resting.path} now has another conversation"
         _log.warning("session %r cannot be read back (%s); evaluating it again", name, why)
         self._keeper.forget(name)
         return resting.snapshot
 
     def _nearest(self, wanted: Snapshot) -> Snapshot | None:
-        """The copy in memory that holds more of the beginning of a conversation than the cache does."""
+        """A copy in memory that shares a longer beginning with a conversation than the cache does."""
         if self._engine.info.memory is not MemoryKind.DENSE:
-            return None  # it could not be rewound to what is common
+            return None  # it could not be rewound to the common beginning
         tokens, usable = wanted.tokens, (None, wanted.origin)
         kv = self.active.kv
         most, best = common_beginning(kv.tokens if kv.origin in usable else [], tokens), None
@@ -297,7 +297,9 @@ class Pool:
             self._keeper.write(snapshot, path)
         except (BridgeError, OSError) as error:
             _log.warning(
-                "session %r cannot go to the disk (%s); it will be evaluated again", name, error
+                "session %r cannot be written to the disk (%s); it will be evaluated again",
+                name,
+                error,
             )
             return _Resting(bare)
         return _Resting(bare, path)

@@ -1,4 +1,4 @@
-"""Rebuilding a saved conversation whose KV cache cannot be used, by evaluating it again."""
+"""Rebuilds a saved conversation whose KV cache cannot be used by evaluating it again."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def plan_replay(
     file: SessionFile,
     mismatch: SessionMismatch,
 ) -> tuple[Snapshot, str]:
-    """The conversation of a file as this model can evaluate it, and why that is needed.
+    """The conversation of a file in a form that this model can evaluate, and why that is needed.
 
-    The saved tokens where the vocabulary is the same, else the messages in this model's own chat template.
+    These are the saved tokens if the vocabulary is the same, otherwise the messages in this model's chat template.
 
     Raises:
-        SessionMismatch: the vocabulary is another, and not everything was said in messages.
+        SessionMismatch: the vocabulary differs, and the conversation is not only messages.
         ContextOverflow: it does not fit.
         SessionCorrupt: it contradicts itself.
     """
@@ -46,7 +46,7 @@ def plan_replay(
         try:
             snapshot = active.plan_messages(_messages(saved))
         except TemplateError as error:
-            why = f"no replay with another vocabulary: {error}"
+            why = f"cannot be replayed with another vocabulary: {error}"
             raise SessionMismatch(path, "model.vocabulary", was, now, why) from mismatch
         n = len(snapshot.messages)
         how = f"its {n} messages were rendered with this model's chat template and evaluated"
@@ -59,7 +59,7 @@ def _messages(saved: Snapshot) -> tuple[Message, ...]:
     """The messages, if they are the whole conversation.
 
     Raises:
-        TemplateError: there is text beside them, or they are no chat.
+        TemplateError: there is other text too, or they are not a chat.
     """
     roles = [message["role"] for message in saved.messages]
     chat = roles[1:] if roles[:1] == ["system"] else roles
@@ -67,14 +67,14 @@ def _messages(saved: Snapshot) -> tuple[Message, ...]:
     if not saved.messages or (saved.turns and len(saved.turns) != n_answers):
         raise TemplateError("some of it is raw text, whose tokens mean something else there")
     if chat != ["user", "assistant"] * n_answers:
-        raise TemplateError("its messages are not questions and answers in turn")
+        raise TemplateError("its messages do not alternate between user and assistant")
     return saved.messages
 
 
 def evaluate(active: Active, snapshot: Snapshot, on_progress: OnProgress | None) -> int:
-    """Make a snapshot without a state the conversation and evaluate it; returns how many tokens that were.
+    """Make a snapshot without a state the conversation and evaluate it; returns the number of tokens evaluated.
 
-    What the cache holds of its beginning is not evaluated again.
+    If the cache already has its beginning, that is not evaluated again.
 
     Raises:
         SessionCancelled, EngineError: some of it is still owed.
@@ -83,5 +83,5 @@ def evaluate(active: Active, snapshot: Snapshot, on_progress: OnProgress | None)
     held = len(active.kv.tokens)
     active.engine.clear_cancel()
     if not active.kv.append([], on_progress):
-        raise SessionCancelled("cancelled while the conversation was evaluated again")
+        raise SessionCancelled("cancelled while the conversation was being evaluated again")
     return len(active.kv.tokens) - held

@@ -1,4 +1,4 @@
-"""Taking a session file over: checked first, then carried out, so that a refusal touches nothing."""
+"""Loads a session file: checked first, then carried out, so that a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["LoadPlan", "carry_out", "plan_load"]
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """A session file that may be taken over.
+    """A session file that passed the checks.
 
     Attributes:
-        path: as it was given.
+        path: the file, as the caller wrote it.
         n_bytes: size of the file.
         created: when it was saved, or empty.
-        snapshot: the conversation; without a state where it is to be evaluated again.
+        snapshot: the conversation; without a state if it must be evaluated again.
         replay: whether it may be evaluated again.
         replayed: why it is evaluated again, or None.
         bare: whether the state came without a manifest.
@@ -41,16 +41,16 @@ class LoadPlan:
 
     @property
     def is_risky(self) -> bool:
-        """Whether it may well fail; a state that passed the checks is hardly ever refused."""
+        """Whether it may well fail. A state that passed the checks is hardly ever refused."""
         return self.replay or self.bare or self.snapshot.state is None
 
 
 def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bool) -> LoadPlan:
-    """Check a session file; nothing here changes the session.
+    """Check a session file. This does not change the session.
 
     Raises:
         SessionNotFound, SessionCorrupt, SessionMismatch.
-        ContextOverflow: it is to be evaluated again and does not fit.
+        ContextOverflow: it must be evaluated again and does not fit.
     """
     if trust_unverified and is_bare(path):
         snapshot, n_bytes = read_bare(path, active.made_with)
@@ -68,10 +68,10 @@ def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bo
 
 
 def carry_out(active: Active, plan: LoadPlan, on_progress: OnProgress | None) -> SessionInfo:
-    """Make the conversation of a plan the active one. Where that fails, the cache may hold anything.
+    """Make the conversation of a plan the active one. If that fails, the cache may hold anything.
 
     Raises:
-        SessionCorrupt: the engine refused the state, and it is not to be evaluated again.
+        SessionCorrupt: the engine refused the state, and evaluating it again was not allowed.
         SessionCancelled, EngineError: while it was evaluated again.
     """
     snapshot, why, n = plan.snapshot, plan.replayed, len(plan.snapshot.tokens)
@@ -89,17 +89,17 @@ def carry_out(active: Active, plan: LoadPlan, on_progress: OnProgress | None) ->
 
 
 def _with_way_out(error: SessionMismatch) -> SessionMismatch:
-    why = "load it with replay=True to have the conversation evaluated again"
-    if error.field == "context.n_ctx":  # which would not make it shorter
+    why = "load it with replay=True to evaluate the conversation again"
+    if error.field == "context.n_ctx":  # replay would not make it shorter
         why = error.why
     return SessionMismatch(error.path, error.field, error.saved, error.current, why)
 
 
 def take_state(active: Active, plan: LoadPlan) -> None:
-    """Have the engine take the state of a plan.
+    """Let the engine load the state of a plan.
 
     Raises:
-        SessionCorrupt: it refused. The conversation before stays; where the engine touched it, it is owed.
+        SessionCorrupt: it refused. The previous conversation stays; if the engine touched it, it is owed.
     """
     snapshot = plan.snapshot
     if plan.bare:
@@ -111,7 +111,7 @@ def take_state(active: Active, plan: LoadPlan) -> None:
         raise SessionCorrupt(
             plan.path,
             "llama.cpp refused its KV state; the previous session is kept; "
-            "load it with replay=True to have the conversation evaluated again",
+            "load it with replay=True to evaluate the conversation again",
         )
 
 

@@ -1,4 +1,4 @@
-"""From token bytes to text that can be shown: whole characters, nothing of a stop string."""
+"""Token bytes to text that can be shown: whole characters, and no part of a stop string."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["TextAssembler"]
 
 
 class TextAssembler:
-    """Collects the bytes of tokens and lets text out as soon as it is certain.
+    """Collects the bytes of tokens and releases text as soon as it is certain.
 
-    A character whose bytes are spread over tokens comes out whole, when its last byte is there; one that
-    is never finished is left out. Text that may be the beginning of a stop string is held back until it
-    is decided. Bytes that can be no UTF-8 at all become U+FFFD.
+    A character that is spread over several tokens is released with its last byte; one that is never
+    completed is left out. Text that may begin a stop string is held back until that is decided. Bytes
+    that cannot be UTF-8 become U+FFFD.
 
     Attributes:
         stop: the stop string that was found, or None.
@@ -23,16 +23,16 @@ class TextAssembler:
         self._stops = [s for s in stop if s]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self._out: list[str] = []  # all that was let out
+        self._out: list[str] = []  # all text released so far
         self.stop: str | None = None
 
     @property
     def text(self) -> str:
-        """All the text let out so far."""
+        """All text released so far."""
         return "".join(self._out)
 
     def push(self, data: bytes) -> str:
-        """Add the bytes of a token; returns the text that is certain now, possibly none."""
+        """Add the bytes of a token; returns the text that is now certain, possibly none."""
         text = self._decoder.decode(data)
         if not self._stops:
             self._out.append(text)
@@ -40,7 +40,7 @@ class TextAssembler:
         self._held += text
         found = [(at, s) for s in self._stops if (at := self._held.find(s)) >= 0]
         if found:
-            # The earliest match ends the text; of two at one place the longer one is meant.
+            # The earliest match ends the text; of two at the same place, the longer one.
             at, self.stop = min(found, key=lambda match: (match[0], -len(match[1])))
             out = self._release(at)
             self._held = ""
@@ -48,7 +48,7 @@ class TextAssembler:
         return self._release(len(self._held) - self._undecided())
 
     def finish(self) -> str:
-        """Let out what was held back for a stop string that did not come."""
+        """Release what was held back for a stop string that did not come."""
         return self._release(len(self._held))
 
     def _release(self, n: int) -> str:
@@ -57,7 +57,7 @@ class TextAssembler:
         return out
 
     def _undecided(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
+        """Length of the longest suffix of the held text that begins a stop string."""
         longest = max(len(s) for s in self._stops) - 1
         for n in range(min(longest, len(self._held)), 0, -1):
             end = self._held[-n:]

@@ -1,4 +1,4 @@
-"""The token loop: one turn evaluated, one answer drawn token by token."""
+"""The token loop: evaluates one turn and draws one answer, token by token."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["TokenLoop"]
 class TokenLoop:
     """One answer: :meth:`prefill` once, then :meth:`advance` until :attr:`finish` is set.
 
-    Every token whose text was given out is in the ledger, or owed to it, at the end.
+    At the end, every token whose text was given out is in the ledger or owed to it.
 
     Attributes:
-        ended: set to have the answer end where it stands.
-        finish: how it ended; None before.
-        seed: what the sampler is seeded with.
-        tokens: drawn so far, an end of generation included.
+        ended: set to end the answer now.
+        finish: how it ended; None while it runs.
+        seed: seed of the sampler.
+        tokens: tokens drawn so far, including the end of generation.
     """
 
     def __init__(
@@ -46,9 +46,7 @@ class TokenLoop:
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
         self._token: int | None = None  # drawn, and not in the KV cache yet
-        self._finish: FinishReason | None = (
-            None  # how it is about to end, when its last text was given out
-        )
+        self._finish: FinishReason | None = None  # how it will end once its last text was given out
         self._start = self._limit = 0
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
@@ -65,7 +63,7 @@ class TokenLoop:
 
     @property
     def usage(self) -> Usage:
-        """What it cost so far, as measured."""
+        """The measured cost so far."""
         return Usage(
             prompt_tokens=self._cached + self._evaluated,
             cached_tokens=self._cached,
@@ -76,7 +74,7 @@ class TokenLoop:
         )
 
     def prefill(self, prompt: Sequence[int]) -> None:
-        """Evaluate what is owed and a prompt; cancelled on the way, the answer is over."""
+        """Evaluate what is owed and a prompt. A cancel meanwhile ends the answer."""
         self._cached = len(self._kv.tokens)
         clock = time.perf_counter()
         finished = not self.ended and self._kv.append(prompt, self._on_progress)
@@ -87,7 +85,7 @@ class TokenLoop:
             self.finish = "cancelled"
 
     def advance(self) -> str:
-        """Compute until there is text that is certain, and give it, or until the end; :attr:`finish` is then set."""
+        """Compute until some text is certain and return it, or until the end, which sets :attr:`finish`."""
         clock = time.perf_counter()
         try:
             return self._decode()
@@ -119,7 +117,7 @@ class TokenLoop:
         return self._engine.sample()
 
     def _hear(self, token: int) -> str:
-        """Take up a drawn token: the text that is certain with it, and whether it is the last."""
+        """Record a drawn token; returns the text that it makes certain, and notes whether it is the last."""
         self._token = token
         self.tokens.append(token)
         engine, assembler = self._engine, self._assembler
@@ -137,7 +135,7 @@ class TokenLoop:
         return text
 
     def _end(self, finish: FinishReason) -> str:
-        """Bring the KV cache to what was said; gives the text that a stop string would have begun with."""
+        """Bring the KV cache in line with what was said; returns the text held back for a stop string."""
         assert self._token is not None
         self._engine.clear_cancel()
         self._complete(self._token, self._start)
@@ -146,17 +144,17 @@ class TokenLoop:
         return rest
 
     def _complete(self, last: int, start: int) -> None:
-        """Bring the KV cache to what was said: the last token in, a stop string out."""
+        """Bring the KV cache in line with what was said: add the last token or remove a stop string."""
         if self._assembler.stop is None or not self._cut(self._assembler.stop.encode(), start):
             self._kv.settle([last])
 
     def _cut(self, stop: bytes, start: int) -> bool:
-        """Take the stop string back out of the KV cache; False where that cannot be done exactly."""
+        """Remove the stop string from the KV cache; False if that cannot be done exactly."""
         if self._engine.info.memory is not MemoryKind.DENSE:
             return False
         said = b"".join(self._pieces)
         at = said.find(stop)
-        if at < 0:  # a stop string of U+FFFD, which stands for other bytes
+        if at < 0:  # a stop string with U+FFFD, which replaces other bytes
             return False
         said = said[:at]
         keep = size = 0
@@ -177,5 +175,5 @@ class TokenLoop:
 
 
 def _new_seed() -> int:
-    # One below the largest: llama.cpp takes that as "draw one", and would not tell which it was.
+    # Below the largest: llama.cpp reads that as "draw a seed" and would not report which.
     return int.from_bytes(os.urandom(4)) % (2**32 - 1)

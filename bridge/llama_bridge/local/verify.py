@@ -1,4 +1,4 @@
-"""Whether a session file is what this model and context would have made: by its fields, and by its logits."""
+"""Checks by fields and logits whether a session file fits this model and context."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["verify_file"]
 def verify_file(
     active: Active, path: PathLike, deep: bool, on_progress: OnProgress | None
 ) -> Verification:
-    """Try a session file. Afterwards the cache holds anything.
+    """Try to load a session file. Afterwards the cache may hold anything.
 
     Raises:
         SessionNotFound, SessionCorrupt: there is nothing to compare.
         SessionMismatch: another version of the format.
-        ContextOverflow: ``deep`` needs room for one token more.
-        SessionCancelled, EngineError: in the middle of ``deep``.
+        ContextOverflow: ``deep`` needs room for one more token.
+        SessionCancelled, EngineError: during ``deep``.
     """
     file = read_session_file(path, state_prefix=active.engine.state_prefix)
     fields = tuple(_fields(file, active))
@@ -45,6 +45,6 @@ def verify_file(
 
 def _fields(file: SessionFile, active: Active) -> Generator[FieldCheck]:
     saved, info = recorded(file.manifest), active.engine.info
-    yield FieldCheck("format", FORMAT, FORMAT, True)  # another one is not read so far
+    yield FieldCheck("format", FORMAT, FORMAT, True)  # a file in another format never gets here
     yield from compare_fields(saved, requirements(info, active.model))
     yield context_room(file.n_tokens, saved["context"].get("n_ctx"), info)

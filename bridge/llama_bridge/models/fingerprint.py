@@ -1,4 +1,4 @@
-"""What identifies a model by content, so that a session is never loaded into another one."""
+"""Identifies a model by its content, so that a session is never loaded into another one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PIECE = 1 << 20
 
 def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[str, str]:
     """The fields that a session file records of its model; see :attr:`ModelFile.fingerprint`."""
-    import hashlib  # 5 ms with OpenSSL: not before there is a session to save
+    import hashlib  # 5 ms with OpenSSL: only sessions need it
 
     template = header.text("tokenizer.chat_template").encode()
     with open_file() as file:
@@ -31,7 +31,7 @@ def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[s
 
 
 def _samples(header: GgufHeader) -> Iterable[Span]:
-    """A few bytes of every tensor, its first and last among them."""
+    """A few bytes of every tensor, including its first and last."""
     for tensor in header.tensors:
         room = max(0, (tensor.n_bytes or _SAMPLE) - _SAMPLE)
         for i in range(_SAMPLES_PER_TENSOR):
@@ -40,7 +40,7 @@ def _samples(header: GgufHeader) -> Iterable[Span]:
 
 
 def _sha256(file: BinaryIO, spans: Iterable[Span]) -> str:
-    """Of these parts of a file, as far as it goes."""
+    """Hash these parts of a file, up to its end."""
     import hashlib  # as in fingerprint(): 5 ms
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""ggml's tensor types: their numbers, names and sizes, and those of them that a KV cache may have."""
+"""ggml's tensor types: their numbers, names and sizes, and which of them a KV cache may have."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class GgmlType(NamedTuple):
 
     Attributes:
         name: as in ggml's ``enum ggml_type``, without its prefix.
-        block: elements that are stored together.
-        n_bytes: bytes of one such block.
+        block: elements stored together.
+        n_bytes: bytes of one block.
     """
 
     name: str
@@ -23,7 +23,7 @@ class GgmlType(NamedTuple):
     n_bytes: int
 
     def row_bytes(self, n_elements: int) -> int:
-        """Bytes of so many elements; they fill whole blocks."""
+        """Bytes of ``n_elements``, which fill whole blocks."""
         return n_elements // self.block * self.n_bytes
 
 

@@ -1,11 +1,11 @@
-"""Reads the header of a GGUF file, and refuses a broken one before an engine sees it.
+"""Reads the header of a GGUF file and refuses a broken one before an engine sees it.
 
-Only what the bridge needs: small metadata, the tensor table, and where all else lies. Format: ``docs/gguf.md`` of ggml,
-versions 2 and 3, little-endian.
+It reads only what the bridge needs: small metadata, the tensor table, and where everything else is. Format:
+``docs/gguf.md`` of ggml, versions 2 and 3, little-endian.
 
-The file may be anybody's. So every count and length is checked, against the size of the file and against limits far
-above those of real models, before it is believed; and what is long, a vocabulary say, is passed over and left in the
-file. However large a header claims to be, reading it takes a few MB, and seconds at the worst.
+The file may be hostile. So every count and length is checked before it is used, against the file size and against
+limits far above those of real models. Long values such as a vocabulary are skipped and stay in the file. However large
+a header claims to be, reading it takes a few MB and, at worst, seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SHAPES = {n: struct.Struct(f"<{n}Q") for n in range(1, 9)}
 _SMALL_ARRAY = 64
 _READ = 1 << 20
 
-# Real headers have some 50 values, 2,000 tensors, 1,000,000 strings in arrays, 15 MB, and templates of 40 kB.
+# Real headers have about 50 values, 2,000 tensors, 1,000,000 strings in arrays, 15 MB, and templates of 40 kB.
 _MAX_HEADER = 256 << 20
 _MAX_VALUES = 1 << 14
 _MAX_TENSORS = 1 << 16
@@ -57,19 +57,19 @@ _MAX_STRINGS = 1 << 22
 _MAX_NAME = 1 << 10
 _MAX_TEXT = 1 << 20
 _WINDOW = 1 << 14
-"""Strings in arrays are tokens: none of a real model is longer than some 500 bytes."""
+"""Strings in arrays are tokens: in real models none is longer than about 500 bytes."""
 _MAX_KEPT = 16 << 20
-"""Bytes of all names, texts and small arrays: they become Python objects, of up to eight times the size."""
+"""Bytes of all names, texts and small arrays. As Python objects they take up to eight times as much."""
 _WHOLE_TOKENIZER = "tokenizer.huggingface.json"
 """The format's own key for a tokenizer.json of tens of MB; no engine here reads it."""
 
 Span = tuple[int, int]
-"""Where in the file something begins and ends."""
+"""Start and end of something in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayRef:
-    """A long array, or one of strings, left in the file: its element type, count, and byte range."""
+    """A long array or an array of strings, left in the file: its element type, count and byte range."""
 
     element_type: int
     count: int
@@ -101,13 +101,13 @@ class GgufHeader:
     """Everything before the tensor data.
 
     Attributes:
-        version: of the format.
-        metadata: key to value; arrays of more than 64 elements, or of strings, are :class:`ArrayRef`.
+        version: version of the format.
+        metadata: values by key; arrays of strings, or of more than 64 elements, are :class:`ArrayRef`.
         tensors: the tensor table.
-        data_offset: where tensor data begins in the file.
-        file_size: bytes.
-        metadata_span, vocabulary_spans, tensors_span: where in the file the metadata are, their ``tokenizer.``
-            part without the chat template, and the tensor table.
+        data_offset: where the tensor data begins in the file.
+        file_size: size in bytes.
+        metadata_span, vocabulary_spans, tensors_span: where the file has the metadata, its ``tokenizer.`` keys
+            without the chat template, and the tensor table.
     """
 
     version: int
@@ -136,18 +136,18 @@ class GgufHeader:
 
     @property
     def n_parameters(self) -> int:
-        """Elements of all the tensors."""
+        """Elements of all tensors."""
         return sum(tensor.n_elements for tensor in self.tensors)
 
     @property
     def n_vocab(self) -> int:
-        """Tokens of the vocabulary; 0 without one."""
+        """Tokens in the vocabulary; 0 without one."""
         tokens = self.metadata.get("tokenizer.ggml.tokens")
         return tokens.count if isinstance(tokens, ArrayRef) else 0
 
     @property
     def bytes_by_type(self) -> dict[str, int]:
-        """Bytes of the weights in each tensor type, most first; empty for a vocabulary without weights."""
+        """Bytes of weights per tensor type, largest first; empty if there are no weights."""
         found: dict[str, int] = {}
         for tensor in self.tensors:
             found[tensor.type_name] = found.get(tensor.type_name, 0) + (tensor.n_bytes or 0)
@@ -155,10 +155,10 @@ class GgufHeader:
 
 
 class _Reader:
-    """Reads forward through a file, a piece at a time; knows the file's name for its errors.
+    """Reads a file forward, a piece at a time, and knows its name for error messages.
 
     Attributes:
-        doing: what is being read, for an error: a key, or the part of the header.
+        doing: what is being read, for error messages: a key or a part of the header.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -173,7 +173,7 @@ class _Reader:
 
     @property
     def pos(self) -> int:
-        """Where in the file the next thing is."""
+        """Position in the file."""
         return self._start + self._at
 
     def fail(self, reason: str) -> InvalidModel:
@@ -182,16 +182,16 @@ class _Reader:
     def _check(self, end: int) -> None:
         if end > self.size:
             raise self.fail(
-                f"truncated GGUF: {self.doing} needs at least {end:,} bytes, the file has {self.size:,}"
+                f"truncated GGUF: {self.doing} needs at least {end:,} bytes, but the file has {self.size:,}"
             )
         if end > _MAX_HEADER:
             raise self.fail(
-                f"{self.doing} ends at byte {end:,} of the header, of which {_MAX_HEADER:,} are read at most: "
-                "damaged, or no model"
+                f"{self.doing} ends at byte {end:,}, past the limit of {_MAX_HEADER:,} for a header: "
+                "damaged, or not a model"
             )
 
     def _take(self, n: int) -> int:
-        """Have the next ``n`` bytes in the piece, and go past them; where in the piece they begin."""
+        """Read the next ``n`` bytes and move past them; returns where they begin in the piece."""
         if self._at + n > len(self._piece):
             self._check(self.pos + n)
             parts = [self._piece[self._at :]]
@@ -208,7 +208,7 @@ class _Reader:
         return at
 
     def go_to(self, pos: int) -> None:
-        """Pass over what lies before ``pos``."""
+        """Skip to ``pos``."""
         if pos <= self._start + len(self._piece):
             self._at = pos - self._start
         else:
@@ -221,12 +221,12 @@ class _Reader:
         return fields.unpack_from(self._piece, at)
 
     def string(self, limit: int, what: str = "") -> str:
-        """A string that is kept."""
+        """Read a string and keep it."""
         (length,) = self.unpack(_U64)
         self._check(self.pos + length)
         if length > limit:
             raise self.fail(
-                f"{what or self.doing} is {length:,} bytes long, more than {limit:,}: damaged, or no model"
+                f"{what or self.doing} is {length:,} bytes long, more than {limit:,}: damaged, or not a model"
             )
         self._keep(length)
         at = self._take(length)
@@ -236,8 +236,8 @@ class _Reader:
         self._kept += n
         if self._kept > _MAX_KEPT:
             raise self.fail(
-                f"{self.doing}: the texts before it and itself are more than {_MAX_KEPT:,} bytes together: "
-                "damaged, or no model"
+                f"{self.doing}: the texts up to and including this one have more than {_MAX_KEPT:,} bytes together: "
+                "damaged, or not a model"
             )
 
     def value(self, key: str, kind: int) -> Value:
@@ -270,25 +270,25 @@ class _Reader:
         self._strings += count
         if self._strings > _MAX_STRINGS:
             raise self.fail(
-                f"{self.doing} is an array of {count:,} strings; of all together {_MAX_STRINGS:,} are read at "
-                "most: damaged, or no model"
+                f"{self.doing} is an array of {count:,} strings; together, arrays may have at most "
+                f"{_MAX_STRINGS:,}: damaged, or not a model"
             )
         unpack_from = _U64.unpack_from
         done = 0
         while done < count:
-            # A bare loop, which ends where the window does: there may be a million of them. So a string that ends
-            # far behind the window is one that is too long, and the others need no look at their length.
+            # A bare loop up to the end of the window, because there may be a million strings. A string that ends
+            # far behind the window is too long; the others need no check.
             begin, at = self._take(8), 0
             window = self._piece[begin : begin + _WINDOW]
-            with suppress(struct.error, OverflowError):  # its end, or that of what an offset can be
-                for done in range(done, count):  # noqa: B007, B020 -- it says where it stopped
+            with suppress(struct.error, OverflowError):  # end of the window, or offset too large
+                for done in range(done, count):  # noqa: B007, B020 -- used after the loop
                     at += 8 + unpack_from(window, at)[0]
                 done = count
             end = self._start + begin + at
             if at > len(window) + _WINDOW:
                 self._check(end)
                 raise self.fail(
-                    f"{self.doing}: string {done - 1:,} is more than {_WINDOW:,} bytes long: damaged, or no model"
+                    f"{self.doing}: string {done - 1:,} is more than {_WINDOW:,} bytes long: damaged, or not a model"
                 )
             self.go_to(end)
         return ArrayRef(_STRING, count, start, self.pos)
@@ -314,7 +314,8 @@ def _not_gguf(name: str, beginning: bytes) -> InvalidModel:
     if kind is None:
         seen = beginning[: len(_MAGIC)]
         return InvalidModel(
-            name, f"not a GGUF file: it begins with {seen!r}, not {_MAGIC!r}; give the path of one"
+            name,
+            f"not a GGUF file: it begins with {seen!r}, not {_MAGIC!r}; give the path of a GGUF file",
         )
     return InvalidModel(name, f"this is {kind.what}, not a GGUF file: {kind.way_out}", kind.name)
 
@@ -323,7 +324,7 @@ def _check_data(reader: _Reader, tensors: list[TensorInfo], data_offset: int) ->
     end = max((data_offset + t.offset + (t.n_bytes or 0) for t in tensors), default=0)
     if end > reader.size:
         raise reader.fail(
-            f"truncated GGUF: its tensors end at byte {end:,}, the file has {reader.size:,}; "
+            f"truncated GGUF: its tensors end at byte {end:,}, but the file has {reader.size:,}; "
             "download or copy it again"
         )
 
@@ -332,7 +333,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     """Read and check the header of an open, seekable file; ``name`` is for error messages.
 
     Raises:
-        InvalidModel: not a GGUF, a format version not known here, truncated, inconsistent, or larger than any model's.
+        InvalidModel: not a GGUF file, an unknown version, truncated, inconsistent, or larger than any model's header.
     """
     reader = _Reader(file, name)
     version, n_tensors, n_values = _begin(reader, file)
@@ -356,7 +357,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     table_end = reader.pos
 
     if not isinstance(metadata.get("general.architecture"), str):
-        raise reader.fail("the metadata names no general.architecture")
+        raise reader.fail("the metadata has no general.architecture")
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise reader.fail(f"general.alignment is {alignment!r}, not a power of two")
@@ -375,7 +376,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
 
 
 def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:
-    """Version, number of tensors, number of values."""
+    """Read the version, the number of tensors and the number of values."""
     if reader.size == 0:
         raise reader.fail("the file is empty: download or copy it again")
     beginning = file.read(BEGINNING)
@@ -386,14 +387,14 @@ def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:
     (version,) = reader.unpack(_U32)
     if version not in (2, 3):
         swapped = int.from_bytes(version.to_bytes(4, "big"), "little") in (2, 3)
-        why = "written for big-endian machines" if swapped else "only versions 2 and 3 are known"
+        why = "written for big-endian machines" if swapped else "only versions 2 and 3 can be read"
         raise reader.fail(f"GGUF version {version}: {why}")
     n_tensors, n_values = reader.unpack(_COUNTS)
     if n_tensors * 24 + n_values * 12 > reader.size:
         raise reader.fail(
-            f"truncated GGUF: {n_tensors:,} tensors and {n_values:,} values do not fit"
+            f"truncated GGUF: {n_tensors:,} tensors and {n_values:,} values do not fit into the file"
         )
     for n, most, what in ((n_values, _MAX_VALUES, "values"), (n_tensors, _MAX_TENSORS, "tensors")):
         if n > most:
-            raise reader.fail(f"{n:,} {what}, of which {most:,} are read at most: no model")
+            raise reader.fail(f"{n:,} {what}, more than {most:,}: not a model")
     return version, n_tensors, n_values

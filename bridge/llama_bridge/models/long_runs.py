@@ -1,13 +1,13 @@
-"""Runs of characters in a text that a model's pre-tokenizer would recurse over, told before it does.
+"""Finds long runs of characters that a model's pre-tokenizer would recurse over, before it does.
 
-llama.cpp cuts a text into words before it looks for tokens. For some vocabularies it does that with ``std::regex``, which
-recurses once for each character of a word: some 400 bytes of stack each. Words are short; but a run of letters without a
-break, base64 say, is one word. Cut anywhere, it could give other tokens: so nothing is cut here. The longest run decides
-how much stack the call is given, and one that is too long for any is refused.
+llama.cpp splits a text into words before it looks for tokens. For some vocabularies it uses ``std::regex``, which
+recurses once per character of a word and takes about 400 bytes of stack each time. Words are short, but a run without a
+break, such as base64, is one word. Splitting it could change the tokens, so nothing is split here. The longest run
+decides how much stack the call gets, and a run that is too long for any stack is refused.
 
-Which characters break a word depends on the pre-tokenizer. What is measured here is never shorter than a word of any of
-them (``llm_tokenizer_bpe`` in ``llama-vocab.cpp``): stretches without white space or the marks at which all of them stop;
-stretches without letters, digits and white space; and white space.
+Which characters break a word depends on the pre-tokenizer. The runs measured here are never shorter than a word of any
+of them (``llm_tokenizer_bpe`` in ``llama-vocab.cpp``): runs without white space or the marks at which all of them stop,
+runs without letters, digits and white space, and runs of white space.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .gguf import GgufHeader
 __all__ = ["MAX_RUN", "longest_run"]
 
 MAX_RUN = 1 << 16
-"""Characters. A word of so many needs some 25 MB of stack."""
+"""Characters. A word of this length needs about 25 MB of stack."""
 _SHORT = 48
-"""Characters that any stack has room for."""
+"""Characters that fit on any stack."""
 
 _OTHER_TOKENIZERS = frozenset(("llama", "bert", "t5", "rwkv", "plamo2", "gemma4"))
-"""They have no pre-tokenizer, or one without expressions."""
+"""They have no pre-tokenizer, or one without regular expressions."""
 _WITHOUT_REGEX = frozenset(
     [
         "a.x-4.0",
@@ -86,7 +86,7 @@ _WITHOUT_REGEX = frozenset(
         "trillion",
     ]
 )
-"""Pre-tokenizers that llama.cpp has code of its own for, or whose other expressions match a few characters each."""
+"""Pre-tokenizers that llama.cpp implements in code, or whose other expressions match only a few characters each."""
 
 _SPACE = r" \t\n\r\f\v"
 _LETTERS = r"0-9A-Za-zÀ-ÖØ-öø-ɏА-яЁёא-תء-غ\u0e01-\u0e2eぁ-ゖァ-ヺ一-龥가-힣"
@@ -100,16 +100,16 @@ _SLOW = {
     "superbpe": re.compile(r"\d{1024,}+"),
     "deepseek-llm": re.compile(r"\s{8192,}+"),
 }
-"""What some begin anew at each character of, so that their time grows with the square: minutes, and nothing can end them."""
+"""Runs that some restart at every character: the time grows with the square, to minutes, and cannot be cancelled."""
 _MORE = {"exaone-moe": (_WORDS_AND_SPACES,), "whitespace": (_NOT_SPACE,)}
-"""Pre-tokenizers whose words are longer than what is measured for all."""
+"""Pre-tokenizers whose words are longer than the runs measured for all."""
 
 
 def longest_run(text: str, header: GgufHeader) -> int:
-    """Characters of the longest run that this model's pre-tokenizer may recurse over; 0 where none is worth mentioning.
+    """Length of the longest run that this model's pre-tokenizer may recurse over; 0 if all are short.
 
     Raises:
-        InvalidInput: one is longer than it can take: than :data:`MAX_RUN`, or less.
+        InvalidInput: a run is too long: longer than :data:`MAX_RUN`, or less for some pre-tokenizers.
     """
     pre = header.text("tokenizer.ggml.pre")
     if (
@@ -132,7 +132,7 @@ def longest_run(text: str, header: GgufHeader) -> int:
 def _refusal(text: str, found: re.Match[str], pre: str) -> InvalidInput:
     start = found.start()
     return InvalidInput(
-        f"text holds {found.end() - start:,} characters without a break, from {text[start : start + 20]!r} at "
-        f"{start:,}: too many for the tokenizer of this model ({pre or 'default'}). "
-        "Put spaces, marks or line breaks into it, or leave it out"
+        f"text has {found.end() - start:,} characters without a break, from {text[start : start + 20]!r} at "
+        f"{start:,}: too many for this model's tokenizer ({pre or 'default'}). "
+        "Insert spaces, punctuation or line breaks, or leave it out"
     )

@@ -1,4 +1,4 @@
-"""How much memory a KV cache takes, told from a model's header."""
+"""How much memory a KV cache takes, computed from a model's header."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .gguf import ArrayRef, GgufHeader, Value
 
 __all__ = ["kv_bytes_per_token", "least_kv_bytes_per_token"]
 
-# Their layers keep one running state instead of a key and a value for each token.
+# Their layers keep one running state instead of a key and a value per token.
 _RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 _NOT_DENSE = (
     "attention.kv_lora_rank",
@@ -20,16 +20,16 @@ _NOT_DENSE = (
     "ssm.state_size",
     "wkv.head_size",
 )
-"""What models have whose caches do not hold a key and a value for each layer and token."""
+"""Keys of models whose caches do not hold one key and value per layer and token."""
 
 
 def kv_bytes_per_token(
     header: GgufHeader, type_k: KvType = "f16", type_v: KvType = "f16"
 ) -> int | None:
-    """Bytes that one token takes in a KV cache, or None where it cannot be told.
+    """Bytes that one token takes in a KV cache, or None if unknown.
 
-    A key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
-    the head's own, else the embedding's share. Layers with a window count in full.
+    That is a key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
+    the head's own, or its share of the embedding. Layers with a sliding window count in full.
     """
     arch = header.architecture
     heads = header.metadata.get(f"{arch}.attention.head_count")
@@ -53,19 +53,19 @@ def kv_bytes_per_token(
 
 
 def least_kv_bytes_per_token(header: GgufHeader, type_k: KvType, type_v: KvType) -> int:
-    """The same where it is sure to be taken; 0 where the cache may be smaller than the simple rule says."""
+    """A lower bound for the same; 0 if the cache may be smaller than the simple rule says."""
     if any(f"{header.architecture}.{key}" in header.metadata for key in _NOT_DENSE):
         return 0
     return kv_bytes_per_token(header, type_k, type_v) or 0
 
 
 def _row_bytes(kind: KvType, n: int) -> float:
-    """Of one head: a part of a block, perhaps, where the next head has the rest."""
+    """Bytes of one head, possibly part of a block that the next head completes."""
     form = GGML_TYPES[KV_TYPES[kind]]
     return n * form.n_bytes / form.block
 
 
 def _whole_numbers(value: Value | None) -> list[int]:
-    """One number for all layers, or one for each."""
+    """One number for all layers, or one per layer."""
     values = value if isinstance(value, list) else [value]
     return [n for n in values if isinstance(n, int)]

@@ -1,7 +1,7 @@
-"""What llama.cpp takes for granted: a model that breaks it would end the process instead of failing to load.
+"""Checks what llama.cpp takes for granted: a model that violates it would end the process instead of failing to load.
 
-Found by mutating models and running them (``tests/models/mutants.py``). Not everything can be told from a
-header; who loads files that nobody vouches for uses the wasm backend, which has nothing to lose but a sandbox.
+The rules were found by mutating models and running them (``tests/models/mutants.py``). A header does not show
+everything: to load untrusted files, use the wasm backend, which risks only its sandbox.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["check_model"]
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _MAX_WINDOW = 1 << 24
-_ALIGNMENT = 32  # of tensor data that is mapped into memory
+_ALIGNMENT = 32  # of tensor data mapped into memory
 
 _NO_WEIGHTS = frozenset(("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
-"""Types that ggml knows but does not multiply with."""
+"""Types that ggml knows but cannot multiply."""
 _ALWAYS_F32 = (
     "ssm_conv1d.weight",
     "shortconv.conv.weight",
@@ -33,9 +33,9 @@ _ALWAYS_F32 = (
     "time_mix_first.weight",
     "time_mix_lerp_fused.weight",
 )
-"""Not one-dimensional, and yet taken for F32."""
+"""Assumed to be F32 although they are not one-dimensional."""
 _TABLES = ("tid2eid", "tid2eid.weight")
-"""Of numbers that are looked up, not computed with: the experts of each token, as I32."""
+"""Lookup tables, which are not computed with: the experts of each token, as I32."""
 _TWO_SHIFTS = ("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 
 
@@ -43,12 +43,12 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
     """Check what llama.cpp only asserts.
 
     Raises:
-        InvalidModel: something in the header cannot be.
+        InvalidModel: the header has an impossible value.
         InvalidInput: the settings do not fit the model.
     """
     header = model.header
     if not header.tensors:
-        raise InvalidModel(model.path, "a vocabulary without tensors: no model to run")
+        raise InvalidModel(model.path, "a vocabulary without tensors: there is no model to run")
     for wrong in _wrong_numbers(header):
         raise InvalidModel(model.path, wrong)
     for tensor in header.tensors:
@@ -58,7 +58,7 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
 
 
 def _wrong_numbers(header: GgufHeader) -> Generator[str]:
-    """In words, each number that cannot be."""
+    """Describe each impossible number."""
     data, arch = header.metadata, header.architecture
     alignment = data.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment % _ALIGNMENT:
@@ -73,7 +73,7 @@ def _wrong_numbers(header: GgufHeader) -> Generator[str]:
     yield from _wrong_heads(header)
     draft = header.number(f"{arch}.nextn_predict_layers")
     if not 0 <= draft < header.number(f"{arch}.block_count", 1):
-        yield f"nextn_predict_layers is {draft}, and there are not so many layers"
+        yield f"nextn_predict_layers is {draft}, but there are not that many layers"
     shifts = header.number(f"{arch}.token_shift_count", 2)
     if arch in _TWO_SHIFTS and shifts != 2:
         yield f"token_shift_count is {shifts}, not 2"
@@ -98,13 +98,13 @@ def _wrong_experts(header: GgufHeader) -> Generator[str]:
     if not 0 <= count <= _MAX_EXPERTS:
         yield f"expert_count is {count}, not 0 to {_MAX_EXPERTS}"
     if not min(1, count) <= used <= count:
-        yield f"expert_used_count is {used}, with {count} experts"
+        yield f"expert_used_count is {used}, but there are {count} experts"
     groups = header.number(f"{arch}.expert_group_count")
     if groups and (groups < 0 or count % groups or count == 0):
-        yield f"expert_group_count is {groups}, with {count} experts"
+        yield f"expert_group_count is {groups}, but there are {count} experts"
     chosen = header.number(f"{arch}.expert_group_used_count")
     if not 0 <= chosen <= max(groups, 0):
-        yield f"expert_group_used_count is {chosen}, with {groups} groups"
+        yield f"expert_group_used_count is {chosen}, but there are {groups} groups"
 
 
 def _wrong_heads(header: GgufHeader) -> Generator[str]:
@@ -122,18 +122,18 @@ def _wrong_heads(header: GgufHeader) -> Generator[str]:
     size = header.number(f"{arch}.attention.key_length", width // heads)
     turned = header.number(f"{arch}.rope.dimension_count", size)
     if turned < 0 or turned % 2 or (size and turned > size):
-        yield f"rope.dimension_count is {turned}, with heads of {size}"
+        yield f"rope.dimension_count is {turned}, but a head has {size} elements"
     sections = header.metadata.get(f"{arch}.rope.dimension_sections")
     if isinstance(sections, list):
         numbers = [n for n in sections if isinstance(n, int)]
         if len(numbers) != len(sections) or min(numbers, default=0) < 0 or sum(numbers) > size:
-            yield f"rope.dimension_sections is {sections!r}, with heads of {size}"
+            yield f"rope.dimension_sections is {sections!r}, but a head has {size} elements"
 
 
 def _wrong_type(tensor: TensorInfo) -> str:
-    """Why a tensor cannot be of its type; empty if it can."""
+    """Why a tensor cannot have its type; empty if it can."""
     if tensor.type_name in _NO_WEIGHTS and not tensor.name.endswith(_TABLES):
-        return "a type that llama.cpp does not compute with"
+        return "a type that llama.cpp cannot compute with"
     vector = len(tensor.shape) == 1 or tensor.name.endswith(_ALWAYS_F32)
     if vector and tensor.type_name != "F32":
         return "not F32"
@@ -145,7 +145,7 @@ def _check_kv_types(header: GgufHeader, params: ModelParams) -> None:
     heads = header.number(f"{architecture}.attention.head_count")
     width = header.number(f"{architecture}.embedding_length")
     if heads < 1 or width < 1:
-        return  # one number for each layer, or a kind without heads: llama.cpp decides
+        return  # one number per layer, or no heads: llama.cpp decides
     for side in ("k", "v"):
         kind = params.type_k if side == "k" else params.type_v
         name = "key_length" if side == "k" else "value_length"
@@ -153,6 +153,6 @@ def _check_kv_types(header: GgufHeader, params: ModelParams) -> None:
         block = GGML_TYPES[KV_TYPES[kind]].block
         if size % block:
             raise InvalidInput(
-                f"type_{side}={kind!r} needs heads of a multiple of {block} elements, this model's have "
+                f"type_{side}={kind!r} needs heads with a multiple of {block} elements, but this model's have "
                 f"{size}: use 'f16'"
             )

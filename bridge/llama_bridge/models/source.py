@@ -1,4 +1,4 @@
-"""Model files: found by path or name, checked, and told apart by what is in them."""
+"""Model files: found by path or name, checked, and identified by their content."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from .gguf import GgufHeader, read_gguf
 __all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
 
 DEMO = "demo"
-"""The name of the small chat model that comes with the package."""
+"""Name of the small chat model in the package."""
 
 
 @runtime_checkable
 class ModelSource(Protocol):
-    """A GGUF file that is not on the disk, such as one that was dropped on a page, or one on a server.
+    """A GGUF file that is not on the disk, such as one dropped on a page or on a server.
 
     Attributes:
-        name: the name to show for it.
+        name: the name to show.
     """
 
     name: str
 
     def open(self) -> BinaryIO:
-        """A reader at its beginning: ``seek``, ``tell``, ``readinto``, ``read``, ``close``; no buffer needed."""
+        """Open it at the beginning: ``seek``, ``tell``, ``readinto``, ``read``, ``close``; unbuffered is fine."""
         ...
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A checked GGUF file, and what it says of its model. Nothing is computed, and no engine is needed.
+    """A checked GGUF file and what it says about its model. No engine is needed.
 
     Attributes:
-        path: where it is; of a source its name alone.
+        path: where it is; for a source, only its name.
         header: its metadata and tensor table.
-        identity: tells whether the file at the path is still the one that was checked.
-        source: what it is read from, where that is no path.
+        identity: shows whether the file at the path is still the one that was checked.
+        source: what it is read from, if not a path.
     """
 
     path: Path
@@ -54,14 +54,14 @@ class ModelFile:
     source: ModelSource | None = None
 
     def open(self) -> BinaryIO:
-        """A reader of the whole file, without a buffer."""
+        """Open the file, unbuffered."""
         if self.source is not None:
             return self.source.open()
         return cast("BinaryIO", self.path.open("rb", buffering=0))
 
     @property
     def name(self) -> str:
-        """``general.name``, or the file's name without its ending."""
+        """``general.name``, or the file name without its suffix."""
         return self.header.text("general.name") or self.path.stem
 
     @property
@@ -71,22 +71,22 @@ class ModelFile:
 
     @property
     def n_parameters(self) -> int:
-        """How many weights there are, told from the tensors; 0 for a vocabulary without weights."""
+        """Number of weights in all tensors; 0 if the file is only a vocabulary."""
         return self.header.n_parameters
 
     @property
     def quantisation(self) -> str | None:
-        """The tensor type that most bytes of the weights have, as ``"Q4_K"``; None without weights.
+        """The tensor type that takes the most bytes, such as ``"Q4_K"``; None without weights.
 
-        What is in the file, not what its name or its metadata claim.
+        This is what the file contains, not what its name or metadata claim.
         """
         return next(iter(self.header.bytes_by_type), None)
 
     @cached_property
     def metadata(self) -> Mapping[str, int | float | bool | str]:
-        """The numbers, truth values and texts of the GGUF metadata by their keys; cannot be changed.
+        """The numbers, booleans and texts of the GGUF metadata by key; read-only.
 
-        Arrays, the vocabulary among them, are left in the file: see ``header``.
+        Arrays, including the vocabulary, stay in the file: see ``header``.
         """
         return MappingProxyType(
             {
@@ -103,14 +103,14 @@ class ModelFile:
 
     @property
     def n_ctx_train(self) -> int:
-        """The context length: tokens the model was trained to hold; 0 if the file does not say."""
+        """The context length that the model was trained with; 0 if the file does not say."""
         return self.header.number(f"{self.header.architecture}.context_length")
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
         """What identifies this model in a session file, field by field, as hex SHA-256.
 
-        Content, never path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
+        It depends on content, never on path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
         try:
@@ -121,27 +121,27 @@ class ModelFile:
             why = error.strerror or str(error)
         raise InvalidModel(
             self.path,
-            f"changed on the disk since it was loaded ({why}), so that no session can be told to be of it: "
+            f"changed on the disk since it was loaded ({why}), so sessions can no longer be matched to it: "
             "load the model again",
         )
 
 
 def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
-    """Find and check a model: a path, ``"demo"`` for the one in the package, or a source.
+    """Find and check a model: a path, ``"demo"`` for the packaged model, or a source.
 
     Raises:
         InvalidInput: not a path.
         ModelNotFound: no file there, or a directory.
-        InvalidModel: not a usable GGUF, or not readable.
+        InvalidModel: not a usable GGUF file, or not readable.
     """
-    if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path opens, too
+    if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path has open()
         return _open_source(model)
     path = _demo_path() if isinstance(model, str) and model == DEMO else check_path("model", model)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise InvalidModel(model, _about_directory(path), "directory")
-        if not stat.S_ISREG(status.st_mode):  # before it is opened: a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # before opening: a pipe would block for ever
             raise InvalidModel(model, "not a regular file")
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
@@ -157,14 +157,14 @@ def _about_directory(path: Path) -> str:
     found = sorted(p.name for p in path.glob("*.gguf"))[:3]
     if found:
         return f"this is a directory: give the path of a GGUF file in it ({', '.join(found)})"
-    return "this is a directory, and no GGUF file is in it: give the path of a GGUF file"
+    return "this is a directory without a GGUF file: give the path of a GGUF file"
 
 
 def _way_to_a_file(model: str | os.PathLike[str], path: Path) -> str:
     if path.stem.lower() == DEMO:
         return f"did you mean the packaged model, {DEMO!r}?"
     if "://" in os.fspath(model):
-        return "download what is at this address, and give the path of the file"
+        return "download the file from this address and give its path"
     return "give the path of a GGUF file"
 
 

@@ -1,10 +1,10 @@
-"""For test suites: a pytest plugin, a fake that needs no model, and the contract as tests.
+"""For test suites: a pytest plugin, a fake that needs no model, and the contracts as tests.
 
-With llama-bridge installed pytest has, by itself (``-p no:llama_bridge`` leaves it out),
+With llama-bridge installed, pytest has these without further setup (``-p no:llama_bridge`` disables them):
 
 - the fixture ``llama``: the demo model, once for each backend of ``--llama-backend native,wasm``;
-- the fixture ``llama_backend``: only the backend's name, for tests that load a model of their own;
-- the fixture ``fake_llama``: the class :class:`FakeLlama`, deterministic, without a model; call it;
+- the fixture ``llama_backend``: only the backend's name, for tests that load their own model;
+- the fixture ``fake_llama``: the class :class:`FakeLlama`, deterministic, without a model; call it to make one;
 - ``@pytest.mark.requires_capability("session_persistence")`` and ``lacks_capability``.
 
 .. code-block:: text
@@ -13,13 +13,13 @@ With llama-bridge installed pytest has, by itself (``-p no:llama_bridge`` leaves
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
-    conformance.py   BackendConformance, for who writes an engine; what an engine must refuse is in
+    conformance.py   BackendConformance, for those who write an engine; what it must refuse is in
                      conformance_misuse.py, fixtures are in conformance_base.py
     runtime_conformance.py
-                     RuntimeConformance, for who writes a runtime that answers in text
+                     RuntimeConformance, for those who write a runtime that answers in text
 
-Nothing here imports pytest by itself, so an application can use the fake too. A run that uses none of it pays for the
-declarations alone.
+Nothing here imports pytest by itself, so an application can use the fake too. A run that uses none of this pays for the
+declarations only.
 """
 
 from __future__ import annotations

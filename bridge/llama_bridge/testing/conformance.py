@@ -1,4 +1,4 @@
-"""The engine contract as tests, for whoever writes a backend.
+"""The engine contract as tests, for those who write a backend.
 
 .. code-block:: python
 
@@ -33,14 +33,14 @@ _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
 class BackendConformance(MisuseTests):
-    """Subclass it, name the class ``Test...``, and give it a fixture ``backend``; if your engine computes, ``nan_engine`` too.
+    """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:
-        model: what is loaded; a chat model with a context of at least 256 tokens.
-        text: what it is given to read.
+        model: the model to load; a chat model with a context of at least 256 tokens.
+        text: the text that it reads.
     """
 
-    # what it says of itself
+    # what it reports
 
     def test_the_probe_is_quick_and_names_the_backend(self, backend: EngineBackend) -> None:
         start = time.perf_counter()
@@ -152,7 +152,7 @@ class BackendConformance(MisuseTests):
         expected = self.generate(engine, 8)
         self.read(engine, tokens)
         for length in (len(tokens) - 1, 1):
-            assert engine.truncate(length), "without this the flag promises too much"
+            assert engine.truncate(length), "PREFIX_CACHE needs this"
             assert engine.length == length
             engine.decode(tokens[length:])
             assert self.generate(engine, 8) == expected
@@ -231,7 +231,7 @@ class BackendConformance(MisuseTests):
             token = engine.step(token)
         timer.join()
         assert not self.is_at_rest(engine)
-        assert time.monotonic() < patience, "the cancel did not end anything"
+        assert time.monotonic() < patience, "the cancel had no effect"
 
     # state
 

@@ -1,4 +1,4 @@
-"""What the conformance tests stand on: an engine to look at, and what is done to it."""
+"""Basis of the conformance tests: an engine to test, and helpers that use it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ GREEDY = SamplingParams(temperature=0)
 class EngineTests:
     """Fixtures and helpers of :class:`~llama_bridge.testing.BackendConformance`.
 
-    A second fixture may be given, ``nan_engine``.
+    A second fixture, ``nan_engine``, is optional.
 
     Attributes:
-        model: what is loaded; a chat model with a context of at least 256 tokens.
-        text: what it is given to read.
+        model: the model to load; a chat model with a context of at least 256 tokens.
+        text: the text that it reads.
     """
 
     model: str = DEMO
@@ -36,7 +36,7 @@ class EngineTests:
 
     @pytest.fixture
     def engine(self, backend: EngineBackend, _engines_of_class: dict[str, Engine]) -> Engine:
-        """A loaded engine, empty and at rest; the tests of a class share it."""
+        """A loaded engine, empty and idle; the tests of a class share it."""
         engine = _engines_of_class.get(backend.name)
         if engine is None:
             engine = _engines_of_class[backend.name] = self.load(backend)
@@ -46,9 +46,9 @@ class EngineTests:
 
     @pytest.fixture
     def nan_engine(self, backend: EngineBackend) -> Engine:
-        """An engine, with nothing decoded, that computes NaN: of a model with weights that are NaN, say."""
+        """A new engine that computes NaN, for example because its model has NaN weights."""
         pytest.skip(
-            f"give the class a fixture `nan_engine`: a model that makes {backend.name} compute NaN"
+            f"give the class a fixture `nan_engine`: an engine of {backend.name} that computes NaN"
         )
 
     def load(self, backend: EngineBackend) -> Engine:
@@ -60,20 +60,20 @@ class EngineTests:
         return engine.tokenize(self.text, add_special=True, parse_special=True)
 
     def generate(self, engine: Engine, n: int, params: SamplingParams = GREEDY) -> list[int]:
-        """Draw ``n`` tokens, the last of which stays out of the KV cache."""
+        """Draw ``n`` tokens. The last one stays out of the KV cache."""
         engine.set_sampler(params, 1, [])
         tokens = [engine.sample()]
         while len(tokens) < n:
             following = engine.step(tokens[-1])
-            assert following is not None, "step() gave None, though nobody had cancelled"
+            assert following is not None, "step() gave None, but nothing was cancelled"
             tokens.append(following)
         return tokens
 
     def read(self, engine: Engine, tokens: Sequence[int]) -> None:
-        """Decode from nothing."""
+        """Decode into an empty cache."""
         engine.clear()
         assert engine.decode(tokens) == len(tokens)
 
     def is_at_rest(self, engine: Engine) -> bool:
-        """Whether nobody has cancelled."""
+        """Whether nothing was cancelled."""
         return not engine.cancelled

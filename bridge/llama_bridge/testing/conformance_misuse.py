@@ -1,4 +1,4 @@
-"""What an engine does with calls that make no sense: it raises, and goes on. It never ends the process."""
+"""What an engine does with invalid calls: it raises and goes on. It never ends the process."""
 
 # ruff: noqa: D102 -- a test's name is its sentence
 
@@ -34,9 +34,9 @@ Calls = dict[str, Callable[[], object]]
 
 
 class MisuseTests(EngineTests):
-    """A part of :class:`~llama_bridge.testing.BackendConformance`."""
+    """Part of :class:`~llama_bridge.testing.BackendConformance`."""
 
-    # in which order
+    # the order of calls
 
     def test_after_close_every_call_says_so(self, backend: EngineBackend) -> None:
         engine = self.load(backend)
@@ -114,7 +114,7 @@ class MisuseTests(EngineTests):
                 with pytest.raises(EngineError):
                     call()
 
-    # with which arguments
+    # arguments
 
     def test_what_is_no_argument_is_named_and_changes_nothing(self, engine: Engine) -> None:
         wrong: Any = engine
@@ -228,7 +228,7 @@ class MisuseTests(EngineTests):
                 draw.choice(calls)()
             assert 0 <= engine.length <= n_ctx
 
-    # of a model that is broken
+    # a broken model
 
     def test_nan_is_an_error_and_not_a_text(self, nan_engine: Engine) -> None:
         tokens = self.prompt(nan_engine)
@@ -267,7 +267,7 @@ class MisuseTests(EngineTests):
             engine.clear,
         ]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the process has threads
+            warnings.simplefilter("ignore")  # about threads in the process
             child = os.fork()
         if child == 0:
             status = 1

@@ -1,4 +1,4 @@
-"""The markers ``requires_capability`` and ``lacks_capability``: what they ask, and why a test is skipped."""
+"""The markers ``requires_capability`` and ``lacks_capability``: what they require, and why a test is skipped."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["asked_of", "check_markers", "reason_to_skip"]
 
 
 def asked_of(item: pytest.Item, marker: str) -> Capability:
-    """The flags that all markers of this name on a test ask for.
+    """The flags in all markers of this name on a test.
 
     Raises:
-        InvalidInput: a name that is no capability, or a marker without any.
+        InvalidInput: a name is not a capability, or a marker has none.
     """
     flags = Capability(0)
     for mark in item.iter_markers(marker):
@@ -36,17 +36,17 @@ def _flags(mark: pytest.Mark) -> Capability:
 
 
 def check_markers(item: pytest.Item, *, gated: bool) -> None:
-    """Look at a test's markers while tests are collected.
+    """Check a test's markers during collection.
 
     Raises:
-        InvalidInput: they cannot be read, or the test has no backend that they could be asked of.
+        InvalidInput: they cannot be read, or the test uses no backend.
     """
     for marker in (REQUIRES, LACKS):
         asked_of(item, marker)
         own = [node for node, _ in item.iter_markers_with_node(marker) if node is item]
         if own and not gated:
             raise InvalidInput(
-                f"{marker} skips nothing here: the test uses neither the fixture llama nor llama_backend"
+                f"{marker} has no effect here: the test uses neither the fixture llama nor llama_backend"
             )
 
 
@@ -57,4 +57,4 @@ def reason_to_skip(item: pytest.Item, marker: str, has: Capability, who: str) ->
         missing = capability_names(asked & ~has)
         return f"{who} lacks {', '.join(missing)}" if missing else None
     present = capability_names(asked & has)
-    return f"{who} has {', '.join(present)}: for those without" if present else None
+    return f"{who} has {', '.join(present)}: only for those without" if present else None

@@ -1,4 +1,4 @@
-"""What the pytest plugin does once a run has to do with llama-bridge; its hooks and fixtures are in ``llama_bridge_pytest``."""
+"""What the pytest plugin does in a run that uses llama-bridge. Hooks and fixtures are in ``llama_bridge_pytest``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Selection:
 
     Attributes:
         names: those that tests run on.
-        found: what each installed backend says of itself.
+        found: what each installed backend reports.
         capabilities: what each can do at best.
     """
 
@@ -53,7 +53,7 @@ _SELECTION = pytest.StashKey[_Selection]()
 
 
 def selection(config: pytest.Config) -> _Selection:
-    """The backends of this run, by option, ini value, or what is available.
+    """The backends of this run: from the option, the ini value, or all that are available.
 
     Raises:
         pytest.UsageError: no backend of that name is installed.
@@ -79,7 +79,7 @@ def selection(config: pytest.Config) -> _Selection:
 
 
 def backends_of_run(config: pytest.Config) -> Sequence[str]:
-    """What the tests run on. With none to choose from the fixture is set up all the same, to say why there is none."""
+    """The backends that tests run on. If there are none, the fixture is set up anyway, to say why."""
     return selection(config).names or (registry.AUTO,)
 
 
@@ -103,7 +103,7 @@ def gate(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Check every marker, and skip what the backend cannot do with any model.
 
     Raises:
-        pytest.UsageError: markers that cannot be read, or that gate nothing.
+        pytest.UsageError: a marker cannot be read or has no effect.
     """
     wrong: list[str] = []
     for item in items:
@@ -127,10 +127,10 @@ def _backend_of(item: pytest.Item) -> str | None:
 
 def _gate(item: pytest.Item, name: str, chosen: _Selection) -> None:
     if not chosen.found[name].ok:
-        return  # it was asked for by name: the fixture fails and says why
+        return  # it was requested by name: the fixture fails and says why
     markers = [REQUIRES]
     if "llama" not in getattr(item, "fixturenames", ()):
-        markers.append(LACKS)  # with a model, what is lacking is known only when it is loaded
+        markers.append(LACKS)  # with a model, what is missing is known only after loading it
     for marker in markers:
         reason = reason_to_skip(item, marker, chosen.capabilities[name], f"the {name} backend")
         if reason is not None:
@@ -138,7 +138,7 @@ def _gate(item: pytest.Item, name: str, chosen: _Selection) -> None:
 
 
 def usable_backend(name: str) -> str:
-    """The name, if the backend can be used; else the test fails and says why."""
+    """The name, if the backend can be used; otherwise the test fails and says why."""
     try:
         registry.candidates(name)
     except BackendUnavailable as error:
@@ -156,14 +156,14 @@ def shared_model(config: pytest.Config, backend: str) -> SharedModel:
 
 
 def lend(request: pytest.FixtureRequest, shared: SharedModel) -> LlamaBridge:
-    """The loaded model, as new; the test is skipped or fails where it is not for it."""
+    """The loaded model, as new. Skips the test if it is not for this model, and fails it if loading fails."""
     try:
         bridge = shared.take()
     except (BackendUnavailable, ModelError) as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     backend = f"the {bridge.backend} backend"
     with_model = (
-        f"{backend} with {bridge.model.name}"  # what it lacks with any model was skipped already
+        f"{backend} with {bridge.model.name}"  # what no model can do here was skipped already
     )
     for marker, who in ((REQUIRES, with_model), (LACKS, backend)):
         reason = reason_to_skip(request.node, marker, bridge.capabilities, who)
@@ -173,7 +173,7 @@ def lend(request: pytest.FixtureRequest, shared: SharedModel) -> LlamaBridge:
 
 
 def closing_fakes() -> Iterator[type[FakeLlama]]:
-    """A FakeLlama for one test; what it made is closed afterwards."""
+    """FakeLlama for one test; the instances are closed afterwards."""
     made: list[LlamaBridge] = []
 
     class ClosedByTheTest(FakeLlama):

@@ -1,4 +1,4 @@
-"""The runtime contract as tests, for whoever writes a backend that answers in text.
+"""The runtime contract as tests, for those who write a backend that answers in text.
 
 .. code-block:: python
 
@@ -41,12 +41,12 @@ _PATIENCE = 30
 
 
 class RuntimeConformance:
-    """Subclass it, name the class ``Test...``, and give it a fixture ``backend``.
+    """Subclass it as ``Test...`` and add a fixture ``backend``.
 
     Attributes:
-        model: what is loaded.
-        prompt, question: two user turns, or texts, that it answers with more than one piece of text each; with
-            temperature 0 always with the same.
+        model: the model to load.
+        prompt, question: two user turns or texts. Each answer has more than one piece of text, and is always the
+            same with temperature 0.
     """
 
     model: Model = DEMO
@@ -66,7 +66,7 @@ class RuntimeConformance:
         runtime.close()
 
     def request(self, runtime: Runtime, prompt: str = "") -> Request:
-        """A prompt as the bridge hands it over."""
+        """A prompt as the bridge passes it."""
         chat = Capability.CHAT_TEMPLATE in runtime.capabilities
         return Request(prompt or self.prompt, sampling=_GREEDY, chat=chat)
 
@@ -74,7 +74,7 @@ class RuntimeConformance:
         """A whole answer."""
         return read(runtime.answer(self.request(runtime, prompt)))[1]
 
-    # what it says of itself
+    # what it reports
 
     def test_it_can_do_nothing_that_its_backend_cannot(
         self, backend: Backend, runtime: Runtime
@@ -111,7 +111,7 @@ class RuntimeConformance:
 
     def test_the_texts_are_the_answer(self, runtime: Runtime) -> None:
         texts, generation = read(runtime.answer(self.request(runtime)))
-        assert len(texts) > 1, "give the class a prompt with a longer answer"
+        assert len(texts) > 1, "give the class a prompt that has a longer answer"
         assert all(texts)
         assert "".join(texts) == generation.text == str(generation)
         assert generation.finish_reason in ("stop", "length")
@@ -315,7 +315,7 @@ class RuntimeConformance:
 
 
 def read(answer: PendingAnswer) -> tuple[list[str], Generation]:
-    """All that is left of an answer."""
+    """The rest of an answer."""
     texts: list[str] = []
     while (text := answer.read()) is not None:
         texts.append(text)
@@ -323,7 +323,7 @@ def read(answer: PendingAnswer) -> tuple[list[str], Generation]:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """What another thread gets, which must not take for ever."""
+    """Run work in another thread, which must not take for ever."""
     done: list[T] = []
     thread = threading.Thread(target=lambda: done.append(work()), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""One loaded model for many tests, each of which finds it as new."""
+"""One loaded model for many tests, each of which gets it as new."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ GREEDY = SamplingParams(temperature=0, seed=0)
 
 
 class SharedLlama(LlamaBridge):
-    """A bridge that can be made as new without loading its model again."""
+    """A bridge that can be reset completely without loading its model again."""
 
     def __init__(self, model: str, backend: str) -> None:
         super().__init__(model, backend=backend, sampling=GREEDY)
         self._loaded = self._shared.runtime
 
     def renew(self) -> bool:
-        """End what runs, forget what a test said and set; False if that takes a new load."""
+        """Cancel what is running and forget what a test said and set; False if that takes a new load."""
         shared = self._shared
         if shared.closed or shared.runtime is not self._loaded:
             return False
@@ -38,7 +38,7 @@ class SharedLlama(LlamaBridge):
 
 
 class SharedModel:
-    """Loads a model when a test first wants it, and again only when one test spoiled it for the next."""
+    """Loads a model when a test first needs it, and again only if a test left it unusable."""
 
     def __init__(self, model: str, backend: str) -> None:
         self._model = model
@@ -57,7 +57,7 @@ class SharedModel:
             self.close()
 
     def close(self) -> None:
-        """Free the model. Twice is silent."""
+        """Free the model. Closing twice does nothing."""
         if self._llama is not None:
             self._llama.close()
             self._llama = None

@@ -1,12 +1,12 @@
-"""A llama.cpp that needs no model and says what the test tells it to. All of it goes through LlamaBridge.
+"""A fake llama.cpp that needs no model and gives the answers that a test sets. It runs under the real LlamaBridge.
 
 .. code-block:: text
 
-    llama.py      FakeLlama: a bridge on it, ready for the code under test
-    backend.py    FakeBackend: takes the answers
-    engine.py     FakeEngine: minds the whole engine contract, computes nothing
-    answers.py    what can be said, and what was asked
-    model.py      the GGUF that it brings
+    llama.py      FakeLlama: a bridge on the fake, ready for the code under test
+    backend.py    FakeBackend: holds the answers
+    engine.py     FakeEngine: follows the whole engine contract, computes nothing
+    answers.py    the answers and what was asked
+    model.py      its own GGUF file
 """
 
 from __future__ import annotations

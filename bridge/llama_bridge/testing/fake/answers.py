@@ -1,4 +1,4 @@
-"""What the fake says: answers as data, and two that make themselves up."""
+"""What the fake answers: answers as data, and two functions that compute them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Asked:
     """What an answer is conditioned on.
 
     Attributes:
-        prompt: the user's new turn; of raw text, everything since the last finished answer.
-        context: all that the KV cache holds, control tokens spelled out.
+        prompt: the user's new turn; for raw text, everything since the last finished answer.
+        context: everything in the KV cache, with control tokens spelled out.
     """
 
     prompt: str
@@ -24,13 +24,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class FakeAnswer:
-    """An answer, and what goes wrong in it.
+    """An answer, and what goes wrong with it.
 
     Attributes:
-        text: what is said.
+        text: text of the answer.
         fails_after: tokens (bytes) drawn before ``error`` is raised; None for never.
-        error: what is raised then; None for an EngineError.
-        token_seconds: time each further token takes, unless it is cancelled.
+        error: the error to raise then; None for an EngineError.
+        token_seconds: time that each token after the first takes, unless it is cancelled.
     """
 
     text: str = ""
@@ -44,12 +44,12 @@ Answers = Answer | Mapping[str, Answer] | Callable[[Asked], Answer] | Iterable[A
 
 
 def echo(asked: Asked) -> str:
-    """The answer where a test gives none: what was said, repeated."""
+    """The default answer: repeats what was said."""
     return f"You said: {asked.prompt}"
 
 
 def babble(asked: Asked) -> str:
-    """Letters that depend on every byte of the context, so that they tell whether a KV cache is right."""
+    """Letters that depend on every byte of the context, so they show whether a KV cache is right."""
     said = ""
     while (sign := zlib.crc32((asked.context + said).encode())) % 24 and len(said) < 1000:
         said += chr(ord("a") + sign // 24 % 26)

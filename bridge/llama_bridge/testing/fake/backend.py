@@ -1,4 +1,4 @@
-"""A backend without a model: it says what the test tells it to."""
+"""A backend without a model: it gives the answers that a test sets."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["FakeBackend"]
 
 
 class FakeBackend(EngineBackend):
-    """Makes :class:`FakeEngine`. Pass it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
+    """Creates :class:`FakeEngine`. Use it as ``LlamaBridge("demo", backend=FakeBackend([...]))``.
 
     Args:
-        answers: one answer for all; or a list of them, taken in turn; or a mapping from prompt to
-            answer; or a function of :class:`Asked`. Running out of them raises EngineError.
-        capabilities: flags or their names; None for all that the fake can do.
-        lacks: capabilities taken away from these.
-        memory: of which kind the KV cache is; only a dense one can be rewound, and has ``PREFIX_CACHE``.
+        answers: one answer for every prompt, a list to take in order, a mapping from prompt to answer, or a
+            function of :class:`Asked`. If there is no answer left, EngineError is raised.
+        capabilities: flags or their names; None for everything that the fake can do.
+        lacks: capabilities to remove from these.
+        memory: the kind of KV cache. Only a dense one can be rewound and has ``PREFIX_CACHE``.
         prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
         load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
 
     Attributes:
-        asked: what every answer so far was conditioned on, in turn.
+        asked: what each answer so far was conditioned on, in order.
     """
 
     name = "fake"
@@ -78,7 +78,7 @@ class FakeBackend(EngineBackend):
     def load(
         self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
     ) -> FakeEngine:
-        """An engine on any GGUF: of the file only template and control tokens matter."""
+        """An engine for any GGUF file; only its template and control tokens matter."""
         if self._load_error is not None:
             raise self._load_error
         if on_progress is not None:
@@ -95,14 +95,14 @@ class FakeBackend(EngineBackend):
         )
 
     def answer(self, asked: Asked) -> FakeAnswer:
-        """What comes next, as programmed."""
+        """The next answer."""
         self.asked.append(asked)
         given = self._answers(asked)
         return given if isinstance(given, FakeAnswer) else FakeAnswer(given)
 
 
 def _function(answers: Answers) -> Callable[[Asked], Answer]:
-    """Every way to give answers as the most general one."""
+    """Convert every form of answers to a function."""
     if isinstance(answers, str | FakeAnswer):
         return lambda _: answers
     if isinstance(answers, Mapping):
@@ -117,12 +117,10 @@ def _look_up(answers: Mapping[Any, Answer], asked: Asked) -> Answer:
         return answers[asked.prompt]
     except KeyError:
         known = ", ".join(map(repr, answers))
-        raise EngineError(
-            f"no answer to {asked.prompt!r} in the fake; there are: {known}"
-        ) from None
+        raise EngineError(f"the fake has no answer to {asked.prompt!r}; it has: {known}") from None
 
 
 def _take_next(answers: Iterator[Answer], asked: Asked) -> Answer:
     for answer in answers:
         return answer
-    raise EngineError(f"the fake has no answer left, for {asked.prompt!r}")
+    raise EngineError(f"the fake has no answer left for {asked.prompt!r}")

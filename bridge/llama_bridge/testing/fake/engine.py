@@ -1,7 +1,7 @@
-"""The fake's engine: it computes nothing, and minds the whole engine contract.
+"""The fake's engine: it computes nothing but follows the whole engine contract.
 
-Tokens are bytes, and the control tokens of whatever GGUF it is given. Where a caller breaks the
-contract (too many tokens, two threads at once, sampling without logits), it raises instead of guessing.
+Its tokens are bytes and the control tokens of the GGUF file. If a caller breaks the contract (too many tokens,
+two threads at once, sampling without logits), it raises instead of guessing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FakeEngine(Engine):
 
     Args:
         backend: name of the backend that made it.
-        answer: asked for each new answer.
+        answer: called for each new answer.
         capabilities, memory, prefill_token_seconds: as in :class:`~llama_bridge.testing.FakeBackend`.
     """
 
@@ -189,10 +189,10 @@ class FakeEngine(Engine):
 
     def _check_sampler(self) -> None:
         if not self._sampling:
-            raise EngineError("the caller samples before set_sampler()")
+            raise EngineError("the caller samples before it calls set_sampler()")
 
     def _next(self) -> int:
-        """The token that follows: of the answer on its way, or the first of a new one."""
+        """The next token of the current answer, or the first one of a new answer."""
         if not self._ready:
             raise EngineError("there are no logits: decode something first")
         said = self._tokens[self._start :]
@@ -216,7 +216,7 @@ class FakeEngine(Engine):
 
     @cached_property
     def _turn(self) -> tuple[str, str]:
-        """What the chat template puts right before and after a user's words, as signs."""
+        """What the chat template puts directly before and after a user's words, as characters."""
         if not self._template:
             return "", ""
         specials = self._special
@@ -298,7 +298,7 @@ class FakeEngine(Engine):
         self._open()
         if self._one_at_a_time.locked():
             raise EngineError("the caller uses the engine from two threads at once")
-        with self._one_at_a_time:  # an interrupt cannot lose it
+        with self._one_at_a_time:  # released even after an interrupt
             yield
 
 

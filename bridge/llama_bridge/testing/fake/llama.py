@@ -1,4 +1,4 @@
-"""A LlamaBridge on the fake backend, ready to be handed to the code under test."""
+"""A LlamaBridge on the fake backend, ready for the code under test."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["FakeLlama"]
 
 
 class FakeLlama(LlamaBridge):
-    """The real LlamaBridge over a :class:`FakeBackend`. No model needed: it brings its own, without weights.
+    """The real LlamaBridge on a :class:`FakeBackend`. It needs no model: it has its own, without weights.
 
     Args:
         answers, capabilities, lacks, memory, prefill_token_seconds, load_error: as in FakeBackend.
-        model: a GGUF whose chat template to use instead, ``"demo"`` say.
-        n_ctx: tokens the context holds; a token is a byte here. 0 for 65,536.
-        sampling, system, on_progress: as in LlamaBridge; answers are not cut unless ``sampling`` says so.
+        model: a GGUF file whose chat template is used instead, such as ``"demo"``.
+        n_ctx: tokens that the context holds; a token is a byte here. 0 gives 65,536.
+        sampling, system, on_progress: as in LlamaBridge; without ``sampling``, answers are not cut off.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class FakeLlama(LlamaBridge):
 
     @property
     def asked(self) -> list[Asked]:
-        """What every answer so far was conditioned on, in turn."""
+        """What each answer so far was conditioned on, in order."""
         return self.fake.asked
 
     def close(self) -> None:
-        """As LlamaBridge does."""
+        """See :meth:`LlamaBridge.close`."""
         super().close()
         shutil.rmtree(self._fake_folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The model behind the fake: a GGUF with a chat template and control tokens, and no weights."""
+"""The fake's model: a GGUF file with a chat template and control tokens but no weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTROL = 3  # LLAMA_TOKEN_TYPE_CONTROL
 
 
 def write_fake_model(path: Path, name: str = "fake") -> Path:
-    """Write a model of some 500 bytes for :class:`~llama_bridge.testing.FakeBackend`; no engine loads it."""
+    """Write a model of about 500 bytes for :class:`~llama_bridge.testing.FakeBackend`. No real engine loads it."""
     pairs = [
         ("general.architecture", _text("fake")),
         ("general.name", _text(name)),
@@ -64,10 +64,10 @@ class SpecialTokens:
     """What a model's vocabulary says about its control tokens.
 
     Attributes:
-        control: the text of each.
-        bos: the one a whole text begins with, or None.
+        control: text of each control token.
+        bos: the token that begins a whole text, or None.
         add_bos: whether tokenisation adds it.
-        ends: those that end an answer, at least one.
+        ends: tokens that end an answer, at least one.
     """
 
     control: tuple[str, ...]
@@ -77,7 +77,7 @@ class SpecialTokens:
 
 
 def read_special_tokens(model: ModelFile) -> SpecialTokens:
-    """The control tokens of any GGUF, so that the fake speaks its chat template."""
+    """The control tokens of any GGUF file, so that the fake can use its chat template."""
     metadata = model.header.metadata
     tokens = _strings(model, "tokenizer.ggml.tokens")
     kinds = _integers(model, "tokenizer.ggml.token_type")
