@@ -33,7 +33,9 @@ DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
 def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="where to write llama.wasm")
+    parser.add_argument(
+        "--output", type=Path, default=DEFAULT_OUTPUT, help="where to write llama.wasm"
+    )
     parser.add_argument(
         "--sdist", type=Path, help="llama-cpp-python's source distribution, if you have it"
     )

@@ -312,7 +312,7 @@ def test_a_download_can_be_stopped_and_goes_on_from_there(person: Person, site: 
     person.page.reload()
     person.idle()
     person.press("Go on")
-    person.until(lambda: "; goes on after " in person.status)
+    person.until(lambda: "; continues after " in person.status)
     person.idle()
     assert person.status.startswith("Ready, loaded in ")
     assert person.page.get_by_role("button", name="Go on").count() == 0
@@ -482,7 +482,7 @@ def test_half_a_model_is_refused(person: Person) -> None:
 def test_a_download_that_breaks_goes_on_with_the_next_try(person: Person) -> None:
     person.get("models/tiny.gguf?half")
     assert person.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
-    assert person.trouble.endswith("MB are kept, and the next try goes on from there")
+    assert person.trouble.endswith("MB are kept, and the next try continues from there")
     assert person.kept == ["tiny.gguf"]
     person.press("Go on")
     person.idle()
