@@ -56,9 +56,8 @@ class NativeEngine(Engine):
     """Owns a llama.cpp model and context."""
 
     backend = "native"
-    _model: Any = (
-        None  # before it is complete and after close() all are None, and every call raises
-    )
+    # before it is complete and after close() all are None, and every call raises
+    _model: Any = None
     _context: Any = None
     _memory: Any = None
     _vocab: Any = None

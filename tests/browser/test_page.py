@@ -469,7 +469,9 @@ def test_a_model_that_the_server_does_not_have(person: Person) -> None:
     assert person.trouble.startswith("ModelNotFound: ")
     assert person.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
     person.get("https://example.org/model.gguf")
-    assert person.trouble.startswith("Another server: this page may only connect to http://127.0.0.1")
+    assert person.trouble.startswith(
+        "Another server: this page may only connect to http://127.0.0.1"
+    )
 
 
 def test_half_a_model_is_refused(person: Person) -> None:

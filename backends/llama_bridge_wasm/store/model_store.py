@@ -193,7 +193,7 @@ class ModelStore:
             ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
             InvalidModel: what arrived is not a usable GGUF file.
             OutOfMemory: it is too large for any browser.
-            StoreFull: it does not fit. This is raised before the download, if the server tells the size.
+            StoreFull: it does not fit. This is raised before the download, if the server sends the size.
             ModelBusy: another tab is downloading it.
         """
         folder, key, name = await self._folder("parts"), _key(url), _name(url)
