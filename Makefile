@@ -1,72 +1,72 @@
-# The two commands: `make demo` and `make test`. Both set up .venv first; the second time that is quick.
+# The two main commands: `make demo` and `make test`. Both set up .venv first, which is quick from the second time on.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help setup demo browser test quick fuzz attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
 
-help:  ## what can be made
+help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup:  ## .venv with everything in it, llama.wasm built
+setup:  ## make .venv with everything in it, and build llama.wasm
 	@$(PYTHON) tools/setup_venv.py
 
-demo: setup  ## see it: a conversation continued, saved, restored, and the fallback on wasm
+demo: setup  ## show a conversation continued, saved and restored, and the fallback on wasm
 	@$(BIN)/llama-bridge demo
 
-browser: setup  ## a chat in a web page: serves examples/browser and prints the address
+browser: setup  ## chat in a web page: serve examples/browser and print the address
 	@$(BIN)/python -m tools.browser examples/browser
 
-test: setup  ## the whole suite, on every backend
+test: setup  ## run the whole suite, on every backend
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-quick: setup  ## the suite without what takes more than seconds
+quick: setup  ## run the suite without slow tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-fuzz: setup  ## a hundred thousand hostile session files; takes a quarter of an hour
+fuzz: setup  ## try 100,000 hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
 
-attack: setup  ## interrupts at every step, wrong arguments, streams left half read, strange folders; 8 minutes
+attack: setup  ## try interrupts at every step, wrong arguments, half-read streams, strange folders; 8 minutes
 	@$(BIN)/python -m tests.attack
 
-lint: setup  ## ruff: rules and format; import-linter: what may import what
+lint: setup  ## run ruff (rules and format) and import-linter (what may import what)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo --no-cache
 
-types: setup  ## mypy and pyright, both strict
+types: setup  ## run mypy and pyright, both strict
 	@$(BIN)/mypy && $(BIN)/pyright
 
-docs: setup  ## the documentation as a site in build/docs, with pictures that tests take
+docs: setup  ## build the documentation site in build/docs, with pictures taken by tests
 	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
 	@echo build/docs/index.html
 
-bench: setup  ## measure this machine; see benchmarks/
+bench: setup  ## measure on this machine; see benchmarks/
 	@$(BIN)/python -m benchmarks
 
-bench-browser: setup  ## llama.wasm in Chromium, against wllama there and against wasmtime here
+bench-browser: setup  ## measure llama.wasm in Chromium, against wllama there and wasmtime here
 	@$(BIN)/python -m benchmarks.browser
 
-wasm: setup  ## build llama.wasm (setup does it too)
+wasm: setup  ## build llama.wasm (setup does this too)
 	@$(BIN)/python wasm/build.py
 
-wheel: setup  ## dist/llama_bridge-*.whl
+wheel: setup  ## build dist/llama_bridge-*.whl
 	@$(BIN)/python -m build --wheel
 
-pyodide: setup  ## the wheel by pyodide-build, and the suite in a virtual environment of Pyodide on Node
+pyodide: setup  ## build the wheel with pyodide-build, run the suite in Pyodide on Node
 	@$(BIN)/python -m tools.pyodide
 
-without-native: setup  ## the quick suite where llama-cpp-python is not installed
+without-native: setup  ## run the quick suite without llama-cpp-python
 	@$(BIN)/python -m tools.without_native.suite
 
-wheels: setup  ## the wheel installed and its demo run, under each Python of this machine
+wheels: setup  ## install the wheel and run its demo, under each Python on this machine
 	@$(BIN)/python -m tools.without_native.wheels
 
-arm64: setup  ## llama.wasm on ARM64, by emulation: the same bits, the demo, the tests of the kernels
+arm64: setup  ## run llama.wasm on emulated ARM64: the same bits, the demo, the kernel tests
 	@$(BIN)/python -m tools.arm64
 
 arm64-short: setup  ## the same in three minutes: the demo model and each kernel, no tests
 	@$(BIN)/python -m tools.arm64 --short
 
-clean:  ## remove what was made here; the per-user caches stay
+clean:  ## remove everything made here; the per-user caches stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f backends/llama_bridge_wasm/llama.wasm backends/llama_bridge_wasm/llama.wasm.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

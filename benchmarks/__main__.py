@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run the measurements, print tables, judge the bounds."""
+"""``python -m benchmarks``: runs the measurements, prints tables, checks the bounds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work each section does."""
+    """The amount of work of each section."""
 
     n_prompt: int
     n_decode: int
@@ -55,31 +55,39 @@ QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, {"shapes": ((256, 8),), "tokens": 
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny model: does it run at all")
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that it runs, with a tiny model"
+    )
     parser.add_argument(
         "--model",
         action="append",
         metavar="FILE",
-        help="a GGUF, or q4_0, q8_0, q4_k_m, f16 for a random one of 0.5 B parameters, or 1.5b-q4_0; the first is taken "
-        "where only one is measured (default: q4_0 and q8_0)",
+        help="a GGUF file, or q4_0, q8_0, q4_k_m, f16 (random, 0.5 B parameters) or 1.5b-q4_0; sections that measure "
+        "only one model use the first (default: q4_0 and q8_0)",
     )
     parser.add_argument("--backends", default="", help="comma-separated (default: all available)")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated")
-    parser.add_argument("--rounds", type=int, default=0, help="of each comparison (default: 8)")
-    parser.add_argument("--threads", type=int, default=1, help="the same for all (default: 1)")
     parser.add_argument(
-        "--prompt", type=int, default=0, help="tokens of the prompt of section speed"
+        "--rounds", type=int, default=0, help="rounds of each comparison (default: 8)"
     )
-    parser.add_argument("--folder", type=Path, help="where session files are written")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
-    parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of every contender (default: 1)"
+    )
+    parser.add_argument(
+        "--prompt", type=int, default=0, help="tokens of the prompt in section speed"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for session files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a bound is missed"
+    )
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run; the exit status."""
+    """Run the benchmarks and return the exit status."""
     given = options()
     sizes = QUICK if given.quick else FULL
     rounds = given.rounds or (2 if given.quick else 8)
@@ -87,7 +95,7 @@ def main() -> int:
     backends = given.backends.split(",") if given.backends else available
     sections = given.sections.split(",")
     if unknown := sorted({*sections} - {*SECTIONS} | {*backends} - {*available}):
-        print(f"not known here: {', '.join(unknown)}", file=sys.stderr)
+        print(f"unknown here: {', '.join(unknown)}", file=sys.stderr)
         return 2
     paths = find_models(given.model, given.quick)
     first = next(iter(paths.values()))
@@ -154,7 +162,7 @@ def main() -> int:
     if "memory" in sections:
         measure_memory(report, first, backends, n_ctx=sizes.context, n_prompt=sizes.context // 2)
 
-    print("Bounds" + (" (of a tiny model: they say nothing)" if given.quick else ""))
+    print("Bounds" + (" (of a tiny model: they mean nothing)" if given.quick else ""))
     for bound in report.bounds:
         print(f"  {bound}")
     if given.json:

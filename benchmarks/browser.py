@@ -1,6 +1,6 @@
 """``python -m benchmarks.browser``: llama.wasm in Chromium, against wllama there and against wasmtime here.
 
-As many threads each, the same model, prompt and greedy sampling, in alternation. wllama is fetched from npm.
+All use the same number of threads, model, prompt and greedy sampling, and take turns. wllama comes from npm.
 """
 
 from __future__ import annotations
@@ -43,16 +43,22 @@ class _Run:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.browser", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny model: does it run at all")
-    parser.add_argument("--model", default="q4_0", help="as python -m benchmarks takes it")
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that it runs, with a tiny model"
+    )
+    parser.add_argument("--model", default="q4_0", help="as for python -m benchmarks")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=1, help="the same for all (default: 1)")
-    parser.add_argument("--check", action="store_true", help="exit status 1 if a bound is missed")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of every contender (default: 1)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a bound is missed"
+    )
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run; the exit status."""
+    """Run the benchmarks and return the exit status."""
     given = _options()
     chromium = find("chromium")
     if chromium is None:
@@ -68,7 +74,7 @@ def main() -> int:
         os.symlink(model, folder / "model.gguf")
         os.symlink(fetch.node_modules() / "@wllama" / "wllama" / "esm", folder / "wllama")
         strict = opened.enter_context(serve(folder, csp=CSP))
-        loose = opened.enter_context(serve(folder, csp=""))  # wllama makes its worker from a blob
+        loose = opened.enter_context(serve(folder, csp=""))  # wllama starts its worker from a blob
         browser = opened.enter_context(sync_playwright()).chromium.launch(
             executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"]
         )
@@ -85,7 +91,7 @@ def main() -> int:
         loaded = _ask(ours, "load", "model.gguf", n_ctx, given.threads)
         others = _ask(theirs, "load", "model.gguf", n_ctx, given.threads)
         if {loaded["threads"], others["threads"], llama.info.n_threads} != {given.threads}:
-            print(f"{given.threads} threads were asked for, not all have them", file=sys.stderr)
+            print(f"not all contenders have the {given.threads} threads asked for", file=sys.stderr)
             return 2
         found = alternate(
             {
@@ -125,7 +131,7 @@ def main() -> int:
         wait.median <= 0.7,
         f"{wait.median:.2f} s ({wait.low:.2f} to {wait.high:.2f})",
     )
-    print("Bounds" + (" (of a tiny model: they say nothing)" if given.quick else ""))
+    print("Bounds" + (" (of a tiny model: they mean nothing)" if given.quick else ""))
     for bound in report.bounds:
         print(f"  {bound}")
     return 1 if given.check and report.missed else 0
@@ -145,7 +151,7 @@ def _page_run(page: Page, prompt: str, n: int) -> _Run:
 
 def _desktop_run(llama: LlamaBridge, prompt: str, n: int) -> _Run:
     params = SamplingParams(temperature=0, max_tokens=n)
-    llama.session_reset()  # or the prompt would be in the cache
+    llama.session_reset()  # or the prompt would still be in the KV cache
     usage = llama.generate(prompt, sampling=params, chat=False).usage
     return _Run(
         usage.evaluated_tokens / usage.prompt_seconds,

@@ -1,4 +1,4 @@
-"""The engines that race each other: same model, context, threads, prompt, greedy sampling."""
+"""The engines that are compared: same model, context, threads, prompt, greedy sampling."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _WORDS = [
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all contenders share."""
+    """Settings of all contenders."""
 
     model: Path
     n_ctx: int
@@ -68,7 +68,7 @@ class Speed:
 
 
 def text_of(n_tokens: int, count: Callable[[str], int]) -> str:
-    """A text of ``n_tokens`` tokens as ``count`` counts them, or the fewest more that words can make."""
+    """A text of ``n_tokens`` tokens, as ``count`` counts them, or as few more as whole words allow."""
     words: list[str] = []
     supply = itertools.cycle(_WORDS)
     while (missing := n_tokens - count(" ".join(words) or "")) > 0:
@@ -77,17 +77,17 @@ def text_of(n_tokens: int, count: Callable[[str], int]) -> str:
 
 
 Run = Generator[None, None, Speed]
-"""A run in slices of a few tokens. Between them others may run: that time is not counted."""
+"""A run in slices of a few tokens. Others may run between slices; that time is not counted."""
 
 _SLICE = 8
 
 
 class Contender(ABC):
-    """Evaluates a prompt from nothing, then decodes ``n`` tokens: ``n`` evaluations, ``n`` samplings."""
+    """Evaluates a fresh prompt, then decodes ``n`` tokens: evaluates and samples ``n`` times."""
 
     @abstractmethod
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
-        """One timed run; ``tokens`` is the prompt tokenised."""
+        """One timed run; ``tokens`` is the tokenised prompt."""
 
     @abstractmethod
     def close(self) -> None:
@@ -98,8 +98,8 @@ class Bridge(Contender):
     """This project, through its public interface, text in and text out.
 
     Attributes:
-        weights: the llama.cpp model behind it, where it is the native backend: the other contenders borrow
-            it, because two copies lie differently in memory, and that alone changes speed by a tenth.
+        weights: its llama.cpp model, if the backend is native. The other contenders borrow it, because two copies
+            are at different addresses, and that alone changes speed by a tenth.
     """
 
     def __init__(self, backend: str, setting: Setting) -> None:
@@ -113,9 +113,9 @@ class Bridge(Contender):
         self.weights: Any = getattr(engine_of(self.llama), "_model", None)
 
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
-        """Whatever is not prefill counts as decoding: tokenising, text assembly, bookkeeping."""
+        """Everything except prefill counts as decoding: tokenising, text assembly, bookkeeping."""
         greedy = SamplingParams(max_tokens=n, temperature=0)
-        self.llama.session_reset()  # or the prompt would be in the cache
+        self.llama.session_reset()  # or the prompt would still be in the KV cache
         clock = time.perf_counter()
         stream = self.llama.generate_stream(prompt, sampling=greedy, chat=False)
         spent = 0.0
@@ -127,7 +127,7 @@ class Bridge(Contender):
         spent += time.perf_counter() - clock
         usage = stream.result.usage
         if usage.completion_tokens != n or usage.evaluated_tokens != len(tokens):
-            raise RuntimeError(f"not the work that was asked for: {usage}")
+            raise RuntimeError(f"it did not do the expected work: {usage}")
         return Speed(len(tokens) / usage.prompt_seconds, n / (spent - usage.prompt_seconds))
 
     def close(self) -> None:
@@ -136,10 +136,10 @@ class Bridge(Contender):
 
 
 class RawLoop(Contender):
-    """The tightest loop that Python can run over llama.cpp: two ctypes calls a token."""
+    """The tightest loop over llama.cpp in Python: two ctypes calls per token."""
 
     def __init__(self, setting: Setting, weights: Any) -> None:
-        # The backend's own module: importing llama_cpp by itself would log to the terminal.
+        # Through the backend's module: importing llama_cpp directly would log to the terminal.
         from llama_bridge_native.library import lib
 
         self.lib: Any = lib
@@ -187,7 +187,7 @@ class RawLoop(Contender):
 
 
 class LlamaClass(Contender):
-    """llama-cpp-python's own class, by its token loop: its text interface is slower still."""
+    """llama-cpp-python's own class, with its token loop: its text interface is even slower."""
 
     def __init__(self, setting: Setting, weights: Any) -> None:
         from llama_bridge_native.library import lib
@@ -207,7 +207,7 @@ class LlamaClass(Contender):
             )
 
     def run(self, prompt: str, tokens: list[int], n: int) -> Run:
-        """The first token is drawn from the prompt's logits; each further one costs an evaluation."""
+        """The first token is sampled from the prompt's logits; each later one costs an evaluation."""
         self.llama.reset()
         clock = time.perf_counter()
         drawn = self.llama.generate(tokens, temp=0.0, repeat_penalty=1.0)
@@ -223,7 +223,7 @@ class LlamaClass(Contender):
         return Speed(len(tokens) / prefill, n / spent)
 
     def close(self) -> None:
-        """Free the context; the weights are not its own."""
+        """Free the context; the weights are borrowed."""
         self.llama._model.model = None
         self.llama.close()
 

@@ -1,4 +1,4 @@
-"""What runs inside a bridge: benchmarks compare its calls with those of its engine alone."""
+"""The inside of a bridge, for benchmarks that compare it with its engine alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["active_of", "engine_of"]
 
 
 def active_of(llama: LlamaBridge) -> Active:
-    """The conversation that has the KV cache."""
+    """The conversation that is in the KV cache."""
     runtime = llama._shared.alive()
     assert isinstance(runtime, LocalRuntime)
     return runtime._pool.active
 
 
 def engine_of(llama: LlamaBridge) -> Engine:
-    """What runs it, token by token."""
+    """The engine that runs it."""
     return active_of(llama).engine

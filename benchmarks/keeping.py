@@ -1,4 +1,4 @@
-"""What named sessions cost: a fork, and a save in the background while the next turn runs."""
+"""The cost of named sessions: a fork, and a background save while the next turn runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure_keeping(
     history: int,
     folder: Path | None,
 ) -> None:
-    """Native only. One bridge: its own session is not kept in the folder, a named one is."""
+    """Native only. In one bridge, its own session is not kept in the folder, a named one is."""
     params = ModelParams(n_ctx=history + 64 + rounds * 80, n_threads=n_threads)
     with (
         TemporaryDirectory(dir=folder) as place,
@@ -54,8 +54,8 @@ def measure_keeping(
         f"Named sessions at {history:,} tokens, {rounds} rounds",
         ["", "ms"],
         [
-            ["first token of a turn, the one before being saved", ms(spread(with_save))],
-            ["first token of a turn, nothing being saved", ms(spread(without))],
+            ["first token of a turn, while the turn before is saved", ms(spread(with_save))],
+            ["first token of a turn, without a save", ms(spread(without))],
             ["session_fork", ms(spread(forks))],
         ],
     )
@@ -70,7 +70,7 @@ def measure_keeping(
 
 
 def _second_turn(session: Session) -> float:
-    """Seconds to the first token of a turn that comes right after another one."""
+    """Seconds to the first token of a turn right after another one."""
     session.generate_continue(_TURN, sampling=_ONE, chat=False)
     return first_token(partial(session.generate_continue_stream, _TURN, sampling=_ONE, chat=False))[
         0

@@ -31,7 +31,7 @@ _MEMORY = 1 << 30
 
 @dataclass(frozen=True)
 class _Found:
-    """What one product takes: seconds of the packed one, and how that compares with the stock one."""
+    """The time of one product: seconds with packed weights, and the ratio to the stock kernel."""
 
     where: str
     macs: int
@@ -49,7 +49,7 @@ def measure_kernels(
     shapes: tuple[tuple[int, int], ...] = _SHAPES,
     tokens: tuple[int, ...] = _TOKENS,
 ) -> None:
-    """Every format at every shape; shapes are values in a row of weights, and rows."""
+    """Measure every format at every shape; a shape is values per row of weights, and rows."""
     guest = WasmtimeGuest(artifact.DEFAULT_PATH, GuestFile.at(open_model("demo").path), _MEMORY)
     everything: list[_Found] = []
     for name in _FORMATS:
@@ -68,7 +68,7 @@ def measure_kernels(
         )
     guest.close()
     worst = max(everything, key=lambda found: found.ratio.median)
-    slower = [found for found in everything if found.ratio.low > 1]  # beyond what rounds differ by
+    slower = [found for found in everything if found.ratio.low > 1]  # by more than rounds differ
     report.bound(
         "no shape slower than the stock kernel",
         worst.ratio.median,
@@ -94,7 +94,7 @@ def _measure(
             times: dict[bool, list[float]] = {True: [], False: []}
             for turn in range(rounds):
                 for packed in (True, False) if turn % 2 else (False, True):
-                    # Packing and copying is done once, however often it is then computed.
+                    # Packing and copying are done once, however often the product is computed.
                     both = []
                     for count in (0, repeat):
                         params = CHECK_PARAMS.pack(
@@ -111,7 +111,7 @@ def _measure(
 def _check(guest: Guest, packed: bool, params: int, inputs: int, out: int) -> None:
     status = guest.call("lb_check", params, inputs, out)
     if status != packed:
-        raise RuntimeError(f"lb_check answered {status} where {int(packed)} was asked for")
+        raise RuntimeError(f"lb_check returned {status} instead of {int(packed)}")
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _copied(guest: Guest, data: bytes) -> Iterator[int]:
 
 
 def _weights(name: str, k: int, rows: int) -> bytes:
-    """Codes at random; scales of everyday size, because others take their time."""
+    """Random codes, and scales of ordinary size, because others are slow."""
     rng = np.random.default_rng(1)
     if name == "F16":
         return rng.standard_normal((rows, k)).astype(np.float16).tobytes()

@@ -1,4 +1,4 @@
-"""Rounds in alternation, medians, and ratios taken within a round."""
+"""Alternating rounds, medians, and ratios within a round."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(these: Sequence[float], those: Sequence[float]) -> Spread:
-    """These against those, round by round: what slows both at a time cancels out."""
+    """These divided by those, round by round: what slows both at once cancels out."""
     return spread([a / b for a, b in zip(these, those, strict=True)])
 
 
 def alternate(
     contenders: Mapping[str, Callable[[], _T]], rounds: int, what: str
 ) -> dict[str, list[_T]]:
-    """Run each contender once a round, in another order every time; the results of each, by round."""
+    """Run each contender once per round, in another order each time; return their results by round."""
     results: dict[str, list[_T]] = {name: [] for name in contenders}
     for order in _orders(list(contenders), rounds, what):
         for name in order:
@@ -54,9 +54,9 @@ def alternate(
 def interleave(
     contenders: Mapping[str, Callable[[], Generator[None, None, _T]]], rounds: int, what: str
 ) -> dict[str, list[_T]]:
-    """As :func:`alternate`, but within a round, too, they take turns: a slice each until all are done.
+    """As :func:`alternate`, but they also take turns within a round: a slice each until all are done.
 
-    What slows the machine for half a second slows all of them.
+    So if the machine is slow for half a second, it slows all of them.
     """
     results: dict[str, list[_T]] = {name: [] for name in contenders}
     for order in _orders(list(contenders), rounds, what):
@@ -87,7 +87,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, str]:
-    """What it ran on, and how busy that was."""
+    """The machine and its load."""
     found = {
         "processor": _processor(),
         "system": platform.platform(),

@@ -24,7 +24,7 @@ _ALLOWANCE = 200e6
 def measure_memory(
     report: Report, model: Path, backends: list[str], *, n_ctx: int, n_prompt: int
 ) -> None:
-    """A process for each backend; the bound on wasm."""
+    """One process per backend, and the bound on wasm."""
     rows = []
     for backend in backends:
         print(f"memory, {backend}", file=sys.stderr, flush=True)
@@ -49,12 +49,12 @@ def measure_memory(
         f"Peak memory: context of {n_ctx:,} tokens, prompt of {n_prompt:,}",
         ["", "peak, MB", "before load", "model", "KV", "beyond both"],
         rows,
-        "Of the whole process; a model file that is mapped counts as far as it was touched.",
+        "Of the whole process; of a mapped model file, the pages that were touched count.",
     )
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had in use so far."""
+    """The peak memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))

@@ -1,4 +1,4 @@
-"""The models that are measured: random weights in the shape of Qwen2-0.5B, or a file."""
+"""The measured models: random weights in the shape of Qwen2-0.5B, or a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Q4_K_M = 15  # enum llama_ftype
 
 
 def find_models(names: list[str] | None, quick: bool) -> dict[str, Path]:
-    """Label and path of each model; a tiny one where a quick run names none."""
+    """Label and path of each model; for a quick run without names, a tiny one."""
     if quick and not names:
         return {"tiny": cached_model(**TINY)}
     found = {}
@@ -39,7 +39,7 @@ def find_models(names: list[str] | None, quick: bool) -> dict[str, Path]:
 
 
 def _quantized() -> Path:
-    """Q4_K_M as llama.cpp's own quantiser makes it: of rows of 896 values it can keep none as Q4_K."""
+    """Q4_K_M from llama.cpp's own quantiser, which cannot store rows of 896 values as Q4_K."""
     import llama_cpp
 
     shape = QWEN2_HALF_BILLION | {"quantization": "f16", "embedding": "f16"}

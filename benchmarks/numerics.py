@@ -1,4 +1,4 @@
-"""How far llama.wasm's logits are from native's, next to those of llama.cpp's own WebAssembly kernels."""
+"""The distance of llama.wasm's logits from native's, beside that of llama.cpp's own WebAssembly kernels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Logits: TypeAlias = NDArray[np.float64]
 """[positions][vocabulary]"""
 
 EXACT = ModelParams(type_k="f32", type_v="f32", flash_attn=False)
-"""With native: single precision all through attention."""
+"""For native: single precision in all of attention."""
 
 PROMPTS = (
     "Hello! My name is Zorblax.",
@@ -57,7 +57,7 @@ _BUILDS: tuple[tuple[str, ModelParams | None], ...] = (
 
 
 def token_by_token(backend: str | Backend, params: ModelParams | None = None) -> Logits:
-    """After each prefix of the prompts, alone and one after the other, as decoding gets there."""
+    """Logits after each prefix of the prompts, alone and concatenated, decoded token by token."""
     found = []
     with LlamaBridge("demo", backend=backend, params=params) as llama:
         engine = engine_of(llama)
@@ -70,7 +70,7 @@ def token_by_token(backend: str | Backend, params: ModelParams | None = None) ->
 
 
 def at_once(backend: str | Backend, params: ModelParams | None = None) -> Logits:
-    """After prefixes of 64 tokens and more, each prefilled in one batch: there llama.cpp's attention is another one."""
+    """Logits after prefixes of 64 tokens and more, each prefilled in one batch, where llama.cpp uses another attention."""
     found = []
     with LlamaBridge("demo", backend=backend, params=params) as llama:
         engine = engine_of(llama)
@@ -88,7 +88,7 @@ def distance(these: Logits, those: Logits) -> float:
 
 
 def measure_numerics(report: Report, *, stock: Path | None = None) -> None:
-    """A row for each build; without ``stock``, a module with llama.cpp's own kernels is built, which takes minutes once."""
+    """A row per build. Without ``stock``, builds a module with llama.cpp's own kernels, which takes minutes once."""
     ways = (token_by_token, at_once)
     native, exact, wasm = ([way(b, p) for way in ways] for b, p in _BUILDS)
     with _stock(stock) as module:

@@ -1,4 +1,4 @@
-"""What a token costs beyond the engine's own work: the public stream against nothing but the engine's calls."""
+"""The cost of a token beyond the engine's own work: the public stream against bare engine calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROMPT, _TOKENS = 64, 128
 def measure_overhead(
     report: Report, model: Path, backends: list[str], *, n_threads: int, rounds: int
 ) -> None:
-    """A row and a bound for each backend, in one context: two contexts lie differently in memory."""
+    """A row and a bound per backend, in one context: two contexts have different addresses."""
     rows = []
     for backend in backends:
         bridge = Bridge(backend, Setting(model, 512, n_threads))
@@ -90,7 +90,7 @@ def _calls(bridge: Bridge, tokens: list[int]) -> float:
 
 
 def _bare_step(engine: Any) -> Callable[[int], int]:
-    """Decode and sample, with nothing of ours in between but the way into the engine."""
+    """Decode and sample, with nothing in between but the call into the engine."""
     if hasattr(engine, "guest"):
         call = engine.guest.call
         return lambda token: int(call("lb_step", token))

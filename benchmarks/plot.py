@@ -1,4 +1,4 @@
-"""``python -m benchmarks.plot OUT.svg RESULT.json...``: the bounds of speed as bars, with a mark where each should be."""
+"""``python -m benchmarks.plot OUT.svg RESULT.json...``: draws speeds as bars, with a mark at each bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH, _LEFT, _ROW, _UNIT = 780, 250, 26, 420
 
 
 def bars(results: list[Path]) -> list[tuple[str, float, float]]:
-    """What, how much, and the bound."""
+    """Label, value and bound of each bar."""
     found = []
     for path in results:
         for bound in json.loads(path.read_text(encoding="utf-8"))["bounds"]:
@@ -23,7 +23,7 @@ def bars(results: list[Path]) -> list[tuple[str, float, float]]:
 
 
 def draw(found: list[tuple[str, float, float]]) -> str:
-    """The picture; readable on light and dark ground."""
+    """The picture, readable on light and dark backgrounds."""
     height = _ROW * (len(found) + 2)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '

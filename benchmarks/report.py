@@ -1,4 +1,4 @@
-"""What was measured, as tables to read, bounds to hold, and JSON to compare."""
+"""Results as tables to read, bounds to check, and JSON to compare."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Bound", "Report", "Table", "ms", "times"]
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, column names, and rows of text; ``note`` says what to know when reading it."""
+    """A heading, column names and rows of text; ``note`` explains them."""
 
     title: str
     columns: list[str]
@@ -33,12 +33,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Bound:
-    """A promise and what was measured.
+    """A promise and its measurement.
 
     Attributes:
         promise: in words.
         measured: the number, with its unit in words beside it.
-        ok: whether it held.
+        ok: whether the promise held.
         shown: the number as text.
     """
 
@@ -53,7 +53,7 @@ class Bound:
 
 @dataclass
 class Report:
-    """Everything one run found; printed as it comes."""
+    """All results of one run, printed as they come."""
 
     machine: dict[str, str]
     tables: list[Table] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""Loading a session after a restart: what the file is there for.
+"""Loading a session after a restart, which is what the file is for.
 
-``python -m benchmarks.restart MODEL SESSION PLAIN N_CTX FIRST`` is a program that has just started. It loads the
-model, then the session and the plain file, in the order that ``FIRST`` says, and prints its times as JSON.
+``python -m benchmarks.restart MODEL SESSION PLAIN N_CTX FIRST`` is the restarted process. It loads the
+model, then the session and the plain file, in the order of ``FIRST``, and prints the times as JSON.
 """
 
 from __future__ import annotations

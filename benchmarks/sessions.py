@@ -37,7 +37,7 @@ def measure_sessions(
     folder: Path | None,
     judged: int = 2048,
 ) -> None:
-    """Native only: no other backend keeps sessions. ``folder`` is where the files go for a while."""
+    """Native only: no other backend keeps sessions. ``folder`` is for temporary files."""
     setting = Setting(model, max(histories) + 64, n_threads)
     with ExitStack() as opened:
         place = Path(opened.enter_context(TemporaryDirectory(dir=folder)))
@@ -64,7 +64,7 @@ def _measure(
 ) -> None:
     llama = bridge.llama
     text = text_of(history - 1, lambda text: len(llama.tokenize(text)))
-    llama.session_reset()  # or the prompt's beginning could be in the cache
+    llama.session_reset()  # or the prompt's beginning could still be in the KV cache
     prefill = llama.generate(text, sampling=_ONE, chat=False).usage.prompt_seconds
     session, plain = place / "a.session", place / "plain"
     info = llama.session_save(session)
@@ -86,7 +86,7 @@ def _measure(
             _READ: lambda: seconds(plain.read_bytes),
             _RAW_LOAD: lambda: seconds(lambda: state.load(session)),
             _FIRST: lambda: seconds(restore_and_answer),
-            # The file again as the others know it: the one above has a turn more in the cache.
+            # Load the file again for the others: the one above left a turn more in the cache.
             "": lambda: seconds(lambda: llama.session_load(session)),
         },
         rounds,
@@ -112,7 +112,7 @@ def _measure(
         f"Sessions: {info.n_tokens:,} tokens, {rounds} rounds",
         ["", "ms", "/ plain", "MB"],
         rows,
-        "After a restart: the first of a new process, memory included. Else in a process that has done it before.\n"
+        "After a restart: the first load of a new process, memory included. Otherwise in a process that has loaded before.\n"
         "  llama.cpp's own file has no digest, no identity, no fsync, and is written in place.",
     )
     at = f"{history:,} tokens:"
@@ -147,7 +147,7 @@ def _users_rows(
     place: Path,
     found: dict[str, list[float]],
 ) -> list[list[str]]:
-    """What users of llama-cpp-python do today."""
+    """Sessions as users of llama-cpp-python save them today."""
     users = LlamaClass(setting, bridge.weights)
     try:
         save, load, size = _pickled_state(users, session, n_tokens, place / "pickle")
@@ -164,7 +164,7 @@ def _users_rows(
 
 
 class _State:
-    """llama.cpp's own sequence files, by ctypes; they can be ours: what follows its bytes it ignores."""
+    """llama.cpp's own sequence files, through ctypes. It can load ours: it ignores what follows its part."""
 
     def __init__(self, lib: Any, context: Any, n_tokens: int) -> None:
         self._lib, self._context = lib, context
@@ -184,9 +184,9 @@ class _State:
 
 
 def _new(path: Path, work: Callable[[], object]) -> float:
-    """Seconds to write a file that is not there yet: to free an old one's blocks is another matter.
+    """Seconds to write a new file, so that freeing an old one's blocks does not count.
 
-    So is what others wrote before and left unsynced: an fsync of one file waits for the journal of all.
+    Earlier unsynced writes must not count either: an fsync of one file waits for the journal of all.
     """
     path.unlink(missing_ok=True)
     if hasattr(os, "sync"):  # not on Windows
@@ -203,7 +203,7 @@ def _write(path: Path, content: bytes) -> None:
 def _pickled_state(
     contender: LlamaClass, session: Path, n_tokens: int, path: Path
 ) -> tuple[float, float, int]:
-    """What users of llama-cpp-python do: seconds to save and to load, once each, and bytes."""
+    """As users of llama-cpp-python do it: seconds to save and to load, once each, and bytes."""
     llama = contender.llama
     state = _State(contender.lib, llama.ctx, n_tokens)
     state.load(session)

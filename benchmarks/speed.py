@@ -1,4 +1,4 @@
-"""Prefill and decode speed, in alternation with the raw llama.cpp loop and llama-cpp-python's Llama."""
+"""Prefill and decode speed, alternating with the raw llama.cpp loop and llama-cpp-python's Llama."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WASM_BOUNDS = {
     ("q4_k_m", 2): {"prefill": 0.55, "decode": 0.85},
     ("f16", 1): {"prefill": 0.5, "decode": 0.85},
 }
-"""Of the raw native loop with as many threads, by the last word of a model's label and the threads."""
+"""Share of the raw native loop with as many threads, by the last word of a model's label and the threads."""
 _LONG = 512
 RAW, LLAMA = "raw llama.cpp loop", "llama-cpp-python Llama"
 
@@ -38,9 +38,9 @@ def measure_speed(
     n_prompt: int,
     n_decode: int,
 ) -> None:
-    """One table for one model; the bounds on native decoding.
+    """One table for one model, and the bounds on native decoding.
 
-    Each backend has a race of its own, with the raw loop in it if ``has_native``. Native is quick: it runs more rounds.
+    Each backend is compared separately, with the raw loop if ``has_native``. Native is fast, so it runs more rounds.
     """
     setting = Setting(model, n_ctx=n_prompt + n_decode + 64, n_threads=n_threads)
     rows: list[list[str]] = []
@@ -143,6 +143,6 @@ def _judge(report: Report, label: str, found: dict[str, list[Speed]]) -> None:
     report.bound(
         f"native decode never below Llama ({label})",
         llama.median,
-        llama.high >= 1.0,  # below it only if three rounds of four say so
+        llama.high >= 1.0,  # missed only if three rounds of four are below
         times(llama),
     )

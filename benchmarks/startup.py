@@ -1,4 +1,4 @@
-"""What an import costs: a new interpreter with it, against one without."""
+"""The cost of an import: a new interpreter with it, against one without."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _STATEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Seconds that one interpreter took, by the clock and of the processor."""
+    """Seconds of one interpreter: wall time and processor time."""
 
     wall: float
     processor: float
 
 
 def measure_startup(report: Report, *, rounds: int, limit: float = 0.060) -> None:
-    """Cost of an import, and the bound on it. Bytecode is cached, as after any installation."""
+    """The cost of an import, and its bound. Bytecode is cached, as after any installation."""
     with TemporaryDirectory() as bytecode:
         environment = dict(os.environ, PYTHONPYCACHEPREFIX=bytecode)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -54,12 +54,12 @@ def measure_startup(report: Report, *, rounds: int, limit: float = 0.060) -> Non
     }
     report.table(
         f"Import time, {rounds} rounds",
-        ["", "start, ms", "cost by the clock, ms", "cost in processor time, ms"],
+        ["", "start, ms", "cost in wall time, ms", "cost in processor time, ms"],
         [
             [name, ms(spread([s.wall for s in starts])), ms(wall[name]), ms(processor[name])]
             for name, starts in found.items()
         ],
-        "Costs are taken within a round. The clock counts what else the machine does, too.",
+        "Costs are taken within a round. Wall time includes other work of the machine.",
     )
     own = processor["import llama_bridge"]
     report.bound(
@@ -77,7 +77,7 @@ def _start(command: list[str], environment: dict[str, str]) -> _Start:
 
 
 def _children() -> float | None:
-    """Processor time of all ended child processes so far; None where the system does not tell."""
+    """Processor time of all ended child processes so far; None if the system does not report it."""
     try:
         import resource
     except ImportError:

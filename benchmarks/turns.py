@@ -1,4 +1,4 @@
-"""Time to first token: the next turn of a chat, continued in the KV cache, against a fresh prompt."""
+"""Time to first token: a chat's next turn, continued in the KV cache, against a fresh prompt."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ def measure_turns(
     n_turn: int = 16,
     judged: int = 2048,
 ) -> None:
-    """One row for each length of history; the bound is on the ``judged`` one."""
+    """One row per length of history; the bound is on the ``judged`` one."""
     room = rounds * _TURNS_PER_ROUND * (n_turn + 2) + 64
     params = ModelParams(n_ctx=max(histories) + room, n_threads=n_threads)
     with LlamaBridge(model, backend=backend, params=params) as llama:
         if Capability.KV_CONTINUATION not in llama.capabilities:
-            print(f"{backend}: no kv_continuation, a next turn is a fresh prompt\n", flush=True)
+            print(
+                f"{backend}: no kv_continuation, so the next turn is a fresh prompt\n", flush=True
+            )
             return
         chat = Capability.CHAT_TEMPLATE in llama.capabilities
         rows = []
@@ -66,7 +68,7 @@ def measure_turns(
 def _race(
     llama: LlamaBridge, history: int, n_turn: int, rounds: int, chat: bool
 ) -> tuple[list[float], list[float], int]:
-    session = active_of(llama)  # to size the prompts: tokens without the generation
+    session = active_of(llama)  # to size the prompts, without a generation
     # One token of the history is the answer to its prompt.
     long = text_of(history - 1, lambda text: len(session.plan_fresh(text or ".", chat=chat).tokens))
     fresh: list[float] = []
@@ -75,7 +77,7 @@ def _race(
     evaluated = 0
     for turn in range(rounds):
         print(f"turns, {history}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-        llama.session_reset()  # or the prompt would be in the cache
+        llama.session_reset()  # or the prompt would still be in the KV cache
         fresh.append(first_token(partial(llama.generate_stream, long, sampling=_ONE, chat=chat))[0])
         short = short or text_of(
             n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
@@ -89,9 +91,9 @@ def _race(
 
 
 def first_token(start: Callable[[], TextStream]) -> tuple[float, int]:
-    """Seconds until text came (a token may hold only a part of a character: then until the end).
+    """Seconds to the first text, or to the end if a token holds only part of a character.
 
-    Also how many tokens were evaluated. The stream is read to its end, outside the time taken.
+    Also the number of evaluated tokens. The stream is read to its end, but that is not timed.
     """
     clock = time.perf_counter()
     stream = start()

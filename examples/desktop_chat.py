@@ -1,6 +1,6 @@
 """A chat window that never freezes: python examples/desktop_chat.py [MODEL] [--backend native|wasm]
 
-What takes time is done by a worker thread: it takes jobs, and sends events for the window to run.
+A worker thread does everything slow: it takes jobs, and sends events that the window runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
 
 
 class ChatWindow:
-    """A window around a bridge without a model; it loads ``model`` when it is open."""
+    """A window for a bridge that has no model yet; it loads ``model`` once it is open."""
 
     def __init__(self, root: tk.Tk, llama: LlamaBridge, model: str) -> None:
         self.root, self.llama, self.able = root, llama, Capability(0)
@@ -41,7 +41,7 @@ class ChatWindow:
         self.poll()
 
     def work(self) -> None:
-        """The worker: one job after another; whatever goes wrong belongs in the window."""
+        """The worker: does one job after another; errors are shown in the window."""
         while job := self.jobs.get():
             try:
                 self.events.put(partial(self.show, job()))
@@ -91,7 +91,7 @@ class ChatWindow:
         return f"Opened {info.n_tokens} tokens from {info.path.name}"
 
     def poll(self) -> None:
-        """The window: runs what the worker sent; gone only when the worker is."""
+        """The window: runs the worker's events, and closes only after the worker has ended."""
         for _ in range(self.events.qsize()):
             self.events.get()()
         if self.root.state() != "withdrawn" or self.worker.is_alive():
@@ -142,7 +142,7 @@ class ChatWindow:
         self.write(text)
 
     def write(self, text: str, tag: str = "") -> None:
-        follow = self.paper.yview()[1] > 0.999  # who scrolled up to read is left in peace
+        follow = self.paper.yview()[1] > 0.999  # do not scroll for a user who is reading further up
         self.paper["state"] = "normal"
         self.paper.insert("end", text, tag)
         self.paper["state"] = "disabled"

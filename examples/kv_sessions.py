@@ -1,4 +1,4 @@
-"""The typical flow of a session: fresh, continue, continue, save, reset, load, continue.
+"""A typical session: fresh, continue, continue, save, reset, load, continue.
 
 python examples/kv_sessions.py [MODEL] [--backend native|wasm]
 """
@@ -35,7 +35,7 @@ def main() -> None:
 
 def converse(llama: LlamaBridge) -> None:
     if Capability.KV_CONTINUATION not in llama.capabilities:
-        print("it lacks kv_continuation: every turn runs fresh, without the turns before it")
+        print("it lacks kv_continuation: every turn is fresh, without the earlier ones")
         warnings.simplefilter("ignore", UserWarning)  # FallbackWarning: that was just said
     show("fresh", llama.generate("Hello! My name is Zanora."))
     show("continue", llama.generate_continue("What is a KV cache?"))

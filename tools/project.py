@@ -1,4 +1,4 @@
-"""What pyproject.toml says of the project, and its wheel."""
+"""Reads pyproject.toml, and builds the project's wheel."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tools.steps import ROOT, Clock, run
 __all__ = ["name_of", "needs", "needs_of_tests", "pythons", "wheel"]
 
 _CHECKERS = ("build", "mypy", "playwright", "pre-commit", "pyright", "ruff")
-"""In the group ``dev``, and nothing that the quick suite imports."""
+"""In the group ``dev``, but not imported by the quick suite."""
 
 
 def needs() -> list[str]:
-    """Requirements at run time, and of the command line."""
+    """Requirements of the library and the command line at run time."""
     project = _told()["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["cli"]]
 
 
 def needs_of_tests() -> list[str]:
-    """Those, and what the quick suite wants besides."""
+    """The same, and those of the quick suite."""
     dev: list[str] = _told()["dependency-groups"]["dev"]
     return [*needs(), *(need for need in dev if name_of(need) not in _CHECKERS)]
 
 
 def name_of(requirement: str) -> str:
-    """The name in it: ``numpy`` of ``numpy>=2``."""
+    """The name in a requirement: ``numpy`` in ``numpy>=2``."""
     match = re.match(r"[\w.-]+", requirement)
     if match is None:
-        raise ValueError(f"{requirement!r} is no requirement")
+        raise ValueError(f"{requirement!r} is not a requirement")
     return match.group()
 
 
 def pythons() -> list[str]:
-    """Versions that are promised to work, as ``3.12``."""
+    """The supported Python versions, such as ``3.12``."""
     found = (
         re.fullmatch(r"Programming Language :: Python :: (\d\.\d+)", classifier)
         for classifier in _told()["project"]["classifiers"]
@@ -46,7 +46,7 @@ def pythons() -> list[str]:
 
 
 def wheel(folder: Path, clock: Clock) -> Path:
-    """The project's wheel, built in ``folder``.
+    """Build the project's wheel in ``folder``.
 
     Raises:
         StepFailed: it could not be built.

@@ -1,4 +1,4 @@
-"""The Pythons of this machine."""
+"""Finds the Pythons on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["find"]
 
 
 def find(version: str) -> Path | None:
-    """A Python of this version (``3.12``) that can make virtual environments: this one, one on the path, or pyenv's."""
+    """A Python of this version (``3.12``) that can make virtual environments: this one, one on the path, or one of pyenv."""
     asked = "import sys, ensurepip; print('%d.%d' % sys.version_info[:2])"
     for candidate in _candidates(version):
         try:

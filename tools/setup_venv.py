@@ -1,6 +1,6 @@
-"""Makes .venv: the project and its tools, llama.wasm, and the native backend where a compiler is.
+"""Makes .venv: the project and its tools, llama.wasm, and the native backend if there is a compiler.
 
-Run by every make target. Quick when nothing has changed: a stamp holds a digest of what matters.
+Every make target runs it. It is quick if nothing has changed: a stamp has a digest of all inputs.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ NEEDED = (3, 11)
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a line for the user."""
     print(f"setup: {text}", flush=True)
 
 
 def fail(text: str) -> None:
-    """Stop with a reason and a way out."""
+    """Stop with a reason and advice."""
     sys.exit(f"setup: {text}")
 
 
 def run(*command: str, **environment: str) -> None:
-    """Run a step; its failure ends the set-up, its own output says why."""
+    """Run a step. If it fails, the set-up ends, and the step's own output says why."""
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment})
     if result.returncode:
         fail(f"this step failed with status {result.returncode}: {' '.join(command)}")
 
 
 def pip(*arguments: str) -> None:
-    """Install quietly into .venv."""
+    """Install into .venv, quietly."""
     options = ("--quiet", "--disable-pip-version-check")
     run(str(PYTHON), "-m", "pip", "install", *options, *arguments)
 
@@ -58,7 +58,7 @@ def project() -> dict[str, list[str]]:
 
 
 def digest() -> str:
-    """Changes when anything does that the set-up depends on."""
+    """A digest of everything that the set-up depends on."""
     state = hashlib.sha256(f"{sys.version} {ROOT}".encode())
     wasm = (p for p in sorted((ROOT / "wasm").rglob("*")) if "__pycache__" not in p.parts)
     for path in [ROOT / "pyproject.toml", Path(__file__), *wasm]:
@@ -68,13 +68,13 @@ def digest() -> str:
 
 
 def make_venv() -> None:
-    """Create .venv, anew if its Python is gone."""
+    """Create .venv, or recreate it if its Python is gone."""
     if PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], capture_output=True).returncode == 0:
         return
     say(f"making .venv with Python {sys.version.split()[0]}")
     result = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     if result.returncode:
-        fail("python could not make a virtual environment; on Debian: apt-get install python3-venv")
+        fail("Python could not make a virtual environment; on Debian: apt-get install python3-venv")
 
 
 def has_native() -> bool:
@@ -84,15 +84,15 @@ def has_native() -> bool:
 
 
 def install_native(requirements: list[str]) -> None:
-    """Compile the native backend, showing how far it is. Without it, the wasm backend does the work."""
+    """Compile the native backend and show progress. If that fails, the wasm backend is enough."""
     compilers = [os.environ.get("CC") or "cc", os.environ.get("CXX") or "c++"]
     missing = [name for name in compilers if not shutil.which(name.split()[0])]
     if missing:
-        say(f"no compiler ({', '.join(missing)} not found): going on without the native backend.")
-        say("  llama-bridge works on its wasm backend; for the native one install a C and a C++")
+        say(f"no compiler ({', '.join(missing)} not found): continuing without the native backend.")
+        say("  llama-bridge works with its wasm backend. For the native one, install a C and a C++")
         say("  compiler (Debian: apt-get install build-essential) and run this again.")
         return
-    say("native backend: compiling llama.cpp, some minutes the first time")
+    say("native backend: compiling llama.cpp, a few minutes the first time")
     command = [str(PYTHON), "-m", "pip", "install", "--verbose", *requirements]
     started = shown = time.monotonic()
     with LOG.open("w") as log:
@@ -109,7 +109,7 @@ def install_native(requirements: list[str]) -> None:
     if process.wait():
         say(f"the native backend could not be built; the end of {LOG.relative_to(ROOT)}:")
         print("".join(LOG.read_text().splitlines(keepends=True)[-15:]))
-        say("going on with the wasm backend alone")
+        say("continuing with the wasm backend only")
     else:
         say(f"native backend: ready after {time.monotonic() - started:.0f} s")
 

@@ -1,4 +1,4 @@
-"""Steps of the tools: commands with a time limit for all of them together, whose failure says what to do."""
+"""Steps of the tools: commands under one time limit, whose errors say what to do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class StepFailed(Exception):
-    """A step could not be done; the message says which, why, and what to do."""
+    """A step failed; the message says which, why, and what to do."""
 
 
 class Clock:
-    """The time that is left for all steps together, in seconds."""
+    """The time left for all steps together, in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -34,7 +34,7 @@ class Clock:
         """Seconds that ``step`` may take.
 
         Raises:
-            StepFailed: there are none.
+            StepFailed: no time is left.
         """
         left = self._seconds - self.used
         if left <= 0:
@@ -42,9 +42,9 @@ class Clock:
         return left
 
     def over(self, step: str) -> str:
-        """What to say when ``step`` did not end in time."""
+        """The message if ``step`` did not end in time."""
         return (
-            f"{step}: not done within {self._seconds:.0f} seconds in all; give more with --seconds"
+            f"{step}: not done within {self._seconds:.0f} seconds in all; allow more with --seconds"
         )
 
 
@@ -56,17 +56,17 @@ def run(
     folder: Path = ROOT,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command to its end; what it wrote to its output.
+    """Run a command to its end, and return its output.
 
     Args:
-        step: what it does, in words, for the error.
+        step: a description of the step, for the error.
         command: program and arguments.
-        clock: says how long it may take.
+        clock: the time limit.
         folder: where it runs.
-        environment: added to this process's own.
+        environment: variables to add to this process's own.
 
     Raises:
-        StepFailed: it failed, or took too long; with its last lines.
+        StepFailed: it failed, or took too long; the message has its last lines.
     """
     words = [str(word) for word in command]
     try:

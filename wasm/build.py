@@ -1,7 +1,7 @@
 """Build llama.wasm: ``python wasm/build.py [--output PATH] [--stock]``.
 
-Needs Python with pip and nothing else; no compiler. The result is kept in a per-user cache under a name made
-from everything it is built from, so the second run only copies it. See README.md.
+Needs only Python with pip, no compiler. The result is kept in a per-user cache under a name made from all its
+inputs, so the second run only copies it. See README.md.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ DEFAULT_OUTPUT = HERE.parent / "backends" / "llama_bridge_wasm" / "llama.wasm"
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="where llama.wasm goes")
     parser.add_argument(
-        "--sdist", type=Path, help="llama-cpp-python's source distribution, if at hand"
+        "--output", type=Path, default=DEFAULT_OUTPUT, help="where to write llama.wasm"
+    )
+    parser.add_argument(
+        "--sdist", type=Path, help="llama-cpp-python's source distribution, if you have it"
     )
     parser.add_argument(
         "--rebuild", action="store_true", help="build even if the cache has the result"
     )
     parser.add_argument(
-        "--stock", action="store_true", help="with llama.cpp's own kernels, to compare with"
+        "--stock", action="store_true", help="keep llama.cpp's own kernels, for comparison"
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("llama.wasm: terminated"))  # clean up, too
@@ -72,7 +74,7 @@ def build(
 
 
 def describe_inputs(*, stock: bool = False) -> dict[str, object]:
-    """Everything that decides the result's bytes. No path of this machine, no time."""
+    """Everything that determines the result's bytes: no local path and no time."""
     files = sorted(path for pattern in SOURCES for path in HERE.glob(pattern) if path.is_file())
     return {
         "llama_cpp_commit": source.LLAMA_CPP_COMMIT,
@@ -106,7 +108,7 @@ def _compile(
 ) -> None:
     started = time.monotonic()
     log_path = cache / "build.log"
-    # Builds at the same time each have a folder of their own; the last rename wins, and all are equal.
+    # Concurrent builds use separate folders; the last rename wins, and all results are equal.
     work = Path(tempfile.mkdtemp(dir=cache, prefix="build-")).resolve()
     try:
         with (work / "build.log").open("w", encoding="utf-8", errors="replace") as stream:
@@ -176,7 +178,7 @@ def _run_ninja(command: list[str], environment: dict[str, str], log: Callable[[s
         if process.wait() != 0:
             raise BuildError("compiling failed")
     finally:
-        process.terminate()  # when interrupted: else it compiles on alone
+        process.terminate()  # if interrupted: otherwise it goes on compiling alone
         process.wait()
         if sys.stdout.isatty():
             print(flush=True)
@@ -193,7 +195,7 @@ def _show_progress(done: int, total: int, shown: int) -> int:
 
 
 def _environment(layout: Layout) -> dict[str, str]:
-    # Flags from outside would get into the build; the compiler's own cache goes with the work folder.
+    # Flags from outside would change the build. The compiler's own cache is removed with the work folder.
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -216,7 +218,7 @@ def _publish(work: Path, made: Path, wasm: bytes, description: str) -> None:
     for name in (
         "llama.wasm",
         "llama.wasm.json",
-    ):  # the description last: it says that both are there
+    ):  # the description last: it shows that both are complete
         os.replace(ready / name, made / name)
 
 

@@ -1,7 +1,7 @@
-"""What is changed in llama.cpp's own files before they are compiled: little, and checked.
+"""Edits of llama.cpp's own files before they are compiled: few, and checked.
 
-Each edit names the text it replaces. Where that text is not found exactly once, the source has moved on, and the build
-stops: somebody has to look.
+Each edit has the text it replaces. If that text is not found exactly once, the source has changed, and the build stops
+so that somebody looks.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Edit:
     """One replacement.
 
     Attributes:
-        file: below llama.cpp's folder.
-        old: text that occurs there once.
-        new: what takes its place.
-        why: one sentence.
+        file: path below llama.cpp's folder.
+        old: text that occurs in it once.
+        new: its replacement.
+        why: the reason, in one sentence.
     """
 
     file: str
@@ -51,17 +51,17 @@ def apply(llama_cpp: Path, edits: tuple[Edit, ...] = EDITS) -> None:
     """Make the edits in an unpacked source.
 
     Raises:
-        BuildError: a file or a text is not there, or the text is there twice.
+        BuildError: a file or a text is missing, or the text occurs twice.
     """
     for edit in edits:
         path = llama_cpp / edit.file
         try:
             text = path.read_bytes().decode()
         except OSError as error:
-            raise BuildError(f"llama.cpp has no {edit.file} any more: see wasm/edits.py") from error
+            raise BuildError(f"llama.cpp no longer has {edit.file}: see wasm/edits.py") from error
         if (found := text.count(edit.old)) != 1:
             raise BuildError(
-                f"{edit.file} has {found} times instead of once what wasm/edits.py replaces "
+                f"{edit.file} must contain this text of wasm/edits.py once, but has it {found} times "
                 f"({edit.why}):\n{edit.old}"
             )
         path.write_bytes(text.replace(edit.old, edit.new).encode())

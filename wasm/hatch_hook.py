@@ -1,4 +1,4 @@
-"""Puts llama.wasm into every wheel and editable install: built, or taken from the cache."""
+"""Puts llama.wasm, built or from the cache, into every wheel and editable install."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class LlamaWasmHook(BuildHookInterface[Any]):
-    """Runs ``wasm/build.py``, which is instant when the sources have not changed."""
+    """Runs ``wasm/build.py``, which is instant if the sources have not changed."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Make the build product before hatchling collects files."""
+        """Build llama.wasm before hatchling collects files."""
         subprocess.run([sys.executable, str(Path(self.root) / "wasm" / "build.py")], check=True)

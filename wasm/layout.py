@@ -1,9 +1,9 @@
-"""The folder a build happens in, the same for every build in all that can reach the result.
+"""The folder of a build. Whatever can affect the result is the same in every build.
 
-The obvious part: paths in assertion messages are cut down by ``-ffile-prefix-map``. The other part was found
-the hard way: where LLVM places the handlers of WebAssembly exceptions it goes by the order of addresses in
-its own heap, and that depends on how long the strings are that it was called with. So everything that a
-command line names lies below one root, whose path has the same length on every machine.
+``-ffile-prefix-map`` shortens paths in assertion messages. The rest was found the hard way: LLVM places the
+handlers of WebAssembly exceptions in the order of addresses in its own heap, which depends on the lengths of
+its command-line strings. So everything on a command line is below one root, whose path has the same length on
+every machine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 __all__ = ["SOURCES", "Layout", "lay_out"]
 
 SOURCES = ("CMakeLists.txt", "stock.cpp", "shim/*", "runtime/*", "kernels/*")
-"""What is compiled from this folder."""
+"""The files of this folder that are compiled."""
 
 _ROOT_LENGTH = 160
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are during a build; all of it below ``root``."""
+    """The paths of a build, all below ``root``."""
 
     root: Path
 
@@ -44,20 +44,20 @@ class Layout:
 
     @property
     def zig(self) -> Path:
-        """The compiler; its library is ``lib`` beside it, where it looks for it."""
+        """The compiler. It looks for its library in ``lib`` beside it."""
         return self.root / "zig" / ("zig.exe" if os.name == "nt" else "zig")
 
     @property
     def zig_cache(self) -> Path:
-        """What zig keeps between its calls."""
+        """Zig's cache between its calls."""
         return self.root / "zig-cache"
 
 
 def lay_out(work: Path, here: Path, ziglang: Path) -> Layout:
     """Make the root below ``work``, with the sources from ``here`` and the compiler from ``ziglang``.
 
-    On Windows, and below a very long path, the length is left as it is: the build works, its bytes may
-    differ in a function or two.
+    On Windows, and below a very long path, the length is not fixed: the build works, but a function or two
+    may have other bytes.
     """
     padding = _ROOT_LENGTH - len(os.fsencode(work)) - 1
     layout = Layout(work / ("_" * padding) if padding > 0 and os.name != "nt" else work)

@@ -1,6 +1,6 @@
-"""The pinned llama.cpp: fetched inside llama-cpp-python's source distribution, checked, unpacked.
+"""Fetches, checks and unpacks the pinned llama.cpp, from llama-cpp-python's source distribution.
 
-It is the very source that the native backend is built from, so that both backends are one llama.cpp.
+The native backend is built from the same source, so both backends have the same llama.cpp.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ PROJECT = "llama-cpp-python"
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 LLAMA_CPP_COMMIT = "0c1e57098"
-"""Named in the distribution's CHANGELOG; it carries no git history to read it from."""
+"""From the distribution's CHANGELOG, since it has no git history."""
 
 _INSIDE = f"llama_cpp_python-{VERSION}/vendor/llama.cpp/"
 _WANTED = ("CMakeLists.txt", "LICENSE", "cmake/", "ggml/", "include/", "src/", "vendor/")
 
 
 class BuildError(Exception):
-    """The build cannot go on; the message says why and what to do."""
+    """The build cannot continue; the message says why and what to do."""
 
 
 def cache_folder(name: str = "wasm") -> Path:
-    """A folder of the per-user cache that this build and the project's tools share, made if need be.
+    """A folder of the per-user cache that this build shares with the project's tools; created if missing.
 
-    Not by platformdirs, as the library's own cache: the build runs before anything is installed.
+    Unlike the library's own cache it does not use platformdirs: the build runs before anything is installed.
 
     Raises:
-        BuildError: it cannot be made.
+        BuildError: the folder cannot be created.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
     folder = Path(os.path.expanduser(base)) / "llama-bridge" / name
@@ -41,22 +41,22 @@ def cache_folder(name: str = "wasm") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BuildError(
-            f"no cache at {folder} ({error}): set XDG_CACHE_HOME to a writable folder"
+            f"cannot create the cache folder {folder} ({error}): set XDG_CACHE_HOME to a writable folder"
         ) from error
     return folder
 
 
 def pip_environment() -> dict[str, str]:
-    """The environment for pip, also when pip itself started this build in an isolated one."""
+    """The environment for pip, even if pip itself started this build in an isolated one."""
     inherited = {"PYTHONPATH", "PYTHONNOUSERSITE", "PIP_BUILD_TRACKER", "PIP_REQUIRE_VIRTUALENV"}
     return {name: value for name, value in os.environ.items() if name not in inherited}
 
 
 def fetch(cache: Path, python: str, local: Path | None, log: Callable[[str], None]) -> Path:
-    """The source distribution as a file with the right digest: ``local``, from the cache, or through pip.
+    """Return the source distribution, a file with the right digest: ``local``, from the cache, or from pip.
 
-    pip only hands out a source distribution after asking its build backend for metadata. That step
-    installs a few pure Python packages into a throw-away environment and compiles nothing.
+    Before pip hands out a source distribution, it asks its build backend for metadata. For that it installs
+    a few pure Python packages into a throw-away environment; nothing is compiled.
     """
     if local is not None:
         _check(local)
@@ -76,7 +76,7 @@ def fetch(cache: Path, python: str, local: Path | None, log: Callable[[str], Non
         if result.returncode != 0 or not found.is_file():
             raise BuildError(
                 f"pip could not fetch {PROJECT} {VERSION}:\n{_tail(result.stderr or result.stdout)}\n"
-                "Without network access, fetch its .tar.gz elsewhere and pass --sdist FILE."
+                "Without network access, download its .tar.gz elsewhere and pass --sdist FILE."
             )
         _check(found)
         os.replace(found, file)
@@ -92,7 +92,7 @@ def unpack(sdist: Path, folder: Path) -> None:
                 member.name = name
                 archive.extract(member, folder, filter="data")
     if not (folder / "CMakeLists.txt").is_file():
-        raise BuildError(f"{sdist} holds no {_INSIDE}")
+        raise BuildError(f"{sdist} does not contain {_INSIDE}")
 
 
 def _check(file: Path) -> None:

@@ -1,6 +1,6 @@
 """The pinned compiler and build tools, all from PyPI, and every flag that llama.wasm is built with.
 
-zig is clang with the WASI C library and the sources of the C++ runtime, so no compiler has to be installed.
+zig is clang with the WASI C library and the sources of the C++ runtime, so you need no other compiler.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from source import LLAMA_CPP_COMMIT, BuildError, pip_environment
 TOOLS = {"ziglang": "0.17.1", "cmake": "4.4.4", "ninja": "1.13.2"}
 
 CLANG_VERSION = "22.1.8"
-"""What ``zig c++ --version`` says of itself."""
+"""From ``zig c++ --version``."""
 
 _CPU_FEATURES = (
     "simd128",
@@ -34,23 +34,23 @@ _CPU_FEATURES = (
     "atomics",
 )
 _RELAXED = "relaxed_simd"
-"""Only for the files that need a product of it. Elsewhere clang would take its minimum, maximum and conversion for the ordinary
-ones, and those give other results for NaN and infinity on the next CPU."""
+"""Only for the files that need its product. Elsewhere clang would use relaxed minimum, maximum and conversion instead of
+the ordinary ones; their results for NaN and infinity depend on the CPU."""
 _WASI_EMULATED = ("MMAN", "SIGNAL", "PROCESS_CLOCKS", "GETPID")
 
 _CPU = "-mcpu=generic+" + "+".join(_CPU_FEATURES)
-"""zig takes features only so; -msimd128 and the like are ignored. Of two, the last one counts."""
+"""The only way to give zig features: it ignores -msimd128 and the like. If there are two, the last one counts."""
 
 COMMON_FLAGS = (
     "-target wasm32-wasi",
     _CPU,
-    # Thread-local variables, and atomic operations that are: also in the C library that zig builds.
+    # For thread-local variables and real atomic operations, also in the C library that zig builds.
     "-pthread",
     # zig adds undefined-behaviour traps by default.
     "-fno-sanitize=undefined",
-    # Else a * b + c becomes relaxed_madd, which is fused on one CPU and not on the next.
+    # Otherwise a * b + c becomes relaxed_madd, which is fused on some CPUs only.
     "-ffp-contract=off",
-    # C too: exceptions pass through ggml's C code on their way to the shim.
+    # For C too: exceptions pass through ggml's C code on their way to the shim.
     "-fwasm-exceptions",
     # The standard encoding (exnref). wasmtime refuses the legacy one.
     "-mllvm -wasm-use-legacy-eh=false",
@@ -67,9 +67,9 @@ OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
 LINK_FLAGS = (
     "-mexec-model=reactor",  # `_initialize` instead of `main`
     "-nostdlib++",  # the C++ runtime is built here, with exceptions
-    # Given by the host and shared by all threads; a host without threads clears one bit (linear_memory.py).
+    # The host provides it and all threads share it; a host without threads clears one bit (linear_memory.py).
     "-Wl,--import-memory,--export-memory,--shared-memory",
-    "-Wl,--max-memory=4294901760",  # 4 GiB less a page: its end has no address
+    "-Wl,--max-memory=4294901760",  # 4 GiB minus a page, whose end has no address
     "-s",  # no names, no debug information
 )
 
@@ -84,7 +84,7 @@ class Tools:
 
 
 def find_pip(cache: Path) -> str:
-    """A Python that has pip: this one, or a virtual environment made for the purpose."""
+    """A Python with pip: this one, or one in a new virtual environment."""
     environment = pip_environment()
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "--version"], capture_output=True, env=environment
@@ -102,7 +102,7 @@ def find_pip(cache: Path) -> str:
         )
         if result.returncode != 0:
             raise BuildError(
-                f"{sys.executable} has neither pip nor the means to make a virtual environment with it:\n"
+                f"{sys.executable} has no pip and cannot make a virtual environment with one:\n"
                 f"{(result.stderr or result.stdout).strip()}\n"
                 "Install pip (on Debian and Ubuntu: apt install python3-venv) and try again."
             )
@@ -122,7 +122,7 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
             log(result.stdout + result.stderr)
             if result.returncode != 0:
                 raise BuildError(f"pip could not install the build tools:\n{result.stderr.strip()}")
-            if not folder.is_dir():  # another build may have been quicker
+            if not folder.is_dir():  # another build may have been faster
                 os.rename(temporary / "t", folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -146,7 +146,7 @@ def cmake_command(tools: Tools, layout: Layout, *, stock: bool = False) -> list[
 
 
 def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
-    """What decides the result: the settings that ``CMakeLists.txt`` is configured with."""
+    """CMake's settings for ``CMakeLists.txt``; they determine the result."""
     common = [*COMMON_FLAGS, f'"-ffile-prefix-map={_slashes(layout.root)}/="']
     return {
         "CMAKE_BUILD_TYPE": "Release",
@@ -156,8 +156,8 @@ def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         "CMAKE_C_COMPILER": f"{_slashes(layout.zig)};cc",
         "CMAKE_CXX_COMPILER": f"{_slashes(layout.zig)};c++",
-        # Told, because cmake would link programs to find out, and zig would compile its C library without
-        # optimisation and its own C++ runtime for them: a minute.
+        # Set here, because cmake would link programs to find out. For them zig would compile its C library without
+        # optimisation, and its own C++ runtime: a minute.
         "CMAKE_C_COMPILER_ID_RUN": "1",
         "CMAKE_C_COMPILER_ID": "Clang",
         "CMAKE_C_COMPILER_VERSION": CLANG_VERSION,
@@ -173,9 +173,9 @@ def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
         "CMAKE_C_FLAGS_RELEASE": OPTIMISATION,
         "CMAKE_CXX_FLAGS_RELEASE": OPTIMISATION,
         "CMAKE_EXE_LINKER_FLAGS": " ".join(LINK_FLAGS),
-        # The answer to "does libc have pthreads", which a static library cannot find out.
+        # Whether libc has pthreads; a static library cannot find out.
         "CMAKE_HAVE_LIBC_PTHREAD": "1",
-        # A git checkout around the build folder is not llama.cpp's: its commit must not get in.
+        # A git checkout around the build folder is not llama.cpp's; its commit must not get in.
         "CMAKE_DISABLE_FIND_PACKAGE_Git": "ON",
         "GIT_EXE": "OFF",
         "GGML_CCACHE": "OFF",
@@ -190,5 +190,5 @@ def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
 
 
 def _slashes(path: Path) -> str:
-    """CMake wants forward slashes on Windows, too."""
+    """CMake needs forward slashes, even on Windows."""
     return path.as_posix()

@@ -1,4 +1,4 @@
-"""Finding llama-cpp-python without importing it, and loading a model with it."""
+"""Finds llama-cpp-python without importing it, and loads models with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llama_bridge.runtime import Availability
 __all__ = ["BACKEND", "NativeBackend"]
 
 _REQUIRED = "0.3.36"
-_HINT = 'pip install "llama-bridge[native]"    (compiles llama.cpp: needs a C and C++ compiler)'
+_HINT = 'pip install "llama-bridge[native]"    (compiles llama.cpp: needs a C and a C++ compiler)'
 
 
 class NativeBackend(EngineBackend):
@@ -43,7 +43,7 @@ class NativeBackend(EngineBackend):
     )
 
     def probe(self) -> Availability:
-        """Looks for the package and its version; the library itself is loaded with the first model."""
+        """Looks for the package and its version; the first model loads the library itself."""
         if sys.platform == "emscripten":
             return Availability(self.name, False, "a page cannot run it")
         try:
@@ -51,26 +51,26 @@ class NativeBackend(EngineBackend):
         except metadata.PackageNotFoundError:
             return Availability(self.name, False, "llama-cpp-python is not installed", _HINT)
         if importlib.util.find_spec("llama_cpp") is None:
-            return Availability(self.name, False, "llama-cpp-python is damaged: no module", _HINT)
+            return Availability(
+                self.name, False, "llama-cpp-python is damaged: its module is missing", _HINT
+            )
         shown = f"llama-cpp-python {version}"
         if version != _REQUIRED:
-            # Its ctypes structures mirror one llama.cpp: with another they would corrupt memory.
-            reason = (
-                f"llama-cpp-python {version} is installed, this release is made for {_REQUIRED}"
-            )
+            # Its ctypes structures match one llama.cpp; with another they would corrupt memory.
+            reason = f"llama-cpp-python {version} is installed, but {_REQUIRED} is needed"
             return Availability(self.name, False, reason, _HINT, shown)
         return Availability(self.name, True, version=shown)
 
     def load(
         self, model: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
     ) -> Engine:
-        """Load a model; the first call loads the library, in about a quarter of a second."""
+        """Load a model. The first call also loads the library, which takes about a quarter of a second."""
         availability = self.probe()
         if not availability.ok:
             raise BackendUnavailable(self.name, availability.reason, availability.hint)
         if model.source is not None:
             raise InvalidInput(
-                f"{model.name}: the native backend reads files; give the path of one"
+                f"{model.name}: the native backend loads only files; give the path of one"
             )
         check_model(model, params)
         check_words(model)

@@ -1,7 +1,7 @@
-"""Runs a function on a stack of its own size: some of llama.cpp's pre-tokenizers recurse once for each character.
+"""Runs a function on a large enough stack: some of llama.cpp's pre-tokenizers recurse once per character.
 
-The calling thread's stack may be of any size: 128 kB in some containers, 512 kB in a thread on a Mac. Python lets one choose
-only for the whole process (``threading.stack_size``), so the system is asked for a thread.
+The calling thread's stack may be small: 128 kB in some containers, 512 kB in a thread on a Mac. Python can only set the
+size for the whole process (``threading.stack_size``), so the thread is started through the system.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["with_deep_stack"]
 T = TypeVar("T")
 
 _PER_CHARACTER = 1024
-"""Bytes of stack; std::regex takes some 400."""
+"""Bytes of stack; std::regex takes about 400."""
 _LEAST = 1 << 20
 _DETACHED = 2 if sys.platform == "darwin" else 1  # PTHREAD_CREATE_DETACHED
 _ATTRIBUTES = 128  # bytes, more than any pthread_attr_t
@@ -31,13 +31,13 @@ _numbers = itertools.count(1)
 
 
 def with_deep_stack(work: Callable[[], T], characters: int) -> T:
-    """The result of ``work``, done in a thread with room to recurse over so many characters.
+    """Run ``work`` in a thread with stack for recursion over this many characters, and return its result.
 
-    The stack is address space: only what is used becomes memory. An interrupt does not wait for the thread, which ends
-    by itself: ``work`` takes the locks that it needs.
+    The stack is address space; only the used part becomes memory. An interrupt does not wait for the thread, which ends
+    by itself, so ``work`` must take the locks that it needs.
 
     Raises:
-        EngineError: the system starts no such thread.
+        EngineError: the system could not start the thread.
     """
     done: list[T] = []
     failed: list[BaseException] = []
@@ -56,7 +56,7 @@ def with_deep_stack(work: Callable[[], T], characters: int) -> T:
     _started[number] = run
     if status := _start(number, _LEAST + characters * _PER_CHARACTER):
         del _started[number]
-        raise EngineError(f"no thread could be started for a long text (error {status})")
+        raise EngineError(f"could not start a thread to tokenize a long text (error {status})")
     with finished:  # released by the thread
         pass
     if failed:
@@ -89,7 +89,7 @@ if sys.platform == "win32":
         return 0
 
 else:
-    # One for all threads, and for good: code that a thread still returns through must not be freed.
+    # One for all threads, never freed: a thread may still be returning through its code.
     _entry = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_run)
     _libc = ctypes.CDLL(None)
 

@@ -1,4 +1,4 @@
-"""The engine over llama.cpp's C interface: one model, one context, one sequence."""
+"""The engine on llama.cpp's C interface: one model, one context, one sequence."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ __all__ = ["NativeEngine"]
 _SEQ = 0
 _STATE_HEAD = struct.Struct("<Ii")
 _STATE_MAGIC = (
-    0xAF143CD8  # llama-context.cpp: what a state in memory begins with, then its sequence
+    0xAF143CD8  # llama-context.cpp: a state in memory begins with this, then its sequence
 )
 _DONE, _ABORTED = 0, 2
-_WHY = {1: "no room in the KV cache", -2: "there is no memory for its work"}
-_UNINTERRUPTED = 64  # tokens per call where a running call cannot be aborted
+_WHY = {1: "no room in the KV cache", -2: "not enough memory to compute"}
+_UNINTERRUPTED = 64  # tokens per call if a running call cannot be aborted
 _NAN = "llama.cpp computed NaN"
 _log = logging.getLogger("llama_bridge.native")
 
@@ -56,7 +56,8 @@ class NativeEngine(Engine):
     """Owns a llama.cpp model and context."""
 
     backend = "native"
-    _model: Any = None  # until it is whole, and after close(): all None, and every call says so
+    # before it is complete and after close() all are None, and every call raises
+    _model: Any = None
     _context: Any = None
     _memory: Any = None
     _vocab: Any = None
@@ -65,7 +66,7 @@ class NativeEngine(Engine):
     def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
         try:
             self._set_up(model, context, file, params)
-        except BaseException:  # who made them frees them
+        except BaseException:  # the caller made them and frees them
             self._model = self._context = self._memory = self._vocab = None
             raise
 
@@ -77,13 +78,13 @@ class NativeEngine(Engine):
         self._memory = lib.llama_get_memory(context)
         self._flag = ctypes.create_string_buffer(2)
         self._pieces: dict[tuple[int, bool], bytes] = {}
-        self._token = array("i", [0])  # refuses what is no int32; a ctypes array would cut it off
+        self._token = array("i", [0])  # raises unless given an int32; a ctypes array would truncate
         self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
         self._header = file.header
         self._has_logits = False
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
-        self._words = threading.Lock()  # the vocabulary is for any thread, until it is freed
+        self._words = threading.Lock()  # any thread may use the vocabulary until it is freed
         memory = self._memory_kind()
         self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
         if memory in (MemoryKind.DENSE, MemoryKind.SWA):
@@ -120,7 +121,7 @@ class NativeEngine(Engine):
         """Load the weights and make the context.
 
         Raises:
-            ModelLoadError, OutOfMemory: with llama.cpp's own words.
+            ModelLoadError, OutOfMemory: with llama.cpp's own message.
         """
         model = context = None
         with LoggedErrors() as errors:
@@ -213,7 +214,7 @@ class NativeEngine(Engine):
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         try:
             piece = self._pieces.get((token, special))
-        except TypeError:  # what has no hash is no token either
+        except TypeError:  # unhashable, so not a token
             piece = None
         if piece is None:
             self._check_alive()
@@ -282,7 +283,7 @@ class NativeEngine(Engine):
         if self.info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
             return False
         if self.info.memory is MemoryKind.SWA:
-            # seq_rm says yes even when the window that position `length` looks back on is gone.
+            # seq_rm succeeds even if the window before position `length` is gone.
             first = lib.llama_memory_seq_pos_min(self._memory, _SEQ)
             if first > self._layout.window_start(length):
                 return False
@@ -302,7 +303,7 @@ class NativeEngine(Engine):
         self._sampler = sampler
 
     def _free_sampler(self) -> None:
-        sampler, self._sampler = self._sampler, None  # an interrupt must not free it twice
+        sampler, self._sampler = self._sampler, None  # so that an interrupt cannot free it twice
         if sampler is not None:
             lib.llama_sampler_free(sampler)
 
@@ -323,9 +324,9 @@ class NativeEngine(Engine):
                 return None
         except (TypeError, OverflowError, EngineError):
             self._has_logits = (
-                had_logits  # llama.cpp refuses what is no token before it touches anything
+                had_logits  # llama.cpp refuses a bad token before it changes anything
             )
-            check_token(token, self.info.n_vocab)  # only now: a good one costs nothing
+            check_token(token, self.info.n_vocab)  # only now, so a good token costs nothing
             self._has_logits = False
             raise
         self._has_logits = True
@@ -333,7 +334,7 @@ class NativeEngine(Engine):
 
     def _draw(self) -> int:
         values = lib.llama_get_logits_ith(self._context, -1)
-        # What is NaN inside the model makes all logits NaN, and llama.cpp would draw some token all the same.
+        # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
         if values[0] != values[0]:
             self._refuse_nan(self._logits())
         token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
@@ -342,7 +343,7 @@ class NativeEngine(Engine):
         return token
 
     def _cannot_draw(self) -> BridgeError:
-        """Why there is no sampler."""
+        """The error for a missing sampler."""
         self._check_alive()
         return EngineError("there is no sampler: call set_sampler() first")
 
@@ -350,11 +351,11 @@ class NativeEngine(Engine):
         self._check_alive()
         values = self._logits()
         if _has_nan(values):
-            raise EngineError(f"{_NAN}: the model is damaged, or the KV cache")
+            raise EngineError(f"{_NAN}: the model or the KV cache is damaged")
         return values
 
     def _logits(self) -> memoryview[float]:
-        """The last ones, where they lie."""
+        """The last logits, without a copy."""
         values = lib.llama_get_logits_ith(self._context, -1) if self._has_logits else None
         if not values:
             raise EngineError("there are no logits: decode something first")
@@ -366,7 +367,7 @@ class NativeEngine(Engine):
         if _has_nan(values):
             self.clear()
             raise EngineError(
-                f"{_NAN}: the model or the KV cache, say from a forged session file, is damaged. "
+                f"{_NAN}: the model is damaged, or the KV cache is, perhaps by a forged session file. "
                 "The cache was emptied; the next turn evaluates the conversation again"
             )
 
@@ -395,7 +396,7 @@ class NativeEngine(Engine):
         buffer = (ctypes.c_uint8 * size).from_buffer(state)
         with LoggedErrors() as errors:
             if lib.llama_state_seq_get_data(self._context, buffer, size, _SEQ) != size:
-                raise EngineError(f"llama.cpp could not copy its state: {errors}")
+                raise EngineError(f"llama.cpp could not copy its KV state: {errors}")
             errors.reraise()
         return state
 
@@ -418,8 +419,8 @@ class NativeEngine(Engine):
             return False
         _STATE_HEAD.pack_into(state, 0, _STATE_MAGIC, _SEQ)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
-        # Attention computes over some free cells too, and a NaN that is masked is still NaN: what a copy left
-        # there goes. Without flash attention any decoded cell may be the one.
+        # Attention also computes over some free cells, and a masked NaN is still NaN, so cells that a copy
+        # filled are cleared. Without flash attention any decoded cell can hold one.
         self._has_logits = False
         lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attn)
         self._took_copy = True
@@ -434,7 +435,7 @@ class NativeEngine(Engine):
     def close(self) -> None:
         if self._model is None:
             return
-        with self._words:  # nobody is in the middle of it
+        with self._words:  # so nobody is using it
             self._vocab = None
             self._pieces = {}
         model, context, self._model = self._model, self._context, None
@@ -447,20 +448,20 @@ class NativeEngine(Engine):
         self._open(self._context)
 
     def _open(self, handle: Any) -> Any:
-        """A llama.cpp handle, unless it is gone: a null pointer would end the process."""
+        """Return a llama.cpp handle, or raise if it is gone: a null pointer would end the process."""
         if handle is None:
             raise ClosedError("this engine is closed")
         self._refuse_fork()
         return handle
 
     def _refuse_fork(self) -> None:
-        # Threads do not survive a fork: the first decode would wait for them for ever, or for a lock they had.
+        # Threads do not survive a fork: the first decode would wait forever for them, or for a lock of theirs.
         if self._process != os.getpid():
             raise EngineError(
-                "this process was forked after the model was loaded: load it again here"
+                "this process was forked after the model was loaded: load it again in this process"
             )
 
 
 def _has_nan(values: memoryview[float]) -> bool:
-    """Whether one of them is no number. A sum of all is the quickest way to know that none is: 1 ms for 100,000."""
+    """Whether a value is NaN. Summing is the fastest way to see that none is: 1 ms for 100,000."""
     return not math.isfinite(sum(values.tolist())) and any(map(math.isnan, values))

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import Any, Self
 
-# On an assertion ggml would start a debugger and print pages before it ends the process.
+# Otherwise a failed assertion makes ggml start a debugger and print pages before it ends the process.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
@@ -28,13 +28,13 @@ for _name in ("outnull_file", "errnull_file"):
         atexit.register(_file.close)
 
 _log = logging.getLogger("llama_bridge.native")
-# GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page for every load: debug for an application.
+# GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page per load, so it is logged as debug.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5
 
 
 class _OfThread(threading.local):
-    """llama.cpp logs in the thread that called it: what each thread is told is its own."""
+    """llama.cpp logs in the thread that called it, so each thread has its own state."""
 
     level = logging.DEBUG
     listener: LoggedErrors | None = None
@@ -44,7 +44,7 @@ _here = _OfThread()
 
 
 class LoggedErrors:
-    """Hears what llama.cpp logs as errors to this thread, inside a ``with`` block: its only way to say why it failed."""
+    """Collects the errors that llama.cpp logs in this thread inside a ``with`` block: it gives no other reason."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=8)
@@ -62,15 +62,15 @@ class LoggedErrors:
         return "; ".join(self._lines) or "llama.cpp gave no reason"
 
     def hear(self, line: str) -> None:
-        """Take up an error."""
+        """Add an error."""
         self._lines.append(line)
 
     def keep(self, failure: BaseException) -> None:
-        """Keep what was raised while llama.cpp logged: ctypes would print it and go on."""
+        """Keep an exception raised while llama.cpp logged: ctypes would print it and go on."""
         self._failure = self._failure or failure
 
     def reraise(self) -> None:
-        """Raise what was raised while llama.cpp logged, Ctrl-C say."""
+        """Raise what was raised while llama.cpp logged, such as a Ctrl-C."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -99,7 +99,7 @@ def _take_line(level: int, text: bytes) -> None:
 
 _on_log = lib.llama_log_callback(
     _log_line
-)  # a name keeps it alive: llama.cpp holds only its address
+)  # kept alive by its name: llama.cpp has only its address
 lib.llama_log_set(_on_log, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
@@ -109,8 +109,8 @@ def _strlen() -> Any:
 
 
 abort_callback: Any = ctypes.cast(_strlen(), lib.ggml_abort_callback)
-"""Tells llama.cpp to stop once the buffer it is given no longer begins with a zero byte.
+"""Stops llama.cpp once its buffer no longer begins with a zero byte.
 
-ggml asks before every operation of a graph; C's ``strlen`` answers in a nanosecond, a Python function would
-cost a token several per cent.
+ggml calls it before every operation of a graph. C's ``strlen`` takes a nanosecond; a Python function would slow a
+token down by several per cent.
 """

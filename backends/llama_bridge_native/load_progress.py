@@ -1,4 +1,4 @@
-"""How far llama.cpp is with reading a model, told while it reads."""
+"""Reports progress while llama.cpp reads a model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["LoadProgress"]
 
 
 class LoadProgress:
-    """Hands llama.cpp's progress on, and what was raised about it back.
+    """Passes llama.cpp's progress on, and keeps what the callback raises.
 
     Args:
-        on_progress: who is told, or None.
-        total: bytes of the file; llama.cpp counts in shares of them.
+        on_progress: the callback, or None.
+        total: bytes of the file; llama.cpp reports a fraction of it.
 
     Attributes:
         callback: for ``llama_model_params``; this object keeps it alive.
@@ -31,7 +31,7 @@ class LoadProgress:
         self.callback: Any = kind() if on_progress is None else kind(self._hear)
 
     def _hear(self, share: float, _: object) -> bool:
-        """Called for each tensor; False has llama.cpp give up."""
+        """Called for each tensor; False makes llama.cpp stop."""
         assert self._on_progress is not None
         done = min(self._total, round(share * self._total))
         if done <= self._told:
@@ -45,7 +45,7 @@ class LoadProgress:
         return True
 
     def reraise(self) -> None:
-        """The load is over: raise what was raised about it."""
+        """After the load: raise what the callback raised."""
         self.callback = None
         if self._failure is not None:
             raise self._failure

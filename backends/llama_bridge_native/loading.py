@@ -1,4 +1,4 @@
-"""A model file into llama.cpp: weights, then a context for them, or the reason why not."""
+"""Loads a model file into llama.cpp: first the weights, then a context; or says why it cannot."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MIB = 1 << 20
 def load_weights(
     file: ModelFile, params: ModelParams, errors: LoggedErrors, on_progress: OnProgress | None
 ) -> Any:
-    """llama.cpp's model.
+    """Load the weights and return llama.cpp's model.
 
     Raises:
-        ModelLoadError, OutOfMemory: with llama.cpp's own words.
+        ModelLoadError, OutOfMemory: with llama.cpp's own message.
     """
     options = lib.llama_model_default_params()
     progress = LoadProgress(on_progress, file.header.file_size)
@@ -45,17 +45,17 @@ def load_weights(
             lib.llama_model_free(model)
         raise
     if not model:
-        # The file is mapped, and much of it copied in another order.
+        # The file is mapped, and much of it is copied in another order.
         raise _refusal(file, errors, 2 * file.header.file_size)
     return model
 
 
 def load_context(model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors) -> Any:
-    """A context with one sequence.
+    """Make a context with one sequence.
 
     Raises:
         ModelLoadError: the model cannot generate token by token, or llama.cpp refused it.
-        OutOfMemory: there is not so much memory.
+        OutOfMemory: there is not enough memory.
     """
     if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
         raise ModelLoadError(file.path, _no_text(file, "an encoder model"))
@@ -93,25 +93,25 @@ def load_context(model: Any, file: ModelFile, params: ModelParams, errors: Logge
 
 def _no_text(file: ModelFile, kind: str) -> str:
     return (
-        f"{kind} ({file.header.architecture}), which has no KV cache that grows token by token: it cannot "
+        f"{kind} ({file.header.architecture}) has no KV cache that grows token by token, so it cannot "
         "generate text here. Load a decoder model"
     )
 
 
 def _work_bytes(model: Any, n_ubatch: int) -> int:
-    """About what a pass over so many tokens needs: their logits, and some activations of each."""
+    """Estimate of the memory to evaluate so many tokens: their logits and some activations of each."""
     vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
     return 4 * n_ubatch * int(vocabulary + 16 * lib.llama_model_n_embd(model))
 
 
 def _refusal(file: ModelFile, errors: LoggedErrors, needed: int) -> ModelLoadError:
-    """llama.cpp says no with its log alone: whether memory was the reason is asked of the system."""
+    """The error for a failed load. llama.cpp only logs a reason, so ask the system whether memory was missing."""
     if _has_room(needed):
         return ModelLoadError(file.path, f"llama.cpp could not load it: {errors}")
     return OutOfMemory(
         file.path,
-        f"it needs some {needed / _MIB:,.0f} MiB, which this process cannot have ({errors}). "
-        "Load it with a smaller n_ctx, or a smaller model",
+        f"it needs about {needed / _MIB:,.0f} MiB, more than this process can get ({errors}). "
+        "Load it with a smaller n_ctx, or load a smaller model",
     )
 
 

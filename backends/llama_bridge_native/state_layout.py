@@ -1,7 +1,7 @@
-"""What llama.cpp's copy of a sequence must look like, checked before llama.cpp reads it.
+"""Checks llama.cpp's copy of a sequence before llama.cpp reads it.
 
-llama.cpp compares layers, types and row sizes itself, but takes positions as they come, and wrong ones make it
-answer nonsense or abort. Read from the ``state_write`` and ``state_read`` of ``llama-kv-cache.cpp``,
+llama.cpp itself compares layers, types and row sizes, but not positions; wrong ones make it answer nonsense or
+abort. The layout is from ``state_write`` and ``state_read`` in ``llama-kv-cache.cpp``,
 ``llama-memory-recurrent.cpp`` and the memories made of these. All fields are little-endian:
 
 .. code-block:: text
@@ -37,7 +37,7 @@ SPARSE_ATTENTION = frozenset(
         "qwen4exp",
     )
 )
-"""Architectures whose memory has parts that are not described here: their sessions are not taken from files."""
+"""Architectures whose memory has parts not described here; their sessions are not loaded from files."""
 
 _PAIR = struct.Struct("<II")
 _CELL = struct.Struct("<iI")
@@ -56,11 +56,11 @@ class StateLayout:
     Attributes:
         type_k, type_v: ggml's numbers of the K and V types.
         attention, recurrent: what the memory is made of.
-        n_layers: of the model; attention may leave some out or add one that only drafts use.
+        n_layers: of the model; attention may omit some, or add one that only drafts use.
         values: whether V is kept; multi-head latent attention keeps only K.
-        extended: whether cells say more than their position, as M-RoPE needs.
+        extended: whether cells have more than a position, as M-RoPE needs.
         window: length of the sliding window, 0 without one.
-        chunked: whether the window jumps, as Llama 4's does, instead of sliding.
+        chunked: whether the window jumps instead of sliding, as in Llama 4.
     """
 
     type_k: int
@@ -74,7 +74,7 @@ class StateLayout:
     chunked: bool = False
 
     def n_tokens(self, state: memoryview) -> int:
-        """How many tokens a state claims to hold; 0 where that cannot be told."""
+        """How many tokens a state claims to hold; 0 if unknown."""
         fields = _PAIR if self.attention else _CELL_COUNT_AND_POSITION
         if len(state) < fields.size:
             return 0
@@ -82,10 +82,10 @@ class StateLayout:
         return last if self.attention else max(0, last + 1)
 
     def check(self, state: memoryview, tokens: Sequence[int]) -> None:
-        """Make sure that a state, without the engine's prefix, holds exactly these tokens.
+        """Check that a state, without the engine's prefix, holds exactly these tokens.
 
         Raises:
-            ValueError: in words, what is wrong.
+            ValueError: it does not; the message says why.
         """
         reader = _Reader(state)
         if self.attention:
@@ -98,7 +98,7 @@ class StateLayout:
             raise ValueError(f"{reader.left} bytes too many")
 
     def window_start(self, position: int) -> int:
-        """The first cell that the token at a position looks back on."""
+        """The first cell that the token at a position attends to."""
         if self.chunked:
             return position // self.window * self.window
         return max(0, position - self.window + 1)
@@ -126,27 +126,27 @@ class StateLayout:
         cells = reader.words(n_cells * width)
         positions = cells[::width].tolist()
         first = len(tokens) - n_cells
-        # In a window, and after a rewind, cells lie in any order: the attention does not care.
+        # In a window and after a rewind, cells are in any order, which attention allows.
         if first > first_needed or sorted(positions) != list(range(first, len(tokens))):
-            raise ValueError("its positions are not those of its tokens")
+            raise ValueError("its positions do not match its tokens")
         once, own = cells[1::width].tolist(), cells[width - 1 :: width].tolist()
         if once != [1] * n_cells or own != [0] * n_cells:
             raise ValueError("a cell belongs to another sequence")
         if self.extended:
             if not cells[2::width].tolist() == cells[3::width].tolist() == positions:
-                raise ValueError("a cell's place is not that of text")
+                raise ValueError("a cell has a position that is not of text")
             if cells[4::width].tolist() != [tokens[position] for position in positions]:
                 raise ValueError("its cells hold other tokens")
 
     def _check_recurrent(self, reader: _Reader, n_tokens: int) -> None:
         (n_cells,) = reader.take(_ONE)
         if n_cells != 1 or reader.take(_CELL) != (n_tokens - 1, 0):
-            raise ValueError("its running state is not that of its last token")
+            raise ValueError("its recurrent state does not belong to its last token")
         transposed, n_layers = reader.take(_PAIR)
         if transposed or n_layers != self.n_layers:
             raise ValueError(f"{n_layers} layers, not {self.n_layers}, or transposed")
         n_rows = 0
-        while reader.left:  # up to two for each layer that has a running state
+        while reader.left:  # up to two for each layer with a recurrent state
             n_rows += 1
             if n_rows > 2 * n_layers:
                 raise ValueError(f"more than two rows for each of {n_layers} layers")
@@ -154,7 +154,7 @@ class StateLayout:
 
 
 class _Reader:
-    """Goes through a state; whatever would lie beyond its end is an error."""
+    """Reads through a state; reading past its end is an error."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""llama.wasm's C ABI as Python sees it (``wasm/shim/lb.h`` has the words), and what a host must offer."""
+"""llama.wasm's C ABI in Python (documented in ``wasm/shim/lb.h``), and what a host must provide."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 
 ABI_VERSION = 4
 MAX_MEMORY = 1 << 32
-"""More than this no 32-bit module has."""
+"""The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
-"""The name the guest knows the one file by."""
+"""The guest's name for its one file."""
 NO_TOKEN = -1
 
 LOAD_PARAMS = struct.Struct("<7i")
@@ -51,7 +51,7 @@ class Status(enum.IntEnum):
 
 
 class CheckOp(enum.IntEnum):
-    """Operations that ``lb_check`` does, for tests and benchmarks of the kernels."""
+    """Operations of ``lb_check``, for tests and benchmarks of the kernels."""
 
     PRODUCT = 0
     EXPERTS = 1
@@ -64,7 +64,7 @@ class CheckOp(enum.IntEnum):
 
 
 class Info(enum.IntEnum):
-    """What ``lb_info`` can be asked."""
+    """Keys of ``lb_info``."""
 
     N_CTX = 0
     N_CTX_TRAIN = 1
@@ -83,51 +83,50 @@ class Info(enum.IntEnum):
 
 
 class BadPointer(EngineError):
-    """What a guest, or an answer of it, points to lies outside of its memory."""
+    """A pointer from a guest, or from one of its results, is outside its memory."""
 
     def __init__(self, pointer: int, size: int) -> None:
-        super().__init__(f"{size} bytes at {pointer} are outside of the guest's memory")
+        super().__init__(f"{size} bytes at {pointer} are outside the guest's memory")
 
 
 class Guest(Protocol):
-    """One instance of llama.wasm in a host: its exports, its memory, and nothing of the host's own.
+    """One instance of llama.wasm in a host: its exports and its memory, and nothing of the host's own.
 
-    Used from any thread, by one at a time, but for what :meth:`flag` gives.
-    Pointers and sizes are whole numbers; every access is checked against the size of the guest's memory,
-    and raises :class:`BadPointer` outside of it.
+    Any thread may use it, one at a time; only the function from :meth:`flag` can be called at any time.
+    Pointers and sizes are whole numbers. Every access outside the guest's memory raises :class:`BadPointer`.
     """
 
     @property
     def version(self) -> str:
-        """Of the host, for people to read."""
+        """The host's version, for people to read."""
         ...
 
     @property
     def memory_size(self) -> int:
-        """Bytes of linear memory the guest has now; it never shrinks."""
+        """Bytes of the guest's linear memory now; it never shrinks."""
         ...
 
     @property
     def threads(self) -> int:
-        """How many are to compute; so many were tried."""
+        """How many threads compute; that many were tried."""
         ...
 
     @property
     def has_threads(self) -> bool:
-        """Whether more than one can compute: two at least were tried."""
+        """Whether more than one thread can compute; at least two were tried."""
         ...
 
     def call(self, name: str, *args: int) -> int:
-        """Call an export; signed 32-bit result, 0 for none.
+        """Call an export and return its signed 32-bit result, or 0 if it has none.
 
         Raises:
-            EngineError: the guest trapped or left; it is dead from then on, and so says every later call.
+            EngineError: the guest trapped or exited. It is dead from then on, and every later call raises too.
             ClosedError: after :meth:`close`.
         """
         ...
 
     def read(self, pointer: int, size: int) -> bytearray:
-        """A copy of guest memory."""
+        """Copy from guest memory."""
         ...
 
     def write(self, pointer: int, data: bytes) -> None:
@@ -135,22 +134,22 @@ class Guest(Protocol):
         ...
 
     def flag(self, pointer: int) -> Callable[[int], None]:
-        """A function that writes an int32 there: from any thread, also during a call; after close, in vain."""
+        """Return a function that writes an int32 there, from any thread, even during a call; after close it does nothing."""
         ...
 
     def clear_stop(self) -> None:
-        """Forget what the host's own way to stop says; called before work starts."""
+        """Reset the host's own stop signal, if it has one; called before work starts."""
         ...
 
     def pause(self) -> None:
-        """Between two chunks of a prefill: let the host see to other things, where it must and can."""
+        """Called between two chunks of a prefill: lets the host do other work, if it must and can."""
         ...
 
     @property
     def chunk(self) -> int:
-        """Most tokens between two pauses."""
+        """The most tokens between two pauses."""
         ...
 
     def close(self) -> None:
-        """Give all memory back. Twice is silent."""
+        """Free all memory. A second call does nothing."""
         ...

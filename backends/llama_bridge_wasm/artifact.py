@@ -1,4 +1,4 @@
-"""Where llama.wasm is and what it was built from."""
+"""Where llama.wasm is, and what it was built from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Artifact:
 
     Attributes:
         path: the module.
-        llama_cpp: commit it was built from, or "unknown" where its description is missing.
+        llama_cpp: commit it was built from, or "unknown" if its description is missing.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class Artifact:
 
 
 def read_artifact(path: Path = DEFAULT_PATH) -> Artifact | None:
-    """The module at ``path``, or None if it was not built."""
+    """The module at ``path``, or None if it is not built."""
     if not path.is_file():
         return None
     try:

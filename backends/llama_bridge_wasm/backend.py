@@ -1,4 +1,4 @@
-"""The backend that the bridge finds: is it usable, and loading a model with it."""
+"""The backend that the bridge finds: checks whether it is usable, and loads models with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _INSTALL_HINT = f'pip install "wasmtime>={_WASMTIME},<{int(_WASMTIME) + 1}"'
 _LIBRARIES = ("*/*wasmtime.so", "*/*wasmtime.dylib", "*/*wasmtime.dll")
 _PLATFORMS = (
     "The wasm backend runs on x86-64 and ARM64 with Linux, macOS or Windows, on ARM64 Android, and in pages (Pyodide), "
-    "with a Python of 64 bits"
+    "with a 64-bit Python"
 )
 
 
@@ -41,13 +41,13 @@ class WasmBackend(EngineBackend):
 
     name = NAME
     rank = 10
-    capabilities = CAPABILITIES | Capability.THREADS  # where the host has them
+    capabilities = CAPABILITIES | Capability.THREADS  # if the host has them
 
     def __init__(self, wasm: Path = DEFAULT_PATH) -> None:
         self._wasm = wasm
 
     def probe(self) -> Availability:
-        """Looks for a host and for llama.wasm; imports and compiles nothing."""
+        """Looks for a host and for llama.wasm, without importing or compiling anything."""
         host = _BROWSER if sys.platform == "emscripten" else _wasmtime()
         if isinstance(host, Availability):
             return host
@@ -73,7 +73,7 @@ class WasmBackend(EngineBackend):
 
     def _guest(self, file: GuestFile, params: ModelParams, on_progress: OnProgress | None) -> Guest:
         wasm, limit = self._wasm, params.memory_limit
-        # Hosts are imported where they are picked: a desktop has no js, a page no wasmtime.
+        # Hosts are imported only here: a desktop has no js, a page has no wasmtime.
         if sys.platform == "emscripten":
             from .hosts.browser import threads as page_threads
             from .hosts.browser.guest import BrowserGuest
@@ -102,7 +102,7 @@ class WasmBackend(EngineBackend):
 
 def _wasmtime() -> str | Availability:
     """Name and version of the host on a desktop, or why there is none."""
-    from importlib import metadata  # costs 20 ms: only when a backend is looked for
+    from importlib import metadata  # costs 20 ms: only when looking for a backend
 
     try:
         version = metadata.version("wasmtime")
@@ -112,14 +112,14 @@ def _wasmtime() -> str | Availability:
         reason = f"wasmtime {version} is installed, but {_WASMTIME}.x is needed"
         return Availability(NAME, False, reason, _INSTALL_HINT)
     if not _has_library():
-        # Where no wheel fits, pip takes one without a library, which raises when it is imported.
+        # If no wheel fits, pip installs one without a library, and importing it raises.
         reason = f"wasmtime {version} has no library for this platform ({sys.platform})"
         return Availability(NAME, False, reason, _PLATFORMS)
     return f"wasmtime {version}"
 
 
 def _has_library() -> bool:
-    """Whether wasmtime can be imported here, told in a millisecond: importing it takes 60."""
+    """Whether wasmtime can be imported here. This check takes 1 ms, the import 60 ms."""
     package = importlib.util.find_spec("wasmtime")
     if package is None or package.origin is None or sys.maxsize < 1 << 32:
         return False

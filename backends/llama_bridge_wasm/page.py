@@ -1,6 +1,6 @@
-"""The page's side: the only module that imports ``js`` and ``pyodide``. Hosts and the store both stand on it."""
+"""The only module that imports ``js`` and ``pyodide``; hosts and the store use it."""
 
-# Both exist in Pyodide alone, and are untyped.
+# Both exist only in Pyodide, and are untyped.
 # pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def can_wait() -> bool:
 
 
 def wait(awaitable: Awaitable[T]) -> T:
-    """Its result, with Python suspended until it is there."""
+    """Suspend Python until the result is there, and return it."""
     return cast("T", _run_sync(awaitable))
 
 
 def let_messages_in() -> None:
-    """Handle what waits in the worker's event loop, where the browser can suspend Python for it."""
+    """Handle waiting messages in the worker's event loop, if the browser can suspend Python."""
     if can_wait():
-        # Below 4 ms Pyodide sets no timer but goes round by itself, and a page's message waits for seconds.
+        # Below 4 ms Pyodide sets no timer but loops by itself, and a page's message waits for seconds.
         wait(asyncio.sleep(0.004))
 
 
 class FillsMemory(ABC):
-    """A file whose bytes JavaScript has: they go into guest memory without a way through Python's."""
+    """A file whose bytes JavaScript has. They go into guest memory without passing through Python's."""
 
     @abstractmethod
     def fill(self, array: Any) -> int:
-        """Read into a ``Uint8Array`` as much as fits and there is; how many bytes that was."""
+        """Fill a ``Uint8Array`` from the file, as far as it goes; return how many bytes were read."""

@@ -1,4 +1,4 @@
-"""In the worker: loads a model and times runs. Its functions are called by name and answer in JSON."""
+"""Runs in the worker: loads a model and times runs. Functions are called by name and return JSON."""
 
 import json
 import time
@@ -14,7 +14,7 @@ bridge = None
 
 
 async def load(url, n_ctx, n_threads):
-    """Threads, seconds to load a model from the page's server, and the bytes of both WebAssembly memories, which never shrink."""
+    """Threads, seconds to load a model from the page's server, and bytes of both WebAssembly memories, which never shrink."""
     global bridge
     await page_threads.prepare(n_threads)
     blob = await (await js.fetch(url)).blob()
@@ -28,7 +28,7 @@ async def load(url, n_ctx, n_threads):
 async def run(prompt, n):
     """One greedy generation of raw text."""
     params = SamplingParams(temperature=0, max_tokens=n)
-    bridge.session_reset()  # or the prompt would be in the cache
+    bridge.session_reset()  # or the prompt would still be in the KV cache
     usage = bridge.generate(prompt, params=params, chat=False).usage
     return json.dumps(
         {

@@ -1,4 +1,4 @@
-"""What the worker does: one job after another for the page, and whatever happens told to it as an event."""
+"""The worker: does one job after another for the page, and reports everything to it as events."""
 
 import asyncio
 import time
@@ -35,9 +35,9 @@ LACKS = {
     Capability.SESSION_PERSISTENCE: "Nothing can be saved or opened",
     Capability.KV_CONTINUATION: "Every question stands alone",
 }
-warnings.simplefilter("ignore", FallbackWarning)  # it stands at each answer that it is about
+warnings.simplefilter("ignore", FallbackWarning)  # each answer shows its own fallback
 BREATH = 0.05
-"""Seconds between two looks at what the page says, while an answer is generated."""
+"""Seconds between two checks for messages from the page, during an answer."""
 
 
 def tell(event: str, **values: object) -> None:
@@ -46,10 +46,10 @@ def tell(event: str, **values: object) -> None:
 
 
 class Chat:
-    """A bridge, the models that are kept, and at most one job at a time."""
+    """A bridge, the kept models, and at most one job at a time."""
 
     def __init__(self, flag: Any) -> None:
-        self.flag = flag  # shared with the page, where it may be: not 0 means stop
+        self.flag = flag  # shared with the page, if possible: nonzero means stop
         stop.watch(flag)
         self.llama = LlamaBridge(backend="wasm", on_progress=self.heard)
         self.store = ModelStore()
@@ -58,7 +58,7 @@ class Chat:
         self.using = ""
 
     def hear(self, message: Any) -> None:
-        """A message of the page: stop, or the name of a job and what it needs."""
+        """Handle a message from the page: stop, or the name of a job and its values."""
         if message.job == "stop":
             self.stop()
         elif self.job is None:
@@ -84,14 +84,14 @@ class Chat:
             return await work()
         except asyncio.CancelledError:
             return "Stopped"
-        except Exception as error:  # whatever goes wrong belongs in the page
+        except Exception as error:  # the page shows every error
             tell("failed", kind=type(error).__name__, words=str(error))
             return "That did not work"
 
     # jobs
 
     async def do_begin(self, _: Any) -> str:
-        # Half a second of the first answer, spent while a person chooses.
+        # Saves half a second of the first answer while the user chooses.
         asyncio.get_running_loop().call_later(0.05, import_module, "jinja2.sandbox")
         return "Choose a model"
 
@@ -100,7 +100,7 @@ class Chat:
 
     async def do_file(self, message: Any) -> str:
         file, name = message.file, str(message.file.name)
-        status = await self.load(BlobSource(file, name))  # before it is kept: it may be no model
+        status = await self.load(BlobSource(file, name))  # before keeping it: it may not be a model
         self.waiting = True
         try:
             kept = await self.store.add(file, name, partial(self.progress, "Keeping"))
@@ -133,7 +133,7 @@ class Chat:
         return "A new conversation"
 
     async def do_ask(self, message: Any) -> str:
-        stopped = self.flag[0]  # before it was asked to; the flag begins anew with the answer
+        stopped = self.flag[0]  # checked first: starting an answer resets the flag
         stream = self.llama.generate_continue_stream(message.prompt)
         if stopped or self.stopping:
             self.llama.cancel()
@@ -141,7 +141,7 @@ class Chat:
         for text in stream:
             tell("text", text=text)
             if time.monotonic() > breath and not stop.is_shared():
-                await asyncio.sleep(0.004)  # the shortest for which Pyodide lets messages in
+                await asyncio.sleep(0.004)  # the shortest sleep in which Pyodide handles messages
                 breath = time.monotonic() + BREATH
         end, usage = stream.result, stream.result.usage
         tell(
@@ -166,7 +166,7 @@ class Chat:
     async def load(self, model: str | ModelSource) -> str:
         tell("busy", status="Loading the model…")
         start = time.monotonic()
-        if model != "demo":  # too small for more than one thread
+        if model != "demo":  # the demo is too small for more than one thread
             await threads.prepare()
         self.llama.load_model(model)
         self.using, able = "", self.llama.capabilities
@@ -189,7 +189,7 @@ class Chat:
 
     def heard(self, step: Progress) -> None:
         if step.stage == "prefill":
-            if 0 < step.done < step.total:  # more than one piece
+            if 0 < step.done < step.total:  # more than one chunk
                 tell("prefill", done=step.done, total=step.total)
         else:
             doing = "Compiling llama.wasm" if step.stage == "compile" else "Loading"

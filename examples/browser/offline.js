@@ -1,4 +1,4 @@
-// A second visit works without the network: what the page is made of comes from its server, or else from here.
+// A second visit works without the network: the page's files come from its server, or from this cache.
 const NAME = "llama-bridge";
 const PAGE = ["./", "style.css", "icon.svg", "page.mjs", "worker.mjs", "chat.py", "wheels.json"];
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
@@ -15,7 +15,7 @@ async function answer(request) {
     const found = await fetch(request);
     const kept = await cache.match(request);
     if (found.ok && kept?.headers.get("ETag") !== found.headers.get("ETag"))
-      await cache.put(request, found.clone()).catch(() => {}); // no room: then it needs the network
+      await cache.put(request, found.clone()).catch(() => {}); // no space: then the page needs the network
     return found;
   } catch (error) {
     const kept = await cache.match(request);

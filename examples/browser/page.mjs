@@ -135,7 +135,7 @@ function showKept() {
   });
   const parts = kept.unfinished.map(({ name, url, size, total }) =>
     keptItem(name, `${megabytes(size)}${total ? ` of ${megabytes(total)}` : ""}`, [
-      ["Go on", "url", { url }, `Downloading ${name}…`],
+      ["Resume", "url", { url }, `Downloading ${name}…`],
       ["Delete", "discard", { url }, `Deleting ${name}…`],
     ]),
   );
@@ -150,7 +150,7 @@ function take(file) {
   ask("file", { file }, `Reading ${file.name}…`);
 }
 
-// what the worker tells
+// messages from the worker
 
 const events = {
   idle({ status }) {
@@ -160,7 +160,7 @@ const events = {
     $("said").textContent = answer?.words.textContent || status;
     answer = null;
     show(status, false);
-    navigator.serviceWorker?.register("offline.js").catch(() => {}); // then a visit needs the network
+    navigator.serviceWorker?.register("offline.js").catch(() => {}); // if it fails, the page needs the network
   },
   busy: ({ status }) => show(status, true),
   progress({ doing, done, total, note }) {
@@ -198,7 +198,7 @@ const events = {
   },
   new: () => $("talk").replaceChildren(),
   text({ text }) {
-    if (!heard) requestAnimationFrame(write); // faster than that nobody reads
+    if (!heard) requestAnimationFrame(write); // nobody reads faster than that
     heard += text;
   },
   answered: finishAnswer,
@@ -218,11 +218,11 @@ const events = {
 worker.onmessage = ({ data }) => events[data.event](data);
 worker.onerror = (error) => {
   error.preventDefault();
-  events.broken({ words: error.message || "its worker does not start" });
+  events.broken({ words: error.message || "its worker did not start" });
 };
 worker.postMessage(flag);
 
-// what a person does
+// what the user does
 
 $("demo").onclick = () => ask("demo", {}, "Loading the model…");
 $("new").onclick = () => ask("new");
@@ -237,7 +237,7 @@ $("fetch").onsubmit = (event) => {
   if (url.origin === location.origin) {
     navigator.storage?.persist?.();
     ask("url", { url: url.href }, "Downloading…");
-  } else fail("Another server", `this page may talk to ${location.origin} alone`);
+  } else fail("Another server", `this page may only connect to ${location.origin}`);
 };
 $("ask").onsubmit = (event) => {
   event.preventDefault();

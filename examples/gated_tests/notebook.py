@@ -1,4 +1,4 @@
-"""The application under test: it asks a model about notes, and keeps the conversation where it can."""
+"""The application under test: it asks a model about notes, and keeps the conversation if it can."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Notebook:
     """A conversation about notes.
 
     Attributes:
-        can_be_kept: whether it survives a restart; to be read before a Save button is offered.
+        can_be_kept: whether it can survive a restart; check it before you offer a Save button.
     """
 
     def __init__(self, llama: LlamaBridge) -> None:
@@ -21,7 +21,7 @@ class Notebook:
         self._said: list[str] = []
 
     def tell(self, note: str) -> str:
-        """Say something, and get an answer that knows what was said before."""
+        """Say something, and get an answer that takes earlier notes into account."""
         try:
             if self._remembers:
                 return self._llama.generate_continue(note).text
@@ -36,5 +36,5 @@ class Notebook:
         self._llama.session_save(path)
 
     def reopen(self, path: Path) -> None:
-        """Take a saved conversation up again."""
+        """Continue a saved conversation."""
         self._llama.session_load(path)

@@ -1,4 +1,4 @@
-"""Tests with the real demo model, once for each backend; each says what it needs."""
+"""Tests with the real demo model, once per backend; each says which capability it needs."""
 
 from __future__ import annotations
 

@@ -314,11 +314,11 @@ def test_a_download_can_be_stopped_and_goes_on_from_there(person: Person, site: 
     assert f" of {size / 1e6:.1f} MB" in person.text("#kept")
     person.page.reload()
     person.idle()
-    person.press("Go on")
-    person.until(lambda: "; goes on after " in person.status)
+    person.press("Resume")
+    person.until(lambda: "; continues after " in person.status)
     person.idle()
     assert person.status.startswith("Ready, loaded in ")
-    assert person.page.get_by_role("button", name="Go on").count() == 0
+    assert person.page.get_by_role("button", name="Resume").count() == 0
 
 
 def test_everything_can_be_reached_by_keyboard_in_a_sensible_order(person: Person) -> None:
@@ -472,7 +472,9 @@ def test_a_model_that_the_server_does_not_have(person: Person) -> None:
     assert person.trouble.startswith("ModelNotFound: ")
     assert person.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
     person.get("https://example.org/model.gguf")
-    assert person.trouble.startswith("Another server: this page may talk to http://127.0.0.1")
+    assert person.trouble.startswith(
+        "Another server: this page may only connect to http://127.0.0.1"
+    )
 
 
 def test_half_a_model_is_refused(person: Person) -> None:
@@ -485,9 +487,9 @@ def test_half_a_model_is_refused(person: Person) -> None:
 def test_a_download_that_breaks_goes_on_with_the_next_try(person: Person) -> None:
     person.get("models/tiny.gguf?half")
     assert person.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
-    assert person.trouble.endswith("MB are kept, and the next try goes on from there")
+    assert person.trouble.endswith("MB are kept, and the next try continues from there")
     assert person.kept == ["tiny.gguf"]
-    person.press("Go on")
+    person.press("Resume")
     person.idle()
     assert person.status.startswith("Ready, loaded in ")
     assert person.kept == ["tiny.gguf"]
@@ -499,8 +501,8 @@ def test_a_server_without_ranges_starts_over_and_the_page_says_so(visit: Visit, 
         person.get("models/tiny.gguf?slow", wait=False)
         person.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", person.status))
         person.stop()
-        person.press("Go on")
-        person.until(lambda: "; starts over: the server cannot send the rest" in person.status)
+        person.press("Resume")
+        person.until(lambda: "; starts over: the server cannot send only the rest" in person.status)
         person.idle()
         assert person.status.startswith("Ready, loaded in ")
         assert person.kept == ["tiny.gguf"]

@@ -50,7 +50,7 @@ def test_what_is_lacking_is_said(llama_backend: str) -> None:
     done = run("--backend", llama_backend)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "it lacks kv_continuation: every turn runs fresh" in done.stdout
+    assert "it lacks kv_continuation: every turn is fresh" in done.stdout
     assert "it lacks session_persistence: nothing to save or load" in done.stdout
     assert done.stdout.count(" fresh ") == 3
     assert " continued " not in done.stdout

@@ -66,7 +66,7 @@ def test_a_missing_or_shorter_result_is_a_difference(folders: tuple[Path, Path])
     write(there / "logits.f32", 1.0, -2.5)
     found = compare(here, there)
     assert found.different == {
-        "logits.f32": "3 numbers, and 2",
+        "logits.f32": "3 numbers against 2",
         "said.txt": f"not in {here}",
     }
 

@@ -40,7 +40,7 @@ def test_all_steps_together_end_in_time() -> None:
     with pytest.raises(StepFailed, match="waiting: not done within"):
         run("waiting", [sys.executable, "-c", "import time; time.sleep(60)"], clock)
     assert time.monotonic() - began < 20
-    with pytest.raises(StepFailed, match="give more with --seconds"):
+    with pytest.raises(StepFailed, match="allow more with --seconds"):
         run("the next", [sys.executable, "-c", ""], clock)
 
 

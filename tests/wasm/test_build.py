@@ -102,12 +102,12 @@ def test_an_edit_whose_place_has_moved_stops_the_build(
     error = importlib.import_module("source").BuildError
     one = edits.Edit("ggml/a.c", "old text", "new text", "to see it happen")
     file = tmp_path / "ggml" / "a.c"
-    with pytest.raises(error, match=r"has no ggml/a\.c any more"):
+    with pytest.raises(error, match=r"no longer has ggml/a\.c"):
         edits.apply(tmp_path, (one,))
     file.parent.mkdir()
     for text in ("another text", "old text, old text"):
         file.write_text(text)
-        with pytest.raises(error, match=r"instead of once .* \(to see it happen\)"):
+        with pytest.raises(error, match=r"once, but has it \d times \(to see it happen\)"):
             edits.apply(tmp_path, (one,))
         assert file.read_text() == text
     file.write_text("before\nold text\nafter\n")

@@ -121,5 +121,5 @@ def test_without_llama_wasm_probe_says_how_to_build_it(demo: ModelFile, tmp_path
 
 def test_a_damaged_llama_wasm_is_a_typed_error(demo: ModelFile, tmp_path: Path) -> None:
     (tmp_path / "llama.wasm").write_bytes(b"\0asm\1\0\0\0 and then nonsense")
-    with pytest.raises(BackendUnavailable, match=r"wasmtime refuses|does not take llama\.wasm"):
+    with pytest.raises(BackendUnavailable, match=r"wasmtime refuses|does not accept llama\.wasm"):
         WasmBackend(tmp_path / "llama.wasm").load(demo, ModelParams())

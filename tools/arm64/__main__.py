@@ -1,4 +1,4 @@
-"""``python -m tools.arm64 [--short] [--seconds N]``: the status says whether all is as it should be."""
+"""``python -m tools.arm64 [--short] [--seconds N]``: the exit status is 0 if all results are the same."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHORT_SECONDS, _SECONDS = 180, 3600
 
 
 def main() -> int:
-    """Do it and tell; the exit status."""
+    """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.arm64", description=__doc__)
     parser.add_argument(
         "--short", action="store_true", help="the demo model and the kernels; no tests"
     )
-    parser.add_argument("--seconds", type=float, help="for all of it")
+    parser.add_argument("--seconds", type=float, help="time limit for all steps together")
     options = parser.parse_args()
     short: bool = options.short
     clock = Clock(options.seconds or (_SHORT_SECONDS if short else _SECONDS))
@@ -48,7 +48,7 @@ def _all(folder: Path, clock: Clock, *, short: bool) -> int:
     wheels = packages(required(tests=not short), system.version, clock)
     built = project(folder, clock)
     machine = Machine(program, system, [built, wheels])
-    say("the project's wheel, and what it needs")
+    say("the project's wheel and its requirements")
 
     here, there = folder / "here", folder / "there"
     wanted: list[str | Path] = [] if short else ["--demo"]

@@ -1,4 +1,4 @@
-"""Two folders of results, bit by bit."""
+"""Compares two folders of results, bit by bit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a comparison came to.
+    """The outcome of a comparison.
 
     Attributes:
-        compared: names of the results that both have.
-        different: for each result that is not the same on both, in what.
+        compared: names of all results.
+        different: what differs, for each result that is not the same.
     """
 
     compared: tuple[str, ...]
@@ -30,10 +30,10 @@ class Comparison:
 
 
 def compare(here: Path, there: Path) -> Comparison:
-    """Hold the files of two folders against each other.
+    """Compare the files of two folders.
 
-    Numbers (``.f32``) are the same where their bits are, or where both are NaN: WebAssembly leaves open which NaN.
-    All else is the same where its bytes are.
+    Numbers (``.f32``) are the same if their bits are, or if both are NaN, because WebAssembly does not say which NaN.
+    Other files are the same if their bytes are.
 
     Raises:
         ValueError: there is nothing to compare, which would prove nothing.
@@ -58,7 +58,7 @@ def _differ(name: str, a: bytes, b: bytes) -> str | None:
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
         return f"differs from byte {min(len(a), len(b)) if at is None else at} on"
     if len(a) != len(b):
-        return f"{len(a) // 4} numbers, and {len(b) // 4}"
+        return f"{len(a) // 4} numbers against {len(b) // 4}"
     pairs = zip(_bits(a), _bits(b), strict=True)
     apart = [
         (_number(x), _number(y))

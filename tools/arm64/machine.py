@@ -1,4 +1,4 @@
-"""Python in the emulator."""
+"""Runs Python in the emulator."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ _EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 
 
 def emulator() -> Path:
-    """The program that runs ARM64 code here.
+    """The path of the emulator.
 
     Raises:
         StepFailed: there is none, or none is needed.
     """
     if platform.machine().lower() in ("aarch64", "arm64"):
-        raise StepFailed("this machine is ARM64 itself: make test tells all there is to know")
+        raise StepFailed("this machine is ARM64 itself: make test is enough")
     for name in _EMULATORS:
         found = shutil.which(name)
         if found is not None:
             return Path(found)
-    raise StepFailed(f"{_EMULATORS[0]} is not there; on Debian: apt-get install qemu-user-static")
+    raise StepFailed(
+        f"{_EMULATORS[0]} is not installed; on Debian: apt-get install qemu-user-static"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,9 @@ class Machine:
     """An ARM64 Python in the emulator.
 
     Attributes:
-        emulator: the program.
-        debian: what is unpacked.
-        path: folders that it imports from.
+        emulator: its path.
+        debian: the unpacked system.
+        path: folders to import from.
     """
 
     emulator: Path
@@ -50,11 +52,11 @@ class Machine:
 
     @property
     def cache(self) -> Path:
-        """Its own per-user cache: machine code for ARM64 must not drive out this machine's."""
+        """Its own per-user cache, so that machine code for ARM64 does not displace this machine's."""
         return cache_folder("arm64") / "cache"
 
     def python(self, step: str, arguments: Sequence[str | Path], clock: Clock) -> str:
-        """Run Python there, in the project's folder; what it wrote to its output.
+        """Run Python there, in the project's folder, and return its output.
 
         Raises:
             StepFailed: it failed, or took too long.
@@ -66,6 +68,6 @@ class Machine:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join(map(str, [*self.path, ROOT])),
         }
-        # The emulator itself is no Python and must not be told where its library is.
+        # Through -E: only the emulated Python may see PYTHONHOME.
         command = [str(self.emulator), "-L", str(root), "-E", f"PYTHONHOME={root}/usr"]
         return run(step, [*command, self.debian.python, *arguments], clock, environment=environment)

@@ -1,4 +1,4 @@
-"""Small random models, one for each format of weights that has kernels of its own."""
+"""Small random models, one for each weight format that has its own kernels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FORMATS: tuple[Quantization, ...] = ("f16", "q4_0", "q5_0", "q8_0", "q4_k", "q5_
 
 
 def model(format: Quantization) -> Path:
-    """A model of this format. All of it, the output too: so the last product goes through these kernels."""
+    """A model all of this format, the output too, so that the last product also uses these kernels."""
     shape = {"vocab": "phi-3", "n_layer": 2, "n_embd": 256, "n_ff": 512}
     return cached_model(**shape, quantization=format)
 
 
 def lend_vocabularies(cache: Path) -> None:
-    """Have them in another per-user cache too: there, no pip could fetch them."""
+    """Link the vocabularies into another per-user cache, where pip could not fetch them."""
     vocabulary("llama-spm")  # all are unpacked with the first
     there = cache / "llama-bridge"
     there.mkdir(parents=True, exist_ok=True)

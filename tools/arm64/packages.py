@@ -1,4 +1,4 @@
-"""Wheels for ARM64, of the same versions as those in use here."""
+"""Wheels for ARM64, in the same versions as here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tools.steps import Clock, run
 __all__ = ["packages", "project", "required"]
 
 _TESTS = ("gguf", "numpy", "pytest", "pytest-timeout")
-"""What the tests of the kernels and of the engine import besides."""
+"""Also imported by the tests of the kernels and the engine."""
 
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28")
 
 
 def required(*, tests: bool) -> list[str]:
-    """``name==version`` for what the project needs at run time, and its command line; its tests, too."""
+    """``name==version`` of what the project and its command line need at run time; with ``tests``, its tests too."""
     names = {*map(name_of, needs()), *(_TESTS if tests else ())}
     return [f"{name}=={metadata.version(name)}" for name in sorted(names)]
 
@@ -32,11 +32,11 @@ def packages(pins: Iterable[str], python: str, clock: Clock) -> Path:
 
     Args:
         pins: from :func:`required`.
-        python: version of the interpreter there, as ``3.11``.
-        clock: says how long it may take.
+        python: version of the interpreter there, such as ``3.11``.
+        clock: the time limit.
 
     Raises:
-        StepFailed: pip could not get one.
+        StepFailed: pip could not get a package.
     """
     pins = list(pins)
     key = hashlib.sha256("\n".join([python, *_PLATFORMS, *pins]).encode()).hexdigest()[:16]
@@ -52,7 +52,7 @@ def packages(pins: Iterable[str], python: str, clock: Clock) -> Path:
 
 
 def project(folder: Path, clock: Clock) -> Path:
-    """The project's own wheel, built and unpacked in ``folder``, for ``PYTHONPATH``."""
+    """Build the project's own wheel and unpack it in ``folder``, for ``PYTHONPATH``."""
     unpacked = folder / "project"
     with zipfile.ZipFile(wheel(folder / "dist", clock)) as file:
         file.extractall(unpacked)

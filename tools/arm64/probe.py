@@ -1,8 +1,8 @@
-"""What is computed on both machines: ``python -m tools.arm64.probe FOLDER [--demo] [NAME=MODEL ...]``.
+"""Computes the results to compare: ``python -m tools.arm64.probe FOLDER [--demo] [NAME=MODEL ...]``.
 
-Each result is a file in the folder, raw numbers in single precision (``.f32``) or text (``.txt``). All that goes
-in is made of whole numbers, so that it is the same on every machine. No numpy: on ARM64 that would be half of what
-has to be fetched.
+Each result is a file in the folder: raw numbers in single precision (``.f32``) or text (``.txt``). All inputs are made
+of whole numbers, so that they are the same on every machine. It does not use numpy, which would be half of the download
+for ARM64.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 __all__ = ["main"]
 
 LENGTHS = (1, 3, 40, 100)
-"""Tokens of a prefill: alone, fewer than go at once, and more than one group of them."""
+"""Tokens of a prefill: one alone, fewer than fit one group, and more than one group."""
 STEPS = 5
 PARAMS = ModelParams(n_ctx=512, n_threads=1)
 
@@ -44,7 +44,7 @@ LIVELY = SamplingParams(temperature=0.9, seed=5, max_tokens=48)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of weights: its number in ggml, weights and bytes of a block, and where half-precision scales stand."""
+    """A weight format: its number in ggml, weights and bytes per block, and the offsets of half-precision scales."""
 
     name: str
     type: int
@@ -64,14 +64,14 @@ FORMATS = (
 )
 INFINITY, NAN = float("inf"), float("nan")
 SPECIAL = (INFINITY, -INFINITY, NAN, 3e38, -3e38, 1e30, 1e-40, 0.0)
-"""Activations that a kernel has to round, and cannot all."""
+"""Activations that a kernel has to round; not all can be."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write all results to the folder.
 
     Args:
-        arguments: the folder; ``--demo`` for more of the demo model; models, as ``name=path``.
+        arguments: the folder; ``--demo`` for more of the demo model; models as ``name=path``.
     """
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _logits(folder: Path, name: str, model: str, params: ModelParams) -> None:
-    """After prefills of several lengths, and steps behind each, drawn and at random by turns."""
+    """Logits after prefills of several lengths, and after steps that follow, alternately greedy and random."""
     engine = BACKEND.load(open_model(model), params)
     rng = Random(99)
     for length in LENGTHS:
@@ -112,7 +112,7 @@ def _keep_logits(path: Path, engine: Engine) -> Sequence[float]:
 
 
 def _texts(folder: Path, threads: int) -> None:
-    """What the demo model says, greedily and drawn."""
+    """Answers of the demo model, greedy and sampled."""
     said: list[list[str]] = []
     with LlamaBridge("demo", backend="wasm", params=ModelParams(n_threads=threads)) as llama:
         for sampling in (GREEDY, LIVELY):
@@ -124,13 +124,13 @@ def _texts(folder: Path, threads: int) -> None:
 
 
 def _products(folder: Path) -> None:
-    """Each kernel of a product, one function of the activations and softmax: of ordinary numbers, and of the others."""
+    """Every product kernel, one activation function and softmax, with ordinary and special numbers."""
     engine = BACKEND.load(open_model("demo"), PARAMS)
     assert isinstance(engine, WasmEngine)
     rng = Random(7)
     for format in FORMATS:
         for kind, tokens in _activations(rng, width=512):
-            for n in (1, 5):  # four go at once, and the last alone
+            for n in (1, 5):  # four at once, then the last one alone
                 found = _multiply(engine.guest, format, rng, tokens[:n])
                 (folder / f"product-{format.name}-{kind}-{n}.f32").write_bytes(found)
     values = [*SPECIAL, *(rng.randrange(-4000, 4000) / 32 for _ in range(90))]
@@ -143,7 +143,7 @@ def _products(folder: Path) -> None:
 
 
 def _activations(rng: Random, width: int) -> Iterator[tuple[str, list[list[float]]]]:
-    """Five tokens; and five in each of which one activation is special."""
+    """Five tokens, then five with one special activation each."""
     tokens = [[rng.randrange(-1000, 1000) / 256 for _ in range(width)] for _ in range(5)]
     yield "ordinary", tokens
     for value in SPECIAL:
@@ -154,7 +154,7 @@ def _activations(rng: Random, width: int) -> Iterator[tuple[str, list[list[float
 
 
 def _multiply(guest: Guest, format: Format, rng: Random, tokens: list[list[float]]) -> bytes:
-    """Random weights, 16 rows, times these activations."""
+    """Multiply random weights, 16 rows, with these activations."""
     width, rows = len(tokens[0]), 16
     weights = bytearray(rng.randbytes(rows * width // format.weights * format.size))
     for block in range(0, len(weights), format.size):
@@ -169,7 +169,7 @@ def _multiply(guest: Guest, format: Format, rng: Random, tokens: list[list[float
 def _check(
     guest: Guest, op: CheckOp, inputs: list[bytes], n: int, *, sizes: Sequence[int], type: int = 0
 ) -> bytes:
-    """One operation in the guest: ``n`` numbers."""
+    """Run one operation in the guest and return its ``n`` numbers."""
     pointers = [_put(guest, data) for data in inputs]
     listed = _put(guest, struct.pack(f"<{len(pointers)}I", *pointers))
     padded = [*sizes, *[0] * (6 - len(sizes))]

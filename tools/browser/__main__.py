@@ -1,4 +1,4 @@
-"""``python -m tools.browser FOLDER...``: serves a page that is made of these folders, until Ctrl-C."""
+"""``python -m tools.browser FOLDER...``: serves a page made from these folders, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from .site import ROOT, lay_out
 
 
 def main() -> None:
-    """Lay out, serve, say where."""
+    """Lay out the site, serve it, print its address."""
     parser = argparse.ArgumentParser(prog="python -m tools.browser", description=__doc__)
-    parser.add_argument("folder", nargs="*", type=Path, help="what is put at the top of the site")
+    parser.add_argument(
+        "folder", nargs="*", type=Path, help="its content goes to the top of the site"
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--site", type=Path, default=ROOT / "build" / "site", metavar="FOLDER")
     options = parser.parse_args()
     try:
         lay_out(options.site, extra=options.folder, compiled=True)
         with suppress(KeyboardInterrupt), serve(options.site, port=options.port) as address:
-            print(f"Serving {address}  (Ctrl-C ends it)", flush=True)
+            print(f"Serving {address}  (Ctrl-C stops it)", flush=True)
             threading.Event().wait()
     except (FetchError, OSError) as error:
         sys.exit(f"{error}")

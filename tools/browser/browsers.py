@@ -1,6 +1,6 @@
-"""Opens a page in a real browser and tells what happens in it.
+"""Opens a page in a real browser and reports what happens in it.
 
-Chromium and Firefox are driven by puppeteer-core: one over its own protocol, the other over WebDriver BiDi.
+puppeteer-core drives Chromium over its own protocol, and Firefox over WebDriver BiDi.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ BROWSERS = {
     "chromium": ("chrome", ("chromium", "chromium-browser", "google-chrome")),
     "firefox": ("firefox", ("firefox-esr", "firefox")),
 }
-"""What puppeteer calls them, and what their programs may be called."""
+"""Puppeteer's name for each, and names of its program."""
 
 _DRIVER = Path(__file__).with_name("drive.mjs")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that happened in the page.
+    """An event in the page.
 
     Attributes:
-        kind: ``version`` of the browser, ``console``, ``pageerror``, or what the page says.
-        data: with it.
+        kind: ``version`` (of the browser), ``console``, ``pageerror``, or a kind from the page.
+        data: the event's value.
     """
 
     kind: str
@@ -51,13 +51,13 @@ def find(browser: str) -> Path | None:
 
 @contextmanager
 def messages(browser: str, address: str, *, seconds: float) -> Generator[Generator[Message]]:
-    """Open a page; yields what happens in it until the block ends or time is up.
+    """Open a page and yield its events until the block ends or time is up.
 
-    What happens is what the page puts into ``globalThis.messages`` as ``{kind, data}``, and what its console says.
+    Events are what the page puts into ``globalThis.messages`` as ``{kind, data}``, and its console's output.
 
     Raises:
-        TimeoutError: from the iterator.
-        RuntimeError: from the iterator: the browser ended.
+        TimeoutError: from the iterator, when time is up.
+        RuntimeError: from the iterator, if the browser ended.
         FetchError: there is no such browser.
     """
     program = find(browser)
@@ -94,7 +94,7 @@ def _read(process: subprocess.Popen[str], lines: Queue[str]) -> None:
 
 
 def _messages(lines: Queue[str], end: float) -> Generator[Message]:
-    words: list[str] = []  # of the driver itself, when it fails
+    words: list[str] = []  # from the driver itself, if it fails
     line = ""
     while True:
         try:

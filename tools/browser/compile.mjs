@@ -1,4 +1,4 @@
-// node compile.mjs PYODIDE COMPILE.PY WHEEL...: compiles wheels in place, with the Python that Pyodide is.
+// node compile.mjs PYODIDE COMPILE.PY WHEEL...: compiles wheels in place, with Pyodide's Python.
 import { readFile, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 

@@ -1,4 +1,4 @@
-"""In Pyodide: a wheel whose modules are bytecode, which a page need not compile."""
+"""Runs in Pyodide: makes wheels of bytecode, which a page does not have to compile."""
 
 import importlib.util
 import io
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def compiled(data: Any) -> bytes:
-    """The wheel in ``data``, each ``.py`` replaced by the ``.pyc`` that is imported in its place."""
+    """Return the wheel in ``data`` with each ``.py`` replaced by a ``.pyc`` to import instead."""
     wheel = zipfile.ZipFile(io.BytesIO(data.to_bytes()))
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
@@ -16,7 +16,7 @@ def compiled(data: Any) -> bytes:
             content = wheel.read(info)
             if info.filename.endswith(".py"):
                 code = compile(content, info.filename, "exec", dont_inherit=True)
-                # Flags and source time of 0: nothing to compare with, the source is not there.
+                # Flags and source time are 0: there is no source to compare with.
                 content = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
                 info.filename += "c"
             elif info.filename.endswith(".dist-info/RECORD"):

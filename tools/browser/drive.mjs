@@ -1,6 +1,6 @@
-// node drive.mjs chrome|firefox EXECUTABLE ADDRESS MODULES: opens a page and prints what happens in it, as JSON lines.
-// {kind: "console" | "pageerror", data: text}, and whatever the page itself puts into its array `messages`, until
-// standard input ends.
+// node drive.mjs chrome|firefox EXECUTABLE ADDRESS MODULES: opens a page and prints its events as JSON lines:
+// {kind: "console" | "pageerror", data: text}, and what the page itself puts into its array `messages`, until standard
+// input ends.
 import { createRequire } from "node:module";
 import process from "node:process";
 import { pathToFileURL } from "node:url";

@@ -1,7 +1,7 @@
-"""What pages and their tests are made of, fetched once and kept in the per-user cache.
+"""Fetches what pages and their tests need, once, into the per-user cache.
 
-Pyodide, Node and the driver of Firefox come from npm, as ``package-lock.json`` pins them with their digests; pure
-wheels come from PyPI. Both go through ``npm`` and ``pip`` as they are set up on this machine.
+Pyodide, Node and the browsers' driver come from npm; ``package-lock.json`` pins them with their digests. Pure wheels
+come from PyPI. Both use ``npm`` and ``pip`` as they are set up on this machine.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PAGE: Mapping[str, str] = {
     "micropip": "0.11.1",
     "packaging": "26.3",
 }
-"""What a page needs beside the project's own wheel."""
+"""What a page needs besides the project's own wheel."""
 
 TESTS: Mapping[str, str] = {
     "click": "8.5.1",
-    "hypothesis": "6.155.7",  # the last without compiled parts
+    "hypothesis": "6.155.7",  # the last version without compiled parts
     "iniconfig": "2.3.1",
     "markdown-it-py": "4.3.0",
     "mdurl": "0.1.2",
@@ -41,24 +41,24 @@ TESTS: Mapping[str, str] = {
     "rich": "15.0.0",
     "sortedcontainers": "2.4.0",
 }
-"""What the suite needs besides, when it runs in a page."""
+"""What the suite also needs in a page."""
 
 _COMPILED = ("markupsafe",)
-"""These have a pure part alone only when they are built without a compiler."""
+"""These are pure only if they are built without a compiler."""
 
 _PYTHON = "3.14"
-"""Pyodide's own."""
+"""Pyodide's version."""
 
 _NODE = 24
-"""The first Node with all that llama.wasm needs."""
+"""The first Node with everything that llama.wasm needs."""
 
 
 class FetchError(Exception):
-    """Something could not be had; the message says what, and why."""
+    """Something could not be fetched; the message says what, and why."""
 
 
 def node_modules() -> Path:
-    """The npm packages of ``package-lock.json``, installed; no script of theirs is run.
+    """Install the npm packages of ``package-lock.json``, without running their scripts.
 
     Raises:
         FetchError: npm is missing or failed.
@@ -79,12 +79,12 @@ def node_modules() -> Path:
 
 
 def pyodide() -> Path:
-    """The folder of Pyodide as pages load it."""
+    """The folder of Pyodide that pages load."""
     return node_modules() / "pyodide"
 
 
 def node() -> Path:
-    """A Node that runs llama.wasm: the one of ``package-lock.json``, or else the machine's own.
+    """A Node that runs llama.wasm: the one of ``package-lock.json``, otherwise the machine's own.
 
     Raises:
         FetchError: there is neither.
@@ -102,10 +102,10 @@ def node() -> Path:
 
 
 def wheels(pins: Mapping[str, str]) -> list[Path]:
-    """Pure wheels of these versions, by name.
+    """Pure wheels of these versions, sorted by name.
 
     Raises:
-        FetchError: pip could not get one.
+        FetchError: pip could not get a wheel.
     """
     return [_wheel(name, version) for name, version in sorted(pins.items())]
 
@@ -114,7 +114,7 @@ def _wheel(name: str, version: str) -> Path:
     def make(folder: Path) -> None:
         command = [sys.executable, "-m", "pip"]
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", f"{name}=={version}"]
-        if name in _COMPILED:  # its build goes on without what cannot be compiled
+        if name in _COMPILED:  # its build continues without the compiled parts
             command += ["wheel", "--no-binary", name, "--no-cache-dir", "-w", str(folder)]
             _run([*command, *options], folder.parent, CC="false")
         else:

@@ -1,7 +1,7 @@
-"""A small static server with what a page with Pyodide needs of one: types, headers, parts of files.
+"""A small static server with what a page with Pyodide needs: types, headers, parts of files.
 
-For development and tests, on this machine alone. Any other static server will do as well if it sends these
-headers; ``_Handler.end_headers`` is the list.
+For development and tests, on this machine only. Any static server works if it sends these headers;
+``Handler.end_headers`` has the list.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CSP = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Scripts and connections only of the page's own server; no inline script or style; WebAssembly, and its threads in
-workers of ours."""
+"""Allows scripts and connections of the page's own server only, no inline script or style, and WebAssembly with its
+threads in our workers."""
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -33,13 +33,13 @@ class Handler(SimpleHTTPRequestHandler):
     """Answers GET and HEAD.
 
     Args:
-        csp: Content-Security-Policy; none if empty.
-        isolated: whether the page may have shared memory.
+        csp: the Content-Security-Policy; empty for none.
+        isolated: whether the page may share memory.
         ranges: whether parts of files are served.
     """
 
     protocol_version = "HTTP/1.1"
-    extensions_map = {  # noqa: RUF012 -- as in the base class; the system's own table may lack these
+    extensions_map = {  # noqa: RUF012 -- as in the base class; the system's table may lack these
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".json": "application/json",
@@ -55,7 +55,7 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, **kwargs)
 
     def end_headers(self) -> None:
-        """Headers of every answer, errors too."""
+        """Add the headers of every answer, including errors."""
         if self._csp:
             self.send_header("Content-Security-Policy", self._csp)
         if self._isolated:
@@ -64,18 +64,18 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Accept-Ranges", "bytes" if self._ranges else "none")
-        self.send_header("Cache-Control", "no-cache")  # kept, but asked for each time: see ETag
+        self.send_header("Cache-Control", "no-cache")  # cached, but revalidated each time: see ETag
         super().end_headers()
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
-        """Status and headers; the file, if its bytes are to follow."""
+        """Send status and headers; return the file if its bytes follow."""
         path = Path(self.translate_path(self.path))
         if path.is_dir():
             path /= "index.html"
         try:
             file = path.open("rb")
         except OSError:
-            if path.name == "favicon.ico":  # browsers ask for it unasked, and log an error
+            if path.name == "favicon.ico":  # browsers request it by themselves, and log an error
                 self._empty(HTTPStatus.NO_CONTENT)
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
@@ -106,7 +106,7 @@ class Handler(SimpleHTTPRequestHandler):
         return file
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Send what was promised; a browser that has gone away is no error."""
+        """Send the promised bytes. A browser that has left is not an error."""
         try:
             while self._left and (data := source.read(min(self._left, 1 << 20))):
                 outputfile.write(data)
@@ -115,7 +115,7 @@ class Handler(SimpleHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the browser's own console shows what fails."""
+        """Log nothing: the browser's console shows failures."""
 
     def _empty(self, status: HTTPStatus, **headers: str) -> None:
         self.send_response(status)
@@ -124,7 +124,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def _asked(self, size: int) -> range | None:
-        """The part of a file that is asked for; an empty one if it has no such part, None for all."""
+        """The requested part of a file: empty if the file has no such part, None for the whole file."""
         found = _RANGE.fullmatch(self.headers.get("Range", ""))
         if not self._ranges or found is None or found[0] == "bytes=-":
             return None
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that ends in the middle is how browsers leave."""
+        """Ignore broken connections: this is how browsers leave."""
 
 
 @contextmanager
@@ -154,15 +154,15 @@ def serve(
     """Serve ``folder`` in a thread while the block lasts.
 
     Args:
-        folder: what is served.
-        port: any free one if 0.
+        folder: the folder to serve.
+        port: the port; 0 for any free one.
         csp: the Content-Security-Policy; empty for none.
-        isolated: send what makes a page ``crossOriginIsolated``.
-        ranges: answer to ``Range`` with parts.
-        handler: another one, for tests of bad servers.
+        isolated: send the headers that make a page ``crossOriginIsolated``.
+        ranges: answer ``Range`` requests with parts.
+        handler: another handler, for tests of bad servers.
 
     Yields:
-        The address, as ``http://127.0.0.1:8000/``.
+        The address, such as ``http://127.0.0.1:8000/``.
     """
     answer = partial(handler, csp=csp, isolated=isolated, ranges=ranges, directory=str(folder))
     with _Server(("127.0.0.1", port), answer) as server:

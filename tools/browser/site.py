@@ -1,9 +1,9 @@
-"""A folder that a static server can serve: Pyodide, wheels, the project's own wheel, and the page.
+"""Lays out a folder for a static server: Pyodide, wheels, the project's own wheel, and the page.
 
 .. code-block:: text
 
     pyodide/       the runtime: import { loadPyodide } from "./pyodide/pyodide.mjs"
-    wheels/        what is installed into it
+    wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order
 
 The paths of ``micropip`` are for ``loadPyodide({ packages })``, the others for ``micropip.install(paths, deps=False)``.
@@ -41,17 +41,17 @@ def lay_out(
     tests: Mapping[str, str] | None = None,
     compiled: bool = False,
 ) -> Path:
-    """Make or renew the site in ``folder``, which it returns.
+    """Make or renew the site in ``folder``, and return the folder.
 
     Args:
-        folder: made if need be; other files in it stay.
-        extra: files to put at the top; of folders, what is in them.
-        wheel: of the project; built from this tree if not given.
-        tests: name and version of more wheels to serve, as :data:`.fetch.TESTS`.
-        compiled: serve what the page imports as bytecode: the first token comes sooner.
+        folder: created if missing; other files in it stay.
+        extra: files to put at the top, and folders whose content goes there.
+        wheel: the project's wheel; built from this tree if not given.
+        tests: names and versions of more wheels to serve, as in :data:`.fetch.TESTS`.
+        compiled: serve what the page imports as bytecode, so that the first token comes sooner.
 
     Raises:
-        FetchError: something could not be had.
+        FetchError: something could not be fetched.
     """
     runtime, packages = folder / "pyodide", folder / "wheels"
     for part in (runtime, packages):
@@ -84,7 +84,7 @@ def lay_out(
 
 
 def _compile(wheels: Sequence[Path]) -> None:
-    """Replace wheels by ones with bytecode of the Python that Pyodide is."""
+    """Replace wheels by ones with bytecode for Pyodide's Python."""
     here = Path(__file__).parent
     command = [fetch.node(), here / "compile.mjs", fetch.pyodide(), here / "compile_wheels.py"]
     result = subprocess.run(
@@ -95,7 +95,7 @@ def _compile(wheels: Sequence[Path]) -> None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """The project's wheel as this tree is, in ``folder``.
+    """Build the project's wheel from this tree in ``folder``.
 
     Raises:
         FetchError: it could not be built.

@@ -21,7 +21,7 @@ from values import value
 
 
 def sort_of(answer: str) -> str:
-    """Which sort of answer this is, from its wording."""
+    """The kind of an answer, from its wording."""
     for label, table in (("told", p.ACKNOWLEDGE), ("recall", p.RECALL)):
         if any(answer.startswith(text.split("{")[0]) for text in table.values()):
             return label
@@ -34,7 +34,7 @@ def sort_of(answer: str) -> str:
 def answers_right(
     model: DemoModel, tokenizer: tok.Tokenizer, dialogues: int = 150
 ) -> dict[str, float]:
-    """Share of answers right in every token, for each sort of answer."""
+    """Share of answers that are right in every token, for each kind of answer."""
     rng = Random(99)
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()

@@ -52,7 +52,7 @@ class Speaker:
     make: Callable[[], str]
     facts: dict[str, str] = field(default_factory=dict)
     plain: float = 0.35
-    """Share of phrases used as they are written, without any decoration."""
+    """Share of phrases used as written, without decoration."""
 
     def _dress(self, phrase: str, before: list[str], after: list[str], ends: str) -> str:
         """Opening, closing, punctuation and case; placeholders are filled later."""
@@ -194,7 +194,7 @@ class Speaker:
         return f"{told} {self._fit(self.rng.choice(p.ASK[other]))}?", self.answer(other)
 
     def talk(self) -> Turn:
-        """Small talk, or one of the few things the model can explain."""
+        """Small talk, or one of the few things that the model can explain."""
         wordings, answer = self.rng.choices(TALK, TALK_WEIGHTS)[0]
         phrase = self.rng.choice(wordings.split("|"))
         asking = ("What", "Who", "How", "Are", "Is", "Why", "Which", "Can", "Do")
@@ -202,12 +202,12 @@ class Speaker:
         return self._dress(phrase, p.ASK_BEFORE[:8], [], ends), answer
 
     def stray(self) -> Turn:
-        """Something the model cannot serve, or a statement that is none of its three facts."""
+        """Something the model cannot answer, or a statement that is not one of its three facts."""
         phrase, answer = outside(self.rng)
         return self._dress(phrase, p.ASK_BEFORE, [], "..? "), answer
 
     def any(self) -> Turn:
-        """One exchange of any sort, in the proportions of an ordinary dialogue."""
+        """One exchange of any kind, in the proportions of an ordinary dialogue."""
         kind = self.rng.choice(p.KINDS)
         acts = (
             (lambda: self.tell(kind), 20),
@@ -224,7 +224,7 @@ class Speaker:
 
 
 def copying(rng: Random) -> Dialogue:
-    """The first lesson: hardly anything but telling and asking, in plain words."""
+    """The first lesson: almost only telling and asking, in plain words."""
     speaker = Speaker(rng, lambda: value(rng), plain=0.9)
     kind = rng.choice(p.KINDS)
     listed = [speaker.tell(kind)]

@@ -134,7 +134,7 @@ def two_facts(rng: Random) -> Iterator[Trial]:
 
 
 def six_turns(rng: Random) -> Iterator[Trial]:
-    """Six exchanges of any sort, with at least one fact told and asked; all six must be right."""
+    """Six exchanges of any kind, with at least one fact told and asked; all six must be right."""
     for _ in range(200):
         talk = dialogue(rng, 1, system=0.15)
         s, kind = _speaker(rng), rng.choice(p.KINDS)
@@ -153,7 +153,7 @@ def distant(rng: Random) -> Iterator[Trial]:
 
 
 def talk_all(rng: Random) -> Iterator[Trial]:
-    """Every wording of small talk there is, and some that are in no table."""
+    """Every wording of small talk, and some that are in no table."""
     for wordings, answer in TALK:
         for wording in wordings.split("|"):
             yield Trial([(wording, answer)])
@@ -179,7 +179,7 @@ def hand_fresh(rng: Random) -> Iterator[Trial]:
 
 
 def hand_outside(rng: Random) -> Iterator[Trial]:
-    """Unseen prompts out of domain: any of the honest answers will do, a made-up fact not."""
+    """Unseen prompts out of domain: any honest answer is right, a made-up fact is not."""
     for prompt in handmade.OUTSIDE:
         yield Trial([(prompt, "")], exact=False)
 
@@ -200,7 +200,7 @@ HONEST = {outside.OTHER, outside.EXAMPLE, outside.SUMMARY}
 
 
 def same_tokens(chat: Chat, checkpoint: Path) -> int:
-    """How many texts the file's own tokenizer and the training tokenizer split alike: all."""
+    """Check that the file's tokenizer and the training tokenizer split all texts alike; return how many."""
     mine, rng = tok.Tokenizer.load(checkpoint), Random(SEED)
     odd = ["", " ", "\n\n a", "日本語 テスト", "🙂🙃 ok", "x²½ ١٢٣", "it's's I'LL", "\u2028\u00a0é"]
     texts = odd + [m["content"] for _ in range(300) for m in dialogue(rng, 6).messages()]
@@ -212,7 +212,7 @@ def same_tokens(chat: Chat, checkpoint: Path) -> int:
 
 
 def measure(chat: Chat, label: str, how: dict[str, float], show: int) -> tuple[int, int]:
-    """How many trials of a group are right, and out of how many; prints the first failures."""
+    """How many trials of a group are right, out of how many; prints the first failures."""
     rng, good, total = Random(f"{SEED} {label}"), 0, 0
     for trial in GROUPS[label](rng):
         if label == "hand-written outside":

@@ -177,7 +177,7 @@ _SLOT = re.compile(r"\{([a-z])\}")
 
 
 def fill(rng: Random, text: str) -> str:
-    """Fill a phrase's slots, also those that come in with a filling."""
+    """Fill a phrase's slots, including those inside a filling."""
 
     def one(slot: re.Match[str]) -> str:
         kind = slot[1]
@@ -213,6 +213,6 @@ _WEIGHTS = [weight for *_, weight in _GROUPS]
 
 
 def outside(rng: Random) -> tuple[str, str]:
-    """A prompt the model cannot serve, and its honest answer."""
+    """A prompt that the model cannot answer, and its honest reply."""
     phrases, answer, _ = rng.choices(_GROUPS, _WEIGHTS)[0]
     return (fill(rng, rng.choice(phrases)) if phrases else _noise(rng)), answer

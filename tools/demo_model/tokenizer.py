@@ -1,6 +1,6 @@
 """A small byte-level BPE that llama.cpp reproduces (`gpt2` model, `gpt-2` pre-tokenizer).
 
-Its merges are chosen for copying. A value must fall into the same tokens wherever it stands, so
+Its merges are chosen for copying. A value must split into the same tokens at any position, so
 merges are learned on words *without* the leading space; only whole frequent words then get one
 with it. Bytes above ASCII are never merged: any UTF-8 text works, and a character outside ASCII
 always spans several tokens.

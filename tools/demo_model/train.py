@@ -122,17 +122,19 @@ def save(path: Path, model: DemoModel, shape: Shape, log: dict[str, object]) -> 
 
 
 def use_idle_core() -> None:
-    """Be a good neighbour: take a second core only while nobody else wants it."""
+    """Be a good neighbour: use a second core only while it is idle."""
     others = os.getloadavg()[0] - torch.get_num_threads()
     torch.set_num_threads(2 if others < 0.4 else 1)
 
 
 def main() -> None:
-    """Train, say regularly how it goes, and keep the newest checkpoint for `export.py`."""
+    """Train, report progress, and keep the newest checkpoint for `export.py`."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, default=Path("build"), help="folder for checkpoints")
     options.add_argument("--steps", type=int, default=STEPS)
-    options.add_argument("--threads", type=int, default=1, help="0: a second one while it is idle")
+    options.add_argument(
+        "--threads", type=int, default=1, help="0: use a second one while it is idle"
+    )
     options.add_argument("--rate", type=float, default=0.016)
     options.add_argument("--tokens", type=int, default=TOKENS)
     options.add_argument("--decay", type=float, default=0.95)

@@ -61,7 +61,7 @@ NOUNS = (
     "|battery|rocket|guitar|piano|drum|game|toy|ball|team|ticket|flight|price|coin|bill|tax|job"
     "|office|meeting|holiday|party|wedding|birthday|gift|dream|idea|reason|secret|rule|law|war"
 ).split("|")
-"""Ordinary words: the subjects of small talk, and what people call their pets."""
+"""Ordinary words: subjects of small talk, and pet names."""
 
 Maker = Callable[[Random], str]
 
@@ -147,7 +147,7 @@ def _real(rng: Random) -> str:
 
 
 def _word(rng: Random) -> str:
-    """Ordinary words, as people call their pets."""
+    """Ordinary words, used as pet names."""
     word = rng.choice(NOUNS).capitalize()
     style = rng.random()
     if style < 0.6:
@@ -224,7 +224,7 @@ def _place(rng: Random) -> str:
 
 
 def _script(rng: Random) -> str:
-    """Other alphabets: to the model a row of bytes, which it must copy like any other."""
+    """Other alphabets: for the model a series of bytes, to copy like any other."""
     low, high = rng.choice(((0x430, 0x44F), (0x3B1, 0x3C9), (0x4E00, 0x9FA5), (0x3042, 0x3093)))
     text = "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(2, 6)))
     return text.capitalize()
@@ -258,7 +258,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (_fragments, 8),
 )
 NAME_LIKE = tuple((maker, weight) for maker, weight in MAKERS if maker is not _fragments)
-"""Values such as people tell. The fragments are a drill: nobody is called Shouldset."""
+"""Values as people use them. The fragments are a drill: nobody is called Shouldset."""
 
 Makers = tuple[tuple[Maker, float], ...]
 

@@ -1,4 +1,4 @@
-"""Ordinary words for the sentences the model cannot serve; none names a pet, a town or a name."""
+"""Ordinary words for the sentences the model cannot answer; none is a pet, a town or a name."""
 
 from __future__ import annotations
 

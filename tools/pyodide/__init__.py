@@ -1,10 +1,10 @@
-"""The wheel built, compiled and tried with Pyodide's own tools, without a compiler and without their downloads.
+"""Builds, compiles and tests the wheel with Pyodide's own tools, without a compiler and without their downloads.
 
 .. code-block:: text
 
-    environment.py   what pyodide-build calls a cross-build environment, made from the npm package ``pyodide``
-    python_cli.mjs   that environment's interpreter: Pyodide on Node, with this machine's files
-    venv.py          the wheel, a ``pyodide venv`` with it, and the suite run in that
+    environment.py   a cross-build environment for pyodide-build, made from the npm package ``pyodide``
+    python_cli.mjs   its interpreter: Pyodide on Node, with this machine's files
+    venv.py          builds the wheel, installs it in a ``pyodide venv``, runs the suite there
 
     python -m tools.pyodide    does it all: ``make pyodide``
 """

@@ -1,4 +1,4 @@
-"""``python -m tools.pyodide``: the wheel for Pyodide, built, compiled, installed and tried; kept in build/pyodide."""
+"""``python -m tools.pyodide``: builds, compiles, installs and tests the wheel for Pyodide, in build/pyodide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.browser.site import ROOT
 
 
 def main() -> None:
-    """Do it and tell; the status says whether the suite passed."""
+    """Run everything; the exit status says whether the suite passed."""
     folder = ROOT / "build" / "pyodide"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""The project's wheel, built and compiled for Pyodide, in a virtual environment of Pyodide on Node."""
+"""Builds and compiles the project's wheel for Pyodide, and tests it in a virtual environment on Node."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["build", "make", "run_suite"]
 
 
 def build(made: Environment, folder: Path) -> Path:
-    """The wheel as ``pyodide build`` makes it, byte-compiled by ``pyodide py-compile``, in ``folder``."""
+    """Build the wheel in ``folder`` with ``pyodide build``, and byte-compile it with ``pyodide py-compile``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     made.pyodide("build", ROOT, "--outdir", folder, "--no-isolation")
     shutil.rmtree(
         ROOT / ".pyodide_build", ignore_errors=True
-    )  # its own scratch, beside the sources
+    )  # its scratch folder, beside the sources
     (wheel,) = folder.glob("*.whl")
     made.pyodide("py-compile", wheel, "--keep", "--silent")
     (compiled,) = (path for path in folder.glob("*.whl") if path != wheel)
@@ -34,7 +34,7 @@ def build(made: Environment, folder: Path) -> Path:
 
 
 def make(made: Environment, wheel: Path, folder: Path) -> Path:
-    """A ``pyodide venv`` with the wheel and what the suite needs; its interpreter."""
+    """Make a ``pyodide venv`` with the wheel and what the suite needs; return its interpreter."""
     stamp = folder / "made-by"
     if not stamp.exists() or stamp.read_text() != made.key:
         shutil.rmtree(folder, ignore_errors=True)
@@ -50,7 +50,7 @@ def make(made: Environment, wheel: Path, folder: Path) -> Path:
 def run_suite(
     python: Path, archive: Path, folder: Path, options: Sequence[str], *, seconds: float = 280
 ) -> Iterator[dict[str, Any]]:
-    """Run a packed suite: the outcome of each test, and at the end ``{"status": ..., "printed": ...}``."""
+    """Run a packed suite; yield the outcome of each test, and at the end ``{"status": ..., "printed": ...}``."""
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder)

@@ -1,8 +1,8 @@
-"""The project where llama-cpp-python is not installed, as most people have it at first.
+"""Tests the project without llama-cpp-python, as most people first have it.
 
 .. code-block:: text
 
-    environment.py   virtual environments of the per-user cache
-    suite.py         the suite, in one of them: ``make without-native``
-    wheels.py        the wheel installed and its demo run, under each Python of this machine: ``make wheels``
+    environment.py   virtual environments in the per-user cache
+    suite.py         runs the suite in one: ``make without-native``
+    wheels.py        installs the wheel and runs its demo, under each Python on this machine: ``make wheels``
 """

@@ -1,6 +1,6 @@
-"""Virtual environments, kept in the per-user cache: one for each Python and list of requirements.
+"""Virtual environments in the per-user cache, one for each Python and list of requirements.
 
-What is being tried is put into one anew each time; all that it needs is there already, so that takes a second.
+The project is installed anew each time. Its requirements are already there, so this takes a second.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NAME = "llama-bridge"
 
 
 class Environment:
-    """A virtual environment without llama-cpp-python; in a ``with`` block it is nobody else's.
+    """A virtual environment without llama-cpp-python; in a ``with`` block nobody else uses it.
 
     Args:
-        python: interpreter that it is of.
-        requirements: what is in it, as pip has it.
-        clock: says how long all steps may take.
+        python: its base interpreter.
+        requirements: what to install in it, in pip's form.
+        clock: the time limit of all steps.
     """
 
     def __init__(self, python: Path, requirements: Sequence[str], clock: Clock) -> None:
@@ -44,7 +44,7 @@ class Environment:
         return self._folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
     def __enter__(self) -> Environment:
-        """Wait for it, and make it if it is not there or its Python is gone.
+        """Wait for it, and make it if it or its Python is missing.
 
         Raises:
             StepFailed: it could not be made.
@@ -58,14 +58,14 @@ class Environment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let others have it."""
+        """Let others use it."""
         self._lock.release()
 
     def _make(self) -> None:
         finished = self._folder / "finished"
         if finished.exists() and self.python.exists():
             return
-        # Made in its place: virtual environments cannot be moved.
+        # Made in place, because virtual environments cannot be moved.
         shutil.rmtree(self._folder, ignore_errors=True)
         step = f"a virtual environment of {self._base}"
         run(step, [self._base, "-m", "venv", self._folder], self._clock)
@@ -73,13 +73,13 @@ class Environment:
         finished.touch()
 
     def install(self, *what: str | Path) -> None:
-        """Put the project into it, in place of what was there of it.
+        """Install the project, replacing an earlier installation.
 
         Args:
-            what: for pip, as ``("--editable", ROOT)``. Nothing that it needs is installed with it.
+            what: arguments for pip, such as ``("--editable", ROOT)``. Requirements are not installed.
 
         Raises:
-            StepFailed: pip failed; something is missing that it needs; or llama-cpp-python is there.
+            StepFailed: pip failed, a requirement is missing, or llama-cpp-python is installed.
         """
         self._pip("uninstall", "--quiet", "--yes", _NAME)
         self._pip("install", "--quiet", "--no-deps", "--no-build-isolation", *what)
@@ -93,7 +93,7 @@ class Environment:
         self.run(f"pip {command}", *words)
 
     def run(self, step: str, *arguments: str | Path) -> str:
-        """Run its Python in the project's folder; what it wrote to its output.
+        """Run its Python in the project's folder, and return the output.
 
         Raises:
             StepFailed: it failed, or took too long.

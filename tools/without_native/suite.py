@@ -1,7 +1,7 @@
-"""``python -m tools.without_native.suite [OPTIONS OF PYTEST]``: the suite where llama-cpp-python is not installed.
+"""``python -m tools.without_native.suite [OPTIONS OF PYTEST]``: runs the suite without llama-cpp-python.
 
-Without options: the quick tests, and of those only such as could come out otherwise than beside native. Left out are
-those that compute in llama.wasm or open a page, and load nothing else.
+Without options it runs those quick tests whose outcome may depend on native. It omits tests that only compute in
+llama.wasm or open a page.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SAME = ("tests/browser", "tests/wasm")
 
 
 def main(options: list[str]) -> int:
-    """Run it; the exit status."""
+    """Run the suite and return the exit status."""
     chosen = options or [*_QUICK, *(f"--ignore={folder}" for folder in _SAME)]
     clock = Clock(_SECONDS)
     try:
         with Environment(Path(sys.executable), needs_of_tests(), clock) as environment:
             environment.install("--editable", ROOT)
             print(f"without native: ready after {clock.used:.0f} s", flush=True)
-            # In CI the native backend may only be missing where it was not asked for.
+            # CI allows the native backend to be missing only where it was not asked for.
             command = [str(environment.python), "-m", "pytest", "--llama-backend", "wasm", *chosen]
             return subprocess.run(command, cwd=ROOT, timeout=clock.left("the suite")).returncode
     except subprocess.TimeoutExpired:

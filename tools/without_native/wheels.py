@@ -1,4 +1,4 @@
-"""``python -m tools.without_native.wheels``: the wheel, installed and its demo run under each Python of this machine."""
+"""``python -m tools.without_native.wheels``: installs the wheel and runs its demo, under each Python on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECONDS = 600
 
 
 def main() -> int:
-    """Try each and tell; the exit status."""
+    """Try each Python, print the outcome, return the exit status."""
     clock = Clock(_SECONDS)
     wrong = tried = 0
     with tempfile.TemporaryDirectory(prefix="wheels-") as folder:
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _try(python: Path, built: Path, clock: Clock) -> str:
-    """Install it, run it; what to say if all is well."""
+    """Install and run the wheel; return what to print on success."""
     started = clock.used
     with Environment(python, needs(), clock) as environment:
         environment.install(built)
@@ -54,7 +54,7 @@ def _try(python: Path, built: Path, clock: Clock) -> str:
         doctor = json.loads(environment.run("the doctor", command, "doctor", "--json"))
     usable = [backend["name"] for backend in doctor["backends"] if backend["works"]]
     if usable != ["wasm"]:
-        raise StepFailed(f"doctor says that these backends are available: {usable}")
+        raise StepFailed(f"llama-bridge doctor reports these backends as available: {usable}")
     return f"installed, the demo ran on wasm, {clock.used - started:.0f} s"
 
 

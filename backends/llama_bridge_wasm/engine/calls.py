@@ -1,8 +1,8 @@
-"""Who may call into the guest, and what its answers mean.
+"""Who may call into the guest, and what a status means.
 
-A guest takes one call at a time. Most come from the one thread that computes; those for the vocabulary come from any,
-and must not wait for a whole answer. So each call, one piece of a prompt or one token, is made under a lock of its own,
-and between two of them whoever wants the vocabulary goes first.
+A guest takes one call at a time. Most calls come from the one thread that computes. Calls for the vocabulary come from
+any thread, and must not wait for a whole answer. So the lock is held for one call only, which is one chunk of a prompt
+or one token, and between two calls a waiting vocabulary call goes first.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["Calls"]
 
 
 class Calls:
-    """The way into one guest.
+    """Access to one guest.
 
     .. code-block:: python
 
         calls.line_up()                     # to compute
         with calls.lock: ...
 
-        calls.check_process()               # to look into the vocabulary
+        calls.check_process()               # to use the vocabulary
         with calls.turnstile, calls.lock: ...
 
-    Everybody passes the turnstile. Who computes goes straight through it; who wants the vocabulary stays in it while
-    waiting and working, and is the next one for that. With ``with`` on the locks themselves no interrupt can lose one.
+    Everybody passes the turnstile. A thread that computes goes straight through. A thread that wants the vocabulary holds
+    it while waiting and working, so it is next. Using ``with`` on the locks themselves means no interrupt can lose one.
 
     Attributes:
-        turnstile: whoever is in it is the next one to call.
-        lock: whoever has it may use the guest: calls, its memory, the words of its last error.
+        turnstile: the thread that holds it makes the next call.
+        lock: the thread that holds it may use the guest: its calls, its memory, its last error message.
     """
 
     def __init__(self, guest: Guest, path: str) -> None:
@@ -45,40 +45,40 @@ class Calls:
         self._process = os.getpid()
 
     def line_up(self) -> None:
-        """Before work: let those go first who want the vocabulary.
+        """Call before computing: lets waiting vocabulary calls go first.
 
         Raises:
-            EngineError: in a fork.
+            EngineError: this is a fork.
         """
         self.check_process()
         with self.turnstile:
             pass
 
     def check_process(self) -> None:
-        """Refuse to wait for what a fork does not have: threads of the guest, or one that has the lock.
+        """Raise in a fork, which lacks the guest's threads and the thread that may hold the lock.
 
         Raises:
-            EngineError: in a fork.
+            EngineError: this is a fork.
         """
         if self._process != os.getpid():
             raise EngineError(
-                "this process was forked after the model was loaded: load it again here"
+                "this process was forked after the model was loaded: load it again in this process"
             )
 
     def call(self, name: str, *args: int) -> int:
-        """The result of an export, with the lock.
+        """Call an export, with the lock held, and return its result.
 
         Raises:
-            InvalidInput, ContextOverflow, OutOfMemory, EngineError: as it says.
+            InvalidInput, ContextOverflow, OutOfMemory, EngineError: for a negative status.
             ClosedError.
         """
         return self.checked(self._guest.call(name, *args))
 
     def checked(self, result: int) -> int:
-        """The result of a call, if it is no status; with the lock still held.
+        """Return the result of a call, unless it is a negative status; with the lock still held.
 
         Raises:
-            InvalidInput, ContextOverflow, OutOfMemory, EngineError: as it says.
+            InvalidInput, ContextOverflow, OutOfMemory, EngineError: for that status.
         """
         if result >= 0:
             return result

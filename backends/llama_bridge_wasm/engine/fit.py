@@ -1,4 +1,4 @@
-"""Whether a model can fit into the memory a guest may have, told from its header: before anything is read or compiled."""
+"""Checks from its header whether a model can fit into a guest's memory, before anything is read or compiled."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["check_fit"]
 
 _MIB = 1 << 20
 _MODULE = 17 * _MIB
-"""What llama.wasm begins with."""
+"""llama.wasm's own memory at the start."""
 _VOCABULARY = 150
-"""Bytes that llama.cpp keeps for each token, at least: its text, and the way back from the text."""
+"""The least bytes that llama.cpp keeps per token: its text, and the map from text to token."""
 
 
 def check_fit(model: ModelFile, params: ModelParams) -> None:
-    """Refuse what cannot fit. What passes may still fail, in llama.cpp: its work space is not counted here.
+    """Refuse a model that cannot fit. One that passes may still fail in llama.cpp, whose work space is not counted here.
 
     Raises:
-        OutOfMemory: with the numbers, and the context that would fit.
+        OutOfMemory: the message has the numbers, and the context that would fit.
     """
     limit = min(params.memory_limit, MAX_MEMORY)
     weights = model.header.file_size - model.header.data_offset

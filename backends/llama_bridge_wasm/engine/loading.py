@@ -1,4 +1,4 @@
-"""Loading a model into a guest: what to ask for, what became of it, and why it failed."""
+"""Loads a model into a guest, describes it, and explains a failure."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["describe", "load_model"]
 
 _MIB = 1 << 20
 _BATCH = 128
-"""Tokens per call: a cancel, or a Ctrl-C, waits for no more than that. Larger ones are no faster here."""
+"""Tokens per call: a cancel or a Ctrl-C waits for no more than that. Larger batches are no faster here."""
 _STATEFUL_BATCH = 32
-"""The same where a call cannot be cancelled half-way: recurrent and hybrid models."""
+"""The same for recurrent and hybrid models, where a running call cannot be cancelled."""
 _MAX_VOCABULARY = 1 << 22
 
 
 def load_model(
     guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams, reading: Reading
 ) -> None:
-    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``; ``reading`` hears of what it reads.
+    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``; ``reading`` reports progress.
 
     Raises:
         OutOfMemory: weights, KV cache or work space do not fit; the message has the numbers.
-        ModelLoadError: llama.cpp refused it, in its own words.
-        InvalidInput: a parameter llama.wasm does not take.
+        ModelLoadError: llama.cpp refused it; the message is its own.
+        InvalidInput: llama.wasm does not accept a parameter.
     """
     try:
         _load(guest, buffer, model, params)
@@ -41,7 +41,7 @@ def load_model(
         if reading.failure is None:
             raise
     if reading.failure is not None:
-        raise reading.failure  # as it is: neither the host's failure nor the model's
+        raise reading.failure  # unchanged: neither the host nor the model failed
 
 
 def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -> None:
@@ -61,7 +61,7 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         status = guest.call("lb_load", pointer + len(packed), pointer)
         reason = "" if status == 0 else last_error(guest)
     except EngineError as error:
-        # llama.cpp aborts in places where it gets no memory. Of a guest that stopped one can still read.
+        # In some places llama.cpp aborts if it gets no memory. A stopped guest's memory can still be read.
         if any(guest.read(refused, 4)):
             raise _too_large(model, params, str(error), guest.memory_size) from error
         raise ModelLoadError(model.path, str(error)) from error
@@ -77,7 +77,7 @@ def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) ->
     size = model.header.file_size
     return OutOfMemory(
         model.path,
-        f"the file of {size / _MIB:.0f} MiB and a context of "
+        f"a file of {size / _MIB:.0f} MiB and a context of "
         f"{params.context_length(model.n_ctx_train)} tokens do not fit {params.memory_limit / _MIB:.0f} MiB "
         f"({used / _MIB:.0f} MiB in use when it failed: {reason}). Load with a smaller n_ctx, a smaller model, "
         "or a larger memory_limit (4 GiB at most), or use the native backend.",
@@ -85,7 +85,7 @@ def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) ->
 
 
 def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) -> EngineInfo:
-    """What the loaded model and its context are."""
+    """Describe the loaded model and its context."""
 
     def ask(key: Info) -> int:
         return guest.call("lb_info", key)
@@ -94,8 +94,10 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
         return None if (found := ask(key)) < 0 else found
 
     n_vocab, n = ask(Info.N_VOCAB), guest.call("lb_eog_tokens", 0, 0)
-    if not 0 <= n <= n_vocab <= _MAX_VOCABULARY:  # the host copies so much
-        raise EngineError(f"llama.wasm tells of {n_vocab:,} tokens, of which {n:,} end an answer")
+    if not 0 <= n <= n_vocab <= _MAX_VOCABULARY:  # the host copies that much
+        raise EngineError(
+            f"llama.wasm reports {n_vocab:,} tokens, {n:,} of them end-of-generation tokens"
+        )
     pointer = buffer.reserve(4 * n)
     guest.call("lb_eog_tokens", pointer, n)
     memory = _memory_kind(ask(Info.IS_RECURRENT), ask(Info.IS_HYBRID), ask(Info.N_SWA))

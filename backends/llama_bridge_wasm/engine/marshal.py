@@ -1,4 +1,4 @@
-"""Arguments and results that do not fit an int: their way through guest memory."""
+"""Passes arguments and results that do not fit an int through guest memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Buffer", "as_pointer", "last_error"]
 
 
 class Buffer:
-    """One piece of guest memory for arguments and results, grown when more is asked for."""
+    """A block of guest memory for arguments and results that grows when needed."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -18,33 +18,33 @@ class Buffer:
         self._size = 0
 
     def reserve(self, size: int) -> int:
-        """A pointer to at least ``size`` bytes; what was in them is lost."""
+        """Return a pointer to at least ``size`` bytes. Old content may be lost."""
         if size > self._size:
             old, self._pointer, self._size = self._pointer, 0, 0
             self._guest.call(
                 "lb_free", old
-            )  # forgotten before: after an interrupt it is not freed again
+            )  # the pointer is already cleared, so an interrupt cannot free it twice
             wanted = max(size, 4096)
             self._pointer = as_pointer(self._guest.call("lb_alloc", wanted))
             if self._pointer == 0:
-                raise EngineError(f"llama.wasm has no room for {wanted} bytes of arguments")
+                raise EngineError(f"llama.wasm has no memory for {wanted} bytes of arguments")
             self._size = wanted
         return self._pointer
 
     def put(self, data: bytes) -> int:
-        """A pointer to a copy of ``data``."""
+        """Copy ``data`` into the guest and return a pointer to it."""
         pointer = self.reserve(len(data))
         self._guest.write(pointer, data)
         return pointer
 
 
 def as_pointer(result: int) -> int:
-    """Results are signed; a pointer is not."""
+    """Results are signed; a pointer is unsigned."""
     return result & 0xFFFFFFFF
 
 
 def last_error(guest: Guest) -> str:
-    """The words that go with the last status below zero."""
+    """The message of the last negative status."""
     pointer = as_pointer(guest.call("lb_last_error"))
     text = bytearray()
     while len(text) < 1 << 16:

@@ -1,4 +1,4 @@
-"""How far a guest has come with a model's file, told while it reads."""
+"""Reports progress while a guest reads a model's file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Reading"]
 
 
 class Reading:
-    """The stage ``"load"``: :meth:`begin`, :meth:`add` for what is read, :meth:`finish` when the model is there.
+    """The stage ``"load"``: :meth:`begin`, then :meth:`add` for what is read, then :meth:`finish`.
 
     Args:
         size: of the file.
-        on_progress: told at each percent at most, or None.
+        on_progress: called at most once per percent; or None.
 
     Attributes:
-        failure: what ``on_progress`` raised while the guest read. It ends the load: the guest sees a file that
-            cannot be read any more.
+        failure: what ``on_progress`` raised while the guest read. It ends the load: for the guest, the file can
+            no longer be read.
     """
 
     def __init__(self, size: int, on_progress: OnProgress | None) -> None:
@@ -27,15 +27,15 @@ class Reading:
         self._next = 1
 
     def begin(self) -> None:
-        """Nothing is read yet."""
+        """Report that nothing is read yet."""
         self._tell(0)
 
     def add(self, size: int) -> None:
-        """So many more bytes are read. Some are read twice, and all is done only when the model is there.
+        """Report that many more bytes. Some are read twice, so this never reports all: :meth:`finish` does.
 
         Raises:
-            OSError: ``on_progress`` has raised something. It is called from within the guest, where it could be
-                taken for something else: a BadPointer, say, for one of the guest's.
+            OSError: ``on_progress`` raised. It is called from inside the guest, where its own exception could be
+                mistaken for another: a BadPointer, for example, for one of the guest's.
         """
         self._read = min(self._read + size, self._size - 1)
         if self.failure is None and self._read >= self._next:
@@ -45,10 +45,10 @@ class Reading:
             except BaseException as error:
                 self.failure = error
         if self.failure is not None:
-            raise OSError("on_progress has ended the load")
+            raise OSError("on_progress ended the load")
 
     def finish(self) -> None:
-        """The model is there."""
+        """Report that the model is loaded."""
         self._tell(self._size)
 
     def _tell(self, done: int) -> None:

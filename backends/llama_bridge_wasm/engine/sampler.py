@@ -1,4 +1,4 @@
-"""Settings of a sampler as llama.wasm takes them; its chain is made in ``wasm/shim/sampler.cpp``."""
+"""Sampler settings in llama.wasm's form; ``wasm/shim/sampler.cpp`` makes the chain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["pack_sampler"]
 
 
 def pack_sampler(params: SamplingParams, seed: int, recent: Sequence[int]) -> bytes:
-    """``lb_sampler_params``, then the tokens that penalties already see."""
+    """``lb_sampler_params``, then the tokens that penalties count from the start."""
     packed = abi.SAMPLER_PARAMS.pack(
         seed,
         params.temperature,

@@ -1,4 +1,4 @@
-"""Text to tokens and back: from any thread, also while another computes."""
+"""Text to tokens and back, from any thread, even while another computes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .marshal import Buffer
 
 __all__ = ["Vocabulary"]
 
-# A guest may be under somebody's control. What it says has a size must not become that much of the host's memory.
+# An attacker may control the guest. The sizes it reports must not become that much of the host's memory.
 _MOST_TOKENS_PER_BYTE = 4
 _MAX_PIECE = 1 << 15
 
 
 class Vocabulary:
-    """The words of the loaded model. It waits for one call into the guest at most."""
+    """The vocabulary of the loaded model. It waits for at most one call into the guest."""
 
     def __init__(self, guest: Guest, calls: Calls, header: GgufHeader, n_vocab: int) -> None:
         self._guest = guest
         self._calls = calls
         self._header = header
         self._n_vocab = n_vocab
-        self._buffer = Buffer(guest)  # apart from the one of whoever computes
+        self._buffer = Buffer(guest)  # separate from that of the thread that computes
         self._pieces: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -37,7 +37,7 @@ class Vocabulary:
         longest_run(text, self._header)
         flags = (int(add_special), int(parse_special))
         at = len(data) + 3 & ~3
-        # Rarely more tokens than bytes; a few more for what the model puts around a text.
+        # Rarely more tokens than bytes; a few extra for those that the model adds around a text.
         capacity = len(data) + 16
         self._calls.check_process()
         with self._calls.turnstile, self._calls.lock:
@@ -69,7 +69,7 @@ class Vocabulary:
                     break
                 if n > _MAX_PIECE:
                     raise EngineError(
-                        f"token {token} is {n:,} bytes long, of which {_MAX_PIECE:,} are taken at most"
+                        f"token {token} is {n:,} bytes long, but {_MAX_PIECE:,} is the limit"
                     )
                 capacity = n
             piece = bytes(self._guest.read(pointer, n))
@@ -78,5 +78,5 @@ class Vocabulary:
         return piece
 
     def forget(self) -> None:
-        """The guest is closed: have it say so."""
+        """Drop the cache after the guest is closed, so that later calls raise."""
         self._pieces = {}

@@ -1,4 +1,4 @@
-"""The engine contract over a guest. It knows llama.wasm's ABI and no host."""
+"""The engine contract on top of a guest. It knows llama.wasm's ABI and no host."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CAPABILITIES = (
 
 
 class WasmEngine(Engine):
-    """A model loaded into a guest. Made by :meth:`load`; owns the guest."""
+    """A model loaded into a guest. :meth:`load` makes it; it owns the guest."""
 
     backend = NAME
 
@@ -72,25 +72,25 @@ class WasmEngine(Engine):
         version: str,
         reading: Reading | None = None,
     ) -> WasmEngine:
-        """Load ``model``, which the guest can read as ``abi.MODEL_PATH``, and take over the guest.
+        """Load ``model``, which the guest can read as ``abi.MODEL_PATH``, and take ownership of the guest.
 
         Args:
-            guest: a fresh one; closed if this fails.
+            guest: a new one; closed if this fails.
             model: a checked file.
             params: load-time settings.
-            version: of llama.cpp and the host.
-            reading: hears what the guest reads of the file.
+            version: versions of llama.cpp and the host.
+            reading: reports what the guest reads.
 
         Raises:
             OutOfMemory: weights, KV cache or work space do not fit.
-            ModelLoadError: llama.cpp refused the file; its own words are in the reason.
+            ModelLoadError: llama.cpp refused the file; the reason has its own message.
         """
         reading = reading or Reading(model.header.file_size, None)
         try:
             found = guest.call("lb_abi_version")
             if found != abi.ABI_VERSION:
                 raise EngineError(
-                    f"llama.wasm has ABI {found}, this package speaks {abi.ABI_VERSION}: build it again"
+                    f"llama.wasm has ABI {found}, but this package needs {abi.ABI_VERSION}: build it again"
                 )
             buffer = Buffer(guest)
             reading.begin()
@@ -135,7 +135,7 @@ class WasmEngine(Engine):
         return len(packed)
 
     def _decode(self, chunk: array[int]) -> bool:
-        """Append what one call takes; False if cancelled."""
+        """Evaluate one chunk; False if cancelled."""
         self._calls.line_up()
         with self._calls.lock:
             status = self.guest.call("lb_decode", self._buffer.put(chunk.tobytes()), len(chunk))
@@ -206,7 +206,7 @@ class WasmEngine(Engine):
         return self._cancelled
 
     def close(self) -> None:
-        with self._calls.turnstile, self._calls.lock:  # nobody is in the middle of a call
+        with self._calls.turnstile, self._calls.lock:  # so nobody is in a call
             self.guest.close()
             self._vocabulary.forget()
 

@@ -1,4 +1,4 @@
-"""What is the same on every host: the life and death of a guest, and what it says."""
+"""What is the same on every host: the life of a guest, and its log."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .wasi import GuestFile, Memory, World
 __all__ = ["Hosted", "open_guest", "tell_compile"]
 
 _PROBE_MS = 10_000
-"""How long a machine may take to start threads. Only one that cannot start them at all uses it up."""
+"""How long a machine may take to start threads. Only one that cannot start them takes this long."""
 
 _logger = logging.getLogger("llama_bridge.wasm")
 G = TypeVar("G", bound="Hosted")
 
 
 def open_guest(make: Callable[[bool], G], threads: int) -> G:
-    """A guest that computes with so many threads, or, where they do not work, with one.
+    """Return a guest with so many threads, or with one if threads do not work.
 
     Args:
-        make: makes one; True for a memory that threads can share.
-        threads: how many; two at least are tried, so that it is known what the host can do.
+        make: makes a guest; True asks for a memory that threads can share.
+        threads: how many; at least two are tried, to find out what the host can do.
 
     Raises:
         BackendUnavailable, OutOfMemory, EngineError: from ``make``.
@@ -45,24 +45,24 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
         guest.close()
         raise
     guest.close()
-    _logger.warning("%d threads of llama.wasm do not work here, one will do: %s", threads, why)
+    _logger.warning("%d threads of llama.wasm do not work here, using one: %s", threads, why)
     return make(False)
 
 
 def tell_compile(on_progress: OnProgress | None, done: int, total: int) -> None:
-    """Tell of the stage ``"compile"``: before it with 0, after it with the size of llama.wasm."""
+    """Report the stage ``"compile"``: with 0 before it, with the size of llama.wasm after it."""
     if on_progress is not None:
         on_progress(Progress("compile", done, total, "bytes"))
 
 
 class Hosted(Memory, ABC):
-    """A guest that can be called until it is closed, or until it trapped: then it is dead, and says so.
+    """A guest that can be called until it is closed or traps. After a trap it is dead, and every call raises.
 
     Attributes:
-        failures: what a call may raise: the host's own errors, which do not leave this package.
+        failures: the host's own errors that a call may raise; they do not leave this package.
         world: the imports of the guest.
-        threads: how many are to compute; so many were tried.
-        has_threads: whether more than one can: two at least were tried.
+        threads: how many threads compute; that many were tried.
+        has_threads: whether more than one can compute; at least two were tried.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]]
@@ -85,14 +85,14 @@ class Hosted(Memory, ABC):
 
     @abstractmethod
     def _kill(self) -> None:
-        """End the guest's threads, which would else wait for this one for ever."""
+        """End the guest's threads, which would otherwise wait for this one forever."""
 
     @abstractmethod
     def _words(self, error: Exception) -> str:
-        """A failure in one line."""
+        """A failure as one line."""
 
     def probe(self, threads: int) -> bool:
-        """Whether so many threads run at once over one memory here; if not, close this guest.
+        """Whether this many threads can run at once over one memory here. If not, close this guest.
 
         Raises:
             EngineError: starting them failed.
@@ -108,7 +108,7 @@ class Hosted(Memory, ABC):
             result = self._run(name, args)
         except self.failures as error:
             died = self._died(name, error)
-            self._kill()  # only now: whose failure was the first is known by then
+            self._kill()  # only now: by then it is known which failure came first
             raise died from error
         if (failure := self.world.failure) is not None:
             self.world.failure = None
@@ -119,7 +119,7 @@ class Hosted(Memory, ABC):
 
     def _begin(self) -> None:
         self.call("_initialize")
-        # A line costs a call into Python: the hundreds about each load only where somebody listens.
+        # Each line costs a call into Python, and a load logs hundreds: only if somebody listens.
         self.call("lb_set_log_level", 2 if _logger.isEnabledFor(logging.DEBUG) else 3)
 
     def _check_open(self) -> None:
@@ -128,7 +128,7 @@ class Hosted(Memory, ABC):
 
     def _died(self, name: str, error: Exception) -> EngineError:
         code = self.world.exit_code
-        why = f"it left with status {code}" if code is not None else self._words(error)
+        why = f"it exited with status {code}" if code is not None else self._words(error)
         words = f" It last said: {self._last_words.rstrip('.')}." if self._last_words else ""
         self._dead = f"llama.wasm stopped in {name}: {why}.{words} Load the model again."
         cause, self.world.failure = self.world.failure, None
@@ -139,5 +139,5 @@ class Hosted(Memory, ABC):
         for level, text in log_lines(data):
             self._last_words = text
             if self.world.failure is not None:
-                level = logging.DEBUG  # that is what is raised; this only follows from it
+                level = logging.DEBUG  # that failure is raised; this one only follows from it
             _logger.log(level, "%s", text)

@@ -1,7 +1,7 @@
-"""The memory that a host gives the guest: how much, and whether threads may share it.
+"""The memory that a host gives the guest: how large it is, and whether threads share it.
 
-llama.wasm imports its memory, and asks for a shared one. A host that has no threads clears that one bit in the import
-and gives an ordinary memory: the same code then runs on one thread.
+llama.wasm imports a shared memory. A host without threads clears that one bit in the import and provides an ordinary
+memory: the same code then runs on one thread.
 Format: https://webassembly.github.io/threads/core/binary/modules.html, import section and limits.
 """
 
@@ -25,12 +25,12 @@ _HAS_MAXIMUM, _SHARED = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class MemoryImport:
-    """What a module asks for.
+    """The memory that a module imports.
 
     Attributes:
-        module, name: what it is imported as.
+        module, name: its names in the import.
         minimum, maximum: in pages of 64 KiB.
-        flags_at: where in the module the kind of memory stands.
+        flags_at: offset in the module of the byte with the kind of memory.
     """
 
     module: str
@@ -40,10 +40,10 @@ class MemoryImport:
     flags_at: int
 
     def most(self, limit: int, model: Path) -> int:
-        """Pages that a memory of at most ``limit`` bytes may grow to.
+        """The most pages of a memory of at most ``limit`` bytes.
 
         Raises:
-            OutOfMemory: that leaves no room even for the module itself.
+            OutOfMemory: that is too small even for the module itself.
         """
         pages = min(self.maximum, limit // PAGE)
         if pages < self.minimum:
@@ -55,10 +55,10 @@ class MemoryImport:
 
 
 def unshared(code: bytes) -> bytes:
-    """The same module for an ordinary memory.
+    """The same module, with an ordinary memory.
 
     Raises:
-        ValueError: this is no module that imports a memory.
+        ValueError: this is not a module that imports a memory.
     """
     at = find_memory(code).flags_at
     return code[:at] + bytes([code[at] & ~_SHARED]) + code[at + 1 :]
@@ -73,7 +73,7 @@ def find_memory(code: bytes) -> MemoryImport:
     try:
         return _find(code)
     except (IndexError, UnicodeDecodeError):
-        raise ValueError("no module that imports a memory") from None
+        raise ValueError("not a module that imports a memory") from None
 
 
 def _find(code: bytes) -> MemoryImport:
@@ -95,7 +95,7 @@ def _find(code: bytes) -> MemoryImport:
         if kind != _FUNCTION:
             break
         at = _read(code, at + 1)[1]
-    raise ValueError("no module that imports a memory")
+    raise ValueError("not a module that imports a memory")
 
 
 def _name(code: bytes, at: int) -> tuple[str, int]:
@@ -104,7 +104,7 @@ def _name(code: bytes, at: int) -> tuple[str, int]:
 
 
 def _read(code: bytes, at: int) -> tuple[int, int]:
-    """An unsigned LEB128 number, and where the next thing is."""
+    """Read an unsigned LEB128 number; return it and the offset after it."""
     value = shift = 0
     while True:
         byte = code[at]

@@ -1,4 +1,4 @@
-"""What llama.cpp says in the guest, as lines with levels."""
+"""llama.cpp's log from the guest, as lines with levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ER
 
 
 def log_lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Level and text of each line that has one; llama.cpp's last words before an abort have no level: an error."""
+    """Yield level and text of each line that is not blank. A line without a level is llama.cpp's last before an abort: an error."""
     for line in data.decode("utf-8", "replace").splitlines():
         level, text = logging.ERROR, line
         if line[:1].isdigit() and line[1:2] == " ":

@@ -1,9 +1,9 @@
-"""What the guest sees of the world: one file to read and a log to write.
+"""All that the guest sees of the outside: one file to read and a log to write.
 
-These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports, but for clock and
-random bytes, which every host has at hand. There is no other
-file, no directory listing, no environment, no arguments, no network: not forbidden but absent. Nothing
-here raises into the guest: a failure of the host is kept in :attr:`World.failure` and the guest gets an errno.
+These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports, except clock and random
+bytes, which each host provides. There is no other file, no directory listing, no environment, no arguments and no
+network: they are not forbidden but absent. Nothing here raises into the guest: :attr:`World.failure` keeps a failure of
+the host, and the guest gets an errno.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class Memory(Protocol):
-    """Guest memory as a host reaches it. Each call raises :class:`BadPointer` for what lies outside."""
+    """A host's access to guest memory. Each call outside it raises :class:`BadPointer`."""
 
     def read(self, pointer: int, size: int) -> bytearray:
-        """A copy of a part."""
+        """Copy a part of it."""
         ...
 
     def write(self, pointer: int, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Memory(Protocol):
         ...
 
     def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
-        """Read from a file straight into it, ``size`` bytes or up to the end; how many there were."""
+        """Read from a file straight into it, ``size`` bytes or to the end; return how many were read."""
         ...
 
 
@@ -63,10 +63,10 @@ class GuestFile:
     """The one file a guest may read.
 
     Attributes:
-        open: opens it, without a buffer.
+        open: opens it unbuffered.
         size: in bytes.
-        path: what people know it by.
-        on_read: told how many bytes the guest has got, each time. What it raises is a failure of the host.
+        path: its name for people.
+        on_read: called with the number of bytes after each read. If it raises, that is a failure of the host.
     """
 
     open: Callable[[], BinaryIO]
@@ -86,8 +86,8 @@ class World:
     Args:
         file: the one file it may read.
         name: what the guest calls it, without the leading slash.
-        memory: of the guest.
-        log: takes what the guest writes to standard output and error.
+        memory: the guest's memory.
+        log: receives what the guest writes to standard output and error.
     """
 
     def __init__(
@@ -103,18 +103,18 @@ class World:
         self._log = log
         self._open: dict[int, BinaryIO] = {}
         self.exit_code: int | None = None
-        """What the guest passed to ``proc_exit``; the host must not call it again."""
+        """What the guest passed to ``proc_exit``; after that the host must not call it."""
         self.failure: BaseException | None = None
         """The first Python exception inside an import."""
 
     def imports(self) -> dict[str, Callable[..., int | None]]:
-        """Name to function; a function missing here is answered with :meth:`unknown`."""
+        """Name to function; for a missing one, use :meth:`unknown`."""
         names = [name for name in dir(self) if name.startswith("_wasi_")]
         return {name.removeprefix("_wasi_"): self._shielded(getattr(self, name)) for name in names}
 
     @staticmethod
     def unknown(*_: int) -> int:
-        """Any other function of WASI: not implemented."""
+        """Any other WASI function: not implemented."""
         return _NOSYS
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class World:
         return _OK
 
     def _fill(self, pointer: int, size: int, file: BinaryIO) -> int:
-        """A large tensor comes in pieces, so that its progress can be seen."""
+        """Read a large tensor in pieces, to report progress."""
         done = 0
         while done < size:
             wanted = min(size - done, _PIECE)
@@ -251,7 +251,7 @@ class World:
         return _NOTCAPABLE
 
     def _is_the_file(self, path: int, size: int) -> bool:
-        # Compared as it stands: nothing is resolved, so nothing can lead elsewhere.
+        # Compared literally: nothing is resolved, so no path can lead elsewhere.
         return size == len(self._name) and bytes(self._memory.read(_u32(path), size)) == self._name
 
     def _put_file_stat(self, out: int) -> int:
@@ -291,11 +291,10 @@ class World:
         return _OK
 
     def _wasi_proc_exit(self, code: int) -> None:
-        # Returning lets the guest run into the `unreachable` that follows: a trap without an exception
-        # crossing foreign frames.
+        # After returning, the guest runs into `unreachable`: a trap, and no exception crosses foreign frames.
         self.exit_code = code
 
 
 def _u32(value: int) -> int:
-    """Hosts pass i32 as signed; a pointer is not."""
+    """Hosts pass i32 as signed; a pointer is unsigned."""
     return value & 0xFFFFFFFF

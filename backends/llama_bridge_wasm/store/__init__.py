@@ -1,4 +1,4 @@
-"""Models that a page has. Only for a page: importing this needs JavaScript.
+"""Models in a page. Only for a page: importing this needs JavaScript.
 
 .. code-block:: python
 
@@ -9,17 +9,17 @@
     async with store.open(kept.sha256) as source:
         llama = LlamaBridge(source)
 
-To be read in this order:
+Read in this order:
 
 .. code-block:: text
 
-    sources.py      a Blob, an address, an OPFS file: read straight into the guest
+    sources.py      a Blob, a URL or an OPFS file, read straight into the guest
     model_store.py  models that the browser keeps
-    incoming.py     one on its way in
-    opfs.py         where they lie
+    incoming.py     a model on its way in
+    opfs.py         where models are stored
     errors.py       what can go wrong
 
-May import ``llama_bridge`` and ``page.py``: no host, no engine.
+May import ``llama_bridge`` and ``page.py``, but no host and no engine.
 """
 
 from .errors import DownloadError, ModelBusy, StoreError, StoreFull, StoreUnavailable

@@ -1,11 +1,11 @@
-"""What can go wrong with models that a page keeps.
+"""What can go wrong with models in a page.
 
 .. code-block:: text
 
     ModelError
     └── StoreError
         ├── StoreUnavailable   this browser keeps no files for the page
-        ├── StoreFull          the model does not fit the space that the browser grants
+        ├── StoreFull          the model does not fit in the space that the browser allows
         ├── ModelBusy          another tab has the file open
         └── DownloadError      the server refused, or the connection broke
 """
@@ -20,25 +20,25 @@ _MB = 1_000_000
 
 
 class StoreError(ModelError):
-    """A model cannot be kept, or what is kept cannot be used."""
+    """A model cannot be kept, or a kept one cannot be used."""
 
 
 class StoreUnavailable(StoreError):
-    """This browser keeps no files for this page: a private window, say, or an old browser."""
+    """This browser keeps no files for this page: for example a private window, or an old browser."""
 
 
 class StoreFull(StoreError):
-    """The model does not fit the space that the browser grants. What is kept is untouched.
+    """The model does not fit in the space that the browser allows. Kept models are untouched.
 
     Attributes:
-        needed: bytes that are still to be written.
-        free: bytes that may be.
+        needed: bytes that still have to be written.
+        free: bytes that can be written.
     """
 
     def __init__(self, name: str, needed: int, free: int) -> None:
         super().__init__(
             name,
-            f"keeping it takes {needed / _MB:,.1f} MB, and the browser has {free / _MB:,.1f} MB left for this page: "
+            f"keeping it takes {needed / _MB:,.1f} MB, but the browser has {free / _MB:,.1f} MB left for this page: "
             "delete a kept model, or use this one without keeping it",
         )
         self.needed = needed
@@ -46,15 +46,15 @@ class StoreFull(StoreError):
 
 
 class ModelBusy(StoreError):
-    """Another tab has the file open, and this browser lets only one at a time."""
+    """Another tab has the file open, and this browser allows only one at a time."""
 
 
 class DownloadError(StoreError):
     """The server refused, or the connection broke.
 
     Attributes:
-        received: bytes that are kept, for the next try to go on from.
-        total: bytes of the whole file, or None where the server did not say.
+        received: bytes that are kept; the next try continues after them.
+        total: bytes of the whole file, or None if the server did not say.
     """
 
     def __init__(self, name: str, reason: str, received: int = 0, total: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A file on its way into the store: written, counted and hashed piece by piece; and where its pieces come from."""
+"""A file on its way into the store: fetched, written, counted and hashed piece by piece."""
 
 # JavaScript is untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,12 +27,12 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """How far a download or a copy is.
+    """Progress of a download or a copy.
 
     Attributes:
         done: bytes that have arrived.
         total: bytes of the whole file; None if the server does not say.
-        note: a remark, such as where an interrupted download goes on, or why it starts over.
+        note: a remark, such as where an interrupted download continues, or why it starts over.
     """
 
     done: int
@@ -44,10 +44,10 @@ Tell = Callable[[StoreProgress], object]
 
 
 class Incoming:
-    """A part that grows. Owns the access handle.
+    """A growing, unfinished file. Owns the access handle.
 
     Attributes:
-        size: bytes that are there.
+        size: bytes so far.
     """
 
     def __init__(self, handle: Any, name: str) -> None:
@@ -59,16 +59,16 @@ class Incoming:
 
     @property
     def is_gguf(self) -> bool:
-        """False as soon as it is certain that it is none."""
+        """False as soon as the content cannot be a GGUF file."""
         return _MAGIC.startswith(self._magic[:4]) or not self._magic
 
     @property
     def sha256(self) -> str:
-        """Of what is there."""
+        """The digest of the bytes so far."""
         return self._hash.hexdigest()
 
     def take_up(self) -> None:
-        """Count and hash what an earlier try left."""
+        """Count and hash the bytes of an earlier try."""
         left = int(self._handle.getSize())
         piece = new(js.Uint8Array, _PIECE)
         while self.size < left:
@@ -79,15 +79,15 @@ class Incoming:
             self._count(piece.subarray(0, n))
 
     def start_over(self) -> None:
-        """Forget what is there."""
+        """Discard the bytes so far."""
         with mapped_errors(self._name):
             self._handle.truncate(0)
         self._hash, self._magic, self.size = hashlib.sha256(), b"", 0
 
     def room(self, total: int) -> int:
-        """How large the file may become, up to ``total`` bytes.
+        """How large the file can become, up to ``total`` bytes.
 
-        What browsers estimate is meant to tell nothing: they are asked for the room itself, which is given back.
+        Browsers blur their estimates on purpose, so this asks for the space itself and gives it back.
         """
 
         def fits(size: int) -> bool:
@@ -97,7 +97,7 @@ class Incoming:
                 if getattr(error, "name", "") == "QuotaExceededError":
                     return False
                 raise
-            return int(self._handle.getSize()) == size  # Chromium's private windows say nothing
+            return int(self._handle.getSize()) == size  # Chromium's private windows do not raise
 
         with mapped_errors(self._name):
             low, high = self.size, total
@@ -113,19 +113,19 @@ class Incoming:
         """Append a ``Uint8Array``.
 
         Raises:
-            StoreFull: the browser does not let it.
+            StoreFull: the browser has no space for it.
         """
         n = int(piece.byteLength)
         with mapped_errors(self._name, needed=n):
             written = int(self._handle.write(piece, _at(self.size)))
-        if written != n:  # and there it is -8 as an unsigned number
+        if written != n:  # there it is -8 as an unsigned number
             room = int(self._handle.getSize()) - self.size
             self._handle.truncate(self.size)
             raise StoreFull(self._name, n, max(0, room))
         self._count(piece)
 
     def close(self) -> None:
-        """What is written is on the disk."""
+        """Flush to the disk and close."""
         self._handle.flush()
         self._handle.close()
 
@@ -143,7 +143,7 @@ def _at(position: int) -> Any:
 
 
 async def blob_pieces(blob: Any, name: str) -> AsyncIterator[Any]:
-    """A ``Blob`` or ``File``, a ``Uint8Array`` at a time."""
+    """Yield a ``Blob`` or ``File`` as ``Uint8Array`` pieces."""
     for start in range(0, int(blob.size), _PIECE):
         try:
             buffer = await blob.slice(start, start + _PIECE).arrayBuffer()
@@ -158,10 +158,10 @@ class Transfer:
     """A server's answer.
 
     Attributes:
-        start: the first byte it sends.
+        start: offset of the first byte that it sends.
         total: bytes of the whole file, or None.
-        validator: an ETag or date that tells whether the file is still the same; empty if there is none.
-        pieces: ``Uint8Array`` by ``Uint8Array``.
+        validator: an ETag or date that shows whether the file is still the same; empty if there is none.
+        pieces: the body, as ``Uint8Array`` pieces.
         cancel: ends it.
     """
 
@@ -173,11 +173,11 @@ class Transfer:
 
 
 async def request(url: str, name: str, have: int, validator: str) -> Transfer:
-    """Ask for a file, from byte ``have`` on if it is still the one with this validator.
+    """Request a file, from byte ``have`` on if its validator is still the same.
 
     Raises:
         ModelNotFound: the server has no such file.
-        DownloadError: it did not answer, or refused.
+        DownloadError: the server did not answer, or refused.
     """
     control = new(js.AbortController)
     options, headers = new(js.Object), new(js.Headers)
@@ -185,7 +185,7 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
         headers.set("Range", f"bytes={have}-")
         headers.set("If-Range", validator)
     options.headers, options.signal = headers, control.signal
-    options.cache = "no-store"  # it is kept once, and not by the browser's cache too
+    options.cache = "no-store"  # the browser's cache must not keep a second copy
     try:
         response = await js.fetch(url, options)
     except JsException as error:
@@ -193,7 +193,7 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
             name, f"the server did not answer ({_words(error)}): is this page offline?", have
         ) from error
     status = int(response.status)
-    if status == 416 and have:  # all of it is there, or the file has become shorter
+    if status == 416 and have:  # it is complete already, or the file has become shorter
         return await request(url, name, 0, "")
     if status in (404, 410):
         raise ModelNotFound(url, f"the server has no such file (status {status})")
@@ -209,13 +209,13 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
 
 
 def _length(headers: Any) -> int | None:
-    # Of a compressed answer it is the length of what travels.
+    # For a compressed answer this is the compressed length.
     text = headers.get("Content-Length")
     return int(text) if text and not headers.get("Content-Encoding") else None
 
 
 def _validator(headers: Any) -> str:
-    """What If-Range takes: a strong ETag, or else a date."""
+    """A value for If-Range: a strong ETag, otherwise a date."""
     tag = headers.get("ETag") or ""
     return str(tag if tag.startswith('"') else headers.get("Last-Modified") or "")
 

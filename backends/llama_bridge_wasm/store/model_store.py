@@ -1,7 +1,7 @@
 """The models that a page keeps, each under its sha256, so that a second visit needs no network.
 
-They lie in the origin private file system, which is the page's own. An unfinished one lies apart, and becomes a model
-only when its size is right and its header is one that llama_bridge reads.
+They are in the page's origin private file system. An unfinished download is kept apart, and becomes a model only when
+its size is right and llama_bridge can read its header.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class KeptModel:
     """A whole model.
 
     Attributes:
-        name: of the file it came as.
+        name: its original file name.
         size: bytes.
-        sha256: of the file; what :meth:`ModelStore.open` and :meth:`ModelStore.delete` take.
-        kept: when, in UTC, as ISO 8601.
+        sha256: the file's digest; :meth:`ModelStore.open` and :meth:`ModelStore.delete` take it.
+        kept: when it was kept, in UTC, as ISO 8601.
     """
 
     name: str
@@ -62,14 +62,14 @@ class KeptModel:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A download that broke off; :meth:`ModelStore.download` of the same address goes on with it.
+    """An interrupted download; :meth:`ModelStore.download` of the same address continues it.
 
     Attributes:
-        name: of the file.
-        url: where it comes from.
-        size: bytes that are there.
-        total: bytes of the whole; None if the server did not say.
-        validator: tells whether the server's file is still the same.
+        name: the file name.
+        url: its address.
+        size: bytes so far.
+        total: bytes of the whole file; None if the server did not say.
+        validator: shows whether the server's file is still the same.
     """
 
     name: str
@@ -115,7 +115,7 @@ class ModelStore:
             about = await folder.read_json(part.removesuffix(_PART) + _ABOUT)
             if about is not None:
                 found.append(Unfinished(size=await folder.size(part), **about))
-            else:  # a copy that was broken off, or one that a tab is at
+            else:  # an interrupted copy, or one that a tab is writing
                 with suppress(ModelBusy):
                     await folder.remove(part, shown=part)
         return found
@@ -193,7 +193,7 @@ class ModelStore:
             ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
             InvalidModel: what arrived is not a usable GGUF file.
             OutOfMemory: it is too large for any browser.
-            StoreFull: it does not fit. This is raised before the download, if the server tells the size.
+            StoreFull: it does not fit. This is raised before the download, if the server sends the size.
             ModelBusy: another tab is downloading it.
         """
         folder, key, name = await self._folder("parts"), _key(url), _name(url)
@@ -239,7 +239,7 @@ class ModelStore:
             async for piece in transfer.pieces:
                 incoming.write(piece)
                 _tell(progress, incoming, total, note)
-                if not incoming.is_gguf:  # its check says so; the rest need not come
+                if not incoming.is_gguf:  # the later check raises; the rest is not needed
                     return
         finally:
             transfer.cancel()
@@ -247,7 +247,7 @@ class ModelStore:
             raise DownloadError(name, "the connection broke", incoming.size, total)
 
     async def _accept(self, parts: Folder, key: str, name: str, sha256: str) -> KeptModel:
-        """A part that is complete becomes a model, if it is one."""
+        """Turn a complete download into a model, if it is one."""
         handle = await parts.open(key + _PART, shown=name)
         try:
             size = open_model(HandleSource(handle, name)).header.file_size
@@ -268,7 +268,7 @@ def _check_memory(name: str, size: int) -> None:
     if size > _MEMORY:
         raise OutOfMemory(
             name,
-            f"a model of {size / 1e9:,.1f} GB: llama.wasm has 4 GiB of memory at most, in any browser",
+            f"the model has {size / 1e9:,.1f} GB, but llama.wasm has at most 4 GiB of memory, in any browser",
         )
 
 
@@ -287,13 +287,13 @@ def _what_became_of_it(incoming: Incoming, transfer: Transfer) -> str:
     if incoming.size == 0:
         return ""
     if transfer.start:
-        return f"goes on after {incoming.size / 1e6:,.1f} MB"
-    return "starts over: the server cannot send the rest alone, or its file has changed"
+        return f"continues after {incoming.size / 1e6:,.1f} MB"
+    return "starts over: the server cannot send only the rest, or its file has changed"
 
 
 def _with_way_out(error: DownloadError, name: str, kept: int, total: int | None) -> DownloadError:
     whole = f" of {total / 1e6:,.1f}" if total else ""
-    way_out = f"; {kept / 1e6:,.1f}{whole} MB are kept, and the next try goes on from there"
+    way_out = f"; {kept / 1e6:,.1f}{whole} MB are kept, and the next try continues from there"
     return DownloadError(name, error.reason + way_out, kept, total)
 
 

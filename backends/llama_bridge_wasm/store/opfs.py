@@ -1,6 +1,6 @@
-"""The origin private file system: files that a page keeps in the browser, and nobody else sees.
+"""The origin private file system: files that a page keeps in the browser, invisible to everyone else.
 
-Only a worker has its synchronous access handles. Its errors are mapped here.
+Only a worker has its synchronous access handles. This module maps its errors.
 """
 
 # JavaScript is untyped.
@@ -23,13 +23,13 @@ __all__ = ["Folder", "free_space", "mapped_errors"]
 
 @contextmanager
 def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
-    """JavaScript's errors as the store's own; ``name`` is what people know the file by."""
+    """Turn JavaScript's errors into the store's own; ``name`` is the file's name for people."""
     try:
         yield
     except JsException as error:
         kind, words = str(getattr(error, "name", "")), str(getattr(error, "message", error))
         if kind == "NotFoundError":
-            raise ModelNotFound(name, "it is not kept here any more") from error
+            raise ModelNotFound(name, "it is no longer kept here") from error
         if kind == "NoModificationAllowedError":
             raise ModelBusy(
                 name,
@@ -45,7 +45,7 @@ def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
 
 
 async def free_space() -> tuple[int, int]:
-    """Bytes that this page uses of the browser's storage, and how many more it may."""
+    """How many bytes this page uses of the browser's storage, and how many more it may use."""
     with mapped_errors("model store"):
         estimate = await js.navigator.storage.estimate()
     used = int(estimate.usage)
@@ -53,17 +53,17 @@ async def free_space() -> tuple[int, int]:
 
 
 class Folder:
-    """One folder of it."""
+    """A folder in it."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     @classmethod
     async def at(cls, path: str) -> Folder:
-        """The folder with this path, made if need be.
+        """The folder with this path, created if missing.
 
         Raises:
-            StoreUnavailable: this browser has no such thing here.
+            StoreUnavailable: this browser keeps no files here.
         """
         with mapped_errors("model store"):
             handle = await js.navigator.storage.getDirectory()
@@ -72,7 +72,7 @@ class Folder:
         return cls(handle)
 
     async def names(self) -> list[str]:
-        """What is in it, sorted."""
+        """The names in it, sorted."""
         with mapped_errors("model store"):
             names = self._handle.keys()
             found: list[str] = []
@@ -83,10 +83,10 @@ class Folder:
     async def open(
         self, name: str, *, shown: str, create: bool = False, shared: bool = False
     ) -> Any:
-        """A synchronous access handle; ``shared`` reads beside other tabs, where the browser lets it.
+        """A synchronous access handle; with ``shared``, other tabs can read too, if the browser allows it.
 
         Raises:
-            ModelBusy, ModelNotFound, StoreError: with ``shown`` for a name.
+            ModelBusy, ModelNotFound, StoreError: with ``shown`` as the name.
         """
         with mapped_errors(shown):
             file = await self._handle.getFileHandle(name, _options(create=create))
@@ -100,7 +100,7 @@ class Folder:
             return int((await (await self._handle.getFileHandle(name)).getFile()).size)
 
     async def remove(self, name: str, *, shown: str) -> None:
-        """Delete a file; none there is silent.
+        """Delete a file; do nothing if there is none.
 
         Raises:
             ModelBusy: a tab has it open.
@@ -112,12 +112,12 @@ class Folder:
             pass
 
     async def move(self, name: str, folder: Folder, to: str) -> None:
-        """Into another folder, at once."""
+        """Move a file to another folder, atomically."""
         with mapped_errors(to):
             await (await self._handle.getFileHandle(name)).move(folder._handle, to)
 
     async def read_json(self, name: str) -> dict[str, Any] | None:
-        """A small file as an object; None if it is missing or no such thing."""
+        """A small JSON file as an object; None if it is missing or not one."""
         try:
             with mapped_errors(name):
                 text = await (await (await self._handle.getFileHandle(name)).getFile()).text()
@@ -127,7 +127,7 @@ class Folder:
         return found if isinstance(found, dict) else None
 
     async def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Whole or not at all: a writable stream replaces the file when it is closed."""
+        """Write all or nothing: a writable stream replaces the file when it is closed."""
         with mapped_errors(name):
             file = await self._handle.getFileHandle(name, _options(create=True))
             stream = await file.createWritable()

@@ -1,7 +1,7 @@
-"""Model files that a page has: dropped on it, kept by it, or on its server. For workers: all reading is synchronous.
+"""Model files of a page: dropped on it, kept by it, or on its server. For workers, because all reads are synchronous.
 
-Each is given to ``LlamaBridge(source)``. llama.cpp asks for the bytes as it goes through the file, and they go straight
-into its own memory: no second copy of the model anywhere, and none in Pyodide's file system.
+Pass one to ``LlamaBridge(source)``. llama.cpp reads the bytes as it goes through the file, straight into its own
+memory: there is no second copy of the model, not even in Pyodide's file system.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -17,11 +17,11 @@ from ..page import FillsMemory, JsException, js, new
 __all__ = ["BlobSource", "HandleSource", "UrlSource"]
 
 _BLOCK = 4 << 20
-"""Bytes read at once: no more than that is in two places at a time."""
+"""Bytes read at once: never more than this is in memory twice."""
 
 
 class _Reader(io.RawIOBase, FillsMemory):
-    """A file of ``size`` bytes over one way to read a part of it into a ``Uint8Array``."""
+    """A file of ``size`` bytes; subclasses read parts of it into a ``Uint8Array``."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class _Reader(io.RawIOBase, FillsMemory):
 
     @abstractmethod
     def _read_at(self, array: Any, offset: int) -> int:
-        """Read from ``offset`` as many bytes as the array has; how many there were."""
+        """Fill the array from ``offset``; return how many bytes were read."""
 
     def fill(self, array: Any) -> int:
-        """Read into a ``Uint8Array`` from where the file stands."""
+        """Read into a ``Uint8Array`` from the current position."""
         wanted = min(int(array.length), max(0, self._size - self._at))
         done = 0
         while done < wanted:
@@ -47,7 +47,7 @@ class _Reader(io.RawIOBase, FillsMemory):
         return done
 
     def _some(self, array: Any) -> int:
-        """Some bytes: large reads go straight to where they belong, small ones through a block read ahead."""
+        """Read some bytes: large reads directly into the array, small ones through a block read ahead."""
         try:
             if array.length >= _BLOCK:
                 return self._read_at(array.subarray(0, _BLOCK), self._at)
@@ -86,7 +86,7 @@ class _Reader(io.RawIOBase, FillsMemory):
 
 
 class BlobSource:
-    """A ``File`` or ``Blob`` that was dropped, picked, or made by the page. Its bytes stay with the browser."""
+    """A ``File`` or ``Blob`` that was dropped, picked, or made by the page. The browser keeps its bytes."""
 
     def __init__(self, blob: Any, name: str = "") -> None:
         self.name = name or str(getattr(blob, "name", "")) or "model.gguf"
@@ -118,7 +118,7 @@ class HandleSource:
         self._handle = handle
 
     def open(self) -> BinaryIO:
-        """A reader at its beginning; the handle stays its owner's to close."""
+        """A reader at its beginning; the handle's owner closes the handle."""
         return cast("BinaryIO", _HandleReader(self._handle))
 
 
@@ -132,7 +132,7 @@ class _HandleReader(_Reader):
 
 
 class UrlSource:
-    """A file on a server that answers range requests. It is read piece by piece, when llama.cpp asks for it."""
+    """A file on a server that answers range requests, read piece by piece as llama.cpp needs it."""
 
     def __init__(self, url: str, name: str = "") -> None:
         self.url = str(new(js.URL, url, js.location.href).href)
@@ -142,7 +142,7 @@ class UrlSource:
         """A reader at its beginning.
 
         Raises:
-            OSError: no answer, no such file, or a server that does not answer range requests.
+            OSError: no answer, no such file, or no range requests.
         """
         return cast("BinaryIO", _UrlReader(self.url))
 
@@ -154,16 +154,14 @@ class _UrlReader(_Reader):
         answer = self._request("bytes=0-0")
         unit, _, size = (answer.getResponseHeader("Content-Range") or "").rpartition("/")
         if not unit or not size.isdigit():
-            raise OSError(None, f"{url} does not tell its size: download it first")
+            raise OSError(None, f"{url}: the server does not send its size: download it first")
         self._etag = answer.getResponseHeader("ETag") or ""
         super().__init__(int(size))
 
     def _read_at(self, array: Any, offset: int) -> int:
         answer = self._request(f"bytes={offset}-{offset + array.length - 1}")
         if (answer.getResponseHeader("ETag") or "") != self._etag:
-            raise OSError(
-                None, f"{self._url} changed on the server while it was read: load it again"
-            )
+            raise OSError(None, f"{self._url} changed on the server during the load: load it again")
         data = new(js.Uint8Array, answer.response)
         array.set(data)
         return int(data.length)
@@ -176,10 +174,10 @@ class _UrlReader(_Reader):
         try:
             request.send()
         except JsException as error:
-            raise OSError(None, f"{self._url} does not answer: {error}") from error
+            raise OSError(None, f"{self._url}: the server does not answer: {error}") from error
         if request.status == 200:
             raise OSError(
-                None, f"{self._url}: its server does not answer range requests: download it first"
+                None, f"{self._url}: the server does not answer range requests: download it first"
             )
         if request.status != 206:
             raise OSError(

@@ -1,4 +1,4 @@
-"""A guest in the engine of the browser (or of Node) that Pyodide runs in. Its JavaScript errors stay in this file."""
+"""A guest in the engine of the browser (or Node) that runs Pyodide. JavaScript errors stay in this file."""
 
 # JavaScript is untyped, and all of it comes from one module.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,14 +27,14 @@ __all__ = ["BrowserGuest"]
 _CLOCK = 0
 _CHUNK = 1 << 16
 _CHUNK_WITHOUT_FLAG = 8
-"""Tokens between two looks at the worker's messages, where a page has no other way to say stop."""
+"""Tokens between two checks of the worker's messages, if a page has no other way to stop it."""
 _modules: dict[tuple[Path, bool], tuple[Any, MemoryImport]] = {}
 
 
 class BrowserGuest(Hosted):
-    """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`.
+    """A new instance of llama.wasm that can read one file. See :class:`~.abi.Guest`.
 
-    It has a linear memory of its own: Pyodide's stays as small as it is.
+    It has its own linear memory, so Pyodide's does not grow.
     """
 
     failures = (JsException,)
@@ -53,16 +53,16 @@ class BrowserGuest(Hosted):
         Args:
             wasm: the module.
             file: the one file the guest may read.
-            memory_limit: most bytes of linear memory.
-            shared: with a memory that threads can share.
-            on_progress: told of the stage ``"compile"``.
+            memory_limit: the most bytes of linear memory.
+            shared: use a memory that threads can share.
+            on_progress: called for the stage ``"compile"``.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
-            OutOfMemory: the limit leaves no room even for the module itself.
-            EngineError: its start failed.
+            OutOfMemory: the limit is too small even for the module itself.
+            EngineError: it could not be started.
         """
-        # Before the try: what on_progress raises, a JavaScript error perhaps, is the caller's own.
+        # Before the try: on_progress may raise a JavaScript error, which is the caller's own.
         module, asked = _module(wasm, shared, on_progress)
         self.version = str(getattr(js.navigator, "userAgent", "JavaScript"))
         super().__init__(file)
@@ -86,7 +86,7 @@ class BrowserGuest(Hosted):
                 if wanted.module == WASI:
                     setattr(imports, wanted.name, self._proxies.get(wanted.name, self._unknown))
             outer, host, given = new(js.Object), new(js.Object), new(js.Object)
-            # Nothing of Python's stands between: it is asked for each node of a graph.
+            # No Python in between: it is called for each node of a graph.
             host.stop = js.Atomics.load.bind(js.Atomics, self._stop, 0)
             host.spawn = self._spawn
             setattr(given, asked.name, self._memory)
@@ -129,7 +129,7 @@ class BrowserGuest(Hosted):
         if isinstance(file, FillsMemory):
             return file.fill(self._array(pointer, size))
         done = 0
-        while done < size:  # through Python, a piece at a time
+        while done < size:  # through Python, piece by piece
             data = file.read(min(size - done, 1 << 20))
             if not data:
                 break
@@ -172,7 +172,7 @@ class BrowserGuest(Hosted):
     # inside
 
     def _array(self, pointer: int, size: int) -> Any:
-        """A view, made anew each time: growing memory ends the old ones."""
+        """A new view each time, because growing the memory invalidates old ones."""
         self._check_open()
         if pointer < 0 or size < 0 or pointer + size > self._memory.buffer.byteLength:
             raise BadPointer(pointer, size)
@@ -186,7 +186,7 @@ class BrowserGuest(Hosted):
             with suppress(JsException):
                 self._exports.lb_kill()
 
-    # what wasmtime has of its own
+    # imports that wasmtime brings itself
 
     def _clock(self, clock: int, _precision: int, out: int) -> int:
         now = js.Date.now() if clock == _CLOCK else js.performance.now()
@@ -194,14 +194,14 @@ class BrowserGuest(Hosted):
         return 0
 
     def _random(self, out: int, size: int) -> int:
-        own = new(js.Uint8Array, size)  # it takes no shared memory
+        own = new(js.Uint8Array, size)  # getRandomValues takes no shared memory
         js.crypto.getRandomValues(own)
         self._array(out & 0xFFFFFFFF, size).set(own)
         return 0
 
 
 def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[Any, MemoryImport]:
-    """The compiled module, once for each file, and the memory it wants."""
+    """The compiled module, compiled once per file, and the memory it imports."""
     if (wasm, shared) in _modules:
         return _modules[wasm, shared]
     try:
@@ -212,7 +212,7 @@ def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[A
         asked = find_memory(code)
     except ValueError as error:
         raise BackendUnavailable(
-            "wasm", f"this browser does not take llama.wasm: {error}"
+            "wasm", f"this browser does not accept llama.wasm: {error}"
         ) from error
     code = code if shared else unshared(code)
     tell_compile(on_progress, 0, len(code))
@@ -223,7 +223,7 @@ def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[A
     except JsException as error:
         raise BackendUnavailable(
             "wasm",
-            f"this browser does not take llama.wasm: {error}",
+            f"this browser does not accept llama.wasm: {error}",
             "It needs WebAssembly with relaxed SIMD and exceptions: Chrome 137 and Firefox 145 have them.",
         ) from error
     _modules[wasm, shared] = module, asked
@@ -232,7 +232,7 @@ def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[A
 
 
 def _memory(asked: MemoryImport, most: int, *, shared: bool) -> Any:
-    """A memory of at most ``most`` pages; of fewer where the browser reserves them at once and has not so many."""
+    """A memory of at most ``most`` pages, or fewer if the browser reserves them at once and cannot get as many."""
     options = new(js.Object)
     options.initial, options.shared = asked.minimum, shared
     while True:

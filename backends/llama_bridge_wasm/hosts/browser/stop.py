@@ -1,8 +1,8 @@
-"""How a page stops the generation that runs in its worker: one number in memory that both can reach.
+"""How a page stops a generation in its worker: with a number in shared memory.
 
-A worker that computes reads no messages. Where the page is cross-origin isolated it shares an ``Int32Array`` over a
-``SharedArrayBuffer``; writing 1 into it ends the running call, in prefill too. Elsewhere the worker looks at its
-messages between small chunks of tokens, if the browser can suspend Python (JSPI), and a message can call ``cancel()``.
+A computing worker reads no messages. A cross-origin isolated page shares an ``Int32Array`` over a
+``SharedArrayBuffer``: writing 1 into it ends the running call, even in prefill. Otherwise, if the browser can suspend
+Python (JSPI), the worker reads its messages between small chunks of tokens, and a message can call ``cancel()``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _array: Any = None
 
 
 def watch(array: Any) -> None:
-    """Have models that are loaded from now on look at this ``Int32Array``: a page writes 1 to stop them."""
+    """Make models that are loaded from now on watch this ``Int32Array``: a page writes 1 to stop them."""
     global _array
     _array = array
 
 
 def watched() -> Any:
-    """The array, made here if no page gave one."""
+    """The array; created here if the page gave none."""
     if _array is None:
         kind = js.SharedArrayBuffer if is_isolated() else js.ArrayBuffer
         watch(new(js.Int32Array, new(kind, 4)))
@@ -31,5 +31,5 @@ def watched() -> Any:
 
 
 def is_shared() -> bool:
-    """Whether somebody outside the worker can write into it."""
+    """Whether code outside the worker can write into it."""
     return is_isolated() and watched().buffer.constructor.name == "SharedArrayBuffer"

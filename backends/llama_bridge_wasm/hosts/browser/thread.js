@@ -1,4 +1,4 @@
-// A worker that runs one thread of llama.wasm: an instance of its own over the memory that all threads share.
+// A worker that runs one thread of llama.wasm: its own instance over the memory that all threads share.
 // threads.py starts it with { states, said, index } and then sends { module, memory, pointer } for each thread.
 "use strict";
 
@@ -29,7 +29,7 @@ function run({ module, memory, pointer }) {
       view.setUint32(written, total, true);
       return 0;
     },
-    proc_exit() {}, // what follows is `unreachable`
+    proc_exit() {}, // `unreachable` follows
   };
   const imports = {
     env: { memory },
@@ -42,7 +42,7 @@ function run({ module, memory, pointer }) {
   } catch (error) {
     const words = new TextEncoder().encode(last ? `${error.message}. It last said: ${last}` : error.message);
     said.set(words.subarray(0, said.length));
-    exports?.lb_kill(); // or the others would wait for this one for ever
+    exports?.lb_kill(); // or the others would wait for this one forever
   }
   Atomics.store(states, index, BUSY_NO_MORE);
   Atomics.notify(states, index);

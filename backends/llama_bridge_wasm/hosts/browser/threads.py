@@ -1,8 +1,8 @@
-"""Threads of a guest in a page: workers that share its memory, where the page is cross-origin isolated.
+"""Threads of a guest in a page: workers that share its memory, if the page is cross-origin isolated.
 
-A browser starts a worker only while its parent waits for messages, which Python that loads a model does not. So they
-are started before, by ``await prepare()``, and each then runs one thread after the other. Where the browser can suspend
-Python (JSPI), loading a model does that itself.
+A browser starts a worker only while its parent waits for messages, and Python does not wait while it loads a model. So
+``await prepare()`` starts the workers first, and each then runs one thread after another. If the browser can suspend
+Python (JSPI), loading a model does this itself.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _preparing = asyncio.Lock()
 
 
 def cores() -> int:
-    """How many this machine has, as far as the browser tells."""
+    """How many this machine has, according to the browser."""
     return int(js.navigator.hardwareConcurrency or 1)
 
 
 async def prepare(threads: int = 0) -> int:
-    """Start the workers that the next model computes with. Those of models that are still loaded do not count.
+    """Start the workers for the next model. Workers of models that are still loaded do not count.
 
     Args:
-        threads: how many threads the model should have; 0 takes one for each core of the machine.
+        threads: how many threads the model should have; 0 means one per core of the machine.
 
     Returns:
-        How many it can have. This is 1 if the page is not cross-origin isolated, or refuses workers.
+        How many it can have: 1 if the page is not cross-origin isolated, or refuses workers.
     """
     global _states, _refused
     wanted = min(threads or cores(), _MOST)
@@ -58,14 +58,14 @@ async def prepare(threads: int = 0) -> int:
                     _workers.append(await _start(url, len(_workers)))
         except (JsException, OSError, TimeoutError) as error:
             _refused = True
-            _log.warning("this page starts no more workers for llama.wasm: %s", error)
+            _log.warning("this page cannot start more workers for llama.wasm: %s", error)
         finally:
             js.URL.revokeObjectURL(url)
     return _free() + 1
 
 
 def available(threads: int) -> int:
-    """How many of so many threads a model that is loaded now can have."""
+    """How many of these threads a model that is loaded now can have."""
     if threads > _free() + 1 and can_wait():
         wait(prepare(threads))
     return min(threads, _free() + 1)
@@ -76,7 +76,7 @@ def _free() -> int:
 
 
 class Threads:
-    """The further threads of one guest. See :class:`~.wasmtime.threads.Threads`."""
+    """The extra threads of one guest. See :class:`~.wasmtime.threads.Threads`."""
 
     def __init__(self, module: Any, memory: Any) -> None:
         self._module = module
@@ -85,7 +85,7 @@ class Threads:
 
     @property
     def failure(self) -> str:
-        """Why one trapped; empty if none has."""
+        """Why a thread trapped; empty if none has."""
         for index in self._used:
             data = bytearray(_WORDS)
             _workers[index].said.assign_to(data)
@@ -94,9 +94,9 @@ class Threads:
         return ""
 
     def spawn(self, pointer: int) -> int:
-        """Start one, as the guest asks; negative if no worker is free, nor soon is.
+        """Start a thread for the guest; negative if no worker is free now or soon.
 
-        A thread that the guest has joined may be on its last steps: its worker is not free at once.
+        A thread that the guest has joined may still be finishing, so its worker is not free at once.
         """
         for _ in range(_FREE_TRIES):
             for index, worker in enumerate(_workers):
@@ -113,7 +113,7 @@ class Threads:
         return -1
 
     def join(self) -> None:
-        """Wait until all have ended: for a guest that was told to."""
+        """Wait until all have ended, after the guest was told to."""
         for index in self._used:
             js.Atomics.wait(_states, index, _BUSY, _END_MS)
 

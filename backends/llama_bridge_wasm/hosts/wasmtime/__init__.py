@@ -1,13 +1,13 @@
-"""llama.wasm on wasmtime. In this order:
+"""llama.wasm on wasmtime. Read in this order:
 
 .. code-block:: text
 
     guest.py            the guest: memory, calls, closing
-    instance.py         an instance in a store of its own, and calls into it that cost little
-    threads.py          the guest's threads: further instances over the same memory
+    instance.py         an instance in its own store, and cheap calls into it
+    threads.py          the guest's threads: more instances over the same memory
     module.py           llama.wasm as machine code
-    compiled_cache.py   which is kept between runs
+    compiled_cache.py   keeps machine code between runs
 
-The only place that imports ``wasmtime``. Beside that it may import ``llama_bridge``, ``abi.py`` and the modules of
-``hosts``; nothing of the browser's.
+The only package that imports ``wasmtime``. It may also import ``llama_bridge``, ``abi.py`` and the modules of ``hosts``,
+but nothing of the browser.
 """

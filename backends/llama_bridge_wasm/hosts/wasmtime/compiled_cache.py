@@ -1,16 +1,16 @@
 """Machine code of llama.wasm, kept between runs: compiling takes seconds, loading it milliseconds.
 
-Loading a file from here runs the code in it, so the folder must be this user's alone (mode 0700), and a
-file's own SHA-256 is a part of its name. Whatever is wrong with folder or file, the answer is only "not
-cached": the caller compiles.
+Loading a file from here runs the code in it. So the folder must belong to this user alone (mode 0700), and a file's
+SHA-256 is part of its name. If anything is wrong with folder or file, the code counts as not cached: the caller
+compiles.
 
-wasmtime has a cache of its own, ``Config.cache``, that this could be. It is not, for four reasons, tried with wasmtime
-50.0.1. It trusts what it finds: of 14 files with one bit flipped it ran 9 as machine code, compiled 4 again and failed
-with 1. Its folder is as open as the umask makes it, and it does not mind one that everybody may write to. A folder that
-cannot be made is an error, not a compilation. And nobody is told whether it will compile, so there is no progress to
-show. It also takes 34 ms of processor time and 48 MB to hand out llama.wasm, where this takes 15 ms and 37 MB, since
-wasmtime maps a file instead of unpacking a copy; what it saves is disk, 3.5 MB against 10.9, and a size that it keeps to
-where this keeps four files. Two processes at once compile twice with either.
+wasmtime has its own cache, ``Config.cache``. It is not used, for four reasons, tried with wasmtime 50.0.1. It trusts
+what it finds: of 14 files with one bit flipped it ran 9 as machine code, compiled 4 again and failed with 1. Its
+folder's mode comes from the umask, and it accepts a folder that everybody can write to. If the folder cannot be
+created, that is an error instead of a compilation. And it does not tell whether it will compile, so no progress can be
+shown. It also takes 34 ms of processor time and 48 MB to load llama.wasm. This cache takes 15 ms and 37 MB, because
+wasmtime maps a file instead of unpacking a copy. wasmtime's saves disk (3.5 MB instead of 10.9) and keeps to a maximum
+size, where this one keeps four files. With either, two processes at once compile twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _logger = logging.getLogger("llama_bridge.wasm")
 
 
 def default_folder() -> Path | None:
-    """The per-user cache folder of this system, or None where a user has none.
+    """The per-user cache folder of this system, or None if the user has none.
 
     ``XDG_CACHE_HOME`` counts on every system.
     """
@@ -44,14 +44,14 @@ def default_folder() -> Path | None:
             base = Path(given, _OURS)
         else:
             base = platformdirs.user_cache_path(_OURS, appauthor=False, opinion=False)
-    except (OSError, RuntimeError) as error:  # a container's user without a home, say
+    except (OSError, RuntimeError) as error:  # for example a container's user without a home
         _logger.debug("there is no cache folder: %s", error)
         return None
     return base / "compiled" if base.is_absolute() else None
 
 
 def cache_key(code: bytes, *made_with: str) -> str:
-    """A name for what ``code`` compiles to with these versions and settings on this processor."""
+    """A name for the machine code of ``code``, with these versions and settings, on this processor."""
     parts = [hashlib.sha256(code).hexdigest(), *made_with, platform.system(), _processor()]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
 
@@ -68,7 +68,7 @@ def _processor() -> str:
 
 
 class CompiledCache:
-    """Files ``<key>-<sha256 of the content>.cwasm`` in one folder; without one it keeps nothing."""
+    """Files ``<key>-<sha256 of the content>.cwasm`` in one folder; without a folder it keeps nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -91,7 +91,7 @@ class CompiledCache:
         return None
 
     def store(self, key: str, code: bytes | bytearray) -> None:
-        """Keep ``code`` under ``key``; silently nothing where the folder cannot be written."""
+        """Keep ``code`` under ``key``. If the folder is not writable, do nothing."""
         folder = self._folder
         if folder is None:
             return
@@ -118,7 +118,7 @@ class CompiledCache:
         self._prune(folder)
 
     def discard(self, path: Path) -> None:
-        """Remove a file that did not prove good."""
+        """Remove a file that turned out bad."""
         _logger.debug("removing damaged compiled code: %s", path)
         with contextlib.suppress(OSError):
             path.unlink()

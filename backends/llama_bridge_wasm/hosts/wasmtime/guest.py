@@ -1,4 +1,4 @@
-"""A guest on wasmtime. None of its errors leave this folder."""
+"""A guest on wasmtime, whose errors do not leave this folder."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # ruff: noqa: D102  (the Guest protocol documents its methods)
@@ -31,7 +31,7 @@ __all__ = ["WasmtimeGuest"]
 
 
 class WasmtimeGuest(Hosted):
-    """A fresh instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
+    """A new instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
 
     failures = FAILURES
 
@@ -50,22 +50,22 @@ class WasmtimeGuest(Hosted):
         Args:
             wasm: the module.
             file: the one file the guest may read.
-            memory_limit: most bytes of linear memory.
-            cache: of compiled code; the user's own by default.
-            shared: with a memory that threads can share.
-            on_progress: told of the stage ``"compile"``, if it comes to that.
+            memory_limit: the most bytes of linear memory.
+            cache: cache of compiled code; by default the user's own.
+            shared: use a memory that threads can share.
+            on_progress: called for the stage ``"compile"``, if it has to compile.
 
         Raises:
             BackendUnavailable: the module cannot be used here.
-            OutOfMemory: the limit leaves no room even for the module itself.
-            EngineError: its start failed.
+            OutOfMemory: the limit is too small even for the module itself.
+            EngineError: it could not be started.
         """
         compiled = compiled_module(wasm, cache, shared=shared, on_progress=on_progress)
         most = compiled.memory.most(memory_limit, file.path)
         self._limits = wasmtime.Limits(compiled.memory.minimum, most)
         self.version = f"wasmtime {metadata.version('wasmtime')}"
         super().__init__(file)
-        self._life = threading.RLock()  # only between flag writes and close; never held during work
+        self._life = threading.RLock()  # only for flag writes and close; never held during work
         self._base = 0
         self._size: Callable[[], int] = int
         self._threads: Threads | None = None
@@ -120,7 +120,7 @@ class WasmtimeGuest(Hosted):
 
     def fill(self, pointer: int, size: int, file: BinaryIO) -> int:
         target, done = self._view(pointer, size), 0
-        while done < size:  # the system may read less than asked, 2 GB at most
+        while done < size:  # the system may read less than asked for, 2 GB at most
             n = cast("io.FileIO", file).readinto(target[done:])
             if not n:
                 break
@@ -139,10 +139,10 @@ class WasmtimeGuest(Hosted):
         return write
 
     def clear_stop(self) -> None:
-        pass  # flag() is the one way here
+        pass  # here flag() is the only way to stop
 
     def pause(self) -> None:
-        pass  # others have threads of their own
+        pass  # other work has its own threads
 
     chunk = 1 << 16
 
@@ -156,7 +156,7 @@ class WasmtimeGuest(Hosted):
                 self._kill()
                 self._threads.join()
             self._main.close()
-        self._size, self._threads = int, None  # what holds the memory
+        self._size, self._threads = int, None  # they hold the memory
         self.world.close()
 
     # inside

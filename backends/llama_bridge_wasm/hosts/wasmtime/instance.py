@@ -1,6 +1,6 @@
-"""One instance of llama.wasm on wasmtime, in a store of its own, over a memory that it may share with others."""
+"""One instance of llama.wasm on wasmtime, in its own store, over a memory that it may share with others."""
 
-# The raw C interface is wasmtime's private side: pinned to one major, used in _Export alone, and untyped.
+# The raw C interface is private to wasmtime: pinned to one major version, used only in _Export, untyped.
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
@@ -19,10 +19,10 @@ from .module import Compiled
 __all__ = ["FAILURES", "Instance", "words"]
 
 FAILURES = (wasmtime.Trap, wasmtime.WasmtimeError)
-"""What a call may raise: two classes that have nothing to do with each other."""
+"""What a call may raise: two unrelated classes."""
 
-# Called in the middle of a decode, where a Python function could swallow a Ctrl-C: a signal that is pending when
-# ctypes enters Python is raised, and lost, before the first line. Neither opens anything.
+# Called during a decode, where a Python function could lose a Ctrl-C: ctypes raises a signal that is pending as it
+# enters Python, before the first line, and it is lost. Neither function opens anything.
 _FROM_WASMTIME = ("clock_time_get", "random_get")
 
 # (module (func (export "stop") (result i32) i32.const 0)): a function in Python would cost 8 µs a call.
@@ -30,13 +30,13 @@ _NEVER = bytes.fromhex("0061736d010000000105016000017f030201000708010473746f7000
 
 
 class Instance:
-    """Exports that can be called, one thread at a time.
+    """Exports that one thread at a time can call.
 
     Args:
         compiled: the module.
         memory: a shared memory, or a function that makes an ordinary one in the instance's store.
-        imports: functions of WASI that are answered by Python.
-        unknown: answers the others.
+        imports: WASI functions that Python implements.
+        unknown: implements all others.
         spawn: starts a thread of the guest.
     """
 
@@ -78,20 +78,19 @@ class Instance:
         }
 
     def call(self, name: str, *args: int) -> int:
-        """Signed 32-bit result, 0 for none; raises one of :data:`FAILURES`."""
+        """Call an export and return its signed 32-bit result, 0 if none; raises one of :data:`FAILURES`."""
         return self._exports[name](args)
 
     def close(self) -> None:
-        """Give the store back; its memory too, if nobody shares it."""
+        """Free the store, and its memory if no other instance shares it."""
         self._exports = {}
         self.store.close()
 
 
 class _Export:
-    """A prepared call: wasmtime's own ``Func.__call__`` takes ten times as long.
+    """A prepared call; wasmtime's own ``Func.__call__`` takes ten times as long.
 
-    It also keeps apart what that one mixes: a trap, and a KeyboardInterrupt that came in during a call which
-    itself went well.
+    It also distinguishes what that one confuses: a trap, and a KeyboardInterrupt during a call that succeeded.
     """
 
     def __init__(self, store: wasmtime.Store, function: Any) -> None:
@@ -105,7 +104,7 @@ class _Export:
 
     def __call__(self, args: tuple[int, ...]) -> int:
         if len(args) != len(self._params):
-            raise TypeError(f"{len(self._params)} arguments wanted, {len(args)} given")
+            raise TypeError(f"expected {len(self._params)} arguments, got {len(args)}")
         for value, arg in zip(self._params, args, strict=True):
             value.of.i32 = arg
         trap = ctypes.POINTER(ffi.wasm_trap_t)()
@@ -129,7 +128,7 @@ class _Export:
 
 
 def words(error: Exception) -> str:
-    """The first line of wasmtime's message without its stack of numbered functions."""
+    """The first line of wasmtime's message, without the stack of numbered functions."""
     text = error.message if isinstance(error, wasmtime.Trap) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     return next((line for line in lines if "trap:" in line), lines[0])

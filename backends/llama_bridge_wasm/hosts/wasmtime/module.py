@@ -1,4 +1,4 @@
-"""llama.wasm as machine code for wasmtime: compiled once, kept for all processes of this user."""
+"""llama.wasm as machine code for wasmtime: compiled once, and kept for all processes of this user."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["Compiled", "compiled_module"]
 _CONFIG = "exceptions,simd,relaxed_simd,threads,fixed_memory"
 
 _log = logging.getLogger("llama_bridge.wasm.compile")
-_compiling = threading.RLock()  # on_progress is called with it, and may load another model
+_compiling = threading.RLock()  # held while on_progress is called, which may load another model
 _modules: dict[str, Compiled] = {}
-_process: int | None = None  # that used wasmtime first
+_process: int | None = None  # the one that used wasmtime first
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Machine code, and the memory it wants."""
+    """Machine code, and the memory it imports."""
 
     engine: wasmtime.Engine
     module: wasmtime.Module
@@ -48,13 +48,13 @@ def compiled_module(
     shared: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Compiled:
-    """The module at ``path`` as machine code: of this process, from the cache, or compiled (seconds).
+    """Return the module at ``path`` as machine code: from this process, from the cache, or compiled (seconds).
 
     Args:
-        path: of llama.wasm.
-        cache: of compiled code; the user's own by default.
+        path: path of llama.wasm.
+        cache: cache of compiled code; by default the user's own.
         shared: for a memory that threads can share.
-        on_progress: told of the stage ``"compile"``, if it comes to that.
+        on_progress: called for the stage ``"compile"``, if it has to compile.
 
     Raises:
         BackendUnavailable: it cannot be read, or wasmtime refuses it.
@@ -89,21 +89,21 @@ def compiled_module(
 
 
 def _refuse_fork() -> None:
-    """wasmtime's compiler has threads, which a fork leaves behind: it would wait for them for ever."""
+    """Raise in a fork: it lacks the threads of wasmtime's compiler, and would wait for them forever."""
     global _process
     if _process is None:
         _process = os.getpid()
     if _process != os.getpid():
         raise BackendUnavailable(
             "wasm",
-            "this process was forked from one that used wasmtime, which does not survive that",
+            "this process was forked from one that used wasmtime, which does not survive a fork",
             'start a new process instead: multiprocessing.get_context("spawn"), or "forkserver"',
         )
 
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Generator[None]:
-    """Wasmtime's errors as one of ours."""
+    """Turn wasmtime's errors into ours."""
     try:
         yield
     except (ValueError, wasmtime.WasmtimeError) as error:
@@ -111,8 +111,8 @@ def _refusals(path: Path) -> Generator[None]:
 
 
 def _engine() -> wasmtime.Engine:
-    # Defaults kept on purpose: a 4 GiB reservation (without it, bounds checks cost 18 to 42 %), and neither
-    # epochs nor fuel (23 to 38 %): cancelling is a flag in guest memory.
+    # Defaults kept on purpose: a 4 GiB reservation (without it, bounds checks cost 18 to 42 %), no epochs and
+    # no fuel (they cost 23 to 38 %). A flag in guest memory cancels instead.
     config = wasmtime.Config()
     config.wasm_exceptions = True
     config.wasm_simd = True
@@ -133,7 +133,7 @@ def _cached(engine: wasmtime.Engine, key: str, cache: CompiledCache) -> wasmtime
 
 
 def _compile(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
-    _log.info("compiling llama.wasm to machine code: some seconds, once per user and version")
+    _log.info("compiling llama.wasm to machine code: a few seconds, once per user and version")
     clock = time.perf_counter()
     module = wasmtime.Module(engine, code)
     _log.info("compiled llama.wasm in %.1f s", time.perf_counter() - clock)
@@ -141,6 +141,6 @@ def _compile(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
 
 
 def _trim() -> None:
-    """Hand the compiler's freed memory back, 100 MB that would else stay with this process. glibc only."""
+    """Return the compiler's freed memory to the system: 100 MB that this process would otherwise keep. glibc only."""
     with contextlib.suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

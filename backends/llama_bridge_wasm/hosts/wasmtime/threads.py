@@ -1,6 +1,6 @@
-"""Threads of a guest on wasmtime: each is an instance of its own over one shared memory, on a thread of Python.
+"""Threads of a guest on wasmtime: each is its own instance over one shared memory, on a Python thread.
 
-A call into wasmtime holds no lock of Python's, so they run at the same time.
+A call into wasmtime does not hold Python's lock, so they run in parallel.
 """
 
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -26,15 +26,15 @@ __all__ = ["SharedMemory", "Threads", "refuse"]
 
 _END_SECONDS = 10.0
 _MOST = 512
-"""Threads at a time: as many as ``n_threads`` may ask for. A guest may be under somebody's control."""
+"""The most threads at a time, as for ``n_threads``. An attacker may control the guest."""
 _PASSED_ON = ("fd_write", "proc_exit")
-"""What a thread may ask the host for: to say why it ends."""
+"""What a thread may call in the host: enough to say why it ends."""
 
 _log = logging.getLogger("llama_bridge.wasm")
 
 
 class SharedMemory(wasmtime.SharedMemory):
-    """One that can be imported: wasmtime-py 50 gives the wrong type and fails (its issue 318)."""
+    """A shared memory that can be imported: wasmtime-py 50 passes the wrong type and fails (its issue 318)."""
 
     def _as_extern(self) -> Any:
         union = ffi.wasmtime_extern_union(sharedmemory=self.ptr())
@@ -42,15 +42,15 @@ class SharedMemory(wasmtime.SharedMemory):
 
     @property
     def address(self) -> int:
-        """Where in this process it lies; it never moves."""
+        """Its address in this process; it never moves."""
         return ctypes.addressof(self.data_ptr().contents)
 
 
 class Threads:
-    """The further threads of one guest.
+    """The extra threads of one guest.
 
     Attributes:
-        failure: why the first one that trapped did so; empty if none has.
+        failure: why the first thread trapped; empty if none has.
     """
 
     def __init__(self, compiled: Compiled, memory: SharedMemory, world: World) -> None:
@@ -61,7 +61,7 @@ class Threads:
         self.failure = ""
 
     def spawn(self, pointer: int) -> int:
-        """Start one, as the guest asks; negative if that cannot be."""
+        """Start a thread for the guest; negative if that fails."""
         if len(self._running) >= _MOST:
             return -1
         thread: threading.Thread | None = None
@@ -78,7 +78,7 @@ class Threads:
             thread = threading.Thread(
                 target=self._run, args=(instance, pointer), name=name, daemon=True
             )
-            self._running.add(thread)  # before it starts: it takes itself out
+            self._running.add(thread)  # before it starts, because it removes itself
             thread.start()
         except BaseException as error:  # a KeyboardInterrupt too: the host raises it after the call
             if thread is not None and not thread.is_alive():
@@ -88,12 +88,12 @@ class Threads:
         return 0
 
     def join(self) -> None:
-        """Wait until all have ended: for a guest that was told to."""
+        """Wait until all have ended, after the guest was told to."""
         end = time.monotonic() + _END_SECONDS
         for thread in list(self._running):
             thread.join(max(0.0, end - time.monotonic()))
         if self._running:
-            _log.warning("%d threads of llama.wasm do not end", len(self._running))
+            _log.warning("%d threads of llama.wasm did not end", len(self._running))
 
     def _run(self, instance: Instance, pointer: int) -> None:
         try:
@@ -101,12 +101,12 @@ class Threads:
         except FAILURES as error:
             self.failure = self.failure or words(error)
             with suppress(*FAILURES):
-                instance.call("lb_kill")  # or the others would wait for this one for ever
+                instance.call("lb_kill")  # or the others would wait for this one forever
         finally:
             instance.close()
             self._running.discard(threading.current_thread())
 
 
 def refuse(_pointer: int) -> int:
-    """Starts no thread: for an instance that may have none."""
+    """Start no thread, for an instance that may not have any."""
     return -1
