@@ -18,6 +18,7 @@ from llama_bridge import (
     Mode,
     NoModel,
     UnsupportedCapability,
+    registry,
 )
 from tests.bridge.text_runtime import FLAGS, TextBackend
 
@@ -76,7 +77,7 @@ def test_what_it_lacks_is_refused_before_work(llama: LlamaBridge, tmp_path: Path
             call()
         assert caught.value.capability is flag
         assert caught.value.backend == "text"
-        assert "native" in caught.value.available_in
+        assert caught.value.available_in == tuple(registry.available_in(flag))
     assert not (tmp_path / "a").exists()
 
 

@@ -141,7 +141,7 @@ class _Report:
 
 
 def _gate(reason: str) -> None:
-    """Skip if it is a test that asks, be it through a class of the standard library."""
+    """Skip if it is a test that asks, be it through a class of the standard library or of rich."""
     frame = sys._getframe(2)
     while frame.f_back is not None:
         name = str(frame.f_globals.get("__name__"))
@@ -150,6 +150,7 @@ def _gate(reason: str) -> None:
             "subprocess",
             "multiprocessing",
             "concurrent",
+            "rich",
         ):
             break
         frame = frame.f_back

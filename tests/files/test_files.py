@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import (
+    Capability,
     LlamaBridge,
     Mode,
     ModelParams,
@@ -21,6 +22,7 @@ from llama_bridge import (
     SessionNotFound,
     SessionWriteError,
     UnsupportedCapability,
+    registry,
 )
 from llama_bridge.models.source import open_model
 from llama_bridge.snapshot import Snapshot
@@ -72,7 +74,9 @@ def test_without_persistence_both_calls_are_refused_before_any_work(
         with pytest.raises(UnsupportedCapability, match="session_persistence") as caught:
             call(tmp_path / "s")
         assert caught.value.backend == llama.backend
-        assert "native" in caught.value.available_in
+        assert caught.value.available_in == tuple(
+            registry.available_in(Capability.SESSION_PERSISTENCE)
+        )
     assert list(tmp_path.iterdir()) == []
     assert llama.session().tokens == before
 

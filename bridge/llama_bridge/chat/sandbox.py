@@ -30,6 +30,8 @@ SECONDS = 5.0
 CHARACTERS = 4 << 20
 """What one render may build, in addition to some copies of the messages."""
 COPIES = 20
+_DEEPEST = 40
+"""Calls inside one another."""
 _PER_ITEM = 16
 """What a list item costs, in characters."""
 _MOST_DIGITS = 10_000
@@ -51,10 +53,12 @@ class Allowance:
 
     Attributes:
         left: characters that may still be built.
+        depth: calls inside one another. An error ends the render, so nothing counts them back then.
     """
 
     def __init__(self, given: int = 0) -> None:
         self.left = CHARACTERS + COPIES * given
+        self.depth = 0
         self._end = time.monotonic() + SECONDS
 
     def __enter__(self) -> None:
@@ -74,6 +78,16 @@ class Allowance:
             raise TemplateError("the chat template builds more text than any prompt needs")
         if time.monotonic() > self._end:
             raise TemplateError(f"the chat template takes more than {SECONDS:.0f} seconds")
+
+    def deeper(self) -> None:
+        """One more call inside the others.
+
+        Raises:
+            TemplateError: there are too many. Python's own bound is too late where the stack is small, as in a page.
+        """
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise TemplateError(f"the chat template calls itself more than {_DEEPEST} times deep")
 
 
 _current: ContextVar[Allowance] = ContextVar("allowance")
@@ -153,8 +167,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             if name == "join" and args:
                 args = (list(args[0]), *args[1:])
             _charge(_growth(name, owner, *args, *kwargs.values()))
+        allowance = _current.get()
+        allowance.deeper()
         result = super().call(context, function, *args, **kwargs)
-        _charge(_weigh(result))
+        allowance.depth -= 1
+        allowance.charge(_weigh(result))
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
