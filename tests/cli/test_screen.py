@@ -398,6 +398,5 @@ def test_help_and_stats_read_well_at_any_width(show: Open, columns: int) -> None
     lines = chat.lines
     assert not [line for line in lines if line.endswith("…")]
     assert any(
-        re.match(r"/undo \[N\]" + (r"$" if columns == 40 else r" +undo"), line)
-        for line in lines
+        re.match(r"/undo \[N\]" + (r"$" if columns == 40 else r" +undo"), line) for line in lines
     )
