@@ -114,7 +114,7 @@ def test_ctrl_c_in_run_keeps_the_session_file_as_it_is(start: Start, tmp_path: P
     second = start("run", "--backend", "slow", "--session", str(file), "a long one")
     second.wait_for("blah blah")
     second.type(CTRL_C)
-    second.wait_for("left as it was")
+    second.wait_for("is unchanged")
     assert second.status() == 130
     assert file.read_bytes() == before
 
