@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import InvalidInput
+
 __all__ = ["Piece", "Prompt"]
 
 
@@ -42,12 +44,12 @@ class Prompt:
     @classmethod
     def text(cls, text: str) -> Prompt:
         """Text in which nothing is a control token."""
-        return cls((Piece(text),))
+        return cls((Piece(_checked(text)),))
 
     @classmethod
     def control(cls, text: str) -> Prompt:
         """Text whose control tokens count. Never give it what somebody else wrote."""
-        return cls((Piece(text, control=True),))
+        return cls((Piece(_checked(text), control=True),))
 
     def __add__(self, other: Prompt | str) -> Prompt:
         if not isinstance(other, Prompt | str):
@@ -59,3 +61,9 @@ class Prompt:
 
     def __str__(self) -> str:
         return "".join(piece.text for piece in self.pieces)
+
+
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidInput(f"text must be a str, got {type(text).__name__}")
+    return text

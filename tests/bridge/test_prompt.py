@@ -101,19 +101,21 @@ def test_a_control_token_in_two_halves_is_none(llama: LlamaBridge) -> None:
 
 def test_messages_that_make_a_control_token_together_are_told_apart() -> None:
     with FakeLlama() as llama:
-        template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
-        vars(machine(llama))["template"] = template
         end = min(llama.info.end_of_generation)
         text = engine_of(llama).token_bytes(end, special=True).decode()
+        source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        vars(machine(llama))["template"] = ChatTemplate(source, controls={text})
         halves = [*user(text[:3]), *user(text[3:])]
         assert str(llama.apply_chat_template(halves)) == text
         assert end not in llama.tokenize(llama.apply_chat_template(halves))
 
 
 def test_a_role_is_no_place_for_control_tokens(llama: LlamaBridge) -> None:
-    role = engine_of(llama).token_bytes(min(llama.info.end_of_generation), special=True).decode()
-    with pytest.raises(InvalidInput, match="role"):
-        llama.apply_chat_template([{"role": f"user{role}", "content": "x"}])
+    end = engine_of(llama).token_bytes(min(llama.info.end_of_generation), special=True).decode()
+    for role in (f"user{end}", end, "end", "end|>", "", "a b", "user\n"):
+        with pytest.raises(InvalidInput, match="role"):
+            llama.apply_chat_template([{"role": role, "content": "x"}])
+    assert llama.apply_chat_template([{"role": "tool-result", "content": "x"}])
 
 
 def test_harmless_messages_are_one_piece_as_the_model_was_trained_to_read_them(

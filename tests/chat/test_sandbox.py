@@ -40,6 +40,12 @@ HUGE = {
     "format, mapped": "{{ ['%2000000000s'] | map('format', 'x') | list }}",
     "format, taken apart": "{% set f = '{:>2000000000}'.format %}{{ f('x') | length }}",
     "format_map": "{{ '{a:>2000000000}'.format_map({'a': 1}) | length }}",
+    "format, many fields": "{{ ('{0:9999}' * 4000).format('x') | length }}",
+    "format, many fields of percent": "{{ ('%(a)9999s' * 4000) % {'a': 'x'} }}",
+    "slices kept": "{% set a = 'a' * 1000000 %}{% set n = namespace(l=none) %}{% for i in range(20000) %}{% set n.l = (a[1:], n.l) %}{% endfor %}",
+    "namespaces in namespaces": "{% set n = namespace(x=1) %}{% for i in range(40) %}{% set n.x = namespace(a=n.x, b=n.x) %}{% endfor %}{{ n.x }}",
+    "a naive search": "{% set a = ('a' * 1000) * 900 %}{{ a.rfind('ab' ~ 'a' * 450000) }}",
+    "equal hashes": "{{ range(0, 2305843009213693951 * 99999, 2305843009213693951) | unique | list | length }}",
     "center, filter": "{{ 'x' | center(2000000000) | length }}",
     "center, method": "{{ 'x'.center(2000000000) | length }}",
     "ljust": "{{ 'x'.ljust(2000000000) | length }}",
@@ -79,6 +85,7 @@ ENDLESS = {
     "sorting": "{% for i in range(99999) %}{% set x = range(99999) | sort %}{% endfor %}",
     "recursion": "{% macro a(n) %}{{ a(n + 1) }}{% endmacro %}{{ a(0) }}",
     "a recursive loop": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "tests": "{% set r = range(0, 99999) %}{{ r | select('in', r | reverse | list) | list | length }}",
     "searching": "{% for i in range(99999) %}{% if 5 in range(99999) | list %}{% endif %}{% endfor %}",
 }
 BROKEN = {
@@ -158,6 +165,23 @@ def test_what_templates_do_still_works() -> None:
         + "| x |i|[('a', 1)]|1|True|2|1024|abab"
         "[y]12"
     )
+    assert render(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ '**%s**: %s' | format('a', 'b') }}", "**a**: b"),
+        ("{{ '* {}'.format('a') }}{{ '*%s*' % 'a' }}", "* a*a*"),
+        ("{{ '{{\"name\": \"{}\"}}'.format('a') }}", '{"name": "a"}'),
+        (
+            "{{ 'Cutoff 202312 {}'.format('a') }}{{ 'ID10000: %s' % 'a' }}",
+            "Cutoff 202312 aID10000: a",
+        ),
+        ("{{ '%5.1f%%' % 3 }}{{ '{:>5}|{!r}'.format('a', 'b') }}", "  3.0%    a|'b'"),
+    ],
+)
+def test_formats_of_ordinary_texts(source: str, expected: str) -> None:
     assert render(source) == expected
 
 

@@ -22,6 +22,7 @@ from llama_bridge import (
 from llama_bridge.files.folder import SessionFolder
 from llama_bridge.testing import FakeLlama
 
+pytestmark = pytest.mark.skipif(sys.platform == "emscripten", reason="needs session files")
 SHORT = SamplingParams(temperature=0, max_tokens=4)
 
 
@@ -256,3 +257,26 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path: Path) -> None:
     notes.generate("Hello!", sampling=SHORT)
     llama.close()
     assert (tmp_path / "notes.session").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("removed", ["file", "folder"])
+def test_what_was_seen_of_a_session_outlives_its_file(removed: str, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    with _bridge(folder) as llama:
+        llama.session("x").generate_continue("My name is Zorvane.", temperature=0)
+    with _bridge(folder) as llama:
+        session = llama.session("x")
+        tokens, said = session.tokens, session.messages
+        if removed == "file":
+            (folder / "x.session").unlink()
+        else:
+            shutil.rmtree(folder)
+        assert (session.tokens, session.messages) == (tokens, said)
+        answer = session.generate_continue("What is my name?", temperature=0)
+        assert answer.mode is Mode.CONTINUED
+        assert "Zorvane" in answer.text
+        assert session.messages[: len(said)] == said
+        llama.sessions_flush()
+        assert (folder / "x.session").is_file()
+        session.delete()
+        assert not session.active

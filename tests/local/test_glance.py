@@ -64,7 +64,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
         os.replace(folder / "b.session", folder / "a.session")
         assert llama.session("a").n_turns == 2
         (folder / "a.session").unlink()
-        assert llama.session("a").n_turns == 0
+        assert llama.session("a").n_turns == 2, "what was seen outlives its file"
 
 
 def test_what_was_not_checked_at_a_glance_is_checked_when_it_is_used(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import wraps
+from string import Formatter
 from typing import Any, cast
 
 from jinja2 import nodes
@@ -19,6 +20,7 @@ from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from ..errors import TemplateError
@@ -41,8 +43,7 @@ _LEFT_OUT = ("lipsum", "pprint", "random", "striptags", "urlize", "wordwrap", "x
 _METHODS = (str, list, tuple, dict)
 """A template may call the methods of these types, except for those below."""
 _NO_METHODS = frozenset({"encode", "expandtabs", "maketrans", "translate"})
-_WIDE = re.compile(r"\d{5}|\*|\{[^{}]*\{")
-"""In a format string: a width of five digits, or one taken from an argument."""
+_PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\d+|\*)?(?:\.(\d+|\*))?[a-zA-Z%]")
 
 
 class Allowance:
@@ -110,6 +111,10 @@ def _weigh(*values: object) -> int:
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set | frozenset):
             waiting += value
+        elif isinstance(value, range):
+            total += len(value) * _PER_ITEM
+        elif isinstance(value, Namespace):
+            waiting += getattr(value, "_Namespace__attrs").values()  # noqa: B009 -- its own way in
         total += _PER_ITEM
         if total > most:  # the same list many times
             break
@@ -136,6 +141,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.globals.pop(name, None)
         self.filters |= {"join": _join, "format": _format, **filters}
         self.filters = {name: _charged(name, each) for name, each in self.filters.items()}
+        self.tests = {name: _charged(name, cast("Any", each)) for name, each in self.tests.items()}
         self.globals.update(helpers)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
@@ -244,6 +250,11 @@ def _growth(name: str, text: str, *args: Any) -> int:
         return whole + (text.count(old) if old else len(text) + 1) * len(new)
     if name == "join" and args:
         return whole + len(text) * len(args[0])
+    if name in ("rfind", "rindex", "rsplit", "rpartition"):  # each place is compared anew
+        return (
+            whole
+            + len(text) * max((len(arg) for arg in args if isinstance(arg, str)), default=0) // 50
+        )
     if name in ("center", "ljust", "rjust", "zfill"):
         return whole + max((arg for arg in args if isinstance(arg, int)), default=80)
     if name == "indent":
@@ -260,8 +271,10 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def charged(*args: Any, **kwargs: Any) -> Any:
         given = [*(arg for arg in args if not isinstance(arg, Context)), *kwargs.values()]
         numbers = [arg for arg in given if isinstance(arg, int)]
-        if name in ("batch", "slice", "tojson", "round") and max(numbers, default=0) > 1000:
+        if name in ("batch", "slice", "tojson", "round") and max(numbers, default=0) > 100:
             raise TemplateError(f"the chat template asks too much of the filter {name}")
+        if name == "unique" and any(isinstance(arg, range) and len(arg) > 1000 for arg in given):
+            raise TemplateError("the chat template asks the filter unique for too much")
         text = next((arg for arg in given if isinstance(arg, str)), "")
         rest = [arg for arg in given if arg is not text]
         _charge(_growth(name, text, *rest) if name != "join" else 0)
@@ -294,13 +307,33 @@ _PLAIN = ImmutableSandboxedEnvironment()
 
 
 def _format(text: str, *args: Any, _call: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
-    """Format text; wide fields are refused."""
-    if _WIDE.search(text):
-        raise TemplateError("the chat template formats a field that is too wide")
+    """Put values into a text, after its widths were charged."""
+    percent = _call is None or getattr(_call, "__name__", "") == "__mod__"
+    _charge(sum(_percent_widths(text) if percent else _brace_widths(text)))
     _charge(_weigh(text, args, kwargs) * 2)
     if _call is not None:
         return _call(*args, **kwargs)
     return text % (kwargs or args)
+
+
+def _percent_widths(text: str) -> Iterator[int]:
+    for found in _PERCENT.finditer(text):
+        for width in found.groups(default="0"):
+            yield _width(width)
+
+
+def _brace_widths(text: str) -> Iterator[int]:
+    for _, _, form, _ in Formatter().parse(text):
+        if form and "{" in form:
+            raise TemplateError("the chat template takes the width of a field from a value")
+        for width in re.findall(r"\d+", form or ""):
+            yield _width(width)
+
+
+def _width(digits: str) -> int:
+    if digits == "*" or len(digits) > 4:
+        raise TemplateError("the chat template writes too wide a field")
+    return int(digits)
 
 
 class _GenerationTag(Extension):

@@ -6,8 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,32 +17,27 @@ from .message import Message
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["ChatTemplate", "Rendered"]
+__all__ = ["ChatTemplate"]
 
 _LONGEST = 256 << 10
 """Characters in a template. Real ones have at most about 30,000."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """Messages rendered by a template, in two ways.
+class ChatTemplate:
+    """A model's chat template.
 
-    Attributes:
-        whole: in one piece, as in the model's training.
-        apart: with each message's text in its own piece, so that control tokens in it are not taken for the
-            template's.
+    Args:
+        source: in Jinja.
+        bos, eos: the tokens that it may name.
+        controls: texts of the control tokens, which only the template may spell.
     """
 
-    whole: Prompt
-    apart: Prompt
-
-
-class ChatTemplate:
-    """A model's chat template and the special tokens it may name."""
-
-    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+    def __init__(
+        self, source: str, *, bos: str = "", eos: str = "", controls: Collection[str] = ()
+    ) -> None:
         self.source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
+        self._controls = controls
 
     @cached_property
     def _template(self) -> Template:
@@ -83,25 +77,16 @@ class ChatTemplate:
             raise TemplateError(f"the model's chat template failed: {why}") from error
         return text
 
-    def rendered(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
-    ) -> Rendered:
-        """Render the whole conversation, in both ways.
+    def prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
+        """Render the whole conversation; no control token that a message spells counts as one.
 
         Raises:
             TemplateError: as in :meth:`render`.
         """
-        keys = [_key() for _ in messages]
-        marked = [
-            Message(role=m["role"], content=key) for m, key in zip(messages, keys, strict=True)
-        ]
-        text = self.render(marked, add_generation_prompt=add_generation_prompt)
-        return Rendered(
-            _own(self.render(messages, add_generation_prompt=add_generation_prompt)),
-            _split(text, keys, [m["content"] for m in messages]),
-        )
+        marked = [self._marked(message) for message in messages]
+        return _unmarked(self.render(marked, add_generation_prompt=add_generation_prompt))
 
-    def next_turn(self, messages: Sequence[Message]) -> tuple[Prompt, Rendered]:
+    def next_turn(self, messages: Sequence[Message]) -> tuple[Prompt, Prompt]:
         """Render what follows the last answer when a new user message comes after it.
 
         ``messages`` ends with an assistant message and the new user message. Returns the text between the
@@ -112,24 +97,72 @@ class ChatTemplate:
             TemplateError: the template drops or repeats a message, so nothing can be appended.
         """
         answer, user = _key(), _key()
+        before = [self._marked(message) for message in messages[:-2]]
         said = Message(role="assistant", content=answer)
-        marked = self.render([*messages[:-2], said, Message(role="user", content=user)])
-        plain = self.render([*messages[:-2], said, messages[-1]])
-        tail = marked.partition(answer)[2]
-        if marked.count(answer) != 1 or plain.count(answer) != 1 or tail.count(user) != 1:
+        keyed = self.render([*before, said, Message(role="user", content=user)])
+        whole = self.render([*before, said, self._marked(messages[-1])])
+        tail = keyed.partition(answer)[2]
+        if keyed.count(answer) != 1 or whole.count(answer) != 1 or tail.count(user) != 1:
             raise TemplateError("the chat template drops or repeats messages: cannot append a turn")
-        apart = _split(tail, [user], [messages[-1]["content"]])
-        return _own(tail.partition(user)[0]), Rendered(_own(plain.partition(answer)[2]), apart)
+        return _unmarked(tail.partition(user)[0]), _unmarked(whole.partition(answer)[2])
+
+    def _marked(self, message: Message) -> Message:
+        """The message with a mark in each control token that it spells. The template sees all of its words."""
+        text = message["content"]
+        if self._spelled is None:
+            return message
+        while self._spelled.search(
+            text
+        ):  # again, because what is left may overlap with another one
+            text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+        begins, ends = self._halves
+        longest = max(map(len, begins | ends), default=0)
+        if any(text[:n] in ends for n in range(2, longest + 1)):
+            text = _mark(text[0]) + text[1:]
+        if any(text[-n:] in begins for n in range(2, longest + 1)):
+            text = text[:-1] + _mark(text[-1])
+        return (
+            message if text == message["content"] else Message(role=message["role"], content=text)
+        )
+
+    @cached_property
+    def _spelled(self) -> re.Pattern[str] | None:
+        texts = sorted(filter(None, self._controls), key=len, reverse=True)
+        return re.compile(f"(?<!{_OPEN})(?:{'|'.join(map(re.escape, texts))})") if texts else None
+
+    @cached_property
+    def _halves(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Beginnings and ends of control tokens, which the text beside a message could complete."""
+        begins = {text[:n] for text in self._controls for n in range(2, len(text))}
+        ends = {text[n:] for text in self._controls for n in range(1, len(text) - 1)}
+        return (
+            frozenset(filter(_is_telling, begins)),
+            frozenset(filter(_is_telling, ends)),
+        )
 
 
-def _own(text: str) -> Prompt:
-    return Prompt((Piece(text, control=True),))
+def _is_telling(half: str) -> bool:
+    """Whether it is more than the letters that words begin or end with, too."""
+    return len(half) >= 6 or not half.isalnum()
 
 
-def _split(text: str, keys: Sequence[str], contents: Sequence[str]) -> Prompt:
-    said = dict(zip(keys, contents, strict=True))
-    parts = re.split(f"({'|'.join(keys)})", text)
-    pieces = (Piece(said.get(part, part), control=part not in said) for part in parts)
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+"""Around a letter that is only text. Unicode promises that these two are never characters."""
+
+
+def _mark(letter: str) -> str:
+    return f"{_OPEN}{letter}{_CLOSE}"
+
+
+def _unmarked(text: str) -> Prompt:
+    """The pieces of what a template made of marked messages. A mark that it cut in two still keeps its halves apart."""
+    pieces: list[Piece] = []
+    for part in re.split(f"({_OPEN}.{_CLOSE})", text, flags=re.DOTALL):
+        if part.startswith(_OPEN) and part.endswith(_CLOSE):
+            pieces.append(Piece(part[1:-1]))
+        else:
+            own = re.split(f"[{_OPEN}{_CLOSE}]", part)
+            pieces += [Piece(each, control=True) for each in own]
     return Prompt(tuple(piece for piece in pieces if piece.text))
 
 
@@ -138,9 +171,21 @@ def _key() -> str:
     return f"@{os.urandom(12).hex()}@"
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Like model makers' tools: readable text, not Jinja's HTML-safe escapes.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _now(form: str) -> str:

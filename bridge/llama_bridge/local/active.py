@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from ..capabilities import Capability
 from ..chat.message import Message
-from ..chat.template import ChatTemplate, Rendered
+from ..chat.template import ChatTemplate
 from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
+from ..models.control_tokens import control_texts
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..prompt import Piece, Prompt
@@ -71,7 +73,9 @@ class Active:
             "" if t is None else self.engine.token_bytes(t, special=True).decode("utf-8", "replace")
             for t in (info.bos, info.eos)
         )
-        return ChatTemplate(source, bos=bos, eos=eos)
+        ends = (self.engine.token_bytes(t, special=True) for t in info.end_of_generation)
+        controls = control_texts(self.model) | {end.decode("utf-8", "replace") for end in ends}
+        return ChatTemplate(source, bos=bos, eos=eos, controls=controls)
 
     @property
     def made_with(self) -> MadeWith:
@@ -176,24 +180,28 @@ class Active:
         return self.template
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
-        """Render messages with the model's own template. None of their text becomes a control token.
+        """Render messages with the model's own template. Their text never becomes a control token.
 
         Raises:
-            InvalidInput: a role spells a control token.
+            InvalidInput: a role is not a word, or a part of the token that ends an answer.
             TemplateError.
         """
+        ends = [
+            self.engine.token_bytes(token, special=True).decode("utf-8", "replace")
+            for token in self.engine.info.end_of_generation
+        ]
         for i, message in enumerate(messages):
-            if self._controls(Prompt.control(message["role"])):
+            role = message["role"]
+            if not re.fullmatch(r"[\w-]{1,64}", role) or any(role in end for end in ends):
                 raise InvalidInput(
-                    f"messages[{i}]: the role {shown(message['role'])} is a control token"
+                    f"messages[{i}]: the role {shown(role)} cannot be used: give 'system', 'user' or 'assistant'"
                 )
-        template = self._require_template()
-        return self._honest(
-            template.rendered(messages, add_generation_prompt=add_generation_prompt)
+        return self._require_template().prompt(
+            messages, add_generation_prompt=add_generation_prompt
         )
 
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
-        prompt, info = self._honest(self._require_template().rendered(messages)), self.engine.info
+        prompt, info = self._require_template().prompt(messages), self.engine.info
         if first:
             return self.tokenize(prompt)
         tokens = self.tokenize(prompt, after=self.kv.conversation)
@@ -201,8 +209,8 @@ class Active:
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """Tokens of the last message, a user's, to append to a conversation that ends with an answer."""
-        between, rendered = self._require_template().next_turn(messages)
-        tokens = self.tokenize(self._honest(rendered), after=conversation)
+        between, continuation = self._require_template().next_turn(messages)
+        tokens = self.tokenize(continuation, after=conversation)
         ends = self.engine.info.end_of_generation
         if conversation[-1] in ends:
             # The model ended its turn itself: only the template's tokens after that end are new.
@@ -211,16 +219,6 @@ class Active:
             if end is not None:
                 return tokens[end + 1 :]
         return tokens
-
-    def _honest(self, rendered: Rendered) -> Prompt:
-        """The prompt in one piece, as in training, unless message text would become control tokens."""
-        whole, apart = rendered.whole, rendered.apart
-        return whole if self._controls(whole) == self._controls(apart) else apart
-
-    def _controls(self, prompt: Prompt) -> list[int]:
-        """The control tokens in a prompt."""
-        tokens = (token for piece in prompt.pieces for token in self._spell(piece))
-        return [token for token in tokens if not self.engine.token_bytes(token)]
 
     def _spell(self, piece: Piece) -> list[int]:
         return self.engine.tokenize(piece.text, add_special=False, parse_special=piece.control)

@@ -72,8 +72,10 @@ class Keeper:
             SessionCorrupt, SessionMismatch: it cannot be used.
         """
         folder = self._of(name)
-        if folder is None or not folder.has(name):
+        if folder is None:
             return Snapshot()
+        if not folder.has(name):
+            return self._remembered(name)
         from ..files.format import read_session_head  # 8 ms with json: only files need it
 
         path = folder.file(name)
@@ -85,7 +87,7 @@ class Keeper:
                 return seen[1]
             head = read_session_head(path, follow=False)
         except (FileNotFoundError, NotADirectoryError):  # also SessionNotFound: just deleted
-            return Snapshot()
+            return self._remembered(name)
         snapshot = self._understood(path, head)[0].bare()
         self._seen[name] = file, snapshot
         if len(self._seen) > _SEEN:
@@ -99,16 +101,29 @@ class Keeper:
             SessionCorrupt, SessionMismatch: it cannot be used.
         """
         folder = self._of(name)
-        if folder is None or not folder.has(name):
+        if folder is None:
             return Snapshot()
         try:
+            if not folder.has(name):
+                raise SessionNotFound(folder.file(name), "no such file")
             snapshot = self.read(folder.file(name))
-        except SessionNotFound:  # just deleted
-            return Snapshot()
+        except SessionNotFound:
+            seen = self._remembered(name)
+            if seen.tokens:
+                _log.warning(
+                    "the file of session %r is gone: its %d tokens are evaluated again",
+                    name,
+                    len(seen.tokens),
+                )
+            return seen
         if snapshot.tokens:
             self._kept[name] = snapshot.bare()
             folder.touch(name)
         return snapshot
+
+    def _remembered(self, name: str) -> Snapshot:
+        """What was last seen in a file that is gone now; this bridge did not delete it."""
+        return self._seen[name][1] if name in self._seen else Snapshot()
 
     def read(self, path: str) -> Snapshot:
         """Read the conversation in a file and check the whole file.
@@ -177,6 +192,7 @@ class Keeper:
             SessionWriteError: it cannot be deleted.
         """
         folder = self._of(name)
+        self._seen.pop(name, None)
         if folder is not None and not (known and name not in self._kept):
             folder.drop(name)
             self._kept.pop(name, None)

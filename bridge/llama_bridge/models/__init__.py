@@ -11,6 +11,7 @@ Read in this order:
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
     words.py          the same for the vocabulary
     memory.py         how much memory a KV cache takes, from the header
+    control_tokens.py what only a chat template may spell
     long_runs.py      texts that would crash a tokenizer
     file_kinds.py     what a file is that is not a model or a session
 
