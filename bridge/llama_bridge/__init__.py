@@ -66,7 +66,6 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from .files.folder import SessionFolder
 from .generation import Fallback, FinishReason, Generation, Mode, Usage
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
@@ -79,6 +78,7 @@ from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 
 if TYPE_CHECKING:
+    from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
     from .verification import FieldCheck, LogitCheck, Verification
 
@@ -165,6 +165,10 @@ def __getattr__(name: str) -> object:
         from .local.engine_backend import EngineBackend
 
         return EngineBackend
+    if name == "SessionFolder":
+        from .files.folder import SessionFolder  # 4 ms
+
+        return SessionFolder
     if name in ("FieldCheck", "LogitCheck", "Verification"):
         from . import verification  # 2 ms
 

@@ -28,7 +28,6 @@ from .errors import (
     NoModel,
     PathLike,
 )
-from .files.folder import SessionFolder
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
@@ -38,6 +37,7 @@ from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
 
 if TYPE_CHECKING:
+    from .files.folder import SessionFolder
     from .verification import Verification
 
 __all__ = ["LlamaBridge"]
@@ -105,6 +105,8 @@ class LlamaBridge(Conversation):
         if sessions_limit is not None:
             check_count("sessions_limit", sessions_limit, least=1)
         if sessions_dir is not None:
+            from .files.folder import SessionFolder  # 4 ms, for those who keep a folder
+
             self._folder = SessionFolder.open(sessions_dir, sessions_disk, sessions_limit)
         self._storage = SessionStorage(session_memory, self._folder)
         try:

@@ -18,7 +18,6 @@ from .chat.message import Message
 from .checks import NotCopied
 from .engine import EngineInfo
 from .errors import UnsupportedCapability
-from .files.folder import SessionFolder
 from .models.source import ModelFile, ModelSource
 from .params import ModelParams, SamplingParams
 from .progress import OnProgress
@@ -28,6 +27,7 @@ from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer
 
 if TYPE_CHECKING:
+    from .files.folder import SessionFolder
     from .verification import Verification
 
 __all__ = ["Availability", "Backend", "Model", "Runtime", "SessionStorage"]

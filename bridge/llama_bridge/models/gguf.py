@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from ..checks import shown
 from ..errors import InvalidModel
-from .file_kinds import BEGINNING, file_kind
 from .ggml_types import GGML_TYPES
 
 __all__ = ["ArrayRef", "GgufHeader", "Span", "TensorInfo", "Value", "read_gguf"]
@@ -309,7 +308,10 @@ def _tensor(reader: _Reader) -> TensorInfo:
     return TensorInfo(name, shape, kind.name, offset, kind.row_bytes(math.prod(shape)))
 
 
-def _not_gguf(name: str, beginning: bytes) -> InvalidModel:
+def _not_gguf(name: str, file: BinaryIO) -> InvalidModel:
+    from .file_kinds import BEGINNING, file_kind  # 1 ms, only for what is not a model
+
+    beginning = file.read(BEGINNING)
     kind = file_kind(beginning)
     if kind is None:
         seen = beginning[: len(_MAGIC)]
@@ -379,10 +381,10 @@ def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:
     """Read the version, the number of tensors and the number of values."""
     if reader.size == 0:
         raise reader.fail("the file is empty: download or copy it again")
-    beginning = file.read(BEGINNING)
+    magic = file.read(len(_MAGIC))
     file.seek(0)
-    if not beginning.startswith(_MAGIC):
-        raise _not_gguf(reader.name, beginning)
+    if magic != _MAGIC:
+        raise _not_gguf(reader.name, file)
     reader.go_to(len(_MAGIC))
     (version,) = reader.unpack(_U32)
     if version not in (2, 3):
