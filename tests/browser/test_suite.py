@@ -44,9 +44,9 @@ def outcomes(suite: Path) -> Iterator[dict[str, Future[Outcome]]]:
 def _run(browser: str, suite: Path) -> Outcome:
     """The suite in a browser; one that stands still, as Firefox does now and then, is opened anew, and that is told."""
     try:
-        return run_in_browser(browser, suite, seconds=200)
+        return run_in_browser(browser, suite, seconds=270)
     except TimeoutError as error:
-        outcome = run_in_browser(browser, suite, seconds=200)
+        outcome = run_in_browser(browser, suite, seconds=270)
         outcome.host += f", at the second try ({error})"
         return outcome
 
