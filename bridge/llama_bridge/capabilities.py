@@ -65,7 +65,7 @@ def as_capability(given: object) -> Capability:
     try:
         several = list(cast("Iterable[object]", given))
     except Exception as error:  # somebody's own class
-        raise _no_capability(given) from error
+        raise _no_capability(cast("object", given)) from error
     for one in several:
         flags |= _one(one)
     return flags
