@@ -22,7 +22,7 @@ OTHERS = [
     ("safetensors", SAFETENSORS, "a safetensors file", "convert_hf_to_gguf.py"),
     ("zip", b"PK\x03\x04" + bytes(100), "a ZIP archive", "unpack it"),
     ("pytorch", b"\x80\x02}q\x00" + bytes(100), "a PyTorch file", "convert_hf_to_gguf.py"),
-    ("compressed", gzip.compress(b"GGUF" * 50), "a compressed file", "unpack it first", mtime=0),
+    ("compressed", gzip.compress(b"GGUF" * 50, mtime=0), "a compressed file", "unpack it first"),
     ("html", b"\n<!DOCTYPE html>\n<p>" * 9, "a web page", "download the file itself"),
     ("json", b'{"model_type": "llama"}' * 9, "a JSON file", "give the path of a GGUF file"),
     ("ggml", b"lmgg" + bytes(100), "older than GGUF", "download it in GGUF format"),
