@@ -74,7 +74,15 @@ class Active:
             for t in (info.bos, info.eos)
         )
         ends = (self.engine.token_bytes(t, special=True) for t in info.end_of_generation)
-        controls = control_texts(self.model) | {end.decode("utf-8", "replace") for end in ends}
+        try:
+            controls = control_texts(self.model)
+        except (
+            Exception
+        ):  # a page opens a kept model only while it is loaded: ask the engine, which takes longer
+            tokens = (t for t in range(info.n_vocab) if not self.engine.token_bytes(t))
+            spelled = (self.engine.token_bytes(t, special=True) for t in tokens)
+            controls = frozenset(text.decode("utf-8", "replace") for text in spelled)
+        controls |= {end.decode("utf-8", "replace") for end in ends}
         return ChatTemplate(source, bos=bos, eos=eos, controls=controls)
 
     @property

@@ -42,7 +42,7 @@ async def prepare(threads: int = 0) -> int:
         threads: how many threads the model should have; 0 means one per core of the machine.
 
     Returns:
-        How many it can have: 1 if the page is not cross-origin isolated, or refuses workers.
+        How many it can have. This is 1 if the page is not cross-origin isolated, or refuses workers.
     """
     global _states, _refused
     wanted = min(threads or cores(), _MOST)
