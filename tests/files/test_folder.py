@@ -465,6 +465,7 @@ def test_a_writer_that_was_interrupted_at_its_start_is_started_again(
     assert written == [folder.file("a")]
 
 
+@pytest.mark.usefixtures("native_backend")
 def test_garbage_that_is_collected_by_the_writer_is_kept_and_nobody_waits(tmp_path: Path) -> None:
     code = """
 import gc, sys, threading
@@ -494,6 +495,7 @@ go_on.set()
         assert len(llama.session("a").messages) == 2
 
 
+@pytest.mark.usefixtures("native_backend")
 def test_a_half_read_answer_is_kept_where_the_interpreter_ends_without_close(
     tmp_path: Path,
 ) -> None:
@@ -512,6 +514,7 @@ next(stream)
         assert messages[-1]["content"]
 
 
+@pytest.mark.usefixtures("native_backend")
 def test_a_thread_that_never_comes_back_does_not_keep_the_interpreter(tmp_path: Path) -> None:
     code = """
 import sys, threading

@@ -14,6 +14,7 @@ from llama_bridge import (
     ModelParams,
     SamplingParams,
     UnsupportedCapability,
+    registry,
 )
 from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.local.pool import Pool
@@ -143,7 +144,7 @@ def test_without_session_tools_each_is_refused_by_name(llama: LlamaBridge) -> No
         with pytest.raises(UnsupportedCapability, match="session_tools") as caught:
             call()
         assert caught.value.capability is Capability.SESSION_TOOLS
-        assert "native" in caught.value.available_in
+        assert caught.value.available_in == tuple(registry.available_in(Capability.SESSION_TOOLS))
 
 
 @pytest.mark.parametrize("memory", [0, 400_000, 1 << 30])
