@@ -108,22 +108,29 @@ class ChatTemplate:
 
     def _marked(self, message: Message) -> Message:
         """The message with a mark in each control token that it spells. The template sees all of its words."""
-        text = message["content"]
-        if self._spelled is None:
+        # What looks like a mark already was written by somebody.
+        text = _MARKS.sub(lambda found: _mark(found[0]), message["content"])
+        if self._spelled is not None:
+            while self._spelled.search(
+                text
+            ):  # again, because what is left may overlap with another one
+                text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+            text = self._parted(text)
+        if text == message["content"]:
             return message
-        while self._spelled.search(
-            text
-        ):  # again, because what is left may overlap with another one
-            text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+        return Message(role=message["role"], content=text)
+
+    def _parted(self, text: str) -> str:
+        """The text with a mark in each of its ends that something beside it could complete, once it is stripped."""
         begins, ends = self._halves
         longest = max(map(len, begins | ends), default=0)
-        if any(text[:n] in ends for n in range(2, longest + 1)):
-            text = _mark(text[0]) + text[1:]
-        if any(text[-n:] in begins for n in range(2, longest + 1)):
-            text = text[:-1] + _mark(text[-1])
-        return (
-            message if text == message["content"] else Message(role=message["role"], content=text)
-        )
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        body = text[start:end]
+        if any(body[:n] in ends for n in range(2, longest + 1)):
+            body = _mark(body[0]) + body[1:]
+        if any(body[-n:] in begins for n in range(2, longest + 1)):
+            body = body[:-1] + _mark(body[-1])
+        return text[:start] + body + text[end:]
 
     @cached_property
     def _spelled(self) -> re.Pattern[str] | None:
@@ -149,6 +156,8 @@ def _is_telling(half: str) -> bool:
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Around a letter that is only text. Unicode promises that these two are never characters."""
 
+_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]")
+
 
 def _mark(letter: str) -> str:
     return f"{_OPEN}{letter}{_CLOSE}"
@@ -161,8 +170,7 @@ def _unmarked(text: str) -> Prompt:
         if part.startswith(_OPEN) and part.endswith(_CLOSE):
             pieces.append(Piece(part[1:-1]))
         else:
-            own = re.split(f"[{_OPEN}{_CLOSE}]", part)
-            pieces += [Piece(each, control=True) for each in own]
+            pieces += [Piece(each, control=True) for each in _MARKS.split(part)]
     return Prompt(tuple(piece for piece in pieces if piece.text))
 
 
