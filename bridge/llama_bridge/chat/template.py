@@ -30,6 +30,9 @@ class ChatTemplate:
         source: in Jinja.
         bos, eos: the tokens that it may name.
         controls: texts of the control tokens, which only the template may spell.
+
+    Attributes:
+        source, controls: as given.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
-        self._controls = controls
+        self.controls = controls
 
     @cached_property
     def _template(self) -> Template:
@@ -134,14 +137,14 @@ class ChatTemplate:
 
     @cached_property
     def _spelled(self) -> re.Pattern[str] | None:
-        texts = sorted(filter(None, self._controls), key=len, reverse=True)
+        texts = sorted(filter(None, self.controls), key=len, reverse=True)
         return re.compile(f"(?<!{_OPEN})(?:{'|'.join(map(re.escape, texts))})") if texts else None
 
     @cached_property
     def _halves(self) -> tuple[frozenset[str], frozenset[str]]:
         """Beginnings and ends of control tokens, which the text beside a message could complete."""
-        begins = {text[:n] for text in self._controls for n in range(2, len(text))}
-        ends = {text[n:] for text in self._controls for n in range(1, len(text) - 1)}
+        begins = {text[:n] for text in self.controls for n in range(2, len(text))}
+        ends = {text[n:] for text in self.controls for n in range(1, len(text) - 1)}
         return (
             frozenset(filter(_is_telling, begins)),
             frozenset(filter(_is_telling, ends)),
