@@ -180,6 +180,17 @@ def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) ->
     _bridge(tmp_path).close()
 
 
+def test_a_bridge_that_is_closed_from_inside_a_call_gives_its_folder_back(tmp_path: Path) -> None:
+    llama = _bridge(tmp_path)
+    for name in ("work", "other"):
+        llama.session(name).generate("Hello!", sampling=SHORT)
+    answer = llama.session("work").generate_continue("And?", on_progress=lambda _: llama.close())
+    assert answer.finish_reason == "cancelled"
+    with _bridge(tmp_path) as again:
+        assert sorted(again.sessions()) == ["other", "work"]
+        assert again.session("work").n_turns == again.session("other").n_turns == 1
+
+
 def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path: Path) -> None:
     llama = _bridge(tmp_path)
     llama.session("a").generate("Hello!", sampling=SHORT)
