@@ -360,7 +360,8 @@ class LlamaBridge(Conversation):
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids. Control tokens give no text; bytes that are not UTF-8 become U+FFFD."""
         given: object = tokens
-        if isinstance(given, str) or not isinstance(given, Sequence):
+        text = isinstance(given, str | bytes | bytearray | memoryview)
+        if text or not isinstance(given, Sequence):
             raise InvalidInput(f"tokens={shown(tokens)}: give a list of token ids")
 
         def spell(runtime: Runtime) -> bytes:

@@ -222,6 +222,21 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
         assert len(llama.session("a").messages) == 4
 
 
+def test_a_child_that_is_forked_while_the_writer_is_at_it_still_lists_what_is_there(
+    tmp_path: Path,
+) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello!", sampling=SHORT)
+        llama.sessions_flush()
+        assert llama._folder is not None
+        with llama._folder._mutex:
+            child = multiprocessing.get_context("fork").Process(target=llama.sessions)
+            child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        child.kill()
+
+
 def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
     write_model(tmp_path / "other.gguf", architecture="llama")
     folder = tmp_path / "sessions"
@@ -293,8 +308,9 @@ def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SessionWriteError, match="sessions_dir"):
-        _bridge(tmp_path / "file")
+    for taken in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SessionWriteError, match="sessions_dir: there is a file in its place"):
+            _bridge(taken)
     with pytest.raises(SessionWriteError, match="sessions_dir"):
         _bridge(Path("/proc/nothing/here"))
     for wrong in ("", "a\0b", 3, b"x"):

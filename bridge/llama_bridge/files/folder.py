@@ -94,8 +94,12 @@ class SessionFolder:
         Raises:
             SessionCorrupt: the folder cannot be read.
         """
-        with self._mutex:
-            soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
+        soon: list[str] = []
+        if (
+            os.getpid() == self._process
+        ):  # a forked process may have got the lock as the writer held it
+            with self._mutex:
+                soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
         return list(dict.fromkeys([file.name for file in kept_files(self.path)] + soon))
 
     @property
