@@ -137,6 +137,8 @@ class LocalRuntime(Runtime):
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
         turn.end()
+        if self._process != os.getpid():
+            return  # forked, perhaps while another thread held the gate
         with self._gate:  # so that the next answer is not cancelled instead
             if self._computing is turn:
                 self._engine.cancel()
