@@ -30,7 +30,7 @@ ELSEWHERE = {
     "pip install": "tests/packaging installs the wheel into an empty environment",
     "make ": "the targets are looked up below",
     "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
-    "python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
+    ".venv/bin/python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
     "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",
 }
 """Commands that are not run here, by their beginnings, and why."""
