@@ -57,7 +57,7 @@ class LlamaBridge(Conversation):
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
-        sampling: how tokens are drawn in calls that do not say.
+        sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every new chat.
         on_progress: called with the progress of loads, and of the prefill in calls that give no function of
             their own.
@@ -243,7 +243,7 @@ class LlamaBridge(Conversation):
 
     @property
     def sampling(self) -> SamplingParams:
-        """How tokens are drawn in calls that do not say."""
+        """How tokens are drawn, unless a call says otherwise."""
         return self._shared.sampling
 
     @sampling.setter
