@@ -57,7 +57,7 @@ class LlamaBridge(Conversation):
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
-        sampling: how tokens are drawn in calls that do not say.
+        sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every new chat.
         on_progress: called with the progress of loads, and of the prefill in calls that give no function of
             their own.
@@ -243,7 +243,7 @@ class LlamaBridge(Conversation):
 
     @property
     def sampling(self) -> SamplingParams:
-        """How tokens are drawn in calls that do not say."""
+        """How tokens are drawn, unless a call says otherwise."""
         return self._shared.sampling
 
     @sampling.setter
@@ -360,7 +360,8 @@ class LlamaBridge(Conversation):
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids. Control tokens give no text; bytes that are not UTF-8 become U+FFFD."""
         given: object = tokens
-        if isinstance(given, str) or not isinstance(given, Sequence):
+        text = isinstance(given, str | bytes | bytearray | memoryview)
+        if text or not isinstance(given, Sequence):
             raise InvalidInput(f"tokens={shown(tokens)}: give a list of token ids")
 
         def spell(runtime: Runtime) -> bytes:

@@ -131,9 +131,9 @@ def check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
 def check_path(name: str, path: PathLike) -> Path:
     """Return a path that the operating system can use, with ``~`` expanded, or raise InvalidInput."""
     try:
-        text = os.fspath(path)
+        text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
         if not isinstance(text, str):
-            raise TypeError("it is bytes; give a str or pathlib.Path")
+            raise TypeError("give a str or pathlib.Path")
         if not text or "\0" in text:
             raise ValueError("it is empty or contains a NUL")
         os.fsencode(text)

@@ -53,7 +53,7 @@ class Shared:
 
     Attributes:
         runtime: what answers; None before a model is loaded.
-        sampling: how tokens are drawn in calls that do not say.
+        sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every fresh chat, or None.
         on_progress: called in calls that give no function of their own, or None.
         closed: whether the bridge is closed.

@@ -21,13 +21,13 @@ class Mode(enum.Enum):
 class Fallback(enum.Enum):
     """Why a ``generate_continue`` ran like ``generate``. ``str()`` gives the reason as a sentence."""
 
-    NO_SESSION = "there was no session to continue: the prompt began one"
+    NO_SESSION = "there was no conversation to continue: the prompt started one"
     """Nothing was said before, as is normal for a first turn. There is no warning."""
     UNSUPPORTED = (
-        "this backend does not support kv_continuation: "
-        "the prompt was answered without the conversation before it"
+        "this backend cannot continue a conversation (kv_continuation): "
+        "the prompt was answered without the earlier turns"
     )
-    """The answer does not know the turns before. A FallbackWarning says so too, once per bridge."""
+    """The answer knows nothing of the earlier turns. A FallbackWarning says so too, once per bridge."""
 
     def __str__(self) -> str:
         return self.value

@@ -174,8 +174,8 @@ def test_two_turns_with_the_demo_model_and_why_the_second_was_fresh(person: Pers
     # Both begin with BOS, the user's sign and "My" or "What".
     assert cached[0] == 0 < cached[1] < 5
     assert person.page.locator("#talk .why").all_inner_texts() == [
-        "Why fresh: this backend does not support kv_continuation: "
-        "the prompt was answered without the conversation before it"
+        "Why fresh: this backend cannot continue a conversation (kv_continuation): "
+        "the prompt was answered without the earlier turns"
     ]
     assert person.page.locator("#said").text_content() == second  # heard as well as seen
     assert person.network_troubles == []

@@ -30,6 +30,9 @@ class ChatTemplate:
         source: in Jinja.
         bos, eos: the tokens that it may name.
         controls: texts of the control tokens, which only the template may spell.
+
+    Attributes:
+        source, controls: as given.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class ChatTemplate:
     ) -> None:
         self.source = source
         self._specials = {"bos_token": bos, "eos_token": eos}
-        self._controls = controls
+        self.controls = controls
 
     @cached_property
     def _template(self) -> Template:
@@ -108,33 +111,40 @@ class ChatTemplate:
 
     def _marked(self, message: Message) -> Message:
         """The message with a mark in each control token that it spells. The template sees all of its words."""
-        text = message["content"]
-        if self._spelled is None:
+        # What looks like a mark already was written by somebody.
+        text = _MARKS.sub(lambda found: _mark(found[0]), message["content"])
+        if self._spelled is not None:
+            while self._spelled.search(
+                text
+            ):  # again, because what is left may overlap with another one
+                text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+            text = self._parted(text)
+        if text == message["content"]:
             return message
-        while self._spelled.search(
-            text
-        ):  # again, because what is left may overlap with another one
-            text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+        return Message(role=message["role"], content=text)
+
+    def _parted(self, text: str) -> str:
+        """The text with a mark in each of its ends that something beside it could complete, once it is stripped."""
         begins, ends = self._halves
         longest = max(map(len, begins | ends), default=0)
-        if any(text[:n] in ends for n in range(2, longest + 1)):
-            text = _mark(text[0]) + text[1:]
-        if any(text[-n:] in begins for n in range(2, longest + 1)):
-            text = text[:-1] + _mark(text[-1])
-        return (
-            message if text == message["content"] else Message(role=message["role"], content=text)
-        )
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        body = text[start:end]
+        if any(body[:n] in ends for n in range(2, longest + 1)):
+            body = _mark(body[0]) + body[1:]
+        if any(body[-n:] in begins for n in range(2, longest + 1)):
+            body = body[:-1] + _mark(body[-1])
+        return text[:start] + body + text[end:]
 
     @cached_property
     def _spelled(self) -> re.Pattern[str] | None:
-        texts = sorted(filter(None, self._controls), key=len, reverse=True)
+        texts = sorted(filter(None, self.controls), key=len, reverse=True)
         return re.compile(f"(?<!{_OPEN})(?:{'|'.join(map(re.escape, texts))})") if texts else None
 
     @cached_property
     def _halves(self) -> tuple[frozenset[str], frozenset[str]]:
         """Beginnings and ends of control tokens, which the text beside a message could complete."""
-        begins = {text[:n] for text in self._controls for n in range(2, len(text))}
-        ends = {text[n:] for text in self._controls for n in range(1, len(text) - 1)}
+        begins = {text[:n] for text in self.controls for n in range(2, len(text))}
+        ends = {text[n:] for text in self.controls for n in range(1, len(text) - 1)}
         return (
             frozenset(filter(_is_telling, begins)),
             frozenset(filter(_is_telling, ends)),
@@ -149,6 +159,8 @@ def _is_telling(half: str) -> bool:
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Around a letter that is only text. Unicode promises that these two are never characters."""
 
+_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]")
+
 
 def _mark(letter: str) -> str:
     return f"{_OPEN}{letter}{_CLOSE}"
@@ -161,8 +173,7 @@ def _unmarked(text: str) -> Prompt:
         if part.startswith(_OPEN) and part.endswith(_CLOSE):
             pieces.append(Piece(part[1:-1]))
         else:
-            own = re.split(f"[{_OPEN}{_CLOSE}]", part)
-            pieces += [Piece(each, control=True) for each in own]
+            pieces += [Piece(each, control=True) for each in _MARKS.split(part)]
     return Prompt(tuple(piece for piece in pieces if piece.text))
 
 

@@ -82,5 +82,5 @@ def _unsupported(error: UnsupportedCapability) -> tuple[str, str]:
     states = {state.name: state for state in registry.probe_all()}
     for backend in registry.backends():
         if error.capability in backend.capabilities and (hint := states[backend.name].hint):
-            return str(error), f"the {backend.name} backend has it: {hint}"
+            return str(error), f"to get it: {hint}"  # the error names the backend
     return str(error), ""

@@ -56,6 +56,7 @@ class SessionFolder:
         self._writing: tuple[str, _Job] | None = None
         self._writer: threading.Thread | None = None
         self._bell = Bell()  # rung when any of that changes
+        self._needed = self._ending = False
         self._process = os.getpid()
 
     @classmethod
@@ -93,8 +94,12 @@ class SessionFolder:
         Raises:
             SessionCorrupt: the folder cannot be read.
         """
-        with self._mutex:
-            soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
+        soon: list[str] = []
+        if (
+            os.getpid() == self._process
+        ):  # a forked process may have got the lock as the writer held it
+            with self._mutex:
+                soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
         return list(dict.fromkeys([file.name for file in kept_files(self.path)] + soon))
 
     @property
@@ -193,10 +198,27 @@ class SessionFolder:
         """
         if os.getpid() != self._process:
             return  # forked: the parent has the folder and the writer
+        self._ending = True
+        if self._needed:
+            return
         try:
             self.flush()
         finally:
             self._lock.release()
+
+    def need(self) -> None:
+        """Let :meth:`close` wait for :meth:`spare`: a call that is still running will keep its conversation here."""
+        self._needed = True
+
+    def spare(self) -> None:
+        """Undo :meth:`need`, and close the folder if it was closed meanwhile.
+
+        Raises:
+            SessionWriteError: as in :meth:`close`.
+        """
+        needed, self._needed = self._needed, False
+        if needed and self._ending:
+            self.close()
 
     def _refuse_waiting(self) -> None:
         """Refuse to wait if that would never end.

@@ -16,7 +16,7 @@ from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
-from ..models.control_tokens import control_texts
+from ..models.control_tokens import control_texts, looks_like_control
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..prompt import Piece, Prompt
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Active", "RunningTurn", "Turn"]
 
 _LEAD = "\n"
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+"""Roles that a template may write as a control token: ``<|user|>``. No other can pick one."""
+
+_LOOKS = re.compile("<[|｜]")
 
 
 class Active:
@@ -79,8 +83,11 @@ class Active:
         except (
             Exception
         ):  # a page opens a kept model only while it is loaded: ask the engine, which takes longer
-            tokens = (t for t in range(info.n_vocab) if not self.engine.token_bytes(t))
-            spelled = (self.engine.token_bytes(t, special=True) for t in tokens)
+            spelled = (
+                self.engine.token_bytes(t, special=True)
+                for t in range(info.n_vocab)
+                if not (text := self.engine.token_bytes(t)) or looks_like_control(text)
+            )
             controls = frozenset(text.decode("utf-8", "replace") for text in spelled)
         controls |= {end.decode("utf-8", "replace") for end in ends}
         return ChatTemplate(source, bos=bos, eos=eos, controls=controls)
@@ -191,22 +198,18 @@ class Active:
         """Render messages with the model's own template. Their text never becomes a control token.
 
         Raises:
-            InvalidInput: a role is not a word, or a part of the token that ends an answer.
+            InvalidInput: a role is not a word, or is a part of a control token.
             TemplateError.
         """
-        ends = [
-            self.engine.token_bytes(token, special=True).decode("utf-8", "replace")
-            for token in self.engine.info.end_of_generation
-        ]
+        template = self._require_template()
         for i, message in enumerate(messages):
             role = message["role"]
-            if not re.fullmatch(r"[\w-]{1,64}", role) or any(role in end for end in ends):
+            named = role not in _ROLES and any(role in text for text in template.controls)
+            if named or not re.fullmatch(r"[\w-]{1,64}", role):
                 raise InvalidInput(
                     f"messages[{i}]: the role {shown(role)} cannot be used: give 'system', 'user' or 'assistant'"
                 )
-        return self._require_template().prompt(
-            messages, add_generation_prompt=add_generation_prompt
-        )
+        return template.prompt(messages, add_generation_prompt=add_generation_prompt)
 
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
         prompt, info = self._require_template().prompt(messages), self.engine.info
@@ -238,7 +241,7 @@ class Active:
         """
         info = self.engine.info
         tokens: list[int] = []
-        for piece in prompt.pieces:
+        for piece in (part for whole in prompt.pieces for part in self._parts(whole)):
             before = tokens[-1] if tokens else after[-1] if after else None
             # After a control token, text is tokenised as at the start of a conversation.
             if before is None or not self.engine.token_bytes(before):
@@ -248,6 +251,18 @@ class Active:
         if not after and info.add_bos and info.bos is not None and tokens[:1] != [info.bos]:
             return [info.bos, *tokens]
         return tokens
+
+    def _parts(self, piece: Piece) -> list[Piece]:
+        """Text in parts, so that no part spells a control token that the model's file calls a word of the user's."""
+        if piece.control or _LOOKS.search(piece.text) is None:
+            return [piece]
+        spelled = set(map(self.engine.token_bytes, self._spell(piece)))
+        words = [word.decode("utf-8", "replace") for word in spelled if looks_like_control(word)]
+        if not words:
+            return [piece]
+        # Each is cut behind its first letter.
+        cut = "|".join(f"(?<={re.escape(word[0])})(?={re.escape(word[1:])})" for word in words)
+        return [Piece(text) for text in re.split(cut, piece.text) if text]
 
     def _spell_inside(self, piece: Piece) -> list[int]:
         """Tokens of text that continues other text.

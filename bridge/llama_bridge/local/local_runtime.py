@@ -137,6 +137,8 @@ class LocalRuntime(Runtime):
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
         turn.end()
+        if self._process != os.getpid():
+            return  # forked, perhaps while another thread held the gate
         with self._gate:  # so that the next answer is not cancelled instead
             if self._computing is turn:
                 self._engine.cancel()
@@ -399,6 +401,8 @@ class LocalRuntime(Runtime):
             return  # forked: the engine is the parent's
         self.cancel()
         if self._owner == threading.get_ident() and self._lock.locked():
+            if self._folder is not None:
+                self._folder.need()
             return  # from inside on_progress: the engine is freed when that call ends
         while self._lock.locked():  # repeatedly: work that is just starting clears a cancel
             self.cancel()
@@ -432,6 +436,16 @@ class LocalRuntime(Runtime):
             finally:
                 self._pool.close()
                 self._engine.close()
+                self._give_folder_back()
+
+    def _give_folder_back(self) -> None:
+        """Let go of the folder if a call closed the bridge from inside."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.spare()
+        except BridgeError as error:
+            _log.error("a session could not be kept: %s", error)
 
     def end_with_interpreter(self) -> None:
         """Keep what was said if nobody closed the bridge and a stream is half read."""
