@@ -184,7 +184,7 @@ class Pool:
         while len(file_name(f"{stem}-{len(taken) + 2}")) > MAX_FILE_NAME:
             stem = stem[:-1]
         names = (f"{stem}-{i}" for i in itertools.count(2))
-        return next(name for name in names if name not in taken)
+        return next(name for name in names if name not in taken and not self._keeper.has(name))
 
     def delete(self, name: str) -> None:
         """Forget a conversation.
