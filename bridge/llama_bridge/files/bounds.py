@@ -98,6 +98,9 @@ class Bounds:
         limit: the most conversations; beyond it the least recently used are deleted. None keeps all of them.
         changing: held while a file is changed.
         footers: remembers which files are sessions.
+
+    Attributes:
+        dropped: the sessions that were deleted because of the limit, and not written since.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Bounds:
         self._limit = limit
         self._changing = changing
         self._told = False
+        self.dropped: set[str] = set()
 
     def keep(self, newest: str) -> None:
         """Bring the folder within its limits. The newest session is left alone.
@@ -121,6 +125,7 @@ class Bounds:
         Raises:
             SessionError, OSError: that failed.
         """
+        self.dropped.discard(newest)
         files = kept_files(self._folder)
         few = self._limit is None or len(files) <= self._limit
         if few and sum(file.n_bytes for file in files) <= self._budget:
@@ -151,6 +156,7 @@ class Bounds:
             if excess > 0 and file.name != newest:
                 with self._changing, suppress(FileNotFoundError):
                     os.unlink(file.path)
+                self.dropped.add(file.name)
                 excess -= 1
                 _log.warning(
                     "session %r was deleted: its folder keeps only %d (sessions_limit)",

@@ -127,6 +127,11 @@ class SessionFolder:
             raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
         return True
 
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Sessions that were deleted because there were too many, and not written since."""
+        return frozenset(self._bounds.dropped)
+
     # keeping
 
     def keep(self, name: str, write: Callable[[str], object], n_bytes: int) -> None:
