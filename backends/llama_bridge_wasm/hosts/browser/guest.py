@@ -245,7 +245,7 @@ def _memory(asked: MemoryImport, limit: int, model: Path, *, shared: bool) -> An
         try:
             return new(js.WebAssembly.Memory, options)
         except JsException as error:
-            if error.name != "RangeError":
+            if getattr(error, "name", "") != "RangeError":  # its name in JavaScript
                 raise
             if not shared or most // 2 < asked.minimum:
                 raise OutOfMemory(
