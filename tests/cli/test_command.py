@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import __version__
-from tests.cli.conftest import SECONDS, Program, Run
+from tests.cli.conftest import Program, Run
+from tests.cli.screens import SECONDS
 
 COMMANDS = ("demo", "chat", "run", "doctor", "info", "session")
 

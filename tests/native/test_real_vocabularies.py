@@ -7,7 +7,7 @@ import functools
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ NAMES = (
     "gpt-neox", "llama-bpe", "llama-spm", "mpt", "nomic-bert-moe", "phi-3", "qwen2", "qwen35", "refact", "starcoder",
 )  # fmt: skip
 DRAW = random.Random(7)
-RUNS = {
+RUNS: dict[str, Callable[[int], str]] = {
     "letters": lambda n: "".join(DRAW.choices("abcdefghijklmnopqrstuvwxyzABCDEF", k=n)),
     "one letter": lambda n: "a" * n,
     "digits": lambda n: "".join(DRAW.choices("0123456789", k=n)),
