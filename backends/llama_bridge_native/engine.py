@@ -27,6 +27,7 @@ from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
+from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.long_runs import longest_run
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
@@ -81,6 +82,7 @@ class NativeEngine(Engine):
         self._token = array("i", [0])  # raises unless given an int32; a ctypes array would truncate
         self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
         self._header = file.header
+        self._least = LeastTokens(file)
         self._has_logits = False
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
@@ -199,6 +201,9 @@ class NativeEngine(Engine):
                 return self._tokenize(data, bool(add_special), bool(parse_special))
 
         return with_deep_stack(work, run) if run else work()
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.of(check_text("text", text))
 
     def _tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8

@@ -4,7 +4,7 @@ From the top down; each may import what is below it:
 
 .. code-block:: text
 
-    cli/, testing/      used next to the library; __main__.py starts the first
+    cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
     local/              a runtime over an engine: turns, token loop, sessions

@@ -96,15 +96,17 @@ class ContextOverflow(InvalidInput):
     Attributes:
         needed: tokens the context would have to hold, including one generated token.
         n_ctx: tokens it can hold.
+        at_least: whether ``needed`` is a lower bound. A text far too long is refused before its tokens are counted.
     """
 
-    def __init__(self, needed: int, n_ctx: int) -> None:
+    def __init__(self, needed: int, n_ctx: int, at_least: bool = False) -> None:
         super().__init__(
-            f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
-            f"session_reset(), or load the model with n_ctx={needed} or more"
+            f"{'at least ' * at_least}{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
+            f"session_reset(), or load the model with {'more than ' * at_least}n_ctx={needed}{' or more' * (not at_least)}"
         )
         self.needed = needed
         self.n_ctx = n_ctx
+        self.at_least = at_least
 
 
 class BackendUnavailable(BridgeError):

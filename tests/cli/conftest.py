@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +17,7 @@ from click.testing import CliRunner, Result
 from llama_bridge import Backend, registry
 from llama_bridge.cli.app import app
 
-SECONDS = 120
-"""For what takes under a second here, on a machine that is busy with something else."""
+from .screens import SECONDS, Open, Screen
 
 
 class Run(Protocol):
@@ -107,3 +108,28 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Backend]], 
         monkeypatch.setattr(registry, "backends", lambda: tuple(backends))
 
     return install
+
+
+@pytest.fixture
+def show(slow_backends: dict[str, str]) -> Iterator[Open]:
+    """Show a command on a screen, with the slow backends unless it is told another."""
+    if shutil.which("tmux") is None:
+        if os.environ.get("CI"):
+            pytest.fail("no tmux; on Debian: apt-get install tmux", pytrace=False)
+        pytest.skip("no tmux; on Debian: apt-get install tmux")
+    screens: list[Screen] = []
+    with tempfile.TemporaryDirectory(prefix="tmux-") as folder:  # a socket's path is short
+
+        def start(*args: str, columns: int = 80, **env: str) -> Screen:
+            env = slow_backends | {"LLAMA_BRIDGE_BACKEND": "slow"} | env
+            command = [sys.executable, "-m", "llama_bridge", *args]
+            place = os.path.join(folder, str(len(screens)))
+            os.mkdir(place)
+            screens.append(Screen(place, columns, command, env))
+            return screens[-1]
+
+        try:
+            yield start
+        finally:
+            for screen in screens:
+                screen.close()

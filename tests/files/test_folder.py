@@ -301,7 +301,7 @@ def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
         with pytest.raises(SessionCorrupt, match=r"a\.session"):
             llama.session("a").generate_continue("Hello!", sampling=SHORT)
-        assert llama.sessions() == ["a"]
+        assert llama.sessions() == [], "without its footer it could be anybody's"
         llama.session("a").delete()
         assert llama.session("a").generate_continue("Hello!", sampling=SHORT).mode is Mode.FRESH
 

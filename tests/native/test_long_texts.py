@@ -42,14 +42,14 @@ def engine(
     engine.close()
 
 
-def in_thread(stack: int, engine: Engine, text: str) -> list[int]:
+def in_thread(stack: int, engine: Engine, text: str, *, special: bool = True) -> list[int]:
     """Its tokens, in a thread with a stack of so many bytes."""
     found: list[list[int]] = []
     refused: list[InvalidInput] = []
 
     def work() -> None:
         try:
-            found.append(engine.tokenize(text, add_special=True, parse_special=True))
+            found.append(engine.tokenize(text, add_special=special, parse_special=special))
         except InvalidInput as error:
             refused.append(error)
 

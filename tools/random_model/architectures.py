@@ -1,4 +1,4 @@
-"""Which metadata and tensors each architecture wants; names and shapes as in llama.cpp's ``src/models/``."""
+"""The metadata and tensors of each architecture; names and shapes are those of llama.cpp's ``src/models/``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 __all__ = ["ARCHITECTURES", "Architecture", "Kind", "Metadata", "Shape", "Tensor"]
 
 Kind = Literal["matrix", "embedding", "output", "norm", "bias", "plain", "decay"]
-"""``matrix``, ``embedding`` and ``output`` are stored as the model's quantisation says, the rest as f32."""
+"""``matrix``, ``embedding`` and ``output`` are stored in the model's quantised format, the rest as f32."""
 
 Metadata = dict[str, int | float | list[int]]
-"""Keys without the architecture in front."""
+"""Keys without the architecture's prefix."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor; ``shape`` in rows and columns, as numpy has it, the reverse of ggml's."""
+    """One tensor; ``shape`` is rows and columns as in numpy, the reverse of ggml's order."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to fill a GGUF of this architecture, between its embedding and its output matrix."""
+    """What a GGUF file of this architecture contains between the embedding and the output matrix."""
 
     metadata: Callable[[Shape], Metadata]
     layer: Callable[[Shape, int], Iterator[Tensor]]
@@ -104,14 +104,14 @@ def _qwen2(shape: Shape, i: int) -> Iterator[Tensor]:
 def _qwen2vl_metadata(shape: Shape) -> Metadata:
     half = (
         shape.n_embd_head // 2
-    )  # a position is several numbers, each of which turns a part of the head
+    )  # a position has several parts, and each rotates a part of the head
     return _common(shape) | {
         "rope.dimension_sections": [half - 2 * (half // 3), half // 3, half // 3, 0]
     }
 
 
 def _gemma3_metadata(shape: Shape) -> Metadata:
-    # A real Gemma has five sliding layers to each full one; a small model needs both kinds early.
+    # A real Gemma has five sliding layers for each full one; a small model needs both kinds in its first layers.
     return _common(shape) | {
         "attention.sliding_window": shape.n_swa,
         "attention.sliding_window_pattern": 2,
@@ -191,4 +191,4 @@ ARCHITECTURES = {
     "mamba": Architecture(_mamba_metadata, _mamba),
     "lfm2": Architecture(_lfm2_metadata, _lfm2, output_norm="token_embd_norm"),
 }
-"""One or more for each kind of memory: dense, dense, dense with M-RoPE, sliding window, recurrent, hybrid."""
+"""At least one for each kind of memory: dense (the third with M-RoPE), sliding window, recurrent, hybrid."""

@@ -11,10 +11,12 @@ from llama_bridge.engine_arguments import (
     check_length,
     check_room,
     check_sampler,
+    check_text,
     check_token,
     check_tokens,
 )
 from llama_bridge.errors import EngineError
+from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
@@ -59,6 +61,7 @@ class WasmEngine(Engine):
         self.info = info
         self._calls = Calls(guest, str(model.path))
         self._vocabulary = Vocabulary(guest, self._calls, model.header, info.n_vocab)
+        self._least = LeastTokens(model)
         self._buffer = buffer
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
@@ -114,6 +117,9 @@ class WasmEngine(Engine):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.of(check_text("text", text))
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         return self._vocabulary.token_bytes(token, special=special)

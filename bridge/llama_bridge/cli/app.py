@@ -18,7 +18,7 @@ from .failures import as_record, describe
 from .info import info, session
 from .logs import verbose
 from .run import run
-from .terminal import Terminal
+from .terminal import STANDARD_OUTPUT, Terminal
 from .verify import verify
 
 __all__ = ["app"]
@@ -44,6 +44,13 @@ class _Group(click.Group):
         ctx.meta[__name__] = "--json" in args[: args.index("--") if "--" in args else None]
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments; Ctrl-C ends this like all else, where click would print "Aborted!"."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -58,7 +65,8 @@ class _Group(click.Group):
         except OSError as error:
             Terminal.mute(sys.stdout)
             if error.errno != errno.EPIPE:  # the reader of the pipe has left
-                Terminal().error(str(error))
+                where = error.filename or STANDARD_OUTPUT  # where click writes a help text
+                Terminal().error(f"{where}: {error.strerror or error}")
             raise click.exceptions.Exit(1) from error
 
 

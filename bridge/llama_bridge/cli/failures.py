@@ -41,9 +41,10 @@ def describe(error: BridgeError) -> str:
 def _explain(error: BridgeError) -> tuple[str, str]:
     """What happened, and what to do about it on the command line."""
     if isinstance(error, ContextOverflow):
+        few, more = ("at least ", "more than {}") if error.at_least else ("", "{} or more")
         return (
-            f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
-            f"shorten the prompt, start a new conversation, or give --n-ctx {error.needed} or more",
+            f"{few}{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
+            f"shorten the prompt, start a new conversation, or give --n-ctx {more.format(error.needed)}",
         )
     if isinstance(error, SessionMismatch):
         return _mismatch(error)

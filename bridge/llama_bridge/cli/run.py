@@ -59,7 +59,7 @@ def run(
     terminal: Terminal = context.obj
     if raw and system is not None:
         raise click.UsageError("--system needs the chat template, which --raw leaves out")
-    text = _prompt(prompt)
+    text = _prompt(prompt, terminal.encoding)
     if session is not None:
         _check_folder(session)
     with load(terminal, model, system=system, **options) as llama:
@@ -89,7 +89,7 @@ def run(
         sys.exit(_INTERRUPTED)
 
 
-def _prompt(argument: str | None) -> str:
+def _prompt(argument: str | None, encoding: str) -> str:
     if argument is None and sys.stdin and sys.stdin.isatty():
         raise click.UsageError('give a prompt: llama-bridge run "Hello", or pipe one in')
     if argument not in (None, "-"):
@@ -98,7 +98,7 @@ def _prompt(argument: str | None) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput("standard input is not UTF-8 text") from error
+        raise InvalidInput(f"standard input is not {encoding.upper()} text") from error
     return text.removesuffix("\n").removesuffix("\r")
 
 

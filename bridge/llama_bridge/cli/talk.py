@@ -67,7 +67,7 @@ class Talk:
         try:
             text.encode()
         except UnicodeEncodeError:
-            self.fail("that line is not UTF-8 text")
+            self.fail(f"that line is not {self.terminal.encoding.upper()} text")
             return
         self.answer(lambda: self.session.generate_continue_stream(text))
 

@@ -14,7 +14,7 @@ from ..bell import Bell
 from ..checks import check_count, check_path
 from ..errors import PathLike, SessionCorrupt, SessionError, SessionsLocked, SessionWriteError
 from ..session_name import file_name
-from .bounds import Bounds, kept_files
+from .bounds import Bounds, Footers, kept_files
 from .folder_lock import FolderLock
 from .replacing import sweep
 
@@ -49,7 +49,8 @@ class SessionFolder:
         self.path = path = os.path.realpath(check_path("sessions_dir", folder))
         self._lock = FolderLock(folder, path)
         self._changing = threading.Lock()  # held to change a file there, or the lock
-        self._bounds = Bounds(path, budget, limit, self._changing)
+        self._footers = Footers()
+        self._bounds = Bounds(path, budget, limit, self._changing, self._footers)
         self._mutex = threading.Lock()  # guards what follows
         self._waiting: dict[str, _Job] = {}  # first in, first out
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
@@ -91,6 +92,8 @@ class SessionFolder:
     def names(self) -> list[str]:
         """Names of all sessions that have a file or soon will, least recently used first.
 
+        Files without a session's footer are not sessions, whatever their names.
+
         Raises:
             SessionCorrupt: the folder cannot be read.
         """
@@ -100,7 +103,8 @@ class SessionFolder:
         ):  # a forked process may have got the lock as the writer held it
             with self._mutex:
                 soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
-        return list(dict.fromkeys([file.name for file in kept_files(self.path)] + soon))
+        kept = self._footers.own(kept_files(self.path))
+        return list(dict.fromkeys([file.name for file in kept] + soon))
 
     @property
     def era(self) -> object:
@@ -127,6 +131,11 @@ class SessionFolder:
         except OSError as error:
             raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
         return True
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Sessions that were deleted because there were too many, and not written since."""
+        return frozenset(self._bounds.dropped)
 
     # keeping
 

@@ -35,6 +35,8 @@ _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "functio
 """Roles that a template may write as a control token: ``<|user|>``. No other can pick one."""
 
 _LOOKS = re.compile("<[|｜]")
+_LONG = 1 << 17
+"""Characters that take long to tokenise: a tenth of a second."""
 
 
 class Active:
@@ -140,7 +142,7 @@ class Active:
             messages.append(Message(role="user", content=str(prompt)))
             tokens = self._render(messages)
         else:
-            tokens = self.tokenize(Prompt.of(prompt))
+            tokens = self._turn_tokens(Prompt.of(prompt))
         self._check(tokens, held=0)
         return Turn(tokens, True, messages, fallback)
 
@@ -152,7 +154,7 @@ class Active:
         """
         messages: list[Message] = []
         if not chat:
-            tokens = self.tokenize(Prompt.of(prompt), after=self.kv.conversation)
+            tokens = self._turn_tokens(Prompt.of(prompt), after=self.kv.conversation)
         elif self.messages and self.messages[-1]["role"] == "assistant":
             messages = [*self.messages, Message(role="user", content=str(prompt))]
             tokens = self._next_turn(messages, self.kv.conversation)
@@ -214,22 +216,34 @@ class Active:
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
         prompt, info = self._require_template().prompt(messages), self.engine.info
         if first:
-            return self.tokenize(prompt)
-        tokens = self.tokenize(prompt, after=self.kv.conversation)
+            return self._turn_tokens(prompt)
+        tokens = self._turn_tokens(prompt, after=self.kv.conversation, dropped=1)
         return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """Tokens of the last message, a user's, to append to a conversation that ends with an answer."""
         between, continuation = self._require_template().next_turn(messages)
-        tokens = self.tokenize(continuation, after=conversation)
-        ends = self.engine.info.end_of_generation
+        ends, dropped = self.engine.info.end_of_generation, 0
         if conversation[-1] in ends:
             # The model ended its turn itself: only the template's tokens after that end are new.
             closing = self.tokenize(between, after=conversation)
-            end = next((i for i, token in enumerate(closing) if token in ends), None)
-            if end is not None:
-                return tokens[end + 1 :]
-        return tokens
+            dropped = next((i + 1 for i, token in enumerate(closing) if token in ends), 0)
+        return self._turn_tokens(continuation, after=conversation, dropped=dropped)[dropped:]
+
+    def _turn_tokens(
+        self, prompt: Prompt, *, after: Sequence[int] = (), dropped: int = 0
+    ) -> list[int]:
+        """Tokens of a turn, the first of which may be dropped.
+
+        Raises:
+            ContextOverflow: they certainly do not fit, known without tokenising, which takes a second per megabyte.
+        """
+        if sum(len(piece.text) for piece in prompt.pieces) > _LONG:
+            least = sum(self.engine.least_tokens(piece.text) for piece in prompt.pieces)
+            needed, n_ctx = len(after) + least - dropped + 1, self.engine.info.n_ctx
+            if needed > n_ctx:
+                raise ContextOverflow(needed, n_ctx, at_least=True)
+        return self.tokenize(prompt, after=after)
 
     def _spell(self, piece: Piece) -> list[int]:
         return self.engine.tokenize(piece.text, add_special=False, parse_special=piece.control)

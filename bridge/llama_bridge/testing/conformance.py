@@ -72,6 +72,15 @@ class BackendConformance(MisuseTests):
         tokens = engine.tokenize(self.text, add_special=False, parse_special=False)
         assert b"".join(map(engine.token_bytes, tokens)).decode().strip() == self.text
 
+    @pytest.mark.parametrize(
+        "text", ["", " ", "hello " * 50, "=" * 300, "日本語" * 50, " \n" * 100]
+    )
+    def test_a_text_has_at_least_as_many_tokens_as_are_foretold(
+        self, engine: Engine, text: str
+    ) -> None:
+        tokens = engine.tokenize(text, add_special=False, parse_special=False)
+        assert 0 <= engine.least_tokens(text) <= len(tokens)
+
     def test_a_whole_text_begins_with_bos_where_the_model_wants_it(self, engine: Engine) -> None:
         assert engine.info.add_bos == (self.prompt(engine)[0] == engine.info.bos)
 

@@ -5,6 +5,7 @@
     guest.py            the guest: memory, calls, closing
     instance.py         an instance in its own store, and cheap calls into it
     threads.py          the guest's threads: more instances over the same memory
+    address_space.py    checks that there is address space for it
     module.py           llama.wasm as machine code
     compiled_cache.py   keeps machine code between runs
 

@@ -48,8 +48,30 @@ class Instance:
         unknown: Callable[..., int | None],
         spawn: Callable[[int], int],
     ) -> None:
-        store = self.store = wasmtime.Store(compiled.engine)
+        self.store = wasmtime.Store(compiled.engine)
         linker = wasmtime.Linker(compiled.engine)
+        try:
+            self._exports = self._link(linker, compiled, memory, imports, unknown, spawn)
+        except BaseException:
+            self.store.close()
+            raise
+        finally:
+            linker.close()  # like the store, at once: they hold gigabytes of address space
+
+    def call(self, name: str, *args: int) -> int:
+        """Call an export and return its signed 32-bit result, 0 if none; raises one of :data:`FAILURES`."""
+        return self._exports[name](args)
+
+    def _link(
+        self,
+        linker: wasmtime.Linker,
+        compiled: Compiled,
+        memory: Callable[[wasmtime.Store], Any],
+        imports: Mapping[str, Callable[..., int | None]],
+        unknown: Callable[..., int | None],
+        spawn: Callable[[int], int],
+    ) -> dict[str, _Export]:
+        store = self.store
         linker.define_wasi()
         linker.allow_shadowing = True
         store.set_wasi(wasmtime.WasiConfig())
@@ -71,15 +93,11 @@ class Instance:
             ):
                 linker.define_func(WASI, name, wanted.type, imports.get(name, unknown))
         exports = linker.instantiate(store, compiled.module).exports(store)
-        self._exports = {
+        return {
             export.name: _Export(store, exports[export.name])
             for export in compiled.module.exports
             if isinstance(export.type, wasmtime.FuncType)
         }
-
-    def call(self, name: str, *args: int) -> int:
-        """Call an export and return its signed 32-bit result, 0 if none; raises one of :data:`FAILURES`."""
-        return self._exports[name](args)
 
     def close(self) -> None:
         """Free the store, and its memory if no other instance shares it."""

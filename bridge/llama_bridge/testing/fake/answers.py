@@ -41,14 +41,14 @@ class FakeAnswer:
 
     text: str = ""
     fails_after: int | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
     token_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         check_text("text of an answer", self.text)
         if self.fails_after is not None:
             check_count("fails_after", self.fails_after)
-        if not isinstance(self.error, Exception | None):
+        if not isinstance(self.error, BaseException | None):
             raise InvalidInput(f"error={shown(self.error)}: give an exception, or None")
         check_seconds("token_seconds", self.token_seconds)
 
