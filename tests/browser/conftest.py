@@ -1,6 +1,6 @@
 """What the tests of pages share: a report of what ran where, the right to be left out outside CI, and a page to visit.
 
-It is also loaded in a page, so whatever a page has not is imported by the fixtures that need it.
+Playwright and what needs it are imported by the fixtures: the other tests here run without.
 """
 
 from __future__ import annotations

@@ -19,10 +19,9 @@ __all__ = ["LeastTokens"]
 
 _NORMAL = 1  # LLAMA_TOKEN_TYPE_NORMAL
 _SPACE = b" \t\n\v\f\r"  # C's isspace
-_CHARACTERS = {i: chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256))}
-_CHARACTERS |= {
-    byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in _CHARACTERS)
-}
+_OWN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_OTHERS = [byte for byte in range(256) if byte not in _OWN]
+_CHARACTERS = {i: chr(i) for i in _OWN} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
 """The character that stands for each byte in a byte-level vocabulary (``bytes_to_unicode`` of GPT-2)."""
 _NO_SPACE = str.maketrans("", "", "".join(_CHARACTERS[byte] for byte in _SPACE))
 _NOT_BYTES = frozenset(("gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"))

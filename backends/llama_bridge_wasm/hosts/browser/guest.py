@@ -245,7 +245,7 @@ def _memory(asked: MemoryImport, limit: int, model: Path, *, shared: bool) -> An
         try:
             return new(js.WebAssembly.Memory, options)
         except JsException as error:
-            if getattr(error, "name", "") != "RangeError":  # its name in JavaScript
+            if getattr(error, "name", "") == "TypeError":  # no memory of this kind here
                 raise
             if not shared or most // 2 < asked.minimum:
                 raise OutOfMemory(
