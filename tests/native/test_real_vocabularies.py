@@ -47,6 +47,7 @@ RUNS: dict[str, Callable[[int], str]] = {
     "base64": lambda n: "".join(DRAW.choices("ABCDEFabcdef0123456789+/", k=n)),
 }
 LONG = 200_000
+"""Bytes."""
 
 
 class VocabularyAlone(NativeEngine):
@@ -105,7 +106,8 @@ def test_long_texts_on_a_small_stack_have_the_tokens_of_a_large_one(
     """Each kind with each vocabulary; with each of them another kind is long."""
     for i, (kind, run) in enumerate(RUNS.items()):
         long = (NAMES.index(name) + i) % len(RUNS) == 0
-        text = "Start " + run(LONG if long else 2000) + " end."
+        n_bytes = LONG if long else 4000
+        text = "Start " + run(n_bytes // len(run(1).encode())) + " end."
         if long and _is_refused(engine, text):
             with pytest.raises(InvalidInput, match="without a break"):
                 in_thread(128 << 10, engine, text, special=False)
