@@ -19,9 +19,10 @@ __all__ = ["LeastTokens"]
 
 _NORMAL = 1  # LLAMA_TOKEN_TYPE_NORMAL
 _SPACE = b" \t\n\v\f\r"  # C's isspace
-_CHARACTERS = {i: chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256))}
-_CHARACTERS |= {
-    byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in _CHARACTERS)
+_SHOWN = (*range(33, 127), *range(161, 173), *range(174, 256))
+_HIDDEN = (byte for byte in range(256) if byte not in _SHOWN)
+_CHARACTERS = {byte: chr(byte) for byte in _SHOWN} | {
+    b: chr(256 + i) for i, b in enumerate(_HIDDEN)
 }
 """The character that stands for each byte in a byte-level vocabulary (``bytes_to_unicode`` of GPT-2)."""
 _NO_SPACE = str.maketrans("", "", "".join(_CHARACTERS[byte] for byte in _SPACE))
