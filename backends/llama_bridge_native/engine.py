@@ -86,7 +86,8 @@ class NativeEngine(Engine):
         self._has_logits = False
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
-        self._words = threading.Lock()  # any thread may use the vocabulary until it is freed
+        # Any thread may use the vocabulary until it is freed, and a signal handler in the middle of that.
+        self._words = threading.RLock()
         memory = self._memory_kind()
         self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
         if memory in (MemoryKind.DENSE, MemoryKind.SWA):
@@ -439,6 +440,9 @@ class NativeEngine(Engine):
 
     def close(self) -> None:
         if self._model is None:
+            return
+        if self._words._is_owned():  # type: ignore[attr-defined]  # a signal handler: once its thread is done
+            threading.Thread(target=self.close, name="llama-bridge-closing").start()
             return
         with self._words:  # so nobody is using it
             self._vocab = None

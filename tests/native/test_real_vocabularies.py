@@ -64,7 +64,7 @@ class VocabularyAlone(NativeEngine):
         self._process = os.getpid()
         self._header = file.header
         self._least = LeastTokens(file)
-        self._words = threading.Lock()
+        self._words = threading.RLock()
 
     def close(self) -> None:
         model, self._model, self._context, self._vocab = self._model, None, None, None

@@ -39,7 +39,7 @@ class Vocabulary:
         at = len(data) + 3 & ~3
         # Rarely more tokens than bytes; a few extra for those that the model adds around a text.
         capacity = len(data) + 16
-        self._calls.check_process()
+        self._calls.check_caller()
         with self._calls.turnstile, self._calls.lock:
             while True:
                 pointer = self._buffer.reserve(at + 4 * capacity)
@@ -60,7 +60,7 @@ class Vocabulary:
         if not special and (known := self._pieces.get(token)) is not None:
             return known
         capacity = 256
-        self._calls.check_process()
+        self._calls.check_caller()
         with self._calls.turnstile, self._calls.lock:
             while True:
                 pointer = self._buffer.reserve(capacity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Sequence
 
@@ -212,6 +213,9 @@ class WasmEngine(Engine):
         return self._cancelled
 
     def close(self) -> None:
+        if self._calls.interrupted:  # by a signal handler: once that call has ended
+            threading.Thread(target=self.close, name="llama-bridge-closing").start()
+            return
         with self._calls.turnstile, self._calls.lock:  # so nobody is in a call
             self.guest.close()
             self._vocabulary.forget()

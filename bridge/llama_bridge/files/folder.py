@@ -51,7 +51,8 @@ class SessionFolder:
         self._changing = threading.Lock()  # held to change a file there, or the lock
         self._footers = Footers()
         self._bounds = Bounds(path, budget, limit, self._changing, self._footers)
-        self._mutex = threading.Lock()  # guards what follows
+        # Guards what follows; a signal handler may look at it while its thread holds it.
+        self._mutex = threading.RLock()
         self._waiting: dict[str, _Job] = {}  # first in, first out
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
         self._writing: tuple[str, _Job] | None = None
@@ -262,17 +263,19 @@ class SessionFolder:
 
     def _start(self) -> None:
         """Start the writer if there is something to write and none is running."""
+        if not self._waiting:
+            return
+        # Not a daemon: the interpreter waits for it when it ends, so conversations reach the disk even if
+        # nobody closed the bridge. It ends as soon as there is nothing to write.
+        fresh = threading.Thread(
+            target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
+        )
         with self._mutex:
             writer = self._writer
             # A thread whose start was interrupted is not alive and never will be.
             at_work = writer is not None and (writer.is_alive() or self._writing is not None)
             if at_work or not self._waiting:
                 return
-            # Not a daemon: the interpreter waits for it when it ends, so conversations reach the disk even if
-            # nobody closed the bridge. It ends as soon as there is nothing to write.
-            fresh = threading.Thread(
-                target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
-            )
             self._writer = fresh
         try:
             fresh.start()

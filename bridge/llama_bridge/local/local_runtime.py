@@ -233,7 +233,7 @@ class LocalRuntime(Runtime):
 
         Raises:
             EngineError: in a forked process.
-            InvalidInput: inside ``on_progress``.
+            InvalidInput: inside ``on_progress``, or in a signal handler that interrupted this.
         """
         if (
             self._process != os.getpid()
@@ -243,7 +243,8 @@ class LocalRuntime(Runtime):
             )
         if self._owner == threading.get_ident() and self._lock.locked():
             raise InvalidInput(
-                "called from inside on_progress, while the model is busy: call again after it has returned"
+                "called from inside on_progress or a signal handler, while the model is busy: "
+                "call again after it has returned"
             )
 
     def _tell(self) -> None:
