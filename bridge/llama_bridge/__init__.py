@@ -16,6 +16,7 @@ From the top down; each may import what is below it:
     snapshot.py         a conversation at rest
     verification.py     the result of checking a session file
     models/, chat/      model files; messages to a prompt
+    structured/         JSON Schema to a grammar
     stream.py           an answer in progress
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
@@ -49,6 +50,7 @@ from .errors import (
     FallbackWarning,
     InvalidInput,
     InvalidModel,
+    InvalidSchema,
     ModelError,
     ModelLoadError,
     ModelNotFound,
@@ -104,6 +106,7 @@ __all__ = [
     "GgufHeader",
     "InvalidInput",
     "InvalidModel",
+    "InvalidSchema",
     "KvType",
     "LlamaBridge",
     "LogitCheck",

@@ -4,7 +4,8 @@
 
     BridgeError
     ├── InvalidInput (ValueError)             an argument cannot be used; names it and says what to do
-    │   └── ContextOverflow                   prompt and history do not fit n_ctx
+    │   ├── ContextOverflow                   prompt and history do not fit n_ctx
+    │   └── InvalidSchema                     a JSON schema cannot be enforced; names place and keyword
     ├── BackendUnavailable                    the backend cannot be used here; says how to get it
     ├── UnsupportedCapability                 this backend cannot do that; says which ones can
     ├── ModelError
@@ -47,6 +48,7 @@ __all__ = [
     "FallbackWarning",
     "InvalidInput",
     "InvalidModel",
+    "InvalidSchema",
     "ModelError",
     "ModelLoadError",
     "ModelNotFound",
@@ -105,6 +107,23 @@ class ContextOverflow(InvalidInput):
         )
         self.needed = needed
         self.n_ctx = n_ctx
+
+
+class InvalidSchema(InvalidInput):
+    """A JSON schema is no schema, or asks for something that no grammar can enforce. Raised before any work.
+
+    Attributes:
+        pointer: JSON pointer to the schema that is meant, as a URI fragment: ``#/properties/age``.
+        keyword: the keyword in it, or "" for the whole of it.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, pointer: str, keyword: str, reason: str) -> None:
+        where = f"{pointer}, {keyword!r}" if keyword else pointer
+        super().__init__(f"json_schema at {where}: {reason}")
+        self.pointer = pointer
+        self.keyword = keyword
+        self.reason = reason
 
 
 class BackendUnavailable(BridgeError):
