@@ -21,6 +21,7 @@ From the top down; each may import what is below it:
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
+    grammar.py          what an answer must look like
     params.py           settings
     progress.py         progress reports
     capabilities.py     capability flags
@@ -48,6 +49,7 @@ from .errors import (
     ContextOverflow,
     EngineError,
     FallbackWarning,
+    InvalidAnswer,
     InvalidInput,
     InvalidModel,
     InvalidSchema,
@@ -68,7 +70,8 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from .generation import Fallback, FinishReason, Generation, Mode, Usage
+from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
+from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
 from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
@@ -104,9 +107,12 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GgufHeader",
+    "Grammar",
+    "InvalidAnswer",
     "InvalidInput",
     "InvalidModel",
     "InvalidSchema",
+    "JsonSchema",
     "KvType",
     "LlamaBridge",
     "LogitCheck",
@@ -151,6 +157,9 @@ __all__ = [
     "TemplateError",
     "TensorInfo",
     "TextStream",
+    "TokenLogprob",
+    "Trigger",
+    "TriggerKind",
     "TurnMark",
     "UnsupportedCapability",
     "Usage",

@@ -22,6 +22,7 @@
     │   ├── SessionCancelled                  cancelled while a conversation was evaluated again
     │   ├── SessionWriteError (OSError)       the file could not be written; the old one is intact
     │   └── SessionsLocked                    another bridge uses that folder
+    ├── InvalidAnswer                         the answer fits the schema, but the caller's class refuses it
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
@@ -46,6 +47,7 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "FallbackWarning",
+    "InvalidAnswer",
     "InvalidInput",
     "InvalidModel",
     "InvalidSchema",
@@ -279,6 +281,20 @@ class SessionsLocked(_SessionFileError):
         super().__init__(
             path, "another LlamaBridge uses this folder: close it, or give another folder"
         )
+
+
+class InvalidAnswer(BridgeError):
+    """The answer follows the JSON schema, but the class that was given refuses it, by a validator of its own.
+
+    The answer is part of the conversation.
+
+    Attributes:
+        text: the answer.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"the answer fits the schema, but your class refuses it: {reason}")
+        self.text = text
 
 
 class NoModel(BridgeError):

@@ -66,12 +66,14 @@ def test_whatever_a_public_signature_names_can_be_imported(cls: type) -> None:
 
 ALIASES = {
     "FinishReason",
+    "JsonSchema",
     "KvType",
     "Model",
     "OnProgress",
     "PathLike",
     "ProgressStage",
     "ProgressUnit",
+    "TriggerKind",
     "Value",
 }
 
