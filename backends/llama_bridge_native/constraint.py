@@ -298,7 +298,7 @@ class Constraint:
                 cells[3 * kept : 3 * kept + 3] = cells[3 * i : 3 * i + 3]
                 kept += 1
         row.size = kept
-        return kept > 0
+        return bool(kept)
 
     def _draw_from_all(self, refused: set[int]) -> Any:
         """Draw from the whole vocabulary without what does not fit; returns the row.
@@ -309,14 +309,13 @@ class Constraint:
         while True:
             candidates = self._drawn_from = self._all_fitting(refused)
             row = candidates.address.contents
-            if row.size > 0:
-                for sampler in self._samplers:
-                    candidates.apply(sampler)
-                chosen = row.data[row.selected]
-            if row.size == 0 or not chosen.logit > -math.inf:
-                raise EngineError(
-                    "no token is left: the grammar and logit_bias allow none that the model has"
-                )
+            if row.size == 0:
+                raise _none_left()
+            for sampler in self._samplers:
+                candidates.apply(sampler)
+            chosen = row.data[row.selected]
+            if chosen.logit == -math.inf:
+                raise _none_left()
             if self._may_follow(chosen.id):
                 return row
             refused.add(chosen.id)  # a control token, or no UTF-8
@@ -339,3 +338,7 @@ class Constraint:
         for token in refused:
             floats[3 * token + 1] = -math.inf
         return candidates
+
+
+def _none_left() -> EngineError:
+    return EngineError("no token is left: the grammar and logit_bias allow none that the model has")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_bridge.capabilities import Capability
+from llama_bridge.checks import check_count
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
     check_length,
@@ -23,7 +24,6 @@ from llama_bridge.engine_arguments import (
     check_token,
     check_tokens,
 )
-from llama_bridge.checks import check_count
 from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.grammar import Grammar

@@ -74,7 +74,7 @@ from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, 
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
-from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
+from .params import KvType, LogitBias, ModelParams, ModelSettings, SamplingParams, SamplingSettings
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
@@ -115,6 +115,7 @@ __all__ = [
     "JsonSchema",
     "KvType",
     "LlamaBridge",
+    "LogitBias",
     "LogitCheck",
     "MemoryKind",
     "Message",

@@ -12,6 +12,7 @@ from .errors import InvalidInput
 
 __all__ = [
     "KvType",
+    "LogitBias",
     "ModelParams",
     "ModelSettings",
     "SamplingParams",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
+"""What ``logit_bias`` takes: numbers by token id or by text."""
 
 _UINT32 = 2**32
 _HUGE = 1e300
@@ -119,6 +122,7 @@ class _LogitBias(dict[int | str, float]):
 
 _NO_BIAS = _LogitBias({})
 _MAX_BIASES = 1 << 16
+_MAX_BIAS = 100_000
 _MAX_BREAKERS = 64
 _MAX_BREAKER_BYTES = 40  # llama.cpp cuts a longer one
 
@@ -169,7 +173,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     repeat_last_n: int = 64
     seed: int | None = None
-    logit_bias: Mapping[int | str, float] = _NO_BIAS
+    logit_bias: LogitBias = _NO_BIAS
     dry_multiplier: float = 0.0
     dry_base: float = 1.75
     dry_allowed_length: int = 2
@@ -265,13 +269,18 @@ def _check_bias(given: object) -> _LogitBias:
             check_text("logit_bias: a text", token)
         elif isinstance(token, bool) or not isinstance(token, int) or token < 0:
             raise InvalidInput(f"logit_bias has {shown(token)}: give token ids or texts")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (-100_000 <= value <= 100_000 or value == -math.inf):
+        if not _is_bias(value):
             raise InvalidInput(
                 f"logit_bias[{shown(token)}]={shown(value)}: give a number from -100000 to 100000, or -inf to ban the token"
             )
-        checked[token] = float(value)
+        checked[token] = float(cast("float", value))
     return _LogitBias(checked)
+
+
+def _is_bias(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_MAX_BIAS <= value <= _MAX_BIAS or value == -math.inf
 
 
 class ModelSettings(TypedDict, total=False):
@@ -299,7 +308,7 @@ class SamplingSettings(TypedDict, total=False):
     frequency_penalty: float
     presence_penalty: float
     repeat_last_n: int
-    logit_bias: Mapping[int | str, float]
+    logit_bias: LogitBias
     dry_multiplier: float
     dry_base: float
     dry_allowed_length: int

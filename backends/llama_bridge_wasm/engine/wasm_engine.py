@@ -24,8 +24,8 @@ from llama_bridge.params import ModelParams, SamplingParams
 from .. import abi
 from ..abi import Accept, Guest, Status
 from .calls import Calls
-from .loading import describe, load_model
 from .lazy_grammar import LazyGrammar
+from .loading import describe, load_model
 from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
 from .sampler import pack_sampler

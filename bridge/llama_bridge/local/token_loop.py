@@ -151,9 +151,11 @@ class TokenLoop:
 
     def _draw_after_others(self) -> int | None:
         """Draw the first token, or one after forced tokens; None if cancelled before all of them were in the cache."""
-        if self.tokens:
-            if self.ended or self._engine.cancelled or not self._kv.append(self._owed()):
-                return None
+        begun = bool(self.tokens)
+        if begun and (self.ended or self._engine.cancelled):
+            return None
+        if begun and not self._kv.append(self._owed()):
+            return None
         return self._engine.sample()
 
     def _owed(self) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from ...errors import EngineError, InvalidInput
+from ...errors import EngineError
 from ...grammar import Grammar, TriggerWatch
 from ...structured.matcher import Matcher
 
