@@ -66,8 +66,8 @@ class Grammar:
     controls: bool = False
 
     def __post_init__(self) -> None:
-        if not check_text("grammar", self.text).strip() or "\0" in self.text:
-            raise InvalidInput("grammar is empty or contains NUL: give a GBNF text")
+        if not check_text("text", self.text).strip() or "\0" in self.text:
+            raise InvalidInput("text is empty or contains NUL: give a grammar in GBNF")
         check_flag("lazy", self.lazy)
         check_flag("controls", self.controls)
         if not re.fullmatch(r"[A-Za-z0-9-]+", check_text("root", self.root)):
