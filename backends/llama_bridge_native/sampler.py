@@ -34,6 +34,14 @@ class SamplerChains:
     def make(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> Any:
         """A new chain, whose last sampler draws. The caller frees it."""
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        try:
+            self._fill(chain, params, seed, recent)
+        except BaseException:
+            lib.llama_sampler_free(chain)
+            raise
+        return chain
+
+    def _fill(self, chain: Any, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
         counting = self._add_biases_and_penalties(chain, params)
         if params.temperature <= 0:
             _add(chain, lib.llama_sampler_init_greedy())
@@ -47,7 +55,6 @@ class SamplerChains:
             _add(chain, lib.llama_sampler_init_dist(seed))
         for token in recent if counting else ():
             lib.llama_sampler_accept(chain, token)
-        return chain
 
     def _add_biases_and_penalties(self, chain: Any, params: SamplingParams) -> bool:
         """What comes first; returns whether any of it counts tokens."""
