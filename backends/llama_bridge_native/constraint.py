@@ -280,7 +280,7 @@ class Constraint:
         if row.size > _FEW or not self._keep_fitting(row):
             return False
         lib.llama_sampler_apply(drawer, ctypes.byref(row))
-        return row.data[row.selected].logit != -math.inf
+        return bool(row.data[row.selected].logit != -math.inf)
 
     def _keep_fitting(self, row: Any) -> bool:
         """Leave only the candidates that fit; False if there are none."""

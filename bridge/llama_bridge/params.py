@@ -116,8 +116,8 @@ class _LogitBias(dict[int | str, float]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("logit_bias cannot be changed: make new settings")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
 
 _NO_BIAS = _LogitBias({})

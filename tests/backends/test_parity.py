@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -35,14 +36,14 @@ def test_greedy_answers_in_a_shape_are_equal_on_all_backends() -> None:
         answers = []
         for backend in ("native", "wasm"):
             with LlamaBridge("demo", backend=backend) as llama:
-                text = llama.generate("My name is Ada.", sampling=GREEDY, **keywords).text  # type: ignore[arg-type]
+                text = llama.generate("My name is Ada.", sampling=GREEDY, **keywords).text
                 answers.append((text, llama.session().tokens))
         assert answers[0] == answers[1]
         assert answers[0][0]
 
 
 def test_log_probabilities_are_equal_on_all_backends() -> None:
-    found = []
+    found: list[Any] = []
     for backend in ("native", "wasm"):
         with LlamaBridge("demo", backend=backend) as llama:
             tokens = llama.generate("My name is Ada.", sampling=GREEDY, logprobs=3).logprobs

@@ -225,7 +225,7 @@ def test_a_backend_without_them_says_so_before_any_work() -> None:
     ):
         with FakeLlama(lacks=flag) as llama:
             with pytest.raises(UnsupportedCapability, match=flag):
-                llama.generate("x", **keywords)  # type: ignore[arg-type]
+                llama.generate("x", **keywords)
             assert llama.asked == []
             assert llama.generate("x").text
 
@@ -332,7 +332,7 @@ LONG_KEYS = {
 def test_what_is_forced_is_appended_in_one_decode_and_not_drawn(llama: LlamaBridge) -> None:
     drawn, appended, answer = drawn_and_appended(llama, json_schema=LONG_KEYS, temperature=0)
     assert answer.finish_reason == "stop"
-    assert list(answer.parsed) == list(LONG_KEYS["properties"])
+    assert list(answer.parsed) == LONG_KEYS["required"]
     assert drawn < answer.usage.completion_tokens / 2
     assert max(appended) > 8
     without, _, again = drawn_and_appended(llama, json_schema=LONG_KEYS, temperature=0, logprobs=0)

@@ -91,7 +91,8 @@ def test_greedy_draws_what_llama_cpps_own_mask_leaves_as_the_best(engine: Any, t
 def test_what_is_raised_while_llama_cpp_samples_comes_out_and_ends_nothing(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = BACKEND.load(open_model(str(make_model())), ModelParams(n_ctx=256, n_threads=1))
+    params = ModelParams(n_ctx=256, n_threads=1)
+    engine: Any = BACKEND.load(open_model(str(make_model())), params)
     tokens = engine.tokenize("Hello", add_special=True, parse_special=False)
     try:
         for wrong in (KeyboardInterrupt, MemoryError):
@@ -102,7 +103,7 @@ def test_what_is_raised_while_llama_cpp_samples_comes_out_and_ends_nothing(
             engine.clear()
             engine.decode(tokens)
             engine.set_sampler(GREEDY, 1, [], Grammar('root ::= "x" [0-9]'))
-            constraint: Any = engine._constraint
+            constraint = engine._constraint
             with monkeypatch.context() as patch:
                 patch.setattr(constraint, "_may_follow", interrupt)
                 with pytest.raises(wrong):

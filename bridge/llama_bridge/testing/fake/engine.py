@@ -239,8 +239,10 @@ class FakeEngine(Engine):
         )
         if not bias:
             return planned
-        logits = [bias.get(token, 0.0) for token in range(self.info.n_vocab)]
-        logits[planned] += _CERTAIN
+        logits = [0.0] * self.info.n_vocab
+        logits[planned] = _CERTAIN
+        for token, value in bias.items():
+            logits[int(token)] += value
         for token in sorted(range(len(logits)), key=logits.__getitem__, reverse=True):
             if logits[token] == -math.inf:
                 break
