@@ -8,7 +8,7 @@ from ..errors import InvalidSchema
 from .arrays import write_array
 from .charset import ANY
 from .document import dumps
-from .language import Automaton, TooLarge, automaton, words
+from .language import Automaton, TooLarge, automaton, word_automaton
 from .meaning import Meaning
 from .nodes import Arrays, Booleans, Key, Node, Nulls, Numbers, Objects, Strings, Values
 from .numbers import TooFine, digits
@@ -131,7 +131,7 @@ class _Writer:
         """A rule for one of those texts."""
         if len(texts) <= 3:
             return self.rules.add(one_of(texts), "value")
-        return self.rules.automaton(automaton(words(texts)), "", False, "value")
+        return self.rules.automaton(word_automaton(texts), "", False, "value")
 
     def _number(self, node: Numbers, key: Key) -> str | None:
         if node == Numbers():

@@ -255,18 +255,18 @@ def _number(value: Fraction, keyword: str, given: Json, place: Place) -> Verdict
             bound = place.schema.get(flags[keyword])
             return bound is None or value != exact(bound)  # type: ignore[arg-type]
         return True
-    bound = exact(given)
+    limit = exact(given)
     match keyword:
         case "minimum":
-            return value >= bound
+            return value >= limit
         case "maximum":
-            return value <= bound
+            return value <= limit
         case "exclusiveMinimum":
-            return value > bound
+            return value > limit
         case "exclusiveMaximum":
-            return value < bound
+            return value < limit
         case "multipleOf":
-            return value % bound == 0
+            return value % limit == 0
         case _:
             return True
 
