@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ..errors import InvalidSchema
-from .document import Document, Place
+from .document import Document, Json, Place
 from .effects import (
     NUMBER,
     STRING,
@@ -34,6 +34,9 @@ from .regex import Unsupported, found_in
 
 __all__ = ["Demands", "Disjoint"]
 
+MAX_COMPARED = 2000
+"""Pairs of options of a oneOf that are compared with care; each takes about a millisecond."""
+
 Disjoint = Callable[[Place, Place, str], bool]
 
 
@@ -50,6 +53,7 @@ class Demands:
         self.document = document
         self.disjoint = disjoint
         self._strict_formats = formats
+        self._known_tags: dict[int, dict[str, frozenset[str]]] = {}
 
     def refused(self, place: Place, keyword: str, why: str) -> InvalidSchema:
         """The error for a keyword that cannot be enforced."""
@@ -111,12 +115,50 @@ class Demands:
         return [[]]
 
     def _one_of(self, place: Place, of: str) -> Clause:
-        options = list(self.each(place, "oneOf"))
+        options = [one for one in self.each(place, "oneOf") if not _excludes(one, of)]
+        slow = 0
         clause: Clause = []
         for one in options:
-            others = [two for two in options if two is not one and not self.disjoint(one, two, of)]
-            clause.append((Literal(one), *(Literal(two, False) for two in others)))
+            others: list[Literal] = []
+            for two in options:
+                if two is one or (of == "object" and self._told_apart(one, two)):
+                    continue
+                slow += 1
+                if slow > MAX_COMPARED:
+                    raise self.refused(
+                        place,
+                        "oneOf",
+                        "too many options that no constant member tells apart: use anyOf",
+                    )
+                if not self.disjoint(one, two, of):
+                    others.append(Literal(two, False))
+            clause.append((Literal(one), *others))
         return clause
+
+    def _told_apart(self, one: Place, two: Place) -> bool:
+        """Whether a required member has one of some values in one, and one of others in the other."""
+        a, b = self._tags(one), self._tags(two)
+        return any(name in b and a[name].isdisjoint(b[name]) for name in a)
+
+    def _tags(self, place: Place) -> dict[str, frozenset[str]]:
+        """Required members that can have a few texts only."""
+        known = self._known_tags.get(place.number)
+        if known is None:
+            known = self._known_tags[place.number] = {}
+            schema = place.schema
+            if isinstance(schema, bool):
+                return known
+            if "$ref" in schema:
+                known.update(self._tags(self.document.target(place, "$ref")))
+                if place.old:
+                    return known
+            required = schema.get("required", [])
+            assert isinstance(required, list)
+            for name in required:
+                values = _texts(schema, str(name))
+                if values is not None:
+                    known[str(name)] = values
+        return known
 
     def conditional(self, place: Place) -> list[Clause]:
         """Clauses of ``if``: its two branches, or none."""
@@ -278,3 +320,24 @@ class Demands:
                     yield name, (requiring(*map(str, needed)),)
                 else:
                     yield name, (Literal(self.document.below(place, keyword, name)),)
+
+
+def _excludes(place: Place, of: str) -> bool:
+    """Whether a schema says by its ``type`` that a type is none of it."""
+    if isinstance(place.schema, bool):
+        return not place.schema
+    given = place.schema.get("type")
+    names = given if isinstance(given, list) else [given]
+    return given is not None and of not in names and not (of == "number" and "integer" in names)
+
+
+def _texts(schema: dict[str, Json], name: str) -> frozenset[str] | None:
+    """The texts that a member can be, if they are listed."""
+    properties = schema.get("properties")
+    member = properties.get(name) if isinstance(properties, dict) else None
+    if not isinstance(member, dict):
+        return None
+    values = [member["const"]] if "const" in member else member.get("enum")
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        return None
+    return frozenset(map(str, values))

@@ -99,6 +99,8 @@ class Document:
         self._anchors: dict[str, tuple[Json, str]] = {}
         self._dynamic: dict[str, int] = {}
         self._made = 0
+        self.names: set[str] = set()
+        """Names of members that any of its schemas knows."""
         self._register(root)
         self.root = self.place(root, self._bases["#"], "#")
         self.never = self.made(False, self.root)
@@ -194,6 +196,9 @@ class Document:
                 check = _CHECKS.get(keyword)
                 if check is not None and not check[0](value):
                     raise InvalidSchema(pointer, keyword, f"{shown(value)} is not {check[1]}")
+                if keyword == "properties" or keyword == "required":
+                    assert isinstance(value, dict | list)
+                    self.names.update(map(str, value))
                 for key, below in _subschemas(keyword, value):
                     todo.append((below, base, _pointer(pointer, keyword, *key)))
 

@@ -67,6 +67,7 @@ class _Writer:
         self._depth = depth
         self._values: dict[tuple[Key, int], str | None] = {}
         self._plain: dict[Node, str | None] = {}
+        self._machines: dict[Automaton, str] = {}
         self._component: int | None = None
         self._left = 0
 
@@ -166,8 +167,10 @@ class _Writer:
         return None if machine.empty else self._quoted(machine)
 
     def _quoted(self, machine: Automaton) -> str:
-        inner = self.rules.automaton(machine, quoted('"'), True, "s")
-        return self.rules.add(quoted('"') + " " + inner, "string")
+        if machine not in self._machines:
+            inner = self.rules.automaton(machine, quoted('"'), True, "s")
+            self._machines[machine] = self.rules.add(quoted('"') + " " + inner, "string")
+        return self._machines[machine]
 
     def _character(self) -> str:
         return self.rules.choice((" ".join(way) for way in json_characters(ANY)), "char")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from .charset import ANY, CharSet, chars, span
 from .language import Automaton
@@ -263,6 +264,7 @@ def _shown(code: int) -> str:
     return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
 
 
+@lru_cache(4096)
 def _class(found: CharSet) -> str:
     if len(found) == 1:
         return quoted(chr(found.ranges[0][0]))
@@ -289,6 +291,7 @@ _SHORT = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t"
 _SHORT_SET = chars("".join(_SHORT))
 
 
+@lru_cache(4096)
 def json_characters(found: CharSet) -> list[list[str]]:
     """The ways to write one of these characters inside a JSON string: one for each character, as json.dumps has it."""
     ways: list[list[str]] = []
