@@ -11,7 +11,7 @@ from pathlib import Path
 
 from source import BuildError
 
-__all__ = ["EDITS", "Edit", "apply"]
+__all__ = ["CHAT_EDITS", "EDITS", "Edit", "apply"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,108 @@ EDITS = (
         "a thread that spins must end when another one has trapped: runtime/threads.c",
     ),
 )
+"""For llama.wasm."""
+
+CHAT_EDITS = (
+    Edit(
+        "common/chat.cpp",
+        "        throw e;\n",
+        "        throw;\n",
+        "what is wrong with a template is in the exception, which a copy cuts off",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "        struct autoparser::autoparser autoparser;\n        autoparser.analyze_template(tmpl);\n",
+        "        const auto & autoparser = lb_chat_analysis(tmpl);\n",
+        "a template is analysed once, not on each apply: chat/analysis.cpp",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "        common_peg_arena arena;\n        arena.load(auto_params.parser);\n",
+        "",
+        "the parser is read again for a debug message only, which costs more than a render",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "arena.dump(arena.root()).c_str(), auto_params.generation_prompt.c_str());\n        return auto_params;",
+        '"", auto_params.generation_prompt.c_str());\n        return auto_params;',
+        "as above",
+    ),
+    Edit(
+        "common/chat.cpp",
+        '#include "chat.h"\n',
+        '#include "chat.h"\n#include "analysis.h"\n',
+        "declares lb_chat_analysis",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "    auto builtins = global_builtins();\n    if (!it->is_undefined()) {",
+        "    const auto & builtins = global_builtins();\n    if (!it->is_undefined()) {",
+        "each identifier of a template copied the table of all functions: half the time of a render",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "bool g_jinja_debug = false;\n",
+        "bool g_jinja_debug = false;\nvoid lb_chat_step(size_t steps);\n",
+        "declares it, for the next two",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "value statement::execute(context & ctx) const {\n    try {",
+        "value statement::execute(context & ctx) const {\n    lb_chat_step(1);\n    try {",
+        "a template ends: chat/bounds.cpp",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "        context loop_scope(scope);\n",
+        "        lb_chat_step(8);\n"
+        "        std::optional<context> loop_scope;\n"
+        "        if (select_expr && test_expr) {\n            loop_scope.emplace(scope);\n        }\n",
+        "also one with loops around nothing; and a scope for each item is only needed where items are chosen",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "            scope_update_fn(loop_scope);\n            value test_val = test_expr->execute(loop_scope);",
+        "            scope_update_fn(*loop_scope);\n            value test_val = test_expr->execute(*loop_scope);",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        "#include <vector>\n#include <memory>\n",
+        "#include <vector>\n#include <memory>\n#include <optional>\n",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/runtime.h",
+        "    context(const context & parent) : context() {\n"
+        "        // inherit variables (for example, when entering a new scope)\n"
+        "        auto & pvar = parent.env->as_ordered_object();\n"
+        "        for (const auto & pair : pvar) {\n"
+        "            set_val(pair.first, pair.second);\n"
+        "        }\n",
+        "    context(const context & parent) : env(std::make_shared<value_object_t>(*parent.env)) {\n",
+        "a scope copies its parent's table at once, without a hash for each variable",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "    jinja::global_from_json(ctx, inp, inputs.mark_input);\n",
+        "    if (const auto * kept = lb_chat_rendered(tmpl, inp, inputs.mark_input)) {\n"
+        "        return *kept;\n    }\n"
+        "    jinja::global_from_json(ctx, inp, inputs.mark_input);\n",
+        "each apply renders the same prompt twice: chat/analysis.cpp",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "        result = result.substr(0, result.size() - tmpl.eos_token().size());\n    }\n    return result;\n",
+        "        result = result.substr(0, result.size() - tmpl.eos_token().size());\n    }\n"
+        "    lb_chat_keep_rendered(tmpl, std::move(inp), inputs.mark_input, result);\n    return result;\n",
+        "as above",
+    ),
+)
+"""For chat.wasm."""
 
 
-def apply(llama_cpp: Path, edits: tuple[Edit, ...] = EDITS) -> None:
+def apply(llama_cpp: Path, edits: tuple[Edit, ...]) -> None:
     """Make the edits in an unpacked source.
 
     Raises:
