@@ -86,6 +86,70 @@ CHAT_EDITS = (
     ),
     Edit(
         "common/jinja/runtime.cpp",
+        "    auto builtins = input->get_builtins();\n",
+        "    const auto & builtins = input->get_builtins();\n",
+        "so did each member of an object",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "bool is_val(const value & ptr) {\n"
+        "    using PointeeType = typename extract_pointee<T>::type;\n"
+        "    return dynamic_cast<const PointeeType*>(ptr.get()) != nullptr;\n",
+        "bool is_val(const value & ptr) {\n    return is_val<T>(ptr.get());\n",
+        "as below",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "template<typename T>\nbool is_val(const value & ptr) {",
+        "template<typename T> bool is_val(const value_t * ptr);\ntemplate<typename T>\nbool is_val(const value & ptr) {",
+        "as below",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "bool is_val(const value_t * ptr) {\n"
+        "    using PointeeType = typename extract_pointee<T>::type;\n"
+        "    return dynamic_cast<const PointeeType*>(ptr) != nullptr;\n}\n",
+        "bool is_val(const value_t * ptr) {\n"
+        "    using PointeeType = typename extract_pointee<T>::type;\n"
+        "    return lb_chat_is<PointeeType>(ptr);\n}\n",
+        "the type of a value is compared, not searched: tuples are the only values that are something else, too",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "// Helper to check the type of a value\n",
+        "struct value_array_t;\nstruct value_tuple_t;\n"
+        "template<typename T, typename V>\n"
+        "bool lb_chat_is(const V * ptr) {\n"
+        "    return ptr && (typeid(*ptr) == typeid(T) ||\n"
+        "        (std::is_same<T, value_array_t>::value && typeid(*ptr) == typeid(value_tuple_t)));\n}\n\n"
+        "// Helper to check the type of a value\n",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "        val_flt = static_cast<double>(v);\n        val = mk_val<value_int>(val_int);\n    }\n"
+        '    virtual std::string type() const override { return "Boolean"; }',
+        "        val_flt = static_cast<double>(v);\n    }\n"
+        '    virtual std::string type() const override { return "Boolean"; }',
+        "a boolean needs an integer only for its hash",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "        return val->unique_hash();\n    }\nprotected:\n",
+        "        return value_int_t(val_int).unique_hash();\n    }\nprotected:\n",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/runtime.h",
+        "        value default_val = mk_val<value_undefined>(name);\n        return env->at(name, default_val);\n",
+        "        for (const auto & [key, val] : env->as_ordered_object()) {\n"
+        "            if (key->val_str.parts.size() == 1 && key->val_str.parts[0].val == name) {\n"
+        "                return val;\n            }\n        }\n"
+        "        return mk_val<value_undefined>(name);\n",
+        "a variable is looked up in a table of twenty names, without making two values for it",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
         "bool g_jinja_debug = false;\n",
         "bool g_jinja_debug = false;\nvoid lb_chat_step(size_t steps);\n",
         "declares it, for the next two",
@@ -95,6 +159,45 @@ CHAT_EDITS = (
         "value statement::execute(context & ctx) const {\n    try {",
         "value statement::execute(context & ctx) const {\n    lb_chat_step(1);\n    try {",
         "a template ends: chat/bounds.cpp",
+    ),
+    Edit(
+        "common/jinja/runtime.cpp",
+        '        loop_obj->insert("index", mk_val<value_int>(i + 1));\n'
+        '        loop_obj->insert("index0", mk_val<value_int>(i));\n'
+        '        loop_obj->insert("revindex", mk_val<value_int>(filtered_items.size() - i));\n'
+        '        loop_obj->insert("revindex0", mk_val<value_int>(filtered_items.size() - i - 1));\n'
+        '        loop_obj->insert("first", mk_val<value_bool>(i == 0));\n'
+        '        loop_obj->insert("last", mk_val<value_bool>(i == filtered_items.size() - 1));\n'
+        '        loop_obj->insert("length", mk_val<value_int>(filtered_items.size()));\n'
+        '        loop_obj->insert("previtem", i > 0 ? filtered_items[i - 1] : mk_val<value_undefined>("previtem"));\n'
+        '        loop_obj->insert("nextitem", i < filtered_items.size() - 1 ? filtered_items[i + 1] : mk_val<value_undefined>("nextitem"));\n',
+        "        static const value names[] = {\n"
+        '            mk_val<value_string>("index"),\n'
+        '            mk_val<value_string>("index0"),\n'
+        '            mk_val<value_string>("revindex"),\n'
+        '            mk_val<value_string>("revindex0"),\n'
+        '            mk_val<value_string>("first"),\n'
+        '            mk_val<value_string>("last"),\n'
+        '            mk_val<value_string>("length"),\n'
+        '            mk_val<value_string>("previtem"),\n'
+        '            mk_val<value_string>("nextitem"),\n'
+        "        };\n"
+        "        const value values[] = {\n"
+        "            mk_val<value_int>(i + 1),\n"
+        "            mk_val<value_int>(i),\n"
+        "            mk_val<value_int>(filtered_items.size() - i),\n"
+        "            mk_val<value_int>(filtered_items.size() - i - 1),\n"
+        "            mk_val<value_bool>(i == 0),\n"
+        "            mk_val<value_bool>(i == filtered_items.size() - 1),\n"
+        "            mk_val<value_int>(filtered_items.size()),\n"
+        '            i > 0 ? filtered_items[i - 1] : value(mk_val<value_undefined>("previtem")),\n'
+        '            i < filtered_items.size() - 1 ? filtered_items[i + 1] : value(mk_val<value_undefined>("nextitem")),\n'
+        "        };\n"
+        "        for (size_t n = 0; n < std::size(names); ++n) {\n"
+        "            loop_obj->unordered.emplace(names[n], values[n]);\n"
+        "            loop_obj->val_obj.push_back({names[n], values[n]});\n"
+        "        }\n",
+        "each round of a loop made its nine names anew, and hashed them three times",
     ),
     Edit(
         "common/jinja/runtime.cpp",
