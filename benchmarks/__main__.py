@@ -15,13 +15,14 @@ from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
 from .memory import measure_memory
-from .models import find_models
+from .models import find_models, large_vocabulary
 from .numerics import measure_numerics
 from .overhead import measure_overhead
 from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
+from .structured import measure_structured
 from .turns import measure_turns
 
 SECTIONS = (
@@ -29,6 +30,7 @@ SECTIONS = (
     "kernels",
     "numerics",
     "overhead",
+    "structured",
     "turns",
     "sessions",
     "keeping",
@@ -128,6 +130,14 @@ def main() -> int:
             backends,
             n_threads=given.threads,
             rounds=max(4, rounds),
+        )
+    if "structured" in sections:
+        measure_structured(
+            report,
+            large_vocabulary(),
+            backends,
+            n_threads=given.threads,
+            rounds=rounds,
         )
     if "turns" in sections:
         for backend in backends:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 
-__all__ = ["find_models"]
+__all__ = ["find_models", "large_vocabulary"]
 
 _WRITTEN = ("q4_0", "q8_0", "f16")
 _LARGER = QWEN2_HALF_BILLION | {
@@ -36,6 +36,12 @@ def find_models(names: list[str] | None, quick: bool) -> dict[str, Path]:
         else:
             found[Path(name).stem] = Path(name)
     return found
+
+
+def large_vocabulary() -> Path:
+    """A small model around a vocabulary of 151,936 tokens: the less it computes, the more a token's checks weigh."""
+    shape = QWEN2_HALF_BILLION | {"n_layer": 4, "n_embd": 512, "n_head": 8, "n_ff": 1024}
+    return cached_model(**shape)
 
 
 def _quantized() -> Path:

@@ -6,6 +6,10 @@
     engine.py           the engine contract on llama.cpp's C interface
     loading.py          loads weights and context, or says why not
     sampler.py          sampler chains
+    constraint.py       draws only what fits a grammar
+    token_tree.py       the vocabulary as a tree, for grammars that allow little
+    logprobs.py         how probable tokens were
+    candidates.py       candidate tokens as llama.cpp's samplers take them; a sampler in Python
     state_layout.py     checks that a copy of a KV cache is as llama.cpp would write it
     load_progress.py    progress of a load
     deep_stack.py       stack for pre-tokenizers that recurse once per character

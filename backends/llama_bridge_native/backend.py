@@ -32,6 +32,8 @@ class NativeBackend(EngineBackend):
         Capability.GENERATE
         | Capability.STREAM
         | Capability.CANCEL
+        | Capability.JSON_SCHEMA
+        | Capability.LOGPROBS
         | Capability.CHAT_TEMPLATE
         | Capability.TOKENS
         | Capability.KV_CONTINUATION

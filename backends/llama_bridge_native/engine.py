@@ -14,6 +14,7 @@ from typing import Any
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.module.host import missing
+from llama_bridge.checks import check_count
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
     check_length,
@@ -26,6 +27,7 @@ from llama_bridge.engine_arguments import (
 )
 from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
+from llama_bridge.grammar import Grammar
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.long_runs import longest_run
@@ -33,10 +35,12 @@ from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge.progress import OnProgress
 
+from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
 from .library import LoggedErrors, abort_callback, lib
 from .loading import load_context, load_weights
-from .sampler import make_sampler
+from .logprobs import Logprobs
+from .sampler import SamplerChains
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
@@ -63,6 +67,9 @@ class NativeEngine(Engine):
     _memory: Any = None
     _vocab: Any = None
     _sampler: Any = None
+    _constraint: Constraint | None = None
+    _vocabulary: Vocabulary | None = None
+    _banned: frozenset[int] = frozenset()
 
     def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
         try:
@@ -83,6 +90,7 @@ class NativeEngine(Engine):
         self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
         self._header = file.header
         self._has_logits = False
+        self._checked = False  # whether this sampler has seen that the logits are not NaN
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
         self._words = threading.Lock()  # any thread may use the vocabulary until it is freed
@@ -96,10 +104,14 @@ class NativeEngine(Engine):
             self._chunk = min(self._chunk, _UNINTERRUPTED)
         self.info = self._describe(file, params, memory)
         self._layout = self._memory_layout(file, params)
+        self._chains = SamplerChains(self._vocab, self.info.n_vocab, self.info.n_ctx)
+        self._logprobs = Logprobs(context)
         self.capabilities = (
             Capability.GENERATE
             | Capability.STREAM
             | Capability.CANCEL
+            | Capability.JSON_SCHEMA
+            | Capability.LOGPROBS
             | Capability.TOKENS
             | Capability.KV_CONTINUATION
             | Capability.SESSION_PERSISTENCE
@@ -296,23 +308,61 @@ class NativeEngine(Engine):
 
     # sampling
 
-    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
         self._check_alive()
-        seen = check_sampler(params, seed, recent, self.info.n_vocab)
-        sampler = make_sampler(params, seed, seen, self.info.n_vocab)
+        seen = check_sampler(params, seed, recent, self.info.n_vocab, grammar)
+        constraint = None
+        sampler = self._chains.make(params, seed, seen)
+        try:
+            if grammar is not None:
+                if self._vocabulary is None:
+                    self._vocabulary = self._describe_vocabulary()
+                greedy = params.temperature <= 0
+                constraint = Constraint(grammar, self._vocabulary, sampler, greedy, self._logits)
+        except BaseException:
+            lib.llama_sampler_free(sampler)
+            raise
         self._free_sampler()
+        self._constraint = constraint
+        self._banned = frozenset(
+            token
+            for token, bias in params.logit_bias.items()
+            if bias == -math.inf and isinstance(token, int)
+        )
         self._sampler = sampler
+        self._checked = False
+
+    def _describe_vocabulary(self) -> Vocabulary:
+        return Vocabulary(
+            self._vocab,
+            self.info.n_vocab,
+            self.info.end_of_generation,
+            self.token_bytes,
+            lambda token: self.token_bytes(token, special=True),
+            lambda text: self.tokenize(text, add_special=False, parse_special=True),
+        )
 
     def _free_sampler(self) -> None:
         sampler, self._sampler = self._sampler, None  # so that an interrupt cannot free it twice
         if sampler is not None:
             lib.llama_sampler_free(sampler)
+        constraint, self._constraint = self._constraint, None
+        if constraint is not None:
+            constraint.close()
 
     def sample(self) -> int:
         self._check_alive()
         if self._sampler is None:
             raise self._cannot_draw()
-        self._refuse_nan(self._logits())
+        if not self._checked:
+            self._refuse_nan(self._logits())
+            self._checked = True
         return self._draw()
 
     def step(self, token: int) -> int | None:
@@ -333,6 +383,16 @@ class NativeEngine(Engine):
         self._has_logits = True
         return self._draw()
 
+    def accept(self, tokens: Sequence[int]) -> int:
+        self._check_alive()
+        packed = check_tokens("tokens", tokens, self.info.n_vocab)
+        if self._sampler is None:
+            raise self._cannot_draw()
+        taken = len(packed) if self._constraint is None else self._constraint.accept(packed)
+        for token in packed[:taken]:
+            lib.llama_sampler_accept(self._sampler, token)
+        return taken
+
     def _draw(self) -> int:
         values = lib.llama_get_logits_ith(self._context, -1)
         # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
@@ -341,12 +401,26 @@ class NativeEngine(Engine):
         token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
         if values[token] != values[token]:
             self._refuse_nan(self._logits())
+        if self._constraint is not None:
+            self._constraint.settle(token)
+        if token in self._banned:
+            raise EngineError("no token is left: logit_bias bans all that the samplers keep")
         return token
 
     def _cannot_draw(self) -> BridgeError:
         """The error for a missing sampler."""
         self._check_alive()
         return EngineError("there is no sampler: call set_sampler() first")
+
+    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+        self._check_alive()
+        check_token(token, self.info.n_vocab)
+        n = min(check_count("n", n), self.info.n_vocab)
+        row = self._logits()
+        total, best = self._logprobs.best(n)
+        if total != total:
+            raise EngineError(f"{_NAN}: the model or the KV cache is damaged")
+        return row[token] - total, best
 
     def logits(self) -> memoryview[float]:
         self._check_alive()
@@ -441,6 +515,8 @@ class NativeEngine(Engine):
             self._pieces = {}
         model, context, self._model = self._model, self._context, None
         self._free_sampler()
+        self._chains.close()
+        self._logprobs.close()
         self._context = self._memory = None
         lib.llama_free(context)
         lib.llama_model_free(model)

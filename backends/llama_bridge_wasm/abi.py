@@ -11,8 +11,11 @@ from llama_bridge.errors import EngineError
 
 __all__ = [
     "ABI_VERSION",
+    "Accept",
+    "BIAS",
     "CHECK_PARAMS",
     "LOAD_PARAMS",
+    "LOGPROB",
     "MAX_MEMORY",
     "MODEL_PATH",
     "NO_TOKEN",
@@ -24,7 +27,7 @@ __all__ = [
     "Status",
 ]
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
@@ -33,8 +36,14 @@ NO_TOKEN = -1
 
 LOAD_PARAMS = struct.Struct("<7i")
 """n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
-SAMPLER_PARAMS = struct.Struct("<Ififfifff")
-"""seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
+SAMPLER_PARAMS = struct.Struct("<Ififfifffffffiffffffii")
+"""seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty; typical_p, top_n_sigma,
+XTC's probability and threshold; mirostat, tau, eta; dynatemp's range and exponent; DRY's multiplier, base, allowed length
+and number of tokens."""
+BIAS = struct.Struct("<if")
+"""token, bias."""
+LOGPROB = struct.Struct("<if")
+"""token, log-probability."""
 CHECK_PARAMS = struct.Struct("<11i3f")
 """op, type, packed, repeat, threads, six sizes; scale, ALiBi, soft cap."""
 
@@ -61,6 +70,14 @@ class CheckOp(enum.IntEnum):
     SWIGLU = 5
     SOFTMAX = 6
     MALLOC = 7
+
+
+class Accept(enum.IntEnum):
+    """What accepts tokens in ``lb_accept``."""
+
+    ALL = 0
+    SAMPLERS = 1
+    GRAMMAR = 2
 
 
 class Info(enum.IntEnum):

@@ -16,10 +16,12 @@ From the top down; each may import what is below it:
     snapshot.py         a conversation at rest
     verification.py     the result of checking a session file
     models/, chat/      model files; messages to a prompt
+    structured/         JSON Schema to a grammar
     stream.py           an answer in progress
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
+    grammar.py          what an answer must look like
     params.py           settings
     progress.py         progress reports
     capabilities.py     capability flags
@@ -47,8 +49,10 @@ from .errors import (
     ContextOverflow,
     EngineError,
     FallbackWarning,
+    InvalidAnswer,
     InvalidInput,
     InvalidModel,
+    InvalidSchema,
     ModelError,
     ModelLoadError,
     ModelNotFound,
@@ -66,10 +70,11 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from .generation import Fallback, FinishReason, Generation, Mode, Usage
+from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
+from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
-from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
+from .params import KvType, LogitBias, ModelParams, ModelSettings, SamplingParams, SamplingSettings
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
@@ -102,10 +107,15 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GgufHeader",
+    "Grammar",
+    "InvalidAnswer",
     "InvalidInput",
     "InvalidModel",
+    "InvalidSchema",
+    "JsonSchema",
     "KvType",
     "LlamaBridge",
+    "LogitBias",
     "LogitCheck",
     "MemoryKind",
     "Message",
@@ -148,6 +158,9 @@ __all__ = [
     "TemplateError",
     "TensorInfo",
     "TextStream",
+    "TokenLogprob",
+    "Trigger",
+    "TriggerKind",
     "TurnMark",
     "UnsupportedCapability",
     "Usage",

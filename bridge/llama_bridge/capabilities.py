@@ -26,6 +26,10 @@ class Capability(enum.Flag):
     """Text arrives while it is generated."""
     CANCEL = enum.auto()
     """``cancel()`` ends a running call, in prefill and in decode."""
+    JSON_SCHEMA = enum.auto()
+    """``json_schema=`` and ``grammar=``: an answer follows a JSON schema or a grammar."""
+    LOGPROBS = enum.auto()
+    """``logprobs=``: how probable each token of an answer was."""
     CHAT_TEMPLATE = enum.auto()
     """The model has a chat template, so a prompt is what the user says in a turn."""
     TOKENS = enum.auto()

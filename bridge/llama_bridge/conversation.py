@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from . import registry
 from .capabilities import Capability
@@ -21,6 +21,7 @@ from .checks import (
     check_name,
     check_prompt,
     check_stops,
+    check_text,
     shown,
 )
 from .errors import (
@@ -32,6 +33,7 @@ from .errors import (
     UnsupportedCapability,
 )
 from .generation import Fallback, Generation
+from .grammar import Grammar, JsonSchema
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
 from .prompt import Prompt
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "Session", "Shared", "refuse"]
 
 T = TypeVar("T")
+
+_MOST_LOGPROBS = 20
 
 
 @dataclass(slots=True)
@@ -142,6 +146,9 @@ class Conversation(NotCopied):
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
@@ -154,8 +161,14 @@ class Conversation(NotCopied):
         Args:
             prompt: what the user says, if the model has a chat template; otherwise raw text. A :class:`Prompt`, such as
                 ``apply_chat_template`` gives, is always raw text. A string never becomes a control token.
-            stop: strings that end the answer. They are not part of it.
+            stop: strings that end the answer. They are not part of it. Not with ``json_schema`` or ``grammar``.
             chat: False for raw text, True to require the chat template.
+            json_schema: what the answer must be: a JSON schema as a dict or as JSON text, True for any JSON value, or a
+                pydantic model, dataclass or TypedDict. An answer that ends with ``"stop"`` always validates, and
+                ``parsed`` is its value.
+            grammar: what the answer must be, in llama.cpp's GBNF.
+            logprobs: report how probable each token of the answer was, and this many of the best ones at its place, 0
+                to 20.
             sampling: how tokens are drawn; None takes the bridge's settings.
             on_progress: called with the progress of the prefill, in the thread that computes; None takes the
                 bridge's.
@@ -164,7 +177,8 @@ class Conversation(NotCopied):
         Raises:
             InvalidInput, ContextOverflow, UnsupportedCapability, TemplateError, EngineError, ClosedError.
         """
-        return self._ask(prompt, False, stop, chat, sampling, on_progress, settings).result
+        shape = _Shape(json_schema, grammar, logprobs)
+        return self._ask(prompt, False, stop, chat, shape, sampling, on_progress, settings).result
 
     def generate_stream(
         self,
@@ -172,12 +186,16 @@ class Conversation(NotCopied):
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """Like :meth:`generate`, but the text arrives while it is generated. ``.result`` is the whole answer."""
-        return self._ask(prompt, False, stop, chat, sampling, on_progress, settings)
+        shape = _Shape(json_schema, grammar, logprobs)
+        return self._ask(prompt, False, stop, chat, shape, sampling, on_progress, settings)
 
     def generate_continue(
         self,
@@ -185,6 +203,9 @@ class Conversation(NotCopied):
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
@@ -196,7 +217,8 @@ class Conversation(NotCopied):
         then ``Fallback.UNSUPPORTED``, and a FallbackWarning is issued once per bridge. Arguments and errors are
         those of :meth:`generate`.
         """
-        return self._ask(prompt, True, stop, chat, sampling, on_progress, settings).result
+        shape = _Shape(json_schema, grammar, logprobs)
+        return self._ask(prompt, True, stop, chat, shape, sampling, on_progress, settings).result
 
     def generate_continue_stream(
         self,
@@ -204,17 +226,24 @@ class Conversation(NotCopied):
         *,
         stop: str | Sequence[str] = (),
         chat: bool | None = None,
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """Like :meth:`generate_continue`, but the text arrives while it is generated."""
-        return self._ask(prompt, True, stop, chat, sampling, on_progress, settings)
+        shape = _Shape(json_schema, grammar, logprobs)
+        return self._ask(prompt, True, stop, chat, shape, sampling, on_progress, settings)
 
     def regenerate(
         self,
         *,
         stop: str | Sequence[str] = (),
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
@@ -225,20 +254,27 @@ class Conversation(NotCopied):
             UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
             InvalidInput: there is no prompt yet.
         """
+        shape = _Shape(json_schema, grammar, logprobs)
         return self._ask(
-            None, False, stop, None, sampling, on_progress, settings, again=True
+            None, False, stop, None, shape, sampling, on_progress, settings, again=True
         ).result
 
     def regenerate_stream(
         self,
         *,
         stop: str | Sequence[str] = (),
+        json_schema: JsonSchema | None = None,
+        grammar: str | None = None,
+        logprobs: int | None = None,
         sampling: SamplingParams | None = None,
         on_progress: OnProgress | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> TextStream:
         """Like :meth:`regenerate`, but the text arrives while it is generated."""
-        return self._ask(None, False, stop, None, sampling, on_progress, settings, again=True)
+        shape = _Shape(json_schema, grammar, logprobs)
+        return self._ask(
+            None, False, stop, None, shape, sampling, on_progress, settings, again=True
+        )
 
     def _ask(
         self,
@@ -246,6 +282,7 @@ class Conversation(NotCopied):
         continues: bool,
         stop: str | Sequence[str],
         chat: bool | None,
+        shape: _Shape,
         sampling: SamplingParams | None,
         on_progress: OnProgress | None,
         settings: SamplingSettings,
@@ -263,10 +300,15 @@ class Conversation(NotCopied):
         progress = check_callback("on_progress", on_progress) or shared.on_progress
         if not isinstance(chat, bool | None):
             raise InvalidInput(f"chat={shown(chat)}: give True, False or None")
+        shape.check(stops)
         if again:
             needed = Capability.SESSION_TOOLS
         elif chat:
             needed = Capability.CHAT_TEMPLATE
+        if shape.grammar is not None:
+            needed |= Capability.JSON_SCHEMA
+        if shape.logprobs is not None:
+            needed |= Capability.LOGPROBS
 
         def answer(runtime: Runtime) -> PendingAnswer:
             as_chat = chat
@@ -288,6 +330,8 @@ class Conversation(NotCopied):
                 chat=as_chat,
                 continues=continues and able,
                 system=shared.system,
+                grammar=shape.grammar,
+                logprobs=shape.logprobs,
                 fallback=fallback,
                 on_progress=progress,
             )
@@ -297,7 +341,51 @@ class Conversation(NotCopied):
             shared.said.add(self._name)
             return answer
 
-        return TextStream(shared.do(needed, answer))
+        return TextStream(shared.do(needed, answer), shape.parse)
+
+
+class _Shape:
+    """What an answer must look like, and what is reported of its tokens.
+
+    Attributes:
+        grammar: the grammar that it follows, or None.
+        parse: reads the value from the answer's text, or None.
+        logprobs: how many of the best tokens to report, or None.
+    """
+
+    def __init__(
+        self, json_schema: JsonSchema | None, grammar: str | None, logprobs: int | None
+    ) -> None:
+        self.grammar: Grammar | None = None
+        self.parse: Callable[[str], Any] | None = None
+        self.logprobs = logprobs
+        if json_schema is not None and grammar is not None:
+            raise InvalidInput("json_schema and grammar exclude each other: give one of them")
+        if json_schema is not None:
+            from .structured import compile_schema  # 60 ms, for those who give one
+
+            structured = compile_schema(json_schema)
+            self.grammar, self.parse = Grammar(structured.grammar), structured.parse
+        elif grammar is not None:
+            from .structured import check_grammar  # 60 ms, too
+
+            check_grammar(check_text("grammar", grammar))
+            self.grammar = Grammar(grammar)
+        if logprobs is not None and check_count("logprobs", logprobs) > _MOST_LOGPROBS:
+            raise InvalidInput(
+                f"logprobs={shown(logprobs)}: give a whole number from 0 to {_MOST_LOGPROBS}"
+            )
+
+    def check(self, stops: Sequence[str]) -> None:
+        """Refuse stop strings together with a grammar: one that cuts an answer would leave half a value.
+
+        Raises:
+            InvalidInput.
+        """
+        if stops and self.grammar is not None:
+            raise InvalidInput(
+                "stop cannot be used with json_schema or grammar, which say themselves where the answer ends"
+            )
 
 
 class Session(Conversation):

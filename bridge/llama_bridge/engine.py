@@ -8,13 +8,17 @@ these calls, in :mod:`llama_bridge.local`. One thread at a time uses an engine; 
 from __future__ import annotations
 
 import enum
+import heapq
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .capabilities import Capability
-from .checks import NotCopied
+from .checks import NotCopied, check_count
+from .engine_arguments import check_token
 from .errors import UnsupportedCapability
+from .grammar import Grammar
 from .params import SamplingParams
 
 __all__ = ["Engine", "EngineInfo", "MemoryKind"]
@@ -144,8 +148,22 @@ class Engine(NotCopied, ABC):
     # sampling
 
     @abstractmethod
-    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        """Start a new sampler. ``recent`` are the tokens that its penalties already count."""
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
+        """Start a new sampler.
+
+        ``recent`` are the tokens that its penalties already count; the grammar does not. ``params.logit_bias`` has
+        token ids only. With a grammar, which needs ``Capability.JSON_SCHEMA``, every token that is drawn fits it, and
+        an end of generation is drawn only where it may end. The text of such an answer is valid UTF-8.
+
+        Raises:
+            InvalidInput: also for a grammar that cannot be used. The sampler before is then still there.
+        """
 
     @abstractmethod
     def sample(self) -> int:
@@ -153,7 +171,8 @@ class Engine(NotCopied, ABC):
 
         Raises:
             EngineError: there is no sampler, there are no logits, or they are NaN: the model or the KV cache is
-                damaged. The KV cache is then empty.
+                damaged. The KV cache is then empty. Also if no token is left that grammar and biases allow; the KV
+                cache is then unchanged.
         """
 
     @abstractmethod
@@ -165,6 +184,33 @@ class Engine(NotCopied, ABC):
         Raises:
             InvalidInput, ContextOverflow, EngineError: as in :meth:`decode` and :meth:`sample`.
         """
+
+    def accept(self, tokens: Sequence[int]) -> int:
+        """Let the sampler accept tokens that were not drawn, because the grammar leaves no choice.
+
+        Returns how many fit the grammar; those after them were not accepted. The KV cache is unchanged. Used with
+        ``Capability.JSON_SCHEMA``.
+
+        Raises:
+            InvalidInput: an unknown token id.
+            EngineError: there is no sampler.
+        """
+        raise UnsupportedCapability(Capability.JSON_SCHEMA, self.backend)
+
+    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+        """The log-probability of ``token`` after the last logits, and the ``n`` best tokens with theirs, best first.
+
+        From the model's own distribution, before any sampler. Used with ``Capability.LOGPROBS``.
+
+        Raises:
+            InvalidInput, EngineError: as in :meth:`logits`.
+        """
+        row = self.logits().tolist()
+        check_token(token, len(row))
+        best = heapq.nlargest(check_count("n", n), range(len(row)), key=row.__getitem__)
+        top = max(row)
+        total = top + math.log(math.fsum(math.exp(logit - top) for logit in row))
+        return row[token] - total, [(one, row[one] - total) for one in best]
 
     @abstractmethod
     def logits(self) -> memoryview[float]:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from .checks import check_count, check_text, shown
 from .errors import ContextOverflow, InvalidInput
+from .grammar import Grammar
 from .params import SamplingParams
 
 __all__ = [
+    "check_grammar_argument",
     "check_length",
     "check_room",
     "check_sampler",
@@ -67,14 +69,43 @@ def check_length(length: int) -> int:
 
 
 def check_sampler(
-    params: SamplingParams, seed: int, recent: Sequence[int], n_vocab: int
+    params: SamplingParams,
+    seed: int,
+    recent: Sequence[int],
+    n_vocab: int,
+    grammar: Grammar | None = None,
 ) -> list[int]:
-    """Return the recent tokens if all three arguments are valid; otherwise raise InvalidInput."""
+    """Return the recent tokens if all arguments are valid; otherwise raise InvalidInput."""
     if not isinstance(params, SamplingParams):
         raise InvalidInput(f"params={shown(params)}: give a SamplingParams")
     if check_count("seed", seed) >= _UINT32:
         raise InvalidInput(f"seed={shown(seed)}: give a whole number from 0 to {_UINT32 - 1}")
+    for token in params.logit_bias:
+        if isinstance(token, str):
+            raise InvalidInput(f"logit_bias has {shown(token)}: give an engine token ids")
+        if token >= n_vocab:
+            raise InvalidInput(
+                f"logit_bias has {shown(token)}: no such token; ids go from 0 to {n_vocab - 1}"
+            )
+    if grammar is not None:
+        check_grammar_argument(grammar, n_vocab)
     return check_tokens("recent", recent, n_vocab).tolist()
+
+
+def check_grammar_argument(grammar: Grammar, n_vocab: int) -> None:
+    """Refuse what is no grammar, or one that is broken or too large for llama.cpp, which may end the process for it.
+
+    Raises:
+        InvalidInput.
+    """
+    if not isinstance(grammar, Grammar):
+        raise InvalidInput(f"grammar={shown(grammar)}: give a Grammar")
+    from .structured import check_grammar  # 60 ms, for those who give one
+
+    check_grammar(grammar.text, grammar.root)
+    for trigger in grammar.triggers:
+        if trigger.token is not None and trigger.token >= n_vocab:
+            raise InvalidInput(f"a trigger's token={shown(trigger.token)}: no such token")
 
 
 def check_state(state: memoryview) -> memoryview:

@@ -4,7 +4,8 @@
 
     BridgeError
     ├── InvalidInput (ValueError)             an argument cannot be used; names it and says what to do
-    │   └── ContextOverflow                   prompt and history do not fit n_ctx
+    │   ├── ContextOverflow                   prompt and history do not fit n_ctx
+    │   └── InvalidSchema                     a JSON schema cannot be enforced; names place and keyword
     ├── BackendUnavailable                    the backend cannot be used here; says how to get it
     ├── UnsupportedCapability                 this backend cannot do that; says which ones can
     ├── ModelError
@@ -21,6 +22,7 @@
     │   ├── SessionCancelled                  cancelled while a conversation was evaluated again
     │   ├── SessionWriteError (OSError)       the file could not be written; the old one is intact
     │   └── SessionsLocked                    another bridge uses that folder
+    ├── InvalidAnswer                         the answer fits the schema, but the caller's class refuses it
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
@@ -45,8 +47,10 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "FallbackWarning",
+    "InvalidAnswer",
     "InvalidInput",
     "InvalidModel",
+    "InvalidSchema",
     "ModelError",
     "ModelLoadError",
     "ModelNotFound",
@@ -105,6 +109,23 @@ class ContextOverflow(InvalidInput):
         )
         self.needed = needed
         self.n_ctx = n_ctx
+
+
+class InvalidSchema(InvalidInput):
+    """A JSON schema is no schema, or asks for something that no grammar can enforce. Raised before any work.
+
+    Attributes:
+        pointer: JSON pointer to the schema that is meant, as a URI fragment: ``#/properties/age``.
+        keyword: the keyword in it, or "" for the whole of it.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, pointer: str, keyword: str, reason: str) -> None:
+        where = f"{pointer}, {keyword!r}" if keyword else pointer
+        super().__init__(f"json_schema at {where}: {reason}")
+        self.pointer = pointer
+        self.keyword = keyword
+        self.reason = reason
 
 
 class BackendUnavailable(BridgeError):
@@ -260,6 +281,20 @@ class SessionsLocked(_SessionFileError):
         super().__init__(
             path, "another LlamaBridge uses this folder: close it, or give another folder"
         )
+
+
+class InvalidAnswer(BridgeError):
+    """The answer follows the JSON schema, but the class that was given refuses it, by a validator of its own.
+
+    The answer is part of the conversation.
+
+    Attributes:
+        text: the answer.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"the answer fits the schema, but your class refuses it: {reason}")
+        self.text = text
 
 
 class NoModel(BridgeError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Fallback", "FinishReason", "Generation", "Mode", "Usage"]
+__all__ = ["Fallback", "FinishReason", "Generation", "Mode", "TokenLogprob", "Usage"]
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -42,7 +42,8 @@ class Usage:
         cached_tokens: those of them that were in the KV cache already. With ``Capability.PREFIX_CACHE`` a fresh
             prompt can have some too.
         evaluated_tokens: those of them that were evaluated now.
-        completion_tokens: tokens drawn, including the one that ends the generation.
+        completion_tokens: tokens of the answer, including the one that ends it, and those that a grammar left no
+            choice about, which were not drawn.
         prompt_seconds: wall time of the prefill.
         completion_seconds: wall time from the first drawn token to the last, without the time that the reader of
             a stream took between two texts.
@@ -64,6 +65,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How probable a token was, in the model's own distribution: before any sampler, bias or grammar.
+
+    Attributes:
+        token: its id.
+        text: its text; U+FFFD stands for part of a character. Control tokens are spelled.
+        data: its bytes.
+        logprob: natural logarithm of its probability.
+        top: the most probable tokens at its place, best first, as many as ``logprobs=`` asked for.
+    """
+
+    token: int
+    text: str
+    data: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One answer. ``str()`` gives its text.
 
@@ -75,6 +95,9 @@ class Generation:
         usage: the measured cost.
         fallback: why a ``generate_continue`` ran fresh, or None.
         seed: the seed that was used. With it, the same call gives the same text.
+        parsed: with ``json_schema=``, the value, or an instance of the class that was given; None if the answer did not
+            end with ``"stop"``.
+        logprobs: with ``logprobs=``, one for each token of the answer, the one that ends it too; otherwise None.
     """
 
     text: str
@@ -83,6 +106,8 @@ class Generation:
     usage: Usage
     fallback: Fallback | None = None
     seed: int = field(default=0, compare=False)
+    parsed: Any = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
+from typing import Any, Literal, NoReturn, TypedDict, TypeVar, cast, get_args
 
-from .checks import shown
+from .checks import check_text, shown
 from .errors import InvalidInput
 
 __all__ = [
     "KvType",
+    "LogitBias",
     "ModelParams",
     "ModelSettings",
     "SamplingParams",
@@ -19,6 +21,8 @@ __all__ = [
 ]
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
+"""What ``logit_bias`` takes: numbers by token id or by text."""
 
 _UINT32 = 2**32
 _HUGE = 1e300
@@ -98,9 +102,38 @@ class ModelParams:
         return self.n_ctx or min(n_ctx_train, 4096) or 4096
 
 
+class _LogitBias(dict[int | str, float]):
+    """A mapping that does not change, so that settings can be compared and hashed."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _LogitBias, (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("logit_bias cannot be changed: make new settings")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+_NO_BIAS = _LogitBias({})
+_MAX_BIASES = 1 << 16
+_MAX_BIAS = 100_000
+_MAX_BREAKERS = 64
+_MAX_BREAKER_BYTES = 40  # llama.cpp cuts a longer one
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is drawn, in llama.cpp's terms and order.
+
+    The order is: ``logit_bias``, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
+    With ``temperature=0`` everything from top-n-sigma to XTC is left out, and so is Mirostat. Mirostat takes the place
+    of these samplers, and the temperature comes before it.
 
     Attributes:
         max_tokens: the most tokens to generate; None allows as many as fit the context.
@@ -113,6 +146,21 @@ class SamplingParams:
         repeat_last_n: how many recent tokens the penalties look at.
         seed: the same seed, model, backend and history give the same text; None draws a new seed. How much of the
             prompt is cached affects rounding: for identical bits call ``session_reset()`` first.
+        logit_bias: what is added to the logits of single tokens, by token id or by text; ``-inf`` bans a token. A text
+            must be exactly one token.
+        dry_multiplier: how strongly DRY punishes tokens that continue a repeated sequence; 0 is off.
+        dry_base: each further repeated token multiplies the punishment by this.
+        dry_allowed_length: sequences up to this many tokens may be repeated.
+        dry_penalty_last_n: how many recent tokens DRY looks at; -1 takes all.
+        dry_sequence_breakers: texts at which a sequence ends, at most 40 bytes each.
+        xtc_probability: how often XTC removes all but the least probable of the tokens above ``xtc_threshold``; 0 is off.
+        xtc_threshold: the probability from which a token is a top choice for XTC; above 0.5 it never acts.
+        typical_p: keep the most typical tokens whose probabilities add up to this; 1 keeps all.
+        top_n_sigma: keep tokens within this many standard deviations of the best logit; 0 keeps all.
+        mirostat: 2 draws by Mirostat 2, which aims at a constant surprise; 0 is off.
+        mirostat_tau, mirostat_eta: the surprise that it aims at, in bits, and how fast it learns.
+        dynatemp_range: the temperature moves by up to this, with the entropy of the distribution; 0 is off.
+        dynatemp_exponent: how the entropy sets the temperature.
     """
 
     max_tokens: int | None = 512
@@ -125,6 +173,21 @@ class SamplingParams:
     presence_penalty: float = 0.0
     repeat_last_n: int = 64
     seed: int | None = None
+    logit_bias: LogitBias = _NO_BIAS
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    typical_p: float = 1.0
+    top_n_sigma: float = 0.0
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
 
     def __post_init__(self) -> None:
         limit = self.max_tokens
@@ -141,20 +204,83 @@ class SamplingParams:
             ("repeat_penalty", 0.01, 100.0),
             ("frequency_penalty", -100.0, 100.0),
             ("presence_penalty", -100.0, 100.0),
+            ("dry_multiplier", 0.0, 100.0),
+            ("dry_base", 1.0, 100.0),
+            ("xtc_probability", 0.0, 1.0),
+            ("xtc_threshold", 0.0, 1.0),
+            ("typical_p", 0.0, 1.0),
+            ("top_n_sigma", 0.0, 100.0),
+            ("mirostat_tau", 0.0, 100.0),
+            ("mirostat_eta", 0.0, 1.0),
+            ("dynatemp_range", 0.0, 100.0),
+            ("dynatemp_exponent", 0.0, 100.0),
         ):
             value = getattr(self, name)
             rule = f"a number from {low:g} to {high:g}"
             _check(_is_number(value) and low <= value <= high, name, value, rule)
-        for name, high in (("top_k", 1 << 30), ("repeat_last_n", 1 << 20)):
+        for name, low, high in (
+            ("top_k", 0, 1 << 30),
+            ("repeat_last_n", 0, 1 << 20),
+            ("dry_allowed_length", 1, 1 << 20),
+            ("dry_penalty_last_n", -1, 1 << 20),
+        ):
             value = getattr(self, name)
-            rule = "a whole number of at least 0"
-            _check(_is_int(value) and 0 <= value <= high, name, value, rule)
+            rule = f"a whole number of at least {low}"
+            _check(_is_int(value) and low <= value <= high, name, value, rule)
+        mirostat = self.mirostat
+        _check(_is_int(mirostat) and mirostat in (0, 2), "mirostat", mirostat, "0 or 2")
+        breakers = _check_breakers(self.dry_sequence_breakers)
+        object.__setattr__(self, "dry_sequence_breakers", breakers)
+        object.__setattr__(self, "logit_bias", _check_bias(self.logit_bias))
         _check(
             self.seed is None or (_is_int(self.seed) and 0 <= self.seed < _UINT32 - 1),
             "seed",
             self.seed,
             f"None or a whole number from 0 to {_UINT32 - 2}",
         )
+
+
+def _check_breakers(given: object) -> tuple[str, ...]:
+    name, rule = "dry_sequence_breakers", f"a list of at most {_MAX_BREAKERS} texts"
+    _check(isinstance(given, list | tuple), name, given, rule)
+    breakers = tuple(cast("list[str]", given))
+    _check(len(breakers) <= _MAX_BREAKERS, name, given, rule)
+    for text in breakers:
+        size = len(check_text(f"{name}: a text", text).encode())
+        rule = f"texts of 1 to {_MAX_BREAKER_BYTES} bytes without NUL"
+        _check(0 < size <= _MAX_BREAKER_BYTES and "\0" not in text, name, text, rule)
+    return breakers
+
+
+def _check_bias(given: object) -> _LogitBias:
+    if isinstance(given, _LogitBias):
+        return given
+    rule = "a mapping from token ids or texts to numbers"
+    _check(isinstance(given, Mapping), "logit_bias", given, rule)
+    try:
+        bias = dict(cast("Mapping[object, object]", given))
+    except Exception as error:  # somebody's own class
+        raise InvalidInput(f"logit_bias={shown(given)}: logit_bias must be {rule}") from error
+    _check(len(bias) <= _MAX_BIASES, "logit_bias", given, f"{rule}, at most {_MAX_BIASES}")
+    checked: dict[int | str, float] = {}
+    for token, value in bias.items():
+        if isinstance(token, str):
+            _check(token != "", "logit_bias", given, f"{rule}, none of them empty")
+            check_text("logit_bias: a text", token)
+        elif isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise InvalidInput(f"logit_bias has {shown(token)}: give token ids or texts")
+        if not _is_bias(value):
+            raise InvalidInput(
+                f"logit_bias[{shown(token)}]={shown(value)}: give a number from -100000 to 100000, or -inf to ban the token"
+            )
+        checked[token] = float(cast("float", value))
+    return _LogitBias(checked)
+
+
+def _is_bias(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_MAX_BIAS <= value <= _MAX_BIAS or value == -math.inf
 
 
 class ModelSettings(TypedDict, total=False):
@@ -182,6 +308,21 @@ class SamplingSettings(TypedDict, total=False):
     frequency_penalty: float
     presence_penalty: float
     repeat_last_n: int
+    logit_bias: LogitBias
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    dry_sequence_breakers: tuple[str, ...]
+    xtc_probability: float
+    xtc_threshold: float
+    typical_p: float
+    top_n_sigma: float
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
+    dynatemp_range: float
+    dynatemp_exponent: float
     seed: int | None
 
 

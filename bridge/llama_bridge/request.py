@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .generation import Fallback
+from .grammar import Grammar
 from .params import SamplingParams
 from .progress import OnProgress
 from .prompt import Prompt
@@ -29,6 +30,8 @@ class Request:
         continues: whether the prompt continues the conversation. If that is empty, the prompt starts it, and the
             answer says ``Fallback.NO_SESSION``.
         system: system message at the start of a fresh chat, or None.
+        grammar: what the answer must look like, or None. ``stop`` is empty then, unless the grammar is lazy.
+        logprobs: how many of the best tokens to report with each token of the answer; None reports nothing.
         fallback: why ``continues`` is False although the caller asked for it. It becomes part of the answer.
         on_progress: called with the progress of the prefill, or None.
     """
@@ -40,5 +43,7 @@ class Request:
     chat: bool = False
     continues: bool = False
     system: str | None = None
+    grammar: Grammar | None = None
+    logprobs: int | None = None
     fallback: Fallback | None = None
     on_progress: OnProgress | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .checks import NotCopied
-from .errors import BridgeError
+from .errors import BridgeError, InvalidAnswer
 from .generation import Generation
 
 __all__ = ["PendingAnswer", "TextStream"]
@@ -51,8 +52,10 @@ class TextStream(NotCopied, Iterator[str]):
     what was said stays in the conversation, as after ``cancel()``.
     """
 
-    def __init__(self, answer: PendingAnswer) -> None:
+    def __init__(self, answer: PendingAnswer, parse: Callable[[str], Any] | None = None) -> None:
         self._answer = answer
+        self._parse = parse
+        self._result: Generation | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -91,7 +94,21 @@ class TextStream(NotCopied, Iterator[str]):
 
         Raises:
             EngineError: the generation failed; the cause is chained.
+            InvalidAnswer: the class given as ``json_schema=`` refuses the answer.
         """
         for _ in self:
             pass
-        return self._answer.generation
+        if self._result is None:
+            self._result = self._parsed(self._answer.generation)
+        return self._result
+
+    def _parsed(self, generation: Generation) -> Generation:
+        """The generation with its value, if it is whole."""
+        if self._parse is None or generation.finish_reason != "stop":
+            return generation
+        try:
+            return replace(generation, parsed=self._parse(generation.text))
+        except BridgeError:
+            raise
+        except Exception as error:  # a validator of the caller's class
+            raise InvalidAnswer(generation.text, str(error)) from error

@@ -14,6 +14,7 @@ from typing import Any
 from llama_bridge import (
     BridgeError,
     Capability,
+    Grammar,
     InvalidInput,
     LlamaBridge,
     ModelParams,
@@ -23,6 +24,7 @@ from llama_bridge import (
     SamplingParams,
     SamplingSettings,
     Session,
+    Trigger,
 )
 from llama_bridge.testing import FakeLlama
 
@@ -67,6 +69,14 @@ VALUES: list[object] = [
     (1.5,),
     {},
     {"role": "user"},
+    {"type": "object", "properties": {"a": {"type": "integer"}}},
+    {"type": "dragon"},
+    {"$ref": "#"},
+    {5: 1.0},
+    {"x": -1.0},
+    '{"type": "string"}',
+    'root ::= "a" | [b-d]+',
+    "root ::= root",
     [{"role": "user", "content": "\ud800"}],
     {1, 2},
     object(),
@@ -85,6 +95,7 @@ VALUES: list[object] = [
 
 _RIGHT: dict[str, Any] = {
     "capability": Capability.GENERATE,
+    "kind": "word",
     "messages": [{"role": "user", "content": "x"}],
     "model": "demo",
     "name": "work",
@@ -131,7 +142,7 @@ def wrong_arguments(seed: int) -> Iterator[str | None]:
                         yield _try(f"{kind.__name__}.{name}", call, given, wrong)
                 for conversation in (llama, llama.session("own")):
                     yield _try("afterwards", conversation.generate, {"prompt": "x"}, "x")
-        for made in (LlamaBridge, SamplingParams, ModelParams, Prompt, Piece):
+        for made in (LlamaBridge, SamplingParams, ModelParams, Prompt, Piece, Grammar, Trigger):
             for wrong in arguments(made):
                 for value in VALUES:
                     yield _try(made.__name__, made, _right(made, path) | {wrong: value}, wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,34 @@ def test_greedy_text_is_equal_on_all_backends(prompt: str) -> None:
             answers[backend] = (text, llama.session().tokens)
     assert answers["native"] == answers["wasm"]
     assert answers["native"][0]
+
+
+def test_greedy_answers_in_a_shape_are_equal_on_all_backends() -> None:
+    shape = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "n": {"type": "integer"}},
+        "required": ["name", "n"],
+    }
+    for keywords in ({"json_schema": shape}, {"grammar": 'root ::= [a-z]+ " " [0-9]+ [.!]'}):
+        answers = []
+        for backend in ("native", "wasm"):
+            with LlamaBridge("demo", backend=backend) as llama:
+                text = llama.generate("My name is Ada.", sampling=GREEDY, **keywords).text
+                answers.append((text, llama.session().tokens))
+        assert answers[0] == answers[1]
+        assert answers[0][0]
+
+
+def test_log_probabilities_are_equal_on_all_backends() -> None:
+    found: list[Any] = []
+    for backend in ("native", "wasm"):
+        with LlamaBridge("demo", backend=backend) as llama:
+            tokens = llama.generate("My name is Ada.", sampling=GREEDY, logprobs=3).logprobs
+            assert tokens is not None
+            found.append([(one.token, *(other.token for other in one.top[:1])) for one in tokens])
+            found.append([one.logprob for one in tokens])
+    assert found[0] == found[2]
+    assert found[1] == pytest.approx(found[3], abs=0.05)
 
 
 def test_tokens_and_templates_are_equal_on_all_backends() -> None:

@@ -66,12 +66,15 @@ def test_whatever_a_public_signature_names_can_be_imported(cls: type) -> None:
 
 ALIASES = {
     "FinishReason",
+    "JsonSchema",
     "KvType",
+    "LogitBias",
     "Model",
     "OnProgress",
     "PathLike",
     "ProgressStage",
     "ProgressUnit",
+    "TriggerKind",
     "Value",
 }
 
@@ -102,7 +105,7 @@ def test_a_keyword_changes_one_setting_and_keeps_the_rest(call: str) -> None:
             seen.append(params)
             set_sampler(params, seed, recent)
 
-        engine.set_sampler = listen  # type: ignore[method-assign]
+        engine.set_sampler = listen  # type: ignore[method-assign,assignment]
         for conversation in (llama, llama.session()):
             ask = getattr(conversation, call)
             given = () if call.startswith("regenerate") else ("go",)

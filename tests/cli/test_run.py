@@ -156,3 +156,44 @@ def test_seed_and_temperature_reach_the_sampler(program: Program) -> None:
         for seed in ("1", "1", "2")
     ]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_an_answer_fits_the_schema_or_the_grammar_in_a_file(
+    run: Run, llama_backend: str, tmp_path: Path
+) -> None:
+    schema, grammar = tmp_path / "shape.json", tmp_path / "shape.gbnf"
+    properties = {"name": {"type": "string", "maxLength": 20}, "alive": {"type": "boolean"}}
+    schema.write_text(
+        json.dumps({"type": "object", "properties": properties, "required": list(properties)})
+    )
+    grammar.write_text('root ::= ("ja" | "nein") "!"')
+    args = ("run", "--backend", llama_backend, "My name is Zorvane.")
+    result = run(*args, "--json-schema", schema)
+    assert result.exit_code == 0
+    assert set(json.loads(result.stdout)) == {"name", "alive"}
+    record = json.loads(run(*args, "--json-schema", schema, "--json").stdout)
+    assert record["parsed"] == json.loads(record["text"]) == json.loads(result.stdout)
+    assert run(*args, "--grammar", grammar).stdout in ("ja!\n", "nein!\n")
+
+
+def test_a_schema_or_grammar_that_cannot_be_used_is_one_error(
+    run: Run, installed: Install, tmp_path: Path
+) -> None:
+    installed([FakeBackend()])
+    wrong, grammar = tmp_path / "wrong.json", tmp_path / "wrong.gbnf"
+    wrong.write_text('{"type": "dragon"}')
+    grammar.write_text("root ::= nothing")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for option, file, said in (
+        ("--json-schema", wrong, "type"),
+        ("--grammar", grammar, "nothing"),
+        ("--json-schema", tmp_path / "missing.json", "cannot read"),
+        ("--grammar", tmp_path / "binary", "cannot read"),
+    ):
+        result = run("run", option, file, "hi")
+        assert result.exit_code > 0
+        assert said in result.stderr
+        assert result.stdout == ""
+    result = run("run", "--json-schema", wrong, "--grammar", grammar, "hi")
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr

@@ -140,6 +140,39 @@ def fresh_and_cancelled(llama: LlamaBridge) -> None:
     llama.generate("Who are you?", sampling=GREEDY, stop="language")
 
 
+OBJECT = {
+    "type": "object",
+    "properties": {"a_long_name": {"enum": ["one", "two"]}},
+    "required": ["a_long_name"],
+}
+
+
+def structured(llama: LlamaBridge) -> None:
+    assert llama.generate("Who are you?", sampling=GREEDY, json_schema=OBJECT).parsed
+    assert llama.generate_continue("Thanks!", sampling=GREEDY, json_schema=OBJECT).parsed
+    llama.generate_continue("Thanks!", sampling=GREEDY)
+
+
+def structured_and_cut_off(llama: LlamaBridge) -> None:
+    for most in range(1, 12):
+        short = SamplingParams(temperature=0, max_tokens=most)
+        assert llama.generate("Who are you?", sampling=short, json_schema=OBJECT).parsed is None
+    llama.generate_continue("Thanks!", sampling=GREEDY)
+
+
+def structured_and_cancelled(llama: LlamaBridge) -> None:
+    stream = llama.generate_stream("Who are you?", sampling=LONG, json_schema=OBJECT)
+    next(stream)
+    llama.cancel()
+    assert stream.result.finish_reason == "cancelled"
+    llama.generate_continue("Thanks!", sampling=GREEDY)
+
+
+def structured_and_dropped(llama: LlamaBridge) -> None:
+    for _ in llama.generate_stream("Who are you?", sampling=GREEDY, json_schema=OBJECT):
+        break
+
+
 SEQUENCES: list[Callable[[LlamaBridge], None]] = [
     chat,
     raw,
@@ -158,6 +191,10 @@ SEQUENCES: list[Callable[[LlamaBridge], None]] = [
     reset_then_continued,
     fresh_upon_fresh,
     fresh_and_cancelled,
+    structured,
+    structured_and_cut_off,
+    structured_and_cancelled,
+    structured_and_dropped,
 ]
 
 

@@ -47,8 +47,10 @@ int32_t decode(const int32_t * tokens, int32_t n_tokens) {
     return fail(lb::status_of_failure(), "llama_decode returned " + std::to_string(result) + ": " + lb::logged_errors());
 }
 
-// The logits of the last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some token
-// of NaN all the same.
+} // namespace
+
+namespace lb {
+
 const float * checked_logits() {
     if (!current.has_logits) {
         fail(LB_ENGINE_ERROR, "there are no logits: decode something first");
@@ -68,7 +70,7 @@ const float * checked_logits() {
     return logits;
 }
 
-} // namespace
+} // namespace lb
 
 int32_t lb_length(void) {
     return lb::with_model([] { return current.length(); });
@@ -112,28 +114,8 @@ int32_t lb_decode(const int32_t * tokens, int32_t n_tokens) {
 const float * lb_logits(void) {
     const float * logits = nullptr;
     lb::with_model([&] {
-        logits = checked_logits();
+        logits = lb::checked_logits();
         return static_cast<int32_t>(LB_OK);
     });
     return logits;
-}
-
-int32_t lb_step(int32_t token) {
-    return lb::with_model([&]() -> int32_t {
-        if (!current.sampler) {
-            return fail(LB_ENGINE_ERROR, "there is no sampler: call set_sampler() first");
-        }
-        if (token != LLAMA_TOKEN_NULL) {
-            if (const int32_t status = decode(&token, 1); status != LB_OK) {
-                return status;
-            }
-        }
-        if (checked_logits() == nullptr) {
-            if (current.has_logits) {
-                lb_clear();
-            }
-            return LB_ENGINE_ERROR;
-        }
-        return llama_sampler_sample(current.sampler.get(), current.context.get(), -1);
-    });
 }

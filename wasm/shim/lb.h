@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 4
+#define LB_ABI_VERSION 5
 
 #ifdef __wasm__
 #define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -51,6 +51,30 @@ struct lb_sampler_params {
     float repeat_penalty;    // 1: off
     float frequency_penalty; // 0: off
     float presence_penalty;  // 0: off
+    float typical_p;         // 1: off
+    float top_n_sigma;       // 0: off
+    float xtc_probability;   // 0: off
+    float xtc_threshold;
+    int32_t mirostat;        // 2: Mirostat 2, in place of everything from top_n_sigma to xtc; 0: off
+    float mirostat_tau;
+    float mirostat_eta;
+    float dynatemp_range;    // 0: off
+    float dynatemp_exponent;
+    float dry_multiplier;    // 0: off
+    float dry_base;
+    int32_t dry_allowed_length;
+    int32_t dry_penalty_last_n; // tokens DRY sees; 0: off
+};
+
+struct lb_bias {
+    int32_t token;
+    float bias; // finite or -infinity, which bans the token
+};
+
+enum lb_accept_by : int32_t {
+    LB_ACCEPT_ALL = 0,
+    LB_ACCEPT_SAMPLERS = 1, // but not by the grammar
+    LB_ACCEPT_GRAMMAR = 2,  // only
 };
 
 // What lb_info answers; token ids are -1 where the model has none.
@@ -127,11 +151,29 @@ LB_EXPORT(lb_decode) int32_t lb_decode(const int32_t * tokens, int32_t n_tokens)
 LB_EXPORT(lb_logits) const float * lb_logits(void); // n_vocab values; NULL, with words, if there are none or one is NaN
 
 // --- sampling
+// `breakers`: the DRY sequence breakers, each ended by a NUL. There is no grammar afterwards.
 LB_EXPORT(lb_sampler)
-int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent);
+int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent, const lb_bias * biases,
+                   int32_t n_biases, const char * breakers, int32_t n_breakers);
+// From now on only what fits this GBNF grammar is drawn; NULL: anything. `controls`, 0 or 1: a control token stands for its
+// spelling. `said`, of `n_said` bytes, was said already: 0 if that does not fit, and then there is no grammar; else 1. A grammar
+// that llama.cpp refuses is a bad argument and changes nothing.
+LB_EXPORT(lb_grammar)
+int32_t lb_grammar(const char * text, const char * root, int32_t controls, const char * said, int32_t n_said);
 // Append `token` (-1: nothing), then draw and accept the next token and return it. Where a logit is NaN, or without a sampler
 // or logits, LB_ENGINE_ERROR; after NaN the KV cache is empty.
 LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
+// Draw a token that is none of these, and do not accept it.
+LB_EXPORT(lb_draw) int32_t lb_draw(const int32_t * refused, int32_t n_refused);
+// Accept tokens; how many fit the grammar. No more are accepted.
+LB_EXPORT(lb_accept) int32_t lb_accept(const int32_t * tokens, int32_t n_tokens, int32_t by);
+// The log-probability of `token` in the model's own distribution, then the `n` best tokens with theirs, best first: n + 1
+// pairs in `out`. How many tokens there are.
+struct lb_logprob {
+    int32_t token;
+    float logprob;
+};
+LB_EXPORT(lb_logprobs) int32_t lb_logprobs(int32_t token, int32_t n, lb_logprob * out);
 
 // --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.
 LB_EXPORT(lb_check) int32_t lb_check(const lb_check_params * params, const void * const * inputs, float * out);

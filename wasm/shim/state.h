@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "constraint.h"
 #include "ggml-cpu.h"
 #include "lb.h"
 #include "llama.h"
@@ -34,6 +35,10 @@ struct state {
     std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
     std::unique_ptr<llama_sampler, free_sampler> sampler;
+    std::unique_ptr<constraint> grammar;               // null: none
+    std::unique_ptr<token_tree> tokens;                // null: not needed yet
+    std::unique_ptr<llama_sampler, free_sampler> dry;  // to clone: making one spells the whole vocabulary
+    std::string dry_settings;                          // what that one was made with
     const llama_vocab * vocab = nullptr;
     int32_t n_vocab = 0;
     bool stateful = false;   // recurrent or hybrid: a decode must not be aborted half-way
@@ -41,7 +46,10 @@ struct state {
 
     // Drops everything in the order that ownership asks for.
     void reset() {
+        grammar.reset();
         sampler.reset();
+        dry.reset();
+        tokens.reset();
         context.reset();
         threads.reset();
         model.reset();
@@ -61,6 +69,10 @@ extern volatile int32_t cancel_flag;
 inline bool cancelled() {
     return cancel_flag != 0 || lb_host_stop() != 0;
 }
+
+// The logits of the last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some token
+// of NaN all the same.
+const float * checked_logits();
 
 // Keeps the words for lb_last_error and returns `status`.
 int32_t fail(lb_status status, const std::string & message);

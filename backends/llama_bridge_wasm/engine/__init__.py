@@ -8,6 +8,8 @@
     loading.py      loads a model into a guest, or says why it cannot
     reading.py      progress of a load
     sampler.py      sampler settings in the guest's form
+    lazy_grammar.py
+                    waits for the trigger of a grammar
     fit.py          whether a model can fit at all, from its header
     marshal.py      arguments and results through guest memory
 

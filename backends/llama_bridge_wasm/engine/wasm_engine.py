@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.module.host import missing
+from llama_bridge.checks import check_count
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
     check_length,
@@ -16,12 +18,14 @@ from llama_bridge.engine_arguments import (
     check_tokens,
 )
 from llama_bridge.errors import EngineError
+from llama_bridge.grammar import Grammar
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
 from .. import abi
-from ..abi import Guest, Status
+from ..abi import Accept, Guest, Status
 from .calls import Calls
+from .lazy_grammar import LazyGrammar
 from .loading import describe, load_model
 from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
@@ -35,6 +39,8 @@ CAPABILITIES = (
     Capability.GENERATE
     | Capability.STREAM
     | Capability.CANCEL
+    | Capability.JSON_SCHEMA
+    | Capability.LOGPROBS
     | Capability.CHAT_TEMPLATE
     | Capability.TOKENS
     | Capability.PREFIX_CACHE
@@ -63,6 +69,8 @@ class WasmEngine(Engine):
         self._buffer = buffer
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
+        self._lazy: LazyGrammar | None = None
+        self._banned: frozenset[int] = frozenset()
 
     @classmethod
     def load(
@@ -157,29 +165,106 @@ class WasmEngine(Engine):
 
     # sampling
 
-    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
-        seen = check_sampler(params, seed, recent, self.info.n_vocab)
-        data = pack_sampler(params, seed, seen)
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
+        seen = check_sampler(params, seed, recent, self.info.n_vocab, grammar)
+        packed = pack_sampler(params, seed, seen, self.info.n_ctx)
+        if grammar is not None:
+            self.set_grammar(grammar)  # llama.cpp refuses it now, with nothing changed, or never
         self._calls.line_up()
         with self._calls.lock:
-            pointer = self._buffer.put(data)
-            after = pointer + abi.SAMPLER_PARAMS.size
-            self._calls.call("lb_sampler", pointer, after, len(seen))
+            self._calls.call("lb_sampler", *packed.arguments(self._buffer.put(packed.data)))
+        self._lazy = None
+        if grammar is not None and grammar.lazy:
+            self._lazy = LazyGrammar(grammar, self)
+        elif grammar is not None:
+            self.set_grammar(grammar)
+        self._banned = frozenset(
+            token
+            for token, bias in params.logit_bias.items()
+            if bias == -math.inf and isinstance(token, int)
+        )
 
     def sample(self) -> int:
-        return self._call("lb_step", abi.NO_TOKEN)
+        if self._lazy is not None and self._lazy.waits:
+            return self._lazy.draw()
+        return self._let_through(self._call("lb_step", abi.NO_TOKEN))
 
     def step(self, token: int) -> int | None:
         check_token(token, self.info.n_vocab)
+        if self._lazy is not None and self._lazy.waits:
+            return self._lazy.draw() if self.decode([token]) else None
         self._calls.line_up()
         with self._calls.lock:
             drawn = self.guest.call("lb_step", token)
             if drawn >= 0:
-                return drawn
+                return self._let_through(drawn) if self._banned else drawn
             if drawn != Status.CANCELLED:
                 return self._calls.checked(drawn)
         self._cancelled = True
         return None
+
+    def _let_through(self, token: int) -> int:
+        if token in self._banned:
+            raise EngineError("no token is left: logit_bias bans all that the samplers keep")
+        return token
+
+    def accept(self, tokens: Sequence[int]) -> int:
+        packed = check_tokens("tokens", tokens, self.info.n_vocab)
+        if self._lazy is not None and self._lazy.waits:
+            return self._lazy.accept(packed)
+        return self.accept_tokens(packed)
+
+    def accept_tokens(self, tokens: Sequence[int], by: Accept = Accept.ALL) -> int:
+        """Accept tokens; returns how many fit the grammar."""
+        data = array("i", tokens).tobytes()
+        self._calls.line_up()
+        with self._calls.lock:
+            pointer = self._buffer.put(data)
+            return self._calls.call("lb_accept", pointer, len(tokens), by)
+
+    def draw(self, refused: Sequence[int]) -> int:
+        """Draw a token that is none of these, and do not accept it."""
+        data = array("i", refused).tobytes()
+        self._calls.line_up()
+        with self._calls.lock:
+            return self._calls.call("lb_draw", self._buffer.put(data), len(refused))
+
+    def set_grammar(self, grammar: Grammar | None, said: bytes = b"") -> bool:
+        """Put a grammar in force, or none; False, and none is, if what was said does not fit it.
+
+        Raises:
+            InvalidInput: llama.cpp refuses the grammar.
+        """
+        texts = [] if grammar is None else [grammar.text.encode(), grammar.root.encode(), said]
+        self._calls.line_up()
+        with self._calls.lock:
+            if grammar is None:
+                return self._calls.call("lb_grammar", 0, 0, 0, 0, 0) == 1
+            text, root, _ = texts
+            pointer = self._buffer.put(b"\0".join(texts))
+            root_at = pointer + len(text) + 1
+            said_at = root_at + len(root) + 1
+            controls = int(grammar.controls or grammar.lazy)
+            return (
+                self._calls.call("lb_grammar", pointer, root_at, controls, said_at, len(said)) == 1
+            )
+
+    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+        check_token(token, self.info.n_vocab)
+        n = min(check_count("n", n), self.info.n_vocab)
+        self._calls.line_up()
+        with self._calls.lock:
+            pointer = self._buffer.reserve(abi.LOGPROB.size * (n + 1))
+            self._calls.call("lb_logprobs", token, n, pointer)
+            data = self.guest.read(pointer, abi.LOGPROB.size * (n + 1))
+        (_, logprob), *best = abi.LOGPROB.iter_unpack(data)
+        return logprob, best
 
     def logits(self) -> memoryview[float]:
         self._calls.line_up()

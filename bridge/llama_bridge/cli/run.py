@@ -14,6 +14,7 @@ from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
+from ..stream import TextStream
 from .logs import verbose
 from .options import BEST, as_json, load, loading_options, sampling_options
 from .streaming import ending, record, stream_answer
@@ -36,6 +37,8 @@ _INTERRUPTED = 130
 @click.option(
     "--raw", is_flag=True, help="Continue the prompt as it is, without the chat template."
 )
+@click.option("--json-schema", metavar="FILE", help="Answer with JSON that fits this JSON schema.")
+@click.option("--grammar", metavar="FILE", help="Answer with a text that fits this GBNF grammar.")
 @loading_options(BEST)
 @sampling_options
 @as_json
@@ -49,6 +52,8 @@ def run(
     session: str | None,
     system: str | None,
     raw: bool,
+    json_schema: str | None,
+    grammar: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -59,6 +64,10 @@ def run(
     terminal: Terminal = context.obj
     if raw and system is not None:
         raise click.UsageError("--system needs the chat template, which --raw leaves out")
+    if json_schema is not None and grammar is not None:
+        raise click.UsageError("--json-schema and --grammar exclude each other: give one of them")
+    schema_text = _file("--json-schema", json_schema)
+    grammar_text = _file("--grammar", grammar)
     text = _prompt(prompt)
     if session is not None:
         _check_folder(session)
@@ -68,10 +77,17 @@ def run(
             if os.path.exists(os.path.expanduser(session)):
                 llama.session_load(session)
         start = llama.generate_stream if session is None else llama.generate_continue_stream
-        try:
-            generation = stream_answer(
-                llama, terminal, lambda: start(text, chat=False if raw else None), show=not as_json
+
+        def ask() -> TextStream:
+            return start(
+                text,
+                chat=False if raw else None,
+                json_schema=schema_text,
+                grammar=grammar_text,
             )
+
+        try:
+            generation = stream_answer(llama, terminal, ask, show=not as_json)
         except BridgeError:
             terminal.end_line()
             raise
@@ -100,6 +116,18 @@ def _prompt(argument: str | None) -> str:
     except UnicodeEncodeError as error:
         raise InvalidInput("standard input is not UTF-8 text") from error
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _file(option: str, path: str | None) -> str | None:
+    """The text of a file that an option names."""
+    if path is None:
+        return None
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise click.BadParameter(f"cannot read {path}: {why}", param_hint=option) from error
 
 
 def _check_folder(session: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, cast
@@ -70,7 +71,7 @@ def write_snapshot(
         "model_name": model.name,
         "messages": snapshot.messages,
         "turns": [dataclasses.astuple(mark) for mark in snapshot.turns],
-        "sampling": dataclasses.asdict(snapshot.sampling or sampling or SamplingParams()),
+        "sampling": _recorded(snapshot.sampling or sampling or SamplingParams()),
         "n_tokens": len(snapshot.tokens),
         "owed": snapshot.tokens[snapshot.held :],
         "created": created,
@@ -143,11 +144,31 @@ def drop_state(path: str) -> int:
     return write_session_file(path, manifest, [], memoryview(b""), 0, follow=False)
 
 
+def _recorded(sampling: SamplingParams) -> dict[str, Any]:
+    """Sampling as JSON. Its keys are texts, and it has no infinity: a bias is a pair, and null bans a token."""
+    fields: dict[str, Any] = {
+        field.name: getattr(sampling, field.name) for field in dataclasses.fields(sampling)
+    }
+    bias = [
+        (token, None if value == -math.inf else value)
+        for token, value in sampling.logit_bias.items()
+    ]
+    return fields | {"logit_bias": bias}
+
+
 def _sampling(value: object) -> SamplingParams | None:
-    """The sampling of the last answer; None if the file has no valid one."""
+    """The sampling of the last answer; None if the file has no valid one. Older files have fewer fields."""
+    if not isinstance(value, dict):
+        return None
     try:
-        return SamplingParams(**cast("dict[str, Any]", value)) if isinstance(value, dict) else None
-    except (InvalidInput, TypeError):
+        fields = dict(cast("dict[str, Any]", value))
+        if "logit_bias" in fields:
+            pairs = fields["logit_bias"]
+            fields["logit_bias"] = {
+                token: -math.inf if number is None else number for token, number in pairs
+            }
+        return SamplingParams(**fields)
+    except (InvalidInput, TypeError, ValueError):
         return None
 
 

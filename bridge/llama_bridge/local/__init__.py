@@ -14,6 +14,7 @@ Read in this order:
     logit_check.py       checks its logits
     active.py            the conversation that has the KV cache: turns to tokens, answers into the conversation
     token_loop.py        one answer: prefill, then token by token
+    forced.py            tokens that a grammar leaves no choice about
     ledger.py            which tokens are in the KV cache
     text_and_stops.py    token bytes to text, up to a stop string
     cores.py             how many threads an engine uses here

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -262,6 +262,36 @@ class Active:
         whole = self._spell(Piece(_LEAD + piece.text, piece.control))
         return whole[len(lead) :] if whole[: len(lead)] == lead else plain
 
+    def spell(self, text: str) -> list[int]:
+        """Tokens of a text inside an answer."""
+        return self._spell_inside(Piece(text))
+
+    def by_ids(self, sampling: SamplingParams) -> SamplingParams:
+        """The same sampling with token ids in ``logit_bias`` in place of texts.
+
+        Raises:
+            InvalidInput: a text is not exactly one token, or there is no such token.
+        """
+        if not sampling.logit_bias:
+            return sampling
+        n_vocab = self.engine.info.n_vocab
+        bias: dict[int | str, float] = {}
+        for given, value in sampling.logit_bias.items():
+            token = given
+            if isinstance(given, str):
+                tokens = self.spell(given)
+                if len(tokens) != 1 or self.engine.token_bytes(tokens[0]) != given.encode():
+                    raise InvalidInput(
+                        f"logit_bias has {shown(given)}: that is {len(tokens)} tokens, not one: give token ids"
+                    )
+                token = tokens[0]
+            elif given >= n_vocab:
+                raise InvalidInput(
+                    f"logit_bias has {shown(given)}: no such token; ids go from 0 to {n_vocab - 1}"
+                )
+            bias[token] = bias.get(token, 0.0) + value
+        return replace(sampling, logit_bias=bias)
+
     @cached_property
     def _puts_space_first(self) -> bool:
         tokens = self._spell(Piece("a"))
@@ -418,7 +448,7 @@ class RunningTurn:
         self._active = active
         self._turn = turn
         self._sampling = request.sampling
-        self._loop = TokenLoop(active.kv, request.sampling, request.stop, request.on_progress)
+        self._loop = TokenLoop(active.kv, request, active.by_ids(request.sampling), active.spell)
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
         self._prompt: list[int] = []  # everything the answer is conditioned on
@@ -517,4 +547,5 @@ class RunningTurn:
             usage=loop.usage,
             fallback=turn.fallback,
             seed=loop.seed,
+            logprobs=loop.logprobs,
         )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..engine import MemoryKind
-from ..generation import FinishReason, Usage
+from ..generation import FinishReason, TokenLogprob, Usage
 from ..params import SamplingParams
-from ..progress import OnProgress
+from ..request import Request
 from .ledger import KvLedger
 from .text_and_stops import TextAssembler
+
+if TYPE_CHECKING:
+    from .forced import ForcedText
 
 __all__ = ["TokenLoop"]
 
@@ -25,15 +29,21 @@ class TokenLoop:
         ended: set to end the answer now.
         finish: how it ended; None while it runs.
         seed: seed of the sampler.
-        tokens: tokens drawn so far, including the end of generation.
+        tokens: tokens of the answer so far, including the end of generation.
+
+    Args:
+        kv: the ledger of the conversation.
+        request: what is asked.
+        params: its sampling, with token ids in ``logit_bias``.
+        spell: tokens of a text inside an answer.
     """
 
     def __init__(
         self,
         kv: KvLedger,
+        request: Request,
         params: SamplingParams,
-        stop: Sequence[str],
-        on_progress: OnProgress | None,
+        spell: Callable[[str], list[int]],
     ) -> None:
         self.ended = False
         self.finish: FinishReason | None = None
@@ -41,12 +51,22 @@ class TokenLoop:
         self._kv = kv
         self._engine = kv.engine
         self._params = params
-        self._on_progress = on_progress
-        self._assembler = TextAssembler(stop)
+        self._on_progress = request.on_progress
+        self._assembler = TextAssembler(request.stop)
+        self._grammar = request.grammar
+        self._n_logprobs = request.logprobs
+        self._logprobs: list[TokenLogprob] = []
+        self._forced: ForcedText | None = None
+        # A forced token is not drawn, so it has no logits.
+        if self._grammar is not None and not self._grammar.lazy and request.logprobs is None:
+            from .forced import ForcedText  # 60 ms with the matcher, for those who give a grammar
+
+            self._forced = ForcedText(self._grammar, kv.engine, spell)
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
-        self._token: int | None = None  # drawn, and not in the KV cache yet
+        self._token: int | None = None  # the last one drawn, if it alone is not in the KV cache yet
         self._finish: FinishReason | None = None  # how it will end once its last text was given out
+        self._started = False  # whether there is a sampler
         self._start = self._limit = 0
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
@@ -60,6 +80,11 @@ class TokenLoop:
     def said_nothing(self) -> bool:
         """Whether the answer ended before its first token."""
         return not self.tokens
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        """One for each token so far, if they were asked for."""
+        return None if self._n_logprobs is None else tuple(self._logprobs)
 
     @property
     def usage(self) -> Usage:
@@ -93,38 +118,69 @@ class TokenLoop:
             self._completion_seconds += time.perf_counter() - clock
 
     def _decode(self) -> str:
+        if not self._started and (text := self._start_drawing()):
+            return text
         while self._finish is None:
-            if self._token is None:
-                token = self._first()
+            last = self._token
+            if last is None:
+                token = self._draw_after_others()
             elif self.ended or self._engine.cancelled:
                 token = None
             else:
-                token = self._kv.step(self._token)
+                token = self._kv.step(last)
             if token is None:
                 self._finish = "cancelled"
             elif text := self._hear(token):
                 return text
         return self._end(self._finish)
 
-    def _first(self) -> int:
-        """Draw the first token."""
-        last = self._params.repeat_last_n
+    def _start_drawing(self) -> str:
+        """Make the sampler; returns the text that the grammar forces before the first token is drawn."""
+        info = self._engine.info
+        last = _counted(self._params, info.n_ctx)
         recent = self._kv.tokens[-last:] if last else []
-        self._engine.set_sampler(self._params, self.seed, recent)
-        self._limit = self._engine.info.n_ctx - self._start
+        if self._grammar is None:
+            self._engine.set_sampler(self._params, self.seed, recent)
+        else:
+            self._engine.set_sampler(self._params, self.seed, recent, self._grammar)
+        self._started = True
+        self._limit = info.n_ctx - self._start
         if self._params.max_tokens is not None:
             self._limit = min(self._limit, self._params.max_tokens)
+        return "" if self._forced is None else self._force(self._forced, b"")
+
+    def _draw_after_others(self) -> int | None:
+        """Draw the first token, or one after forced tokens; None if cancelled before all of them were in the cache."""
+        begun = bool(self.tokens)
+        if begun and (self.ended or self._engine.cancelled):
+            return None
+        if begun and not self._kv.append(self._owed()):
+            return None
         return self._engine.sample()
+
+    def _owed(self) -> list[int]:
+        """The tokens of the answer that are not in the KV cache."""
+        return self.tokens[len(self._kv.tokens) - self._start :]
 
     def _hear(self, token: int) -> str:
         """Record a drawn token; returns the text that it makes certain, and notes whether it is the last."""
         self._token = token
-        self.tokens.append(token)
-        engine, assembler = self._engine, self._assembler
-        if token in engine.info.end_of_generation:
+        if self._n_logprobs is not None:
+            self._logprobs.append(self._logprob(token, self._n_logprobs))
+        if token in self._engine.info.end_of_generation:
+            self.tokens.append(token)
             self._finish = "stop"
-            return assembler.finish()
-        piece = engine.token_bytes(token)
+            return self._assembler.finish()
+        text = self._say(token)
+        if self._forced is not None and self._finish is None:
+            text += self._force(self._forced, self._pieces[-1])
+        return text
+
+    def _say(self, token: int) -> str:
+        """Add a token to the answer; returns the text that it makes certain, and notes whether it is the last."""
+        self.tokens.append(token)
+        assembler = self._assembler
+        piece = self._engine.token_bytes(token)
         self._pieces.append(piece)
         text = assembler.push(piece)
         if assembler.stop is not None:
@@ -134,19 +190,39 @@ class TokenLoop:
             text += assembler.finish()
         return text
 
+    def _force(self, forced: ForcedText, piece: bytes) -> str:
+        """Say the tokens that the grammar leaves no choice about after these bytes."""
+        text = ""
+        for token in forced.after(piece):
+            text += self._say(token)
+            self._token = None
+            if self._finish is not None:
+                break
+        return text
+
+    def _logprob(self, token: int, n: int) -> TokenLogprob:
+        logprob, best = self._engine.logprobs(token, n)
+        top = tuple(self._named(one, value) for one, value in best)
+        return self._named(token, logprob, top)
+
+    def _named(
+        self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()
+    ) -> TokenLogprob:
+        data = self._engine.token_bytes(token, special=True)
+        return TokenLogprob(token, data.decode("utf-8", "replace"), data, logprob, top)
+
     def _end(self, finish: FinishReason) -> str:
         """Bring the KV cache in line with what was said; returns the text held back for a stop string."""
-        assert self._token is not None
         self._engine.clear_cancel()
-        self._complete(self._token, self._start)
+        self._complete(self._start)
         rest = self._assembler.finish()
         self.finish = finish
         return rest
 
-    def _complete(self, last: int, start: int) -> None:
-        """Bring the KV cache in line with what was said: add the last token or remove a stop string."""
+    def _complete(self, start: int) -> None:
+        """Bring the KV cache in line with what was said: add the last tokens or remove a stop string."""
         if self._assembler.stop is None or not self._cut(self._assembler.stop.encode(), start):
-            self._kv.settle([last])
+            self._kv.settle(self._owed())
 
     def _cut(self, stop: bytes, start: int) -> bool:
         """Remove the stop string from the KV cache; False if that cannot be done exactly."""
@@ -172,6 +248,14 @@ class TokenLoop:
         if rest:
             self._kv.settle(rest)
         return True
+
+
+def _counted(params: SamplingParams, n_ctx: int) -> int:
+    """How many recent tokens the samplers count."""
+    last = params.repeat_last_n
+    if params.dry_multiplier > 0:
+        last = max(last, n_ctx if params.dry_penalty_last_n < 0 else params.dry_penalty_last_n)
+    return last
 
 
 def _new_seed() -> int:

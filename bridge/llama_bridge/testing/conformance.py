@@ -26,13 +26,14 @@ from ..local.engine_backend import EngineBackend
 from ..params import SamplingParams
 from .conformance_base import GREEDY
 from .conformance_misuse import MisuseTests
+from .conformance_sampling import SamplingTests
 
 __all__ = ["BackendConformance"]
 
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(MisuseTests):
+class BackendConformance(SamplingTests, MisuseTests):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:
@@ -146,7 +147,7 @@ class BackendConformance(MisuseTests):
             assert engine.length == held
 
     def test_a_prefix_cache_can_be_rewound(self, engine: Engine) -> None:
-        self._needs(engine, Capability.PREFIX_CACHE)
+        self.needs(engine, Capability.PREFIX_CACHE)
         tokens = self.prompt(engine)
         self.read(engine, tokens)
         expected = self.generate(engine, 8)
@@ -238,7 +239,7 @@ class BackendConformance(MisuseTests):
     def test_a_saved_state_continues_in_another_engine(
         self, backend: EngineBackend, engine: Engine
     ) -> None:
-        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        self.needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, [*tokens, tokens[-1]])
         expected = self.generate(engine, 8)
@@ -255,7 +256,7 @@ class BackendConformance(MisuseTests):
             other.close()
 
     def test_what_is_no_state_is_refused_and_leaves_nothing(self, engine: Engine) -> None:
-        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        self.needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, tokens)
         state = bytes(engine.state_get())
@@ -265,7 +266,7 @@ class BackendConformance(MisuseTests):
             assert engine.length in (0, len(tokens))
 
     def test_a_state_of_another_number_of_tokens_is_refused(self, engine: Engine) -> None:
-        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        self.needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, tokens)
         state = engine.state_get()
@@ -276,7 +277,7 @@ class BackendConformance(MisuseTests):
         assert engine.length == len(tokens)
 
     def test_a_state_is_a_copy(self, engine: Engine) -> None:
-        self._needs(engine, Capability.SESSION_PERSISTENCE)
+        self.needs(engine, Capability.SESSION_PERSISTENCE)
         tokens = self.prompt(engine)
         self.read(engine, tokens)
         state = engine.state_get()
@@ -298,11 +299,6 @@ class BackendConformance(MisuseTests):
         with pytest.raises(UnsupportedCapability):
             engine.state_set(memoryview(bytearray(64)), self.prompt(engine))
         assert engine.length == len(self.prompt(engine))
-
-    def _needs(self, engine: Engine, capability: Capability) -> None:
-        if capability not in engine.capabilities:
-            name = (capability.name or "").lower()
-            pytest.skip(f"the {engine.backend} backend lacks {name}")
 
     # life
 

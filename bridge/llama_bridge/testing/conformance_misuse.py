@@ -24,11 +24,19 @@ from ..errors import (
     InvalidInput,
     UnsupportedCapability,
 )
+from ..grammar import Grammar, Trigger
 from ..local.engine_backend import EngineBackend
+from ..params import SamplingParams
 from .conformance_base import GREEDY, EngineTests
 
 __all__ = ["MisuseTests"]
 
+_WILD = SamplingParams(temperature=1.5, dry_multiplier=0.5, logit_bias={1: -100.0})
+_GRAMMARS = (
+    None,
+    Grammar('root ::= "{" [a-z]* "}"'),
+    Grammar("root ::= [^x]+", True, (Trigger("word", "e"), Trigger("pattern", "i(.)"))),
+)
 _PERSISTS = Capability.SESSION_PERSISTENCE
 Calls = dict[str, Callable[[], object]]
 
@@ -56,6 +64,8 @@ class MisuseTests(EngineTests):
             "set_sampler": lambda: engine.set_sampler(GREEDY, 1, tokens),
             "sample": engine.sample,
             "step": lambda: engine.step(tokens[0]),
+            "accept": lambda: engine.accept(tokens),
+            "logprobs": lambda: engine.logprobs(tokens[0], 1),
             "logits": engine.logits,
         }
         states: Calls = {
@@ -75,7 +85,14 @@ class MisuseTests(EngineTests):
         engine = self.load(backend)
         try:
             tokens = self.prompt(engine)
-            for call in (engine.sample, lambda: engine.step(tokens[0]), engine.logits):
+            calls: list[Callable[[], object]] = [
+                engine.sample,
+                lambda: engine.step(tokens[0]),
+                lambda: engine.accept([]),
+                engine.logits,
+                lambda: engine.logprobs(tokens[0], 1),
+            ]
+            for call in calls:
                 with pytest.raises(EngineError):
                     call()
             assert engine.length == 0
@@ -142,6 +159,13 @@ class MisuseTests(EngineTests):
         calls: list[tuple[str, Callable[[], object]]] = [
             *(("token_bytes", lambda x=x: wrong.token_bytes(x)) for x in no_token),
             *(("step", lambda x=x: wrong.step(x)) for x in no_token),
+            *(("logprobs", lambda x=x: wrong.logprobs(x, 1)) for x in no_token),
+            *(("logprobs", lambda x=x: wrong.logprobs(0, x)) for x in (-1, None, "1", 1.5)),
+            *(("accept", lambda x=x: wrong.accept(x)) for x in no_list),
+            *(
+                ("set_sampler", lambda x=x: wrong.set_sampler(GREEDY, 1, [], x))
+                for x in (5, "x", ["x"], GREEDY)
+            ),
             *(("decode", lambda x=x: wrong.decode(x)) for x in no_list),
             *(("set_sampler", lambda x=x: wrong.set_sampler(GREEDY, 1, x)) for x in no_list),
             *(
@@ -215,6 +239,9 @@ class MisuseTests(EngineTests):
             lambda: engine.sample(),
             lambda: engine.step(some()),
             lambda: engine.step(some()),
+            lambda: engine.set_sampler(_WILD, some(), row(), draw.choice(_GRAMMARS)),
+            lambda: engine.accept(row()),
+            lambda: engine.logprobs(some(), draw.choice((0, 1, 20))),
             lambda: engine.logits(),
             lambda: engine.cancel(),
             lambda: engine.clear_cancel(),

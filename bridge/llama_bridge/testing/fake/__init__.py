@@ -6,6 +6,8 @@
     backend.py    FakeBackend: holds the answers
     engine.py     FakeEngine: follows the whole engine contract, computes nothing
     answers.py    the answers and what was asked
+    constrained.py
+                  makes an answer fit a grammar
     model.py      its own GGUF file
 """
 

@@ -42,6 +42,8 @@ class FakeBackend(EngineBackend):
         Capability.GENERATE
         | Capability.STREAM
         | Capability.CANCEL
+        | Capability.JSON_SCHEMA
+        | Capability.LOGPROBS
         | Capability.CHAT_TEMPLATE
         | Capability.TOKENS
         | Capability.KV_CONTINUATION

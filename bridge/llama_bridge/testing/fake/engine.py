@@ -6,6 +6,7 @@ two threads at once, sampling without logits), it raises instead of guessing.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from ...capabilities import Capability
 from ...chat.message import Message
@@ -30,16 +32,22 @@ from ...engine_arguments import (
     check_tokens,
 )
 from ...errors import ClosedError, EngineError
+from ...grammar import Grammar
 from ...models.source import ModelFile
 from ...params import ModelParams, SamplingParams
 from .answers import Asked, FakeAnswer
 from .model import read_special_tokens
+
+if TYPE_CHECKING:
+    from .constrained import Constraint
 
 __all__ = ["FakeEngine"]
 
 _N_BYTES = 256
 _PREFILL_CHUNK = 32
 _KEY = "@what the user says@"
+_CERTAIN = 10.0
+"""The logit of the planned token; all others have 0."""
 _STATE = struct.Struct("<II")
 
 
@@ -74,6 +82,8 @@ class FakeEngine(Engine):
         self._tokens: list[int] = []
         self._ready = False  # whether there are logits
         self._sampling = False
+        self._params = SamplingParams()
+        self._constraint: Constraint | None = None
         self._answer: FakeAnswer | None = None
         self._planned: list[int] = []
         self._start = 0
@@ -161,15 +171,37 @@ class FakeEngine(Engine):
 
     # sampling
 
-    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
         with self._working():
-            check_sampler(params, seed, recent, self.info.n_vocab)
-            self._sampling, self._answer = True, None
+            check_sampler(params, seed, recent, self.info.n_vocab, grammar)
+            self._constraint = None
+            if grammar is not None:
+                from .constrained import Constraint  # 60 ms with the matcher
+
+                self._constraint = Constraint(grammar)
+            self._params, self._sampling, self._answer = params, True, None
 
     def sample(self) -> int:
         with self._working():
             self._check_sampler()
-            return self._next()
+            return self._draw()
+
+    def accept(self, tokens: Sequence[int]) -> int:
+        with self._working():
+            packed = check_tokens("tokens", tokens, self.info.n_vocab)
+            self._check_sampler()
+            if self._ready:
+                self._next()  # plan the answer before a part of it is taken for granted
+            for i, token in enumerate(packed):
+                if self._constraint and (token >= _N_BYTES or not self._constraint.accept(token)):
+                    return i
+            return len(packed)
 
     def step(self, token: int) -> int | None:
         with self._working():
@@ -180,17 +212,44 @@ class FakeEngine(Engine):
                 return None
             self._tokens.append(token)
             self._ready = True
-            return self._next()
+            return self._draw()
 
     def logits(self) -> memoryview[float]:
         with self._working():
             values = [0.0] * self.info.n_vocab
-            values[self._next()] = 10.0
+            values[self._next()] = _CERTAIN
             return memoryview(struct.pack(f"{len(values)}f", *values)).cast("f")
 
     def _check_sampler(self) -> None:
         if not self._sampling:
             raise EngineError("the caller samples before it calls set_sampler()")
+
+    def _draw(self) -> int:
+        """The next token, accepted."""
+        token = self._biased(self._next())
+        if self._constraint is not None and token < _N_BYTES:
+            self._constraint.accept(token)
+        return token
+
+    def _biased(self, planned: int) -> int:
+        """The token with the best logit, of those that fit the grammar."""
+        bias, constraint, ends = (
+            self._params.logit_bias,
+            self._constraint,
+            self.info.end_of_generation,
+        )
+        if not bias:
+            return planned
+        logits = [0.0] * self.info.n_vocab
+        logits[planned] = _CERTAIN
+        for token, value in bias.items():
+            logits[int(token)] += value
+        for token in sorted(range(len(logits)), key=logits.__getitem__, reverse=True):
+            if logits[token] == -math.inf:
+                break
+            if constraint is None or token == planned or constraint.fits(token, ends):
+                return token
+        raise EngineError("no token is left: the grammar and logit_bias allow none")
 
     def _next(self) -> int:
         """The next token of the current answer, or the first one of a new answer."""
@@ -199,7 +258,10 @@ class FakeEngine(Engine):
         said = self._tokens[self._start :]
         if self._answer is None or said != self._planned[: len(said)] or said == self._planned:
             self._answer = self._next_answer(self._asked())
-            self._planned = [*self._answer.text.encode(), min(self.info.end_of_generation)]
+            text = self._answer.text
+            if self._constraint is not None:
+                text = self._constraint.fit(text)
+            self._planned = [*text.encode(), min(self.info.end_of_generation)]
             self._start, said = len(self._tokens), []
         if self._answer.fails_after is not None and len(said) >= self._answer.fails_after:
             raise self._answer.error or EngineError("the fake failed, as it was told to")

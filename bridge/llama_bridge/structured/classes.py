@@ -1,0 +1,291 @@
+"""Classes as schemas: pydantic models, dataclasses and TypedDicts, and instances of them from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import types
+import typing
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from ..checks import shown
+from ..errors import InvalidInput
+from .document import Json
+
+__all__ = ["class_schema", "is_class"]
+
+Parse: TypeAlias = Callable[[Any], Any]
+
+MAX_DEPTH = 50
+
+
+def is_class(given: object) -> bool:
+    """Whether it is a class, or a type like ``list[City]``, rather than a schema."""
+    return isinstance(given, type) or typing.get_origin(given) is not None
+
+
+def class_schema(given: Any) -> tuple[dict[str, Json], Callable[[str], Any]]:
+    """The JSON schema of a class, and how to make an instance from JSON text.
+
+    Raises:
+        InvalidInput: it is none of those classes, or has a field whose type has no JSON form. Names it.
+    """
+    if _is_pydantic(given):
+        return _pydantic_schema(given), given.model_validate_json
+    builder = _Builder()
+    schema, parse = builder.of(given, getattr(given, "__name__", str(given)))
+    if builder.definitions:
+        schema = {**schema, "$defs": dict(builder.definitions)}
+    return schema, lambda text: parse(json.loads(text))
+
+
+def _is_pydantic(given: Any) -> bool:
+    # Without an import: who has such a class has pydantic.
+    return (
+        isinstance(given, type)
+        and hasattr(given, "__pydantic_core_schema__")
+        and hasattr(given, "model_json_schema")
+    )
+
+
+def _pydantic_schema(model: Any) -> dict[str, Json]:
+    try:
+        schema: dict[str, Json] = model.model_json_schema(mode="validation")
+    except Exception as error:  # pydantic's errors: it is not imported here
+        raise InvalidInput(
+            f"json_schema={model.__name__}: pydantic has no JSON schema for it: {error}"
+        ) from error
+    return schema
+
+
+_PLAIN: dict[Any, tuple[dict[str, Json], Parse]] = {
+    str: ({"type": "string"}, lambda value: value),
+    int: ({"type": "integer"}, int),
+    float: ({"type": "number"}, float),
+    bool: ({"type": "boolean"}, lambda value: value),
+    None: ({"type": "null"}, lambda value: value),
+    type(None): ({"type": "null"}, lambda value: value),
+    Any: ({}, lambda value: value),
+    object: ({}, lambda value: value),
+    Decimal: ({"type": "number"}, lambda value: Decimal(repr(value))),
+    datetime.datetime: ({"type": "string", "format": "date-time"}, datetime.datetime.fromisoformat),
+    datetime.date: ({"type": "string", "format": "date"}, datetime.date.fromisoformat),
+    datetime.time: ({"type": "string", "format": "time"}, datetime.time.fromisoformat),
+    uuid.UUID: ({"type": "string", "format": "uuid"}, uuid.UUID),
+}
+
+
+class _Builder:
+    """Schemas of types; a class that contains itself becomes a definition."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Json] = {}
+        self._names: dict[Any, str] = {}
+        self._parsers: dict[Any, Parse] = {}
+
+    def of(self, given: Any, where: str, depth: int = 0) -> tuple[dict[str, Json], Parse]:
+        """The schema of a type, and what makes a value of it from plain JSON."""
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"json_schema: {where} is nested more than {MAX_DEPTH} deep")
+        try:
+            plain = _PLAIN.get(given)
+        except TypeError:
+            plain = None
+        if plain is not None:
+            return plain
+        origin, arguments = typing.get_origin(given), typing.get_args(given)
+        if origin is typing.Annotated:
+            schema, parse = self.of(arguments[0], where, depth)
+            texts = [one for one in arguments[1:] if isinstance(one, str)]
+            return ({**schema, "description": texts[0]} if texts else schema), parse
+        if origin in (
+            typing.Required,
+            typing.NotRequired,
+            typing.ReadOnly if hasattr(typing, "ReadOnly") else None,
+        ):
+            return self.of(arguments[0], where, depth)
+        if isinstance(given, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+            return self.of(given.__value__, where, depth + 1)
+        if origin is Literal:
+            return self._literal(arguments, where)
+        if origin in (typing.Union, types.UnionType):
+            return self._union(arguments, where, depth)
+        if origin in (list, Sequence, set, frozenset) or given in (
+            list,
+            set,
+            frozenset,
+            tuple,
+            dict,
+        ):
+            return self._collection(origin or given, arguments, where, depth)
+        if origin is tuple:
+            return self._tuple(arguments, where, depth)
+        if origin in (dict, Mapping):
+            return self._mapping(arguments, where, depth)
+        if isinstance(given, type) and issubclass(given, enum.Enum):
+            return self._enum(given, where)
+        if _is_pydantic(given):
+            raise InvalidInput(
+                f"json_schema: {where} is a pydantic model inside a class that is none: make that one a model, too"
+            )
+        if dataclasses.is_dataclass(given) or typing.is_typeddict(given):
+            return self._class(given, where, depth)
+        raise InvalidInput(
+            f"json_schema: {where} has the type {shown(given)}, which has no JSON form here: use str, int, float, bool, "
+            "None, list, tuple, dict[str, ...], Literal, Enum, Optional, Union, date, time, datetime, UUID, or another "
+            "dataclass or TypedDict"
+        )
+
+    def _literal(self, values: tuple[Any, ...], where: str) -> tuple[dict[str, Json], Parse]:
+        choices: dict[str, Any] = {}
+        for value in values:
+            plain = value.value if isinstance(value, enum.Enum) else value
+            if plain is not None and not isinstance(plain, str | int | bool):
+                raise InvalidInput(
+                    f"json_schema: {where} has the literal {shown(value)}, which is not JSON"
+                )
+            choices[json.dumps(plain)] = value
+        return {"enum": [json.loads(key) for key in choices]}, lambda v: choices[json.dumps(v)]
+
+    def _enum(self, given: type[enum.Enum], where: str) -> tuple[dict[str, Json], Parse]:
+        choices: dict[str, enum.Enum] = {}
+        for one in given:
+            if one.value is not None and not isinstance(one.value, str | int | float | bool):
+                raise InvalidInput(
+                    f"json_schema: {where} has {one}, whose value {shown(one.value)} is not JSON"
+                )
+            choices[json.dumps(one.value)] = one
+        if not choices:
+            raise InvalidInput(f"json_schema: {where} is an Enum without members")
+        return {"enum": [json.loads(key) for key in choices]}, lambda v: choices[json.dumps(v)]
+
+    def _union(
+        self, options: tuple[Any, ...], where: str, depth: int
+    ) -> tuple[dict[str, Json], Parse]:
+        made = [self.of(option, where, depth + 1) for option in options]
+
+        def parse(value: Any) -> Any:
+            for (_, parser), option in zip(made, options, strict=True):
+                if _fits(value, option):
+                    try:
+                        return parser(value)
+                    except (TypeError, ValueError, KeyError):
+                        continue
+            raise ValueError(f"{where}: {shown(value)} is none of {options}")
+
+        return {"anyOf": [schema for schema, _ in made]}, parse
+
+    def _collection(
+        self, kind: Any, arguments: tuple[Any, ...], where: str, depth: int
+    ) -> tuple[dict[str, Json], Parse]:
+        if kind is dict:
+            return {"type": "object"}, lambda value: value
+        make = {set: set, frozenset: frozenset, tuple: tuple}.get(kind, list)
+        item, parse = (
+            self.of(arguments[0], f"{where}[]", depth + 1) if arguments else ({}, lambda v: v)
+        )
+        schema: dict[str, Json] = {"type": "array"}
+        if item:
+            schema["items"] = item
+        return schema, lambda value: make(parse(one) for one in value)
+
+    def _tuple(
+        self, arguments: tuple[Any, ...], where: str, depth: int
+    ) -> tuple[dict[str, Json], Parse]:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            item, parse = self.of(arguments[0], f"{where}[]", depth + 1)
+            return {"type": "array", "items": item}, lambda value: tuple(
+                parse(one) for one in value
+            )
+        made = [self.of(one, f"{where}[{i}]", depth + 1) for i, one in enumerate(arguments)]
+        schema: dict[str, Json] = {
+            "type": "array",
+            "items": False,
+            "minItems": len(made),
+            "maxItems": len(made),
+        }
+        if made:
+            schema["prefixItems"] = [one for one, _ in made]
+        return schema, lambda value: tuple(p(one) for (_, p), one in zip(made, value, strict=True))
+
+    def _mapping(
+        self, arguments: tuple[Any, ...], where: str, depth: int
+    ) -> tuple[dict[str, Json], Parse]:
+        if arguments[0] is not str:
+            raise InvalidInput(
+                f"json_schema: {where} has keys of {shown(arguments[0])}: JSON has only str"
+            )
+        item, parse = self.of(arguments[1], f"{where}[...]", depth + 1)
+        schema: dict[str, Json] = {"type": "object", "additionalProperties": item or True}
+        return schema, lambda value: {key: parse(one) for key, one in value.items()}
+
+    def _class(self, given: Any, where: str, depth: int) -> tuple[dict[str, Json], Parse]:
+        if given not in self._names:
+            name = given.__name__
+            while name in self.definitions:
+                name += "_"
+            self._names[given] = name
+            self.definitions[name] = {}
+            self.definitions[name], self._parsers[given] = self._fields(given, name, depth)
+        reference: dict[str, Json] = {"$ref": f"#/$defs/{self._names[given]}"}
+        return reference, lambda value: self._parsers[given](value)
+
+    def _fields(self, given: Any, name: str, depth: int) -> tuple[dict[str, Json], Parse]:
+        try:
+            hints = typing.get_type_hints(given, include_extras=True)
+        except (
+            Exception
+        ) as error:  # a name in a string annotation that is not there, or an expression that fails
+            raise InvalidInput(
+                f"json_schema: the annotations of {name} cannot be read: {error}"
+            ) from error
+        typed = typing.is_typeddict(given)
+        if typed:
+            fields = {key: key in given.__required_keys__ for key in hints}
+        else:
+            fields = {
+                one.name: one.default is dataclasses.MISSING
+                and one.default_factory is dataclasses.MISSING
+                for one in dataclasses.fields(given)
+                if one.init
+            }
+        made = {key: self.of(hints[key], f"{name}.{key}", depth + 1) for key in fields}
+        schema: dict[str, Json] = {
+            "type": "object",
+            "properties": {key: one for key, (one, _) in made.items()},
+            "required": [key for key, needed in fields.items() if needed],
+            "additionalProperties": False,
+        }
+
+        def parse(value: Any) -> Any:
+            values = {key: made[key][1](one) for key, one in value.items()}
+            return values if typed else given(**values)
+
+        return schema, parse
+
+
+def _fits(value: Any, option: Any) -> bool:
+    """Whether a JSON value may be of a type of a union: a float is no int, a string no list."""
+    if option is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if option in (float, Decimal):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if option in (bool, str):
+        return isinstance(value, option)
+    if option in (None, type(None)):
+        return value is None
+    if option in (datetime.datetime, datetime.date, datetime.time, uuid.UUID):
+        return isinstance(value, str)
+    origin = typing.get_origin(option) or option
+    if origin is typing.Annotated:
+        return _fits(value, typing.get_args(option)[0])
+    if origin in (list, tuple, set, frozenset, Sequence):
+        return isinstance(value, list)
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(option) or typing.is_typeddict(option):
+        return isinstance(value, dict)
+    return True

@@ -1,0 +1,251 @@
+"""Follows a text through a grammar: what may come next, and what must."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..errors import InvalidInput
+from .charset import CharSet
+from .gbnf import Program, read_grammar
+
+__all__ = ["Matcher"]
+
+MAX_WIDTH = 5000
+MAX_STACKS = 200_000
+MAX_FORCED = 500
+
+
+class Matcher:
+    """A place in a grammar, moved on by the text that was written.
+
+    Args:
+        grammar: GBNF. Reading it takes a moment the first time (1 ms per 2 kB); the last eight are kept.
+        root: the rule that a text begins with.
+
+    Raises:
+        InvalidInput: as :func:`~.gbnf.check_grammar`; or it has elements that stand for tokens, which no text shows.
+    """
+
+    __slots__ = ("_paths", "_state")
+
+    def __init__(self, grammar: str, root: str = "root") -> None:
+        self._paths = _paths(grammar, root)
+        if self._paths.crowded:
+            _paths.cache_clear()
+            self._paths = _paths(grammar, root)
+        self._state = self._paths.start
+
+    def accept(self, text: str) -> bool:
+        """Move on by the text; or return False, and stay, if it does not fit here.
+
+        Raises:
+            InvalidInput: the grammar reads it in more than 5,000 ways; it stays where it was.
+        """
+        state = self._state
+        for c in text:
+            following = state.after.get(c)
+            if following is None:
+                following = self._paths.step(state, c)
+            if following is _NOWHERE:
+                return False
+            state = following
+        self._state = state
+        return True
+
+    def forced(self) -> str:
+        """The one text that can come next; "" where there is a choice, and also where the text may or must end."""
+        state = self._state
+        if state.forced is None:
+            self._paths.find_forced(state)
+            assert state.forced is not None
+        return state.forced
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text is complete."""
+        return self._state.may_end
+
+    @property
+    def must_end(self) -> bool:
+        """Whether the text is complete and nothing can follow."""
+        return self._state.may_end and not self._state.tops
+
+    @property
+    def width(self) -> int:
+        """In how many ways the grammar reads the text so far: what each token costs in llama.cpp grows with it."""
+        return len(self._state.tops) + self._state.may_end
+
+    def copy(self) -> Matcher:
+        """Another one at the same place."""
+        other = object.__new__(Matcher)
+        other._paths, other._state = self._paths, self._state
+        return other
+
+
+class _State:
+    """All the stacks with which the grammar can have read the text so far."""
+
+    __slots__ = ("after", "forced", "may_end", "tops")
+
+    def __init__(self, tops: tuple[tuple[CharSet, int], ...], may_end: bool) -> None:
+        self.tops = tops  # what each stack takes next, and the stack after that
+        self.may_end = may_end
+        self.after: dict[str, _State] = {}
+        self.forced: str | None = None
+
+
+_NOWHERE = _State((), False)
+_END = 0
+"""The empty stack."""
+
+
+@lru_cache(8)
+def _paths(grammar: str, root: str) -> _Paths:
+    program = read_grammar(grammar, root)
+    if program.has_tokens:
+        raise InvalidInput(
+            "grammar has elements that stand for tokens: a Matcher follows text only"
+        )
+    return _Paths(program)
+
+
+class _Paths:
+    """The states of one grammar that texts have reached so far.
+
+    A stack is a number: of the place where it goes on, and of the stack below. A place is an element of an alternative.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._elements: list[CharSet | int] = []
+        self._next: list[int] = []  # the place behind each place; -1 at the end of an alternative
+        self._begins: list[
+            tuple[int, ...]
+        ] = []  # for each rule, where its alternatives begin; -1 for an empty one
+        for alternatives in program.rules:
+            begins: list[int] = []
+            for alternative in alternatives:
+                begins.append(len(self._elements) if alternative else -1)
+                for element in alternative:
+                    assert not hasattr(element, "negated")
+                    self._elements.append(element)  # type: ignore[arg-type]
+                    self._next.append(len(self._elements))
+                if alternative:
+                    self._next[-1] = -1
+            self._begins.append(tuple(begins))
+        self._root = program.root
+        self._numbers: dict[tuple[int, int], int] = {(-1, -1): _END}
+        self._stacks: list[tuple[int, int]] = [(-1, -1)]
+        self._closures: dict[int, frozenset[int]] = {}
+        self._states: dict[frozenset[int], _State] = {}
+        self.start = self._from_stacks(self._first())
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it remembers so much that a new text had better begin afresh."""
+        return len(self._stacks) > MAX_STACKS
+
+    def _stack(self, place: int, below: int) -> int:
+        if place < 0:
+            return below
+        number = self._numbers.get((place, below))
+        if number is None:
+            number = self._numbers[place, below] = len(self._stacks)
+            self._stacks.append((place, below))
+        return number
+
+    def _first(self) -> frozenset[int]:
+        found: set[int] = set()
+        for begin in self._begins[self._root]:
+            found |= self._closure(self._stack(begin, _END))
+        return frozenset(found)
+
+    def _closure(self, stack: int) -> frozenset[int]:
+        """The stacks, all with a character on top, or empty, that a stack can become without reading anything."""
+        known = self._closures.get(stack)
+        if known is not None:
+            return known
+        found: set[int] = set()
+        seen = {stack}
+        todo = [stack]
+        while todo:
+            one = todo.pop()
+            place, below = self._stacks[one]
+            element = self._elements[place] if one != _END else None
+            if not isinstance(element, int):
+                found.add(one)
+                if len(found) > MAX_WIDTH:
+                    raise _too_wide()
+                continue
+            rest = self._stack(self._next[place], below)
+            for begin in self._begins[element]:
+                following = self._stack(begin, rest)
+                if following not in seen:
+                    seen.add(following)
+                    todo.append(following)
+        closed = self._closures[stack] = frozenset(found)
+        return closed
+
+    def _from_stacks(self, stacks: frozenset[int]) -> _State:
+        state = self._states.get(stacks)
+        if state is None:
+            tops: list[tuple[CharSet, int]] = []
+            for stack in sorted(stacks):
+                if stack != _END:
+                    place, below = self._stacks[stack]
+                    element = self._elements[place]
+                    assert isinstance(element, CharSet)
+                    tops.append((element, self._stack(self._next[place], below)))
+            state = self._states[stacks] = _State(tuple(tops), _END in stacks)
+        return state
+
+    def step(self, state: _State, c: str) -> _State:
+        """The state after one more character, kept for the next time."""
+        code = ord(c)
+        found: set[int] = set()
+        for chars, stack in state.tops:
+            if code in chars:
+                found |= self._closure(stack)
+        if len(found) > MAX_WIDTH:
+            raise _too_wide()
+        following = self._from_stacks(frozenset(found)) if found else _NOWHERE
+        state.after[c] = following
+        return following
+
+    def find_forced(self, state: _State) -> None:
+        """Compute what must come next, for this state and those on the way."""
+        way: list[tuple[_State, str]] = []
+        here = state
+        rest = ""
+        while len(way) < MAX_FORCED:
+            if here.forced is not None:
+                rest = here.forced
+                break
+            c = _only(here)
+            if c is None:
+                here.forced = ""
+                break
+            way.append((here, c))
+            following = here.after.get(c)
+            here = following if following is not None else self.step(here, c)
+        for one, c in reversed(way):
+            rest = c + rest
+            one.forced = rest[:MAX_FORCED]
+
+
+def _only(state: _State) -> str | None:
+    """The one character that can come next."""
+    if state.may_end or not state.tops:
+        return None
+    only: int | None = None
+    for chars, _ in state.tops:
+        low, high = chars.ranges[0]
+        if low != high or len(chars.ranges) > 1 or only not in (None, low):
+            return None
+        only = low
+    return None if only is None else chr(only)
+
+
+def _too_wide() -> InvalidInput:
+    return InvalidInput(
+        f"grammar: it reads the text so far in more than {MAX_WIDTH} ways: make it less ambiguous"
+    )
