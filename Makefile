@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup:  ## make .venv with everything in it, and build llama.wasm
+setup:  ## make .venv with everything in it, and build llama.wasm and chat.wasm
 	@$(PYTHON) tools/setup_venv.py
 
 demo: setup  ## show a conversation continued, saved and restored, and the fallback on wasm
@@ -45,7 +45,7 @@ bench: setup  ## measure on this machine; see benchmarks/
 bench-browser: setup  ## measure llama.wasm in Chromium, against wllama there and wasmtime here
 	@$(BIN)/python -m benchmarks.browser
 
-wasm: setup  ## build llama.wasm (setup does this too)
+wasm: setup  ## build llama.wasm and chat.wasm (setup does this too)
 	@$(BIN)/python wasm/build.py
 
 wheel: setup  ## build dist/llama_bridge-*.whl
@@ -68,5 +68,5 @@ arm64-short: setup  ## the same in three minutes: the demo model and each kernel
 
 clean:  ## remove everything made here; the per-user caches stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f backends/llama_bridge_wasm/llama.wasm backends/llama_bridge_wasm/llama.wasm.json
+	rm -f backends/llama_bridge_wasm/llama.wasm* bridge/llama_bridge/chat/module/chat.wasm*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Makes .venv: the project and its tools, llama.wasm, and the native backend if there is a compiler.
+"""Makes .venv: the project and its tools, llama.wasm and chat.wasm, and the native backend if there is a compiler.
 
 Every make target runs it. It is quick if nothing has changed: a stamp has a digest of all inputs.
 """
@@ -123,7 +123,7 @@ def main() -> None:
     if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fresh):
         make_venv()
         requirements = project()
-        say("llama.wasm")
+        say("llama.wasm and chat.wasm")
         run(str(PYTHON), "wasm/build.py")
         say("the project and its tools")
         pip("--editable", ".[cli]", *requirements["dev"])

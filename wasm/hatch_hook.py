@@ -1,4 +1,4 @@
-"""Puts llama.wasm, built or from the cache, into every wheel and editable install."""
+"""Puts llama.wasm and chat.wasm, built or from the cache, into every wheel and editable install."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class LlamaWasmHook(BuildHookInterface[Any]):
     """Runs ``wasm/build.py``, which is instant if the sources have not changed."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build llama.wasm before hatchling collects files."""
+        """Build both before hatchling collects files."""
         subprocess.run([sys.executable, str(Path(self.root) / "wasm" / "build.py")], check=True)

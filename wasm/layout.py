@@ -13,10 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SOURCES", "Layout", "lay_out"]
-
-SOURCES = ("CMakeLists.txt", "stock.cpp", "shim/*", "runtime/*", "kernels/*")
-"""The files of this folder that are compiled."""
+__all__ = ["Layout", "lay_out"]
 
 _ROOT_LENGTH = 160
 
@@ -29,7 +26,7 @@ class Layout:
 
     @property
     def sources(self) -> Path:
-        """A copy of :data:`SOURCES`."""
+        """A copy of the module's own sources."""
         return self.root / "wasm"
 
     @property
@@ -53,15 +50,15 @@ class Layout:
         return self.root / "zig-cache"
 
 
-def lay_out(work: Path, here: Path, ziglang: Path) -> Layout:
-    """Make the root below ``work``, with the sources from ``here`` and the compiler from ``ziglang``.
+def lay_out(work: Path, here: Path, sources: tuple[str, ...], ziglang: Path) -> Layout:
+    """Make the root below ``work``, with the ``sources`` (patterns) from ``here`` and the compiler from ``ziglang``.
 
     On Windows, and below a very long path, the length is not fixed: the build works, but a function or two
     may have other bytes.
     """
     padding = _ROOT_LENGTH - len(os.fsencode(work)) - 1
     layout = Layout(work / ("_" * padding) if padding > 0 and os.name != "nt" else work)
-    for pattern in SOURCES:
+    for pattern in sources:
         for path in here.glob(pattern):
             target = layout.sources / path.relative_to(here)
             target.parent.mkdir(parents=True, exist_ok=True)

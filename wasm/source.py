@@ -20,7 +20,7 @@ LLAMA_CPP_COMMIT = "0c1e57098"
 """From the distribution's CHANGELOG, since it has no git history."""
 
 _INSIDE = f"llama_cpp_python-{VERSION}/vendor/llama.cpp/"
-_WANTED = ("CMakeLists.txt", "LICENSE", "cmake/", "ggml/", "include/", "src/", "vendor/")
+_WANTED = ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/")
 
 
 class BuildError(Exception):

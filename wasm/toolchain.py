@@ -1,4 +1,4 @@
-"""The pinned compiler and build tools, all from PyPI, and every flag that llama.wasm is built with.
+"""The pinned compiler and build tools, all from PyPI, and every flag that the modules are built with.
 
 zig is clang with the WASI C library and the sources of the C++ runtime, so you need no other compiler.
 """
@@ -38,6 +38,8 @@ _RELAXED = "relaxed_simd"
 the ordinary ones; their results for NaN and infinity depend on the CPU."""
 _WASI_EMULATED = ("MMAN", "SIGNAL", "PROCESS_CLOCKS", "GETPID")
 
+_THREADS_AND_SIMD = ("simd128", "atomics")
+
 _CPU = "-mcpu=generic+" + "+".join(_CPU_FEATURES)
 """The only way to give zig features: it ignores -msimd128 and the like. If there are two, the last one counts."""
 
@@ -64,6 +66,7 @@ CXX_FLAGS = (
     "-U_LIBCPP_HAS_FILESYSTEM -D_LIBCPP_HAS_FILESYSTEM=1",
 )
 OPTIMISATION = "-O2 -DNDEBUG"  # ggml gets -O3 in CMakeLists.txt
+CHAT_OPTIMISATION = "-Os -DNDEBUG"  # -O2 is 0.4 MB more for 8 % of speed
 LINK_FLAGS = (
     "-mexec-model=reactor",  # `_initialize` instead of `main`
     "-nostdlib++",  # the C++ runtime is built here, with exceptions
@@ -71,6 +74,25 @@ LINK_FLAGS = (
     "-Wl,--import-memory,--export-memory,--shared-memory",
     "-Wl,--max-memory=4294901760",  # 4 GiB minus a page, whose end has no address
     "-s",  # no names, no debug information
+)
+_CHAT_CPU = "-mcpu=generic+" + "+".join(
+    feature for feature in _CPU_FEATURES if feature not in _THREADS_AND_SIMD
+)
+CHAT_FLAGS = (
+    *(
+        _CHAT_CPU if flag == _CPU else flag
+        for flag in COMMON_FLAGS
+        if flag not in ("-pthread", "-ffp-contract=off")
+    ),
+    "-ffunction-sections -fdata-sections",
+)
+CHAT_LINK_FLAGS = (
+    "-mexec-model=reactor",
+    "-nostdlib++",
+    "-Wl,--gc-sections",
+    "-Wl,-z,stack-size=1048576",
+    "-Wl,--max-memory=268435456",  # 256 MiB: a template has no use for more
+    "-s",
 )
 
 
@@ -138,21 +160,46 @@ def install(cache: Path, python: str, log: Callable[[str], None]) -> Tools:
     return tools
 
 
-def cmake_command(tools: Tools, layout: Layout, *, stock: bool = False) -> list[str]:
-    """The command line that configures the build."""
-    command = [str(tools.cmake), "-G", "Ninja", "-S", str(layout.sources), "-B", str(layout.build)]
-    settings = {**cmake_settings(layout, stock=stock), "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja)}
+def cmake_command(
+    tools: Tools, layout: Layout, folder: Path, settings: dict[str, str]
+) -> list[str]:
+    """The command line that configures the build of the ``CMakeLists.txt`` in ``folder``."""
+    command = [str(tools.cmake), "-G", "Ninja", "-S", str(folder), "-B", str(layout.build)]
+    settings = {**settings, "CMAKE_MAKE_PROGRAM": _slashes(tools.ninja)}
     return command + [f"-D{name}={value}" for name, value in settings.items()]
 
 
-def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
-    """CMake's settings for ``CMakeLists.txt``; they determine the result."""
-    common = [*COMMON_FLAGS, f'"-ffile-prefix-map={_slashes(layout.root)}/="']
+def llama_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
+    """CMake's settings for llama.wasm; they determine the result."""
+    return {
+        **_settings(layout, COMMON_FLAGS, OPTIMISATION, LINK_FLAGS),
+        # ggml chooses its WebAssembly kernels by this.
+        "CMAKE_SYSTEM_PROCESSOR": "wasm32",
+        # Whether libc has pthreads; a static library cannot find out.
+        "CMAKE_HAVE_LIBC_PTHREAD": "1",
+        # A git checkout around the build folder is not llama.cpp's; its commit must not get in.
+        "CMAKE_DISABLE_FIND_PACKAGE_Git": "ON",
+        "GIT_EXE": "OFF",
+        "GGML_CCACHE": "OFF",
+        "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT,
+        "LLAMA_BUILD_NUMBER": "0",
+        "LB_RELAXED_CPU": f"{_CPU}+{_RELAXED}",
+        **({"LB_STOCK": "ON"} if stock else {}),
+    }
+
+
+def chat_settings(layout: Layout) -> dict[str, str]:
+    """CMake's settings for chat.wasm."""
+    return _settings(layout, CHAT_FLAGS, CHAT_OPTIMISATION, CHAT_LINK_FLAGS)
+
+
+def _settings(
+    layout: Layout, flags: tuple[str, ...], optimisation: str, link_flags: tuple[str, ...]
+) -> dict[str, str]:
+    common = [*flags, f'"-ffile-prefix-map={_slashes(layout.root)}/="']
     return {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_SYSTEM_NAME": "WASI",
-        # ggml chooses its WebAssembly kernels by this.
-        "CMAKE_SYSTEM_PROCESSOR": "wasm32",
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
         "CMAKE_C_COMPILER": f"{_slashes(layout.zig)};cc",
         "CMAKE_CXX_COMPILER": f"{_slashes(layout.zig)};c++",
@@ -170,22 +217,12 @@ def cmake_settings(layout: Layout, *, stock: bool = False) -> dict[str, str]:
         "CMAKE_CXX_EXTENSIONS_COMPUTED_DEFAULT": "ON",
         "CMAKE_C_FLAGS": " ".join(common),
         "CMAKE_CXX_FLAGS": " ".join([*common, *CXX_FLAGS]),
-        "CMAKE_C_FLAGS_RELEASE": OPTIMISATION,
-        "CMAKE_CXX_FLAGS_RELEASE": OPTIMISATION,
-        "CMAKE_EXE_LINKER_FLAGS": " ".join(LINK_FLAGS),
-        # Whether libc has pthreads; a static library cannot find out.
-        "CMAKE_HAVE_LIBC_PTHREAD": "1",
-        # A git checkout around the build folder is not llama.cpp's; its commit must not get in.
-        "CMAKE_DISABLE_FIND_PACKAGE_Git": "ON",
-        "GIT_EXE": "OFF",
-        "GGML_CCACHE": "OFF",
-        "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT,
-        "LLAMA_BUILD_NUMBER": "0",
+        "CMAKE_C_FLAGS_RELEASE": optimisation,
+        "CMAKE_CXX_FLAGS_RELEASE": optimisation,
+        "CMAKE_EXE_LINKER_FLAGS": " ".join(link_flags),
         "LLAMA_CPP_DIR": _slashes(layout.llama_cpp),
-        "LB_RELAXED_CPU": f"{_CPU}+{_RELAXED}",
         "ZIG_LIB_DIR": _slashes(layout.zig.parent / "lib"),
         "ZIG": _slashes(layout.zig),
-        **({"LB_STOCK": "ON"} if stock else {}),
     }
 
 

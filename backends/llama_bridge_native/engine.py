@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_bridge.capabilities import Capability
+from llama_bridge.chat.module.host import missing
 from llama_bridge.checks import check_count
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
@@ -124,7 +125,7 @@ class NativeEngine(Engine):
             self.capabilities |= Capability.PREFIX_CACHE
         if file.header.architecture in SPARSE_ATTENTION:
             self.capabilities &= ~Capability.SESSION_PERSISTENCE
-        if file.chat_template:
+        if file.chat_template and not missing():
             self.capabilities |= Capability.CHAT_TEMPLATE
         if lib.llama_supports_gpu_offload():
             self.capabilities |= Capability.GPU_OFFLOAD

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from . import registry
 from .capabilities import Capability
 from .chat.message import Message
+from .chat.module.host import missing
 from .checks import (
     NotCopied,
     check_callback,
@@ -123,7 +124,8 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
             if flag is Capability.CHAT_TEMPLATE:
-                where, why = [], "the model has no chat template: pass chat=False for raw text"
+                lacks = missing() or "the model has no chat template"
+                where, why = [], f"{lacks}: pass chat=False for raw text"
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import js
@@ -22,6 +21,7 @@ from llama_bridge import (
     UnsupportedCapability,
 )
 from llama_bridge.capabilities import capability_names
+from llama_bridge.chat.module.host import prepare
 from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store import (
     BlobSource,
@@ -92,7 +92,7 @@ class Chat:
 
     async def do_begin(self, _: Any) -> str:
         # Saves half a second of the first answer while the user chooses.
-        asyncio.get_running_loop().call_later(0.05, import_module, "jinja2.sandbox")
+        asyncio.get_running_loop().call_later(0.05, prepare)
         return "Choose a model"
 
     async def do_demo(self, _: Any) -> str:

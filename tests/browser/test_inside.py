@@ -50,7 +50,7 @@ def test_only_what_no_page_has_is_a_reason() -> None:
     ]:
         with pytest.raises(pytest.skip.Exception, match=reason), inside._shielded():
             raise error
-    for other in (ModuleNotFoundError(name="jinja2"), OSError()):
+    for other in (ModuleNotFoundError(name="rich"), OSError()):
         with pytest.raises(type(other)), inside._shielded():
             raise other
 

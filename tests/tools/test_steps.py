@@ -52,7 +52,7 @@ def test_the_python_that_runs_this_is_found_and_one_that_is_not_there_is_not() -
 
 def test_what_the_project_needs_is_read_from_its_one_place() -> None:
     names = {name_of(need) for need in needs()}
-    assert {"wasmtime", "jinja2", "click"} <= names
+    assert {"wasmtime", "xxhash", "click"} <= names
     assert "llama-cpp-python" not in names
     assert {name_of(need) for need in needs_of_tests()} > names | {"pytest", "numpy"}
     assert promised()[0] == "3.11"

@@ -1,4 +1,4 @@
-"""The build of llama.wasm, as far as it can be tried without compiling for minutes."""
+"""The build of llama.wasm and chat.wasm, as far as it can be tried without compiling for minutes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_second_build_only_copies(wasm: Path, tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import build; print(build.cache_folder() / build.digest_of(build.describe_inputs()))",
+            "import build; print(build.cache_folder() / build.digest_of(build.describe_inputs(build.modules()['llama'])))",
         ],
         cwd=ROOT / "wasm",
         capture_output=True,
@@ -87,7 +87,9 @@ def test_a_module_with_llama_cpps_own_kernels_is_another_one(
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "wasm"))
     build = importlib.import_module("build")
-    ours, stock = (build.describe_inputs(stock=stock) for stock in (False, True))
+    ours, stock = (
+        build.describe_inputs(build.modules(stock=stock)["llama"]) for stock in (False, True)
+    )
     assert build.digest_of(ours) != build.digest_of(stock)
     settings = {**stock["settings"]}
     assert settings.pop("LB_STOCK") == "ON"
@@ -114,6 +116,19 @@ def test_an_edit_whose_place_has_moved_stops_the_build(
     edits.apply(tmp_path, (one,))
     assert file.read_text() == "before\nnew text\nafter\n"
     assert edits.EDITS
+    assert edits.CHAT_EDITS
+
+
+def test_each_module_has_a_name_of_its_own_for_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "wasm"))
+    build = importlib.import_module("build")
+    inputs = {name: build.describe_inputs(module) for name, module in build.modules().items()}
+    assert set(inputs) == {"llama", "chat"}
+    assert build.digest_of(inputs["llama"]) != build.digest_of(inputs["chat"])
+    chat = set(inputs["chat"]["files"])
+    assert {"chat/shim.cpp", "chat/lb_chat.h", "runtime/malloc.c"} <= chat
+    assert not any(name.startswith(("kernels/", "shim/")) for name in chat)
+    assert not any(name.startswith("chat/") for name in inputs["llama"]["files"])
 
 
 SAME_EVERYWHERE = {

@@ -22,8 +22,6 @@ __all__ = ["PAGE", "TESTS", "FetchError", "node", "node_modules", "pyodide", "wh
 _HERE = Path(__file__).parent
 
 PAGE: Mapping[str, str] = {
-    "jinja2": "3.1.6",
-    "markupsafe": "3.0.4",
     "micropip": "0.11.1",
     "packaging": "26.3",
 }
@@ -42,9 +40,6 @@ TESTS: Mapping[str, str] = {
     "sortedcontainers": "2.4.0",
 }
 """What the suite also needs in a page."""
-
-_COMPILED = ("markupsafe",)
-"""These are pure only if they are built without a compiler."""
 
 _PYTHON = "3.14"
 """Pyodide's version."""
@@ -114,14 +109,10 @@ def _wheel(name: str, version: str) -> Path:
     def make(folder: Path) -> None:
         command = [sys.executable, "-m", "pip"]
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", f"{name}=={version}"]
-        if name in _COMPILED:  # its build continues without the compiled parts
-            command += ["wheel", "--no-binary", name, "--no-cache-dir", "-w", str(folder)]
-            _run([*command, *options], folder.parent, CC="false")
-        else:
-            tags = ["--implementation", "py", "--abi", "none", "--platform", "any"]
-            tags += ["--only-binary", ":all:", "--python-version", _PYTHON]
-            command += ["download", *tags, "-d", str(folder)]
-            _run([*command, *options], folder.parent)
+        tags = ["--implementation", "py", "--abi", "none", "--platform", "any"]
+        tags += ["--only-binary", ":all:", "--python-version", _PYTHON]
+        command += ["download", *tags, "-d", str(folder)]
+        _run([*command, *options], folder.parent)
 
     folder = kept(cache_folder("wheels") / f"{name}-{version}", make)
     found = list(folder.glob("*-none-any.whl"))

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Sequence
 
 from llama_bridge.capabilities import Capability
+from llama_bridge.chat.module.host import missing
 from llama_bridge.checks import check_count
 from llama_bridge.engine import Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
@@ -110,7 +111,7 @@ class WasmEngine(Engine):
             capabilities = CAPABILITIES
             if guest.has_threads:
                 capabilities |= Capability.THREADS
-            if model.chat_template is None:
+            if model.chat_template is None or missing():
                 capabilities &= ~Capability.CHAT_TEMPLATE
             info = describe(guest, buffer, params, version)
             if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):

@@ -1,21 +1,18 @@
-"""Chat templates: a model's own Jinja template, rendered in a sandbox the way its makers' tools do."""
+"""Chat templates: a model's own Jinja template, rendered by llama.cpp's engine in a sandbox."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from ..errors import TemplateError
 from ..prompt import Piece, Prompt
 from .message import Message
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from .module.guest import ChatGuest
 
 __all__ = ["ChatTemplate"]
 
@@ -39,46 +36,29 @@ class ChatTemplate:
         self, source: str, *, bos: str = "", eos: str = "", controls: Collection[str] = ()
     ) -> None:
         self.source = source
-        self._specials = {"bos_token": bos, "eos_token": eos}
+        self._bos = bos
+        self._eos = eos
         self.controls = controls
 
     @cached_property
-    def _template(self) -> Template:
-        from .sandbox import (
-            BoundedEnvironment,
-        )  # Jinja takes 50 ms, and only chats need it
-
+    def _guest(self) -> ChatGuest:
         if len(self.source) > _LONGEST:
             raise TemplateError(
                 f"the model's chat template has {len(self.source)} characters, more than {_LONGEST}"
             )
-        helpers: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _now}
-        return BoundedEnvironment({"tojson": _tojson}, helpers).from_string(self.source)
+        return ChatGuest(self.source, self._bos, self._eos)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+    ) -> str:
         """Render the conversation in the form that the model was trained on.
 
         Raises:
             TemplateError: the template is broken, takes too long, or refuses these messages, for example because
                 the roles are in the wrong order.
         """
-        from .sandbox import Allowance  # as above
-
-        try:
-            with Allowance(sum(len(message["content"]) for message in messages)):
-                text = self._template.render(
-                    messages=list(messages),
-                    add_generation_prompt=add_generation_prompt,
-                    tools=None,
-                    **self._specials,
-                )
-            text.encode()  # it may contain lone surrogates
-        except TemplateError:
-            raise
-        except Exception as error:  # whatever goes wrong in a template is its error
-            why = f"{type(error).__name__}: {str(error)[:500]}"
-            raise TemplateError(f"the model's chat template failed: {why}") from error
-        return text
+        request = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        return self._guest.prompt(request)
 
     def prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
         """Render the whole conversation; no control token that a message spells counts as one.
@@ -109,31 +89,53 @@ class ChatTemplate:
             raise TemplateError("the chat template drops or repeats messages: cannot append a turn")
         return _unmarked(tail.partition(user)[0]), _unmarked(whole.partition(answer)[2])
 
-    def _marked(self, message: Message) -> Message:
+    def _marked(self, message: Message) -> Mapping[str, Any]:
         """The message with a mark in each control token that it spells. The template sees all of its words."""
+        marked = {key: self._mark_all(value) for key, value in message.items() if key != "role"}
+        for call in marked.get("tool_calls", ()):
+            # A template may read the arguments, where an escape can hide a control token.
+            function = call["function"]
+            inside = self._mark_all(json.loads(function["arguments"]))
+            function["arguments"] = json.dumps(inside, ensure_ascii=False)
+        return {"role": message["role"], **marked}
+
+    def _mark_all(self, value: Any) -> Any:
+        """A JSON value with marks in all of its texts and keys."""
+        if isinstance(value, str):
+            return self._mark_text(value)
+        if isinstance(value, Mapping):
+            items = cast("Mapping[str, Any]", value).items()
+            return {self._mark_text(key): self._mark_all(each) for key, each in items}
+        if isinstance(value, list | tuple):
+            return [self._mark_all(each) for each in cast("Sequence[Any]", value)]
+        return value
+
+    def _mark_text(self, text: str) -> str:
         # What looks like a mark already was written by somebody.
-        text = _MARKS.sub(lambda found: _mark(found[0]), message["content"])
-        if self._spelled is not None:
-            while self._spelled.search(
-                text
-            ):  # again, because what is left may overlap with another one
-                text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
-            text = self._parted(text)
-        if text == message["content"]:
-            return message
-        return Message(role=message["role"], content=text)
+        text = _MARKS.sub(lambda found: _mark(found[0]), text)
+        if self._spelled is None:
+            return text
+        while self._spelled.search(
+            text
+        ):  # again, because what is left may overlap with another one
+            text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+        return self._parted(text)
 
     def _parted(self, text: str) -> str:
         """The text with a mark in each of its ends that something beside it could complete, once it is stripped."""
         begins, ends = self._halves
-        longest = max(map(len, begins | ends), default=0)
         start, end = len(text) - len(text.lstrip()), len(text.rstrip())
         body = text[start:end]
-        if any(body[:n] in ends for n in range(2, longest + 1)):
+        if any(body[:n] in ends for n in range(2, self._longest + 1)):
             body = _mark(body[0]) + body[1:]
-        if any(body[-n:] in begins for n in range(2, longest + 1)):
+        if any(body[-n:] in begins for n in range(2, self._longest + 1)):
             body = body[:-1] + _mark(body[-1])
         return text[:start] + body + text[end:]
+
+    @cached_property
+    def _longest(self) -> int:
+        """The length of the longest half."""
+        return max((len(half) for halves in self._halves for half in halves), default=0)
 
     @cached_property
     def _spelled(self) -> re.Pattern[str] | None:
@@ -180,28 +182,3 @@ def _unmarked(text: str) -> Prompt:
 def _key() -> str:
     # Unguessable, so no message contains it; without white space, so no template strips it.
     return f"@{os.urandom(12).hex()}@"
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Like model makers' tools: readable text, not Jinja's HTML-safe escapes.
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _now(form: str) -> str:
-    return time.strftime(form)
-
-
-def _raise_exception(message: object = "") -> None:
-    raise TemplateError(f"the chat template refused the messages: {str(message)[:500]}")

@@ -26,7 +26,7 @@ from .terminal import Terminal, duration
 
 __all__ = ["doctor"]
 
-_PACKAGES = ("llama-cpp-python", "wasmtime", "jinja2", "click", "rich", "prompt_toolkit")
+_PACKAGES = ("llama-cpp-python", "wasmtime", "click", "rich", "prompt_toolkit")
 
 
 @click.command

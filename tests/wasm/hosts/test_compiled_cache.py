@@ -11,11 +11,11 @@ import wasmtime
 
 from llama_bridge.errors import BackendUnavailable
 from llama_bridge.models.source import open_model
+from llama_bridge.on_wasmtime.compiled_cache import CompiledCache, default_folder
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import Progress
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.hosts.wasmtime import module
-from llama_bridge_wasm.hosts.wasmtime.compiled_cache import CompiledCache, default_folder
 
 # (module (import "env" "memory" (memory 1 2 shared)) (func (export "answer") (result i32) i32.const 42))
 TINY = bytes.fromhex(

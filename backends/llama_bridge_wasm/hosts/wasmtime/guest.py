@@ -17,14 +17,15 @@ from typing import BinaryIO, cast
 import wasmtime
 
 from llama_bridge.errors import EngineError
+from llama_bridge.on_wasmtime.compiled_cache import CompiledCache
+from llama_bridge.on_wasmtime.prepared_call import FAILURES, words
 from llama_bridge.progress import OnProgress
 
 from ...abi import BadPointer
 from ..hosted import Hosted
 from ..wasi import GuestFile
 from .address_space import check_address_space
-from .compiled_cache import CompiledCache
-from .instance import FAILURES, Instance, words
+from .instance import Instance
 from .module import Compiled, compiled_module
 from .threads import SharedMemory, Threads, refuse
 

@@ -1,25 +1,18 @@
 """One instance of llama.wasm on wasmtime, in its own store, over a memory that it may share with others."""
 
-# The raw C interface is private to wasmtime: pinned to one major version, used only in _Export, untyped.
-# pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import wasmtime
-from wasmtime import _ffi as ffi
+
+from llama_bridge.on_wasmtime.prepared_call import PreparedCall
 
 from ..wasi import WASI
 from .module import Compiled
 
-__all__ = ["FAILURES", "Instance", "words"]
-
-FAILURES = (wasmtime.Trap, wasmtime.WasmtimeError)
-"""What a call may raise: two unrelated classes."""
+__all__ = ["Instance"]
 
 # Called during a decode, where a Python function could lose a Ctrl-C: ctypes raises a signal that is pending as it
 # enters Python, before the first line, and it is lost. Neither function opens anything.
@@ -58,10 +51,6 @@ class Instance:
         finally:
             linker.close()  # like the store, at once: they hold gigabytes of address space
 
-    def call(self, name: str, *args: int) -> int:
-        """Call an export and return its signed 32-bit result, 0 if none; raises one of :data:`FAILURES`."""
-        return self._exports[name](args)
-
     def _link(
         self,
         linker: wasmtime.Linker,
@@ -70,7 +59,7 @@ class Instance:
         imports: Mapping[str, Callable[..., int | None]],
         unknown: Callable[..., int | None],
         spawn: Callable[[int], int],
-    ) -> dict[str, _Export]:
+    ) -> dict[str, PreparedCall]:
         store = self.store
         linker.define_wasi()
         linker.allow_shadowing = True
@@ -94,59 +83,16 @@ class Instance:
                 linker.define_func(WASI, name, wanted.type, imports.get(name, unknown))
         exports = linker.instantiate(store, compiled.module).exports(store)
         return {
-            export.name: _Export(store, exports[export.name])
+            export.name: PreparedCall(store, exports[export.name])
             for export in compiled.module.exports
             if isinstance(export.type, wasmtime.FuncType)
         }
+
+    def call(self, name: str, *args: int) -> int:
+        """Call an export and return its signed 32-bit result, 0 if none; raises one of :data:`~.prepared_call.FAILURES`."""
+        return self._exports[name](args)
 
     def close(self) -> None:
         """Free the store, and its memory if no other instance shares it."""
         self._exports = {}
         self.store.close()
-
-
-class _Export:
-    """A prepared call; wasmtime's own ``Func.__call__`` takes ten times as long.
-
-    It also distinguishes what that one confuses: a trap, and a KeyboardInterrupt during a call that succeeded.
-    """
-
-    def __init__(self, store: wasmtime.Store, function: Any) -> None:
-        type_ = function.type(store)
-        self._params: Any = (ffi.wasmtime_val_t * len(type_.params))()
-        self._results: Any = (ffi.wasmtime_val_t * len(type_.results))()
-        for value in self._params:
-            value.kind = ffi.WASMTIME_I32
-        self._function = function
-        self._context = store._context()
-
-    def __call__(self, args: tuple[int, ...]) -> int:
-        if len(args) != len(self._params):
-            raise TypeError(f"expected {len(self._params)} arguments, got {len(args)}")
-        for value, arg in zip(self._params, args, strict=True):
-            value.of.i32 = arg
-        trap = ctypes.POINTER(ffi.wasm_trap_t)()
-        error = None
-        try:
-            error = ffi.wasmtime_func_call(
-                self._context,
-                ctypes.byref(self._function._func),
-                self._params,
-                len(self._params),
-                self._results,
-                len(self._results),
-                ctypes.byref(trap),
-            )
-        finally:
-            if trap:
-                raise wasmtime.Trap._from_ptr(trap)
-        if error:
-            raise wasmtime.WasmtimeError._from_ptr(error)
-        return self._results[0].of.i32 if len(self._results) else 0
-
-
-def words(error: Exception) -> str:
-    """The first line of wasmtime's message, without the stack of numbered functions."""
-    text = error.message if isinstance(error, wasmtime.Trap) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
-    return next((line for line in lines if "trap:" in line), lines[0])

@@ -16,11 +16,11 @@ from pathlib import Path
 import wasmtime
 
 from llama_bridge.errors import BackendUnavailable
+from llama_bridge.on_wasmtime.compiled_cache import CompiledCache, cache_key, default_folder
 from llama_bridge.progress import OnProgress
 
 from ..hosted import tell_compile
 from ..linear_memory import MemoryImport, find_memory, unshared
-from .compiled_cache import CompiledCache, cache_key, default_folder
 
 __all__ = ["Compiled", "compiled_module"]
 

@@ -18,8 +18,10 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from llama_bridge.on_wasmtime.prepared_call import FAILURES, words
+
 from ..wasi import World
-from .instance import FAILURES, Instance, words
+from .instance import Instance
 from .module import Compiled
 
 __all__ = ["SharedMemory", "Threads", "refuse"]

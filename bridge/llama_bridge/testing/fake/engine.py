@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ...capabilities import Capability
 from ...chat.message import Message
+from ...chat.module.host import missing
 from ...chat.template import ChatTemplate
 from ...engine import Engine, EngineInfo, MemoryKind
 from ...engine_arguments import (
@@ -90,7 +91,7 @@ class FakeEngine(Engine):
         self._one_at_a_time = threading.Lock()
         self._closed = False
         self.capabilities = capabilities
-        if not self._template:
+        if not self._template or missing():
             self.capabilities &= ~Capability.CHAT_TEMPLATE
         if memory is not MemoryKind.DENSE:
             self.capabilities &= ~Capability.PREFIX_CACHE
@@ -279,7 +280,7 @@ class FakeEngine(Engine):
     @cached_property
     def _turn(self) -> tuple[str, str]:
         """What the chat template puts directly before and after a user's words, as characters."""
-        if not self._template:
+        if not self._template or missing():
             return "", ""
         specials = self._special
         template = ChatTemplate(self._template, bos=specials.bos or "", eos=specials.ends[0])

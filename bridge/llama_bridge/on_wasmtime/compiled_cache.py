@@ -1,4 +1,4 @@
-"""Machine code of llama.wasm, kept between runs: compiling takes seconds, loading it milliseconds.
+"""Machine code of llama.wasm and chat.wasm, kept between runs: compiling takes seconds, loading it milliseconds.
 
 Loading a file from here runs the code in it. So the folder must belong to this user alone (mode 0700), and a file's
 SHA-256 is part of its name. If anything is wrong with folder or file, the code counts as not cached: the caller
@@ -10,7 +10,7 @@ folder's mode comes from the umask, and it accepts a folder that everybody can w
 created, that is an error instead of a compilation. And it does not tell whether it will compile, so no progress can be
 shown. It also takes 34 ms of processor time and 48 MB to load llama.wasm. This cache takes 15 ms and 37 MB, because
 wasmtime maps a file instead of unpacking a copy. wasmtime's saves disk (3.5 MB instead of 10.9) and keeps to a maximum
-size, where this one keeps four files. With either, two processes at once compile twice.
+size, where this one keeps eight files. With either, two processes at once compile twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import platformdirs
 __all__ = ["CompiledCache", "cache_key", "default_folder"]
 
 _OURS = "llama-bridge"
-_KEEP = 4
+_KEEP = 8
 _logger = logging.getLogger("llama_bridge.wasm")
 
 

@@ -1,0 +1,65 @@
+// llama.cpp analyses a template by rendering it some forty times, on each apply. The template of an instance stays the
+// same, so its analysis is kept: edits.py makes llama.cpp ask here.
+#include "analysis.h"
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "bounds.h"
+
+namespace {
+
+std::unique_ptr<autoparser::autoparser> kept;
+std::string failure; // the analysis of some templates fails, each time anew
+const common_chat_template * kept_of = nullptr;
+
+struct {
+    const common_chat_template * of = nullptr;
+    bool marks = false;
+    common_json input;
+    std::string text;
+} last;
+
+} // namespace
+
+const autoparser::autoparser & lb_chat_analysis(const common_chat_template & tmpl) {
+    if (kept_of != &tmpl) {
+        lb_chat_forget_analysis();
+        auto made = std::make_unique<autoparser::autoparser>();
+        try {
+            made->analyze_template(tmpl);
+        } catch (const std::exception & error) {
+            if (lb_chat::exceeded) {
+                throw;
+            }
+            failure = error.what();
+            made.reset();
+        }
+        kept = std::move(made);
+        kept_of = &tmpl;
+    }
+    if (!kept) {
+        throw std::runtime_error(failure);
+    }
+    return *kept;
+}
+
+const std::string * lb_chat_rendered(const common_chat_template & tmpl, const common_json & input, bool marks) {
+    return last.of == &tmpl && last.marks == marks && last.input == input ? &last.text : nullptr;
+}
+
+void lb_chat_keep_rendered(const common_chat_template & tmpl, common_json && input, bool marks, const std::string & text) {
+    last = {&tmpl, marks, std::move(input), text};
+}
+
+void lb_chat_forget_rendered() {
+    last = {};
+}
+
+void lb_chat_forget_analysis() {
+    lb_chat_forget_rendered();
+    kept.reset();
+    failure.clear();
+    kept_of = nullptr;
+}

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "chat-auto-parser.h"
+
+// The analysis of the current template, made when it is first needed.
+const autoparser::autoparser & lb_chat_analysis(const common_chat_template & tmpl);
+
+// What this template made of this input last, or NULL. Only what is rendered in one call counts.
+const std::string * lb_chat_rendered(const common_chat_template & tmpl, const common_json & input, bool marks);
+void lb_chat_keep_rendered(const common_chat_template & tmpl, common_json && input, bool marks, const std::string & text);
+void lb_chat_forget_rendered();
+
+// Before that template goes.
+void lb_chat_forget_analysis();
