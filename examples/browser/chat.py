@@ -11,7 +11,14 @@ from typing import Any
 import js
 from pyodide.ffi import to_js
 
-from llama_bridge import Capability, LlamaBridge, ModelSource, Progress, TextStream
+from llama_bridge import (
+    Capability,
+    ContextOverflow,
+    LlamaBridge,
+    ModelSource,
+    Progress,
+    TextStream,
+)
 from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store import (
     BlobSource,
@@ -69,6 +76,10 @@ class Chat:
             return await work()
         except asyncio.CancelledError:
             return "Stopped"
+        except ContextOverflow as error:
+            words = f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}"
+            tell("failed", kind="Too long", words=f"{words}: shorten the message, or press New")
+            return "That did not work"
         except Exception as error:  # the page shows every error
             tell("failed", kind=type(error).__name__, words=str(error))
             return "That did not work"
