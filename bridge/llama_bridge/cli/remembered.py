@@ -224,6 +224,7 @@ class _AsMessages(Remembered):
 
     def reset(self) -> None:
         self._said[self._name] = []
+        self._llama.session_reset()  # the KV cache forgets it too
 
     def fork(self, name: str | None) -> None:
         if name is None:
