@@ -50,12 +50,13 @@ def answer(asked):
 
 SLOW = FakeBackend(answer)
 SLOW_PREFILL = FakeBackend(answer, prefill_token_seconds=0.005)
+MESSAGES = FakeBackend(answer, prefill_token_seconds=0.005, lacks="kv_continuation")
 """
 
 
 @pytest.fixture
 def slow_backends(tmp_path: Path) -> dict[str, str]:
-    """An environment with two slow backends installed beside the real ones, and a home of its own."""
+    """An environment with slow backends installed beside the real ones, and a home of its own."""
     site = tmp_path / "site"
     package = site / "slow_backends-1.dist-info"
     package.mkdir(parents=True)
@@ -64,6 +65,7 @@ def slow_backends(tmp_path: Path) -> dict[str, str]:
         "[llama_bridge.backends]\n"
         "slow = slow_backends:SLOW\n"
         "slow_prefill = slow_backends:SLOW_PREFILL\n"
+        "messages = slow_backends:MESSAGES\n"
     )
     (site / "slow_backends.py").write_text(BACKENDS)
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])

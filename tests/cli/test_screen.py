@@ -214,8 +214,28 @@ def test_a_fork_shows_its_name_in_the_prompt(show: Open) -> None:
     chat.prompt()
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open) -> None:
-    chat = show("chat")
+def test_on_wasm_a_person_is_remembered_and_sees_what_came_from_the_cache(show: Open) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND="wasm")
+    chat.prompt()
+    assert not re.search("cannot|not ", "\n".join(chat.lines)), "nothing to be warned of"
+    chat.send("My name is Zorblax.")
+    chat.wait_for("0 cached")
+    chat.prompt()
+    chat.send("What is my name?")
+    answer = chat.wait_for(r"(?s)^> What is my name\?\n(.*?)^(\d+) cached \+ (\d+) evaluated")
+    assert "Zorblax" in answer[1]
+    assert int(answer[2]) > int(answer[3])
+    chat.prompt()
+    chat.send("/undo")
+    chat.wait_for("undid 1 turn; 2 messages left\nuser: My name is Zorblax")
+    chat.send("/help")
+    chat.wait_for("Ctrl-C")
+    assert "not with wasm" not in "\n".join(chat.lines)
+
+
+@pytest.mark.parametrize("backend", ["slow", "messages"])
+def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open, backend: str) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND=backend)
     chat.prompt()
     chat.send("a long one")
     chat.wait_for("blah blah")
@@ -230,8 +250,11 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open) -> None:
     assert int(answer[2]) > 0
 
 
-def test_ctrl_c_stops_a_prefill_and_keeps_the_conversation_before_it(show: Open) -> None:
-    chat = show("chat", LLAMA_BRIDGE_BACKEND="slow_prefill")
+@pytest.mark.parametrize("backend", ["slow_prefill", "messages"])
+def test_ctrl_c_stops_a_prefill_and_keeps_the_conversation_before_it(
+    show: Open, backend: str
+) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND=backend)
     chat.prompt()
     chat.send("first")
     chat.wait_for("evaluated")

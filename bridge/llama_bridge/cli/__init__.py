@@ -18,6 +18,7 @@ For ``chat`` alone:
 .. code-block:: text
 
     talk.py           the conversation: messages in, answers out
+    remembered.py     what was said: in the backend's sessions, or as messages
     chat_commands.py  what begins with a slash
     line_editor.py    reads what a person types; history.py keeps it for later chats
     typed_ahead.py    keys typed while the model answers
