@@ -26,6 +26,7 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    claim.py            whether a call that waits for its turn is still wanted
     session_name.py     session names to file names
 """
 
@@ -78,6 +79,7 @@ from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 
 if TYPE_CHECKING:
+    from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
     from .verification import FieldCheck, LogitCheck, Verification
@@ -85,6 +87,9 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "ArrayRef",
+    "AsyncLlamaBridge",
+    "AsyncSession",
+    "AsyncStream",
     "Availability",
     "Backend",
     "BackendUnavailable",
@@ -169,6 +174,10 @@ def __getattr__(name: str) -> object:
         from .files.folder import SessionFolder  # 4 ms
 
         return SessionFolder
+    if name in ("AsyncLlamaBridge", "AsyncSession", "AsyncStream"):
+        from . import aio  # 60 ms with anyio
+
+        return getattr(aio, name)
     if name in ("FieldCheck", "LogitCheck", "Verification"):
         from . import verification  # 2 ms
 

@@ -63,6 +63,10 @@ class TextStream(NotCopied, Iterator[str]):
             raise StopIteration
         return text
 
+    def cancel(self) -> None:
+        """End this answer soon. Works from any thread, and waits for nothing; what was said can still be read."""
+        self._answer.end()
+
     def close(self) -> None:
         """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""
         self._answer.end()
