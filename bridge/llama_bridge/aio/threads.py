@@ -30,8 +30,8 @@ R = TypeVar("R")
 AHEAD = 32
 """How many items are computed before somebody reads them. An answer that is cancelled may be longer by these."""
 
-_TOGETHER = 0.002
-"""Items that come faster than this, in seconds, wake their reader together."""
+_TOGETHER = 0.005
+"""Items that come faster than this, in seconds, wake their reader together: waking a task costs some 100 µs."""
 
 _THREADS = 1024
 """A thread is made only if all others are busy."""
@@ -108,7 +108,8 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         self._busy = False  # whether there is a thread
         self._over = False  # whether everything was read
         self._error: BaseException | None = None
-        self._waiters: list[_Waiter] = []
+        self._readers: list[_Waiter] = []  # these wait for an item
+        self._waiters: list[_Waiter] = []  # these wait until the thread has gone
         self._taken = 0  # items since the task last waited
 
     # the task
@@ -178,7 +179,7 @@ class _Ahead(Reading[T, R], Generic[T, R]):
                 if self._over or ready():
                     return
                 waiter = _Waiter()
-                self._waiters.append(waiter)
+                (self._readers if ahead == AHEAD else self._waiters).append(waiter)
             self._go_on(ahead)
             self._taken = 0
             await self._or_cancel(waiter.wait)
@@ -231,9 +232,9 @@ class _Ahead(Reading[T, R], Generic[T, R]):
                     self._over = True
                     break
                 self._items.append(item)
-                if self._waiters and (now := time.perf_counter()) - woken > _TOGETHER:
+                if self._readers and (now := time.perf_counter()) - woken > _TOGETHER:
                     woken = now
-                    if not self._wake():
+                    if not self._wake(self._readers):
                         self.cancel()  # whoever read it is gone, with the event loop
         except BaseException as error:  # its reader gets it
             self._error = error
@@ -241,7 +242,8 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         finally:
             with self._lock:
                 self._busy = False
-            self._wake()
+            self._wake(self._readers)
+            self._wake(self._waiters)
 
     def _begin(self) -> SyncStream[T, R]:
         stream = self._start()
@@ -251,8 +253,9 @@ class _Ahead(Reading[T, R], Generic[T, R]):
             stream.cancel()
         return stream
 
-    def _wake(self) -> bool:
-        """Wake whoever waits; False if one is gone."""
+    def _wake(self, waiters: list[_Waiter]) -> bool:
+        """Wake those that wait; False if one is gone."""
         with self._lock:
-            waiters, self._waiters = self._waiters, []
-        return sum(waiter.wake() for waiter in waiters) == len(waiters)
+            woken = [*waiters]
+            waiters.clear()
+        return sum(waiter.wake() for waiter in woken) == len(woken)
