@@ -101,35 +101,16 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         return bridge
 
     def _take(self, llama: LlamaBridge, model: Model | None) -> None:
-        super().__init__(llama, _ways(), self._load_first)
-        self._unloaded = model
-        self._loading = threading.Lock()
+        self._first = _FirstLoad(llama, model)
+        super().__init__(llama, _ways(), self._first.load)
 
     # the model
-
-    def _load_first(self) -> None:
-        """Load the constructor's model, if nobody has loaded one."""
-        if self._unloaded is None:
-            return
-        with self._loading:
-            if not self._has_model():
-                claim = CLAIM.get() or Claim()
-                claim.begin()
-                report = stoppable(None, self._sync, claim)
-                self._sync.load_model(self._unloaded, on_progress=report)
-            self._unloaded = None
-
-    def _has_model(self) -> bool:
-        try:
-            return bool(self._sync.backend)
-        except NoModel:
-            return False
 
     async def _load(self) -> Self:
         try:
             await self._ways.run(self._ready, Claim())
         except BaseException:
-            if self._unloaded is not None:
+            if self._first.pending:
                 self._sync.close()
             raise
         return self
@@ -143,7 +124,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
 
     @property
     def _loaded(self) -> LlamaBridge:
-        if self._unloaded is not None and not self._has_model():
+        if self._first.pending:
             raise NoModel(
                 "the model is not loaded yet: use `async with`, or `llama = await AsyncLlamaBridge(...)`"
             )
@@ -228,6 +209,36 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class _FirstLoad:
+    """Loads the constructor's model, once; not part of the bridge, so that a dropped bridge is freed at once."""
+
+    def __init__(self, llama: LlamaBridge, model: Model | None) -> None:
+        self._llama = llama
+        self._model = model
+        self._loading = threading.Lock()
+
+    @property
+    def pending(self) -> bool:
+        """Whether the model is still to be loaded. Another one may have been loaded instead."""
+        if self._model is None:
+            return False
+        try:
+            return not self._llama.backend
+        except NoModel:
+            return True
+
+    def load(self) -> None:
+        """Load it, if that is still to be done."""
+        if self._model is None:
+            return
+        with self._loading:
+            if self.pending:
+                claim = CLAIM.get() or Claim()
+                claim.begin()
+                self._llama.load_model(self._model, on_progress=stoppable(None, self._llama, claim))
+            self._model = None
 
 
 def _ways() -> Ways:
