@@ -17,6 +17,7 @@ From the top down; each may import what is below it:
     verification.py     the result of checking a session file
     models/, chat/      model files; messages to a prompt
     stream.py           an answer in progress
+    showing.py          shows an answer in progress, and progress itself
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
@@ -26,6 +27,7 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    markup.py           short texts, and HTML for notebooks
     claim.py            whether a call that waits for its turn is still wanted
     session_name.py     session names to file names
 """
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
+    from .showing import ProgressBar
     from .verification import FieldCheck, LogitCheck, Verification
 
 __all__ = [
@@ -131,6 +134,7 @@ __all__ = [
     "PendingAnswer",
     "Piece",
     "Progress",
+    "ProgressBar",
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
@@ -178,6 +182,10 @@ def __getattr__(name: str) -> object:
         from . import aio  # 60 ms with anyio
 
         return getattr(aio, name)
+    if name == "ProgressBar":
+        from .showing import ProgressBar  # 2 ms
+
+        return ProgressBar
     if name in ("FieldCheck", "LogitCheck", "Verification"):
         from . import verification  # 2 ms
 

@@ -99,7 +99,7 @@ def test_a_prefill_is_cancelled_too(threads: Loop) -> None:
 def test_a_real_model_is_cancelled_in_time(threads: Loop, llama_backend: str) -> None:
     async def work() -> None:
         async with AsyncLlamaBridge("demo", backend=llama_backend, n_ctx=4096) as llama:
-            prompt = "one two three four " * 600
+            prompt = "one two three four " * 300
             took = [
                 await cancelled_after(0.02, lambda: llama.generate(prompt, chat=False))
                 for _ in range(3)

@@ -22,7 +22,7 @@ from llama_bridge import (
     Progress,
 )
 from llama_bridge.aio.threads import AHEAD
-from llama_bridge.testing import FakeAnswer, FakeLlama
+from llama_bridge.testing import Answer, FakeAnswer, FakeLlama
 
 from .conftest import Loop
 
@@ -179,7 +179,11 @@ def test_a_failure_is_told_once_and_the_bridge_goes_on(loop: Loop) -> None:
             read.append(text)
 
     async def work() -> None:
-        answers = [FakeAnswer("abcdef", fails_after=3), FakeAnswer("abc", fails_after=0), "fine"]
+        answers: list[Answer] = [
+            FakeAnswer("abcdef", fails_after=3),
+            FakeAnswer("abc", fails_after=0),
+            "fine",
+        ]
         with FakeLlama(answers) as llama:
             bridge = AsyncLlamaBridge.of(llama)
             stream, read = bridge.generate_stream("hi"), list[str]()

@@ -242,7 +242,7 @@ def test_every_wrong_argument_is_refused_as_before(loop: Loop) -> None:
     async def work() -> None:
         with FakeLlama() as llama:
             bridge = AsyncLlamaBridge.of(llama)
-            for call, args, settings, named in (
+            wrong: tuple[Any, ...] = (
                 (bridge.generate, ("hi",), {"temprature": 1}, "temprature"),
                 (bridge.generate, (5,), {}, "prompt"),
                 (bridge.generate, ("hi",), {"on_progress": 5}, "on_progress=5"),
@@ -250,7 +250,8 @@ def test_every_wrong_argument_is_refused_as_before(loop: Loop) -> None:
                 (bridge.session_load, (5,), {}, "path=5"),
                 (bridge.tokenize, (5,), {}, "text"),
                 (bridge.session().rewind, ("x",), {}, "turns='x'"),
-            ):
+            )
+            for call, args, settings, named in wrong:
                 with pytest.raises(InvalidInput, match=re.escape(named)):
                     await call(*args, **settings)
             with pytest.raises(InvalidInput, match="stop"):

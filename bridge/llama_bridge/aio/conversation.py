@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..chat.message import Message
 from ..checks import NotCopied
@@ -24,6 +24,13 @@ class AsyncConversation(NotCopied, Generic[S]):
         self._ways = ways
         self._ready = ready  # called before each call, where that works
 
+    def __repr__(self) -> str:
+        return f"Async{self._sync!r}"
+
+    def _repr_html_(self) -> str:
+        sync: Any = self._sync
+        return str(sync._repr_html_())
+
     generate = answered(Conversation.generate, Conversation.generate_stream)
     generate_stream = streamed(Conversation.generate_stream)
     generate_continue = answered(
@@ -40,9 +47,6 @@ class AsyncSession(AsyncConversation[Session]):
 
     Calls that work are awaited; properties are not.
     """
-
-    def __repr__(self) -> str:
-        return f"Async{self._sync!r}"
 
     reset = awaited(Session.reset)
     rewind = awaited(Session.rewind)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ..checks import NotCopied
+from ..showing import LiveText
 from .ways import END, SyncStream, Ways
 
 __all__ = ["AsyncStream"]
@@ -15,7 +16,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class AsyncStream(NotCopied, AsyncIterator[T], Generic[T, R]):
+class _Reader(NotCopied, Generic[T, R]):
+    """Owns what is read; no user makes one."""
+
+    def __init__(self, ways: Ways, start: Callable[[], SyncStream[T, R]]) -> None:
+        self._reading = ways.read(start)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_reading"):
+            self._reading.drop()
+
+
+class AsyncStream(_Reader[T, R], AsyncIterator[T]):
     """The items of an answer while it is generated; those of a text are strings.
 
     ``async for text in stream`` reads it, ``await stream.result()`` gives the whole answer, and so does ``await
@@ -27,9 +39,6 @@ class AsyncStream(NotCopied, AsyncIterator[T], Generic[T, R]):
     :meth:`cancel` and the end of an ``async with`` block, and when the stream is dropped. What was said stays in the
     conversation: all that was read, and those few texts that were computed and not read.
     """
-
-    def __init__(self, ways: Ways, start: Callable[[], SyncStream[T, R]]) -> None:
-        self._reading = ways.read(start)
 
     def __aiter__(self) -> Self:
         return self
@@ -51,6 +60,23 @@ class AsyncStream(NotCopied, AsyncIterator[T], Generic[T, R]):
         """
         return await self._reading.result()
 
+    async def show(self) -> None:
+        """Show the items while they are generated: in a notebook in one place, elsewhere on standard output.
+
+        Reads the whole stream, or what is left of it; :meth:`result` has the answer then.
+
+        Raises:
+            EngineError: the generation failed.
+        """
+        live = LiveText()
+        try:
+            async for item in self:
+                live.add(str(item))
+        except BaseException:
+            live.end()
+            raise
+        live.end(await self.result())
+
     async def close(self) -> None:
         """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""
         await self._reading.close()
@@ -70,7 +96,3 @@ class AsyncStream(NotCopied, AsyncIterator[T], Generic[T, R]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_reading"):
-            self._reading.drop()
