@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import os
+import struct
 import sys
 import types
 from pathlib import Path
@@ -205,7 +206,11 @@ def test_progress_shows_on_a_terminal(
 ) -> None:
     for name in without:
         monkeypatch.setitem(sys.modules, name, None)
+    import fcntl
+    import termios
+
     ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(theirs, "w", closefd=False) as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         steps(ProgressBar())
