@@ -5,6 +5,7 @@ From the top down; each may import what is below it:
 .. code-block:: text
 
     cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
+    aio/                AsyncLlamaBridge, for asyncio and trio
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
     local/              a runtime over an engine: turns, token loop, sessions
@@ -179,7 +180,7 @@ def __getattr__(name: str) -> object:
 
         return SessionFolder
     if name in ("AsyncLlamaBridge", "AsyncSession", "AsyncStream"):
-        from . import aio  # 60 ms with anyio
+        from . import aio  # 20 ms
 
         return getattr(aio, name)
     if name == "ProgressBar":

@@ -247,7 +247,7 @@ def _ways() -> Ways:
 
         return Slices()
     from .threads import (
-        Threads,  # 60 ms with anyio and concurrent.futures, which a page does not have
+        Threads,  # 30 ms with anyio, which a page does not have
     )
 
     return Threads()
