@@ -22,6 +22,7 @@ from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
+from .tasks import measure_tasks
 from .turns import measure_turns
 
 SECTIONS = (
@@ -29,6 +30,7 @@ SECTIONS = (
     "kernels",
     "numerics",
     "overhead",
+    "async",
     "turns",
     "sessions",
     "keeping",
@@ -128,6 +130,14 @@ def main() -> int:
             backends,
             n_threads=given.threads,
             rounds=max(4, rounds),
+        )
+    if "async" in sections:
+        measure_tasks(
+            report,
+            find_models(None, quick=True)["tiny"],
+            backends,
+            n_threads=given.threads,
+            rounds=max(4, 3 * rounds),
         )
     if "turns" in sections:
         for backend in backends:

@@ -199,7 +199,9 @@ def test_progress_shows_nothing_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+@pytest.mark.skipif(
+    not hasattr(os, "openpty") or sys.platform == "emscripten", reason="needs a pseudo-terminal"
+)
 @pytest.mark.parametrize("without", [(), ("rich.progress",), ("rich.progress", "tqdm")])
 def test_progress_shows_on_a_terminal(
     without: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -30,7 +30,7 @@ R = TypeVar("R")
 AHEAD = 32
 """How many items are computed before somebody reads them. An answer that is cancelled may be longer by these."""
 
-_TOGETHER = 0.005
+_TOGETHER = 0.01
 """Items that come faster than this, in seconds, wake their reader together: waking a task costs some 100 µs."""
 
 _THREADS = 1024
