@@ -5,6 +5,7 @@ From the top down; each may import what is below it:
 .. code-block:: text
 
     cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
+    aio/                AsyncLlamaBridge, for asyncio and trio
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
     local/              a runtime over an engine: turns, token loop, sessions
@@ -18,6 +19,7 @@ From the top down; each may import what is below it:
     models/, chat/      model files; messages to a prompt
     structured/         JSON Schema to a grammar
     stream.py           an answer in progress
+    showing.py          shows an answer in progress, and progress itself
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
@@ -28,6 +30,8 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    markup.py           short texts, and HTML for notebooks
+    claim.py            whether a call that waits for its turn is still wanted
     session_name.py     session names to file names
 """
 
@@ -83,13 +87,18 @@ from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 
 if TYPE_CHECKING:
+    from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
+    from .showing import ProgressBar
     from .verification import FieldCheck, LogitCheck, Verification
 
 __all__ = [
     "__version__",
     "ArrayRef",
+    "AsyncLlamaBridge",
+    "AsyncSession",
+    "AsyncStream",
     "Availability",
     "Backend",
     "BackendUnavailable",
@@ -136,6 +145,7 @@ __all__ = [
     "PendingAnswer",
     "Piece",
     "Progress",
+    "ProgressBar",
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
@@ -182,6 +192,14 @@ def __getattr__(name: str) -> object:
         from .files.folder import SessionFolder  # 4 ms
 
         return SessionFolder
+    if name in ("AsyncLlamaBridge", "AsyncSession", "AsyncStream"):
+        from . import aio  # 20 ms
+
+        return getattr(aio, name)
+    if name == "ProgressBar":
+        from .showing import ProgressBar  # 2 ms
+
+        return ProgressBar
     if name in ("FieldCheck", "LogitCheck", "Verification"):
         from . import verification  # 2 ms
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from . import registry
-from .capabilities import Capability, as_capability
+from .capabilities import Capability, as_capability, capability_names
 from .chat.message import check_messages
 from .checks import (
     check_callback,
@@ -28,6 +28,7 @@ from .errors import (
     NoModel,
     PathLike,
 )
+from .markup import rows
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
@@ -413,6 +414,28 @@ class LlamaBridge(Conversation):
         finally:
             if folder is not None:
                 folder.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts().values())})"
+
+    def _repr_html_(self) -> str:
+        facts = self._facts()
+        if (runtime := self._shared.runtime) is not None and not self._shared.closed:
+            facts["can"] = ", ".join(capability_names(runtime.capabilities))
+        return rows(type(self).__name__, facts)
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in a few words. Waits for nothing and raises nothing."""
+        shared, runtime = self._shared, self._shared.runtime
+        if shared.closed:
+            return {"state": "closed"}
+        if runtime is None:
+            return {"model": "no model"}
+        facts = {"model": runtime.model.name if runtime.model else "a model elsewhere"}
+        facts["backend"] = runtime.backend
+        if Capability.TOKENS in runtime.capabilities:
+            facts["context"] = f"n_ctx={runtime.info.n_ctx}"
+        return facts
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ from .checks import (
     shown,
 )
 from .errors import (
+    BridgeError,
     ClosedError,
     FallbackWarning,
     InvalidInput,
@@ -34,6 +35,7 @@ from .errors import (
 )
 from .generation import Fallback, Generation
 from .grammar import Grammar, JsonSchema
+from .markup import rows, said
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
 from .prompt import Prompt
@@ -397,6 +399,13 @@ class Session(Conversation):
 
     def __repr__(self) -> str:
         return f"Session({self._name!r})"
+
+    def _repr_html_(self) -> str:
+        title = self._name or "the bridge's own conversation"
+        try:
+            return said(title, self._past().messages)
+        except BridgeError as error:  # closed, say
+            return rows(title, {"not usable": str(error)})
 
     @property
     def name(self) -> str:

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .markup import brief, grey, prose
+
 __all__ = ["Fallback", "FinishReason", "Generation", "Mode", "TokenLogprob", "Usage"]
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -83,9 +85,9 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Generation:
-    """One answer. ``str()`` gives its text.
+    """One answer. ``str()`` gives its text, ``repr()`` and a notebook's form its beginning and what it cost.
 
     Attributes:
         text: the answer, without control tokens and without the stop string.
@@ -111,3 +113,16 @@ class Generation:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        counted = f"{self.usage.completion_tokens:,} tokens"
+        return f"Generation({brief(self.text)}, {self.finish_reason}, {self.mode.value}, {counted})"
+
+    def _repr_html_(self) -> str:
+        usage, notes = self.usage, [self.finish_reason, self.mode.value]
+        notes.append(f"{usage.cached_tokens:,} cached + {usage.evaluated_tokens:,} evaluated")
+        notes.append(f"{usage.completion_tokens:,} generated")
+        if usage.tokens_per_second:
+            notes.append(f"{usage.tokens_per_second:,.0f} tokens/s")
+        why = "" if self.fallback is not Fallback.UNSUPPORTED else grey(str(self.fallback))
+        return f"<div>{prose(self.text)}{grey(' · '.join(notes))}{why}</div>"

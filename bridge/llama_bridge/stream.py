@@ -66,6 +66,29 @@ class TextStream(NotCopied, Iterator[str]):
             raise StopIteration
         return text
 
+    def show(self) -> None:
+        """Show the texts while they are generated: in a notebook in one place, elsewhere on standard output.
+
+        Reads the whole stream, or what is left of it; :attr:`result` has the answer then.
+
+        Raises:
+            EngineError: the generation failed.
+        """
+        from .showing import LiveText  # 2 ms
+
+        live = LiveText()
+        try:
+            for text in self:
+                live.add(text)
+        except BaseException:
+            live.end()
+            raise
+        live.end(self.result)
+
+    def cancel(self) -> None:
+        """End this answer soon. Works from any thread, and waits for nothing; what was said can still be read."""
+        self._answer.end()
+
     def close(self) -> None:
         """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""
         self._answer.end()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..bell import Bell
 from ..capabilities import Capability
 from ..chat.message import Message
+from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
@@ -156,17 +157,21 @@ class LocalRuntime(Runtime):
 
         Raises:
             ClosedError.
+            GivenUp: nobody waits for the work any more.
             UnsupportedCapability: the engine lacks a needed capability.
         """
         if needs not in self.capabilities:
             raise UnsupportedCapability(needs, self.backend)
         self._refuse_waiting()
+        claim = CLAIM.get()
         try:
             with self._lock:
                 self._owner = threading.get_ident()
                 try:
                     self._check_open()
-                    self._finish()
+                    self._finish(claim)
+                    if claim is not None:
+                        claim.begin()
                     return work()
                 finally:
                     self._settle()
@@ -192,9 +197,11 @@ class LocalRuntime(Runtime):
             if self._bell.waiters:
                 self._bell.ring()
 
-    def _finish(self) -> None:
-        """Compute the rest of an answer that was left half read."""
+    def _finish(self, claim: Claim | None = None) -> None:
+        """Compute the rest of an answer that was left half read, for a call that may be given up meanwhile."""
         while (turn := self._turn) is not None:
+            if claim is not None:
+                claim.check()
             self._advance(turn, reading=False)
             self._tell()
 
