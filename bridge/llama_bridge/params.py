@@ -117,7 +117,7 @@ class _LogitBias(dict[int | str, float]):
         raise TypeError("logit_bias cannot be changed: make new settings")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
 
 _NO_BIAS = _LogitBias({})

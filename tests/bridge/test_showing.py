@@ -8,7 +8,7 @@ import struct
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -142,7 +142,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     package.get_ipython = lambda: object()
     package.display = shown
     monkeypatch.setitem(sys.modules, "IPython", package)
-    monkeypatch.setitem(sys.modules, "IPython.display", shown)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython.display", cast("Any", shown))
     return shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from llama_bridge.grammar import Grammar, TriggerWatch
@@ -32,7 +33,7 @@ class LazyGrammar:
     def __init__(self, grammar: Grammar, engine: _Drawer) -> None:
         self._grammar = grammar
         self._engine = engine
-        self._spell = lambda token: engine.token_bytes(token, special=True)
+        self._spell = partial(engine.token_bytes, special=True)
         self._watch = TriggerWatch(grammar, self._spell)
         self.waits = True
 

@@ -268,7 +268,7 @@ class _AsMessages(Remembered):
 
 
 def _is_system(message: Message) -> bool:
-    return message["role"] == "system"
+    return bool(message["role"] == "system")
 
 
 def _read(path: PathLike) -> list[Message]:

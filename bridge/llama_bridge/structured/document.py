@@ -124,7 +124,7 @@ class Document:
         here: Json = place.schema
         for key in keys:
             if isinstance(here, list):
-                here = here[int(key)]
+                here = here[int(key)]  # pyright: ignore[reportArgumentType]
             else:
                 assert isinstance(here, dict)
                 here = here[str(key)]
