@@ -11,7 +11,9 @@ from .gbnf import Program, read_grammar
 
 __all__ = ["Matcher"]
 
-MAX_WIDTH = 5000
+MAX_WIDTH = 2000
+MAX_WORK = 2_000_000
+"""Comparisons for one character: llama.cpp compares each way with each other one."""
 MAX_STACKS = 200_000
 MAX_FORCED = 500
 
@@ -40,7 +42,7 @@ class Matcher:
         """Move on by the text; or return False, and stay, if it does not fit here.
 
         Raises:
-            InvalidInput: the grammar reads it in more than 5,000 ways; it stays where it was.
+            InvalidInput: the grammar reads it in too many ways; it stays where it was.
         """
         state = self._state
         for c in text:
@@ -217,10 +219,13 @@ class _Paths:
         """The state after one more character, kept for the next time."""
         code = ord(c)
         found: set[int] = set()
+        ways = 0
         for chars, stack in state.tops:
             if code in chars:
-                found |= self._closure(stack)
-        if len(found) > MAX_WIDTH:
+                closed = self._closure(stack)
+                ways += len(closed)
+                found |= closed
+        if len(found) > MAX_WIDTH or ways * len(found) > MAX_WORK:
             raise _too_wide()
         following = self._from_stacks(frozenset(found)) if found else _NOWHERE
         state.after[c] = following
@@ -333,5 +338,5 @@ def _only(state: _State) -> str | None:
 
 def _too_wide() -> InvalidInput:
     return InvalidInput(
-        f"grammar: it reads the text so far in more than {MAX_WIDTH} ways: make it less ambiguous"
+        "grammar: it reads the text so far in too many ways at once: make it less ambiguous"
     )
