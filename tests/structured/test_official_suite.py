@@ -121,3 +121,24 @@ def test_llama_cpp_reads_the_grammars_in_the_same_way() -> None:
                 continue
             theirs = judge.ask(to_gbnf(group.schema), texts)
             assert theirs == [accepts(start, text) for text in texts], group
+
+
+def test_llguidance_accepts_what_the_grammars_accept() -> None:
+    llguidance = pytest.importorskip("llguidance", reason="it has no wheel for this machine")
+    tokenizer = llguidance.LLTokenizer("byte")
+    rng = random.Random(3)
+    judged = 0
+    for group in groups("draft2020-12"):
+        if (start := matcher(group, "draft2020-12")) is None:
+            continue
+        theirs = llguidance.LLMatcher(
+            tokenizer, llguidance.LLMatcher.grammar_from_json_schema(json.dumps(group.schema))
+        )
+        if theirs.is_error():
+            continue  # it refuses the schema
+        text = walk(start, rng)
+        tokens = tokenizer.tokenize_str(text)
+        assert theirs.try_consume_tokens(tokens) == len(tokens), (group, text)
+        assert theirs.is_accepting(), (group, text)
+        judged += 1
+    assert judged > 100

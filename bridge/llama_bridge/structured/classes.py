@@ -248,7 +248,7 @@ class _Builder:
             ) from error
         typed = typing.is_typeddict(given)
         if typed:
-            fields = {key: key in given.__required_keys__ for key in hints}
+            fields = {key: _is_required(hints[key], key, given) for key in hints}
         else:
             fields = {
                 one.name: one.default is dataclasses.MISSING
@@ -269,6 +269,14 @@ class _Builder:
             return values if typed else given(**values)
 
         return schema, parse
+
+
+def _is_required(hint: Any, key: str, given: Any) -> bool:
+    # Where annotations are texts, __required_keys__ does not know of NotRequired.
+    origin = typing.get_origin(hint)
+    if origin in (typing.Required, typing.NotRequired):
+        return origin is typing.Required
+    return key in given.__required_keys__
 
 
 def _fits(value: Any, option: Any) -> bool:

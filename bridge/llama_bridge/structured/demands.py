@@ -19,6 +19,7 @@ from .effects import (
     containing,
     enums,
     filled,
+    groups,
     least_of,
     listed,
     number_change,
@@ -116,6 +117,8 @@ class Demands:
 
     def _one_of(self, place: Place, of: str) -> Clause:
         options = [one for one in self.each(place, "oneOf") if not _excludes(one, of)]
+        if sum(_allows_all(one, of) for one in options) > 1:
+            return []
         slow = 0
         clause: Clause = []
         for one in options:
@@ -329,6 +332,13 @@ def _excludes(place: Place, of: str) -> bool:
     given = place.schema.get("type")
     names = given if isinstance(given, list) else [given]
     return given is not None and of not in names and not (of == "number" and "integer" in names)
+
+
+def _allows_all(place: Place, of: str) -> bool:
+    """Whether a schema says nothing of a type."""
+    if isinstance(place.schema, bool):
+        return place.schema
+    return not groups(place, of)
 
 
 def _texts(schema: dict[str, Json], name: str) -> frozenset[str] | None:

@@ -110,12 +110,13 @@ _ALL = {
 
 
 def groups(place: Place, of: str) -> list[str]:
-    """The keywords of a schema that say something of a type, those that belong together once."""
+    """The keywords of a schema that say something of a type, those that belong together once; ``type`` first."""
     assert isinstance(place.schema, dict)
     if place.old and "$ref" in place.schema:
         return ["$ref"]
     groups = dict.fromkeys(_GROUPS.get(keyword, keyword) for keyword in place.schema)
-    return [group for group in groups if group in _ALL or _KINDS.get(group) == of]
+    told = [group for group in groups if group in _ALL or _KINDS.get(group) == of]
+    return sorted(told, key=lambda group: group != "type")
 
 
 def enums(schema: dict[str, Json]) -> list[str]:

@@ -11,7 +11,7 @@ from .document import dumps
 from .language import Automaton, TooLarge, automaton, word_automaton
 from .meaning import Meaning
 from .nodes import Arrays, Booleans, Key, Node, Nulls, Numbers, Objects, Strings, Values
-from .numbers import TooFine, digits
+from .numbers import TooFine, digits, listed
 from .objects import write_object
 from .plan import Planner
 from .rules import Rules, TooMany, json_characters, one_of, quoted
@@ -142,6 +142,8 @@ class _Writer:
             )
         if node == Numbers().multiples(_ONE):
             return self.rules.add(f'{self._whole()} | "-" [1-9] [0-9]{{0,14}}', "integer")
+        if node.multiple != _ONE and (texts := listed(node)) is not None:
+            return self.texts(tuple(texts)) if texts else None
         try:
             below, above = digits(node)
         except TooFine as error:

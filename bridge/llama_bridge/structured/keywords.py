@@ -30,15 +30,16 @@ class Keywords:
         if isinstance(place.schema, bool):
             return [] if place.schema is literal.positive else [[]]
         if literal.positive:
-            return [
-                clause
-                for group in groups(place, of)
-                for clause in self._demands.clauses(place, group, of, wide)
-            ]
+            found: list[Clause] = []
+            for group in groups(place, of):
+                found += self._demands.clauses(place, group, of, wide)
+                if [] in found:
+                    return [[]]  # before what is not asked for is refused
+            return found
         alternatives: Clause = []
         for group in groups(place, of):
-            found = self._opposites.alternatives(place, group, of, wide)
-            if found == TRUE:
+            opposite = self._opposites.alternatives(place, group, of, wide)
+            if opposite == TRUE:
                 return []
-            alternatives += found
+            alternatives += opposite
         return [alternatives]

@@ -14,12 +14,13 @@ from .charset import CharSet, chars
 from .language import Automaton
 from .nodes import Numbers
 
-__all__ = ["TooFine", "digits"]
+__all__ = ["TooFine", "digits", "listed"]
 
 SIGNIFICANT = 15
 WHOLE = 9
 MAX_STATES = 6000
 MAX_PLACES = 40
+MAX_LISTED = 200
 
 
 class TooFine(Exception):
@@ -58,6 +59,26 @@ def digits(numbers: Numbers) -> tuple[Automaton | None, Automaton | None]:
     return (None if below is None or below.empty else below), (
         None if above is None or above.empty else above
     )
+
+
+def listed(numbers: Numbers) -> list[str] | None:
+    """The texts of all of them, if they are few multiples of one number; otherwise None."""
+    if numbers.multiple is None:
+        return None
+    low, high = numbers.limits()
+    places = _places(numbers.multiple)
+    if low is None or high is None or high - low > MAX_LISTED or places > MAX_PLACES:
+        return None
+    texts: list[str] = []
+    for factor in range(low, high + 1):
+        number = factor * numbers.multiple
+        scaled = number * 10**places
+        if numbers.holds(number) and scaled.denominator == 1:
+            digits = str(abs(scaled.numerator)).zfill(places + 1)
+            whole, part = digits[: len(digits) - places], digits[len(digits) - places :]
+            part = part.rstrip("0")
+            texts.append("-" * (number < 0) + whole + ("." + part if part else ""))
+    return texts
 
 
 def _scaled(numbers: Numbers) -> _Scaled:
@@ -111,6 +132,12 @@ def _is_empty(scaled: _Scaled) -> bool:
     return scaled.low is not None and scaled.high is not None and scaled.low > scaled.high
 
 
+def _without(number: int, prime: int) -> int:
+    while number % prime == 0:
+        number //= prime
+    return number
+
+
 _Entry = tuple[int, bool, bool, int, frozenset[str]]
 """Digits left, still on the lower bound, still on the upper one, remainder with zeros for the digits left, excluded
 numbers that begin like this."""
@@ -133,8 +160,9 @@ class _Digits:
         self._step, self._not = scaled.step, scaled.not_steps
         self._period = math.lcm(scaled.step, *scaled.not_steps)
         least = self._wholes(low)
-        room = max(1, MAX_STATES // self._period - scaled.places)
-        if least > room:
+        # Twos and fives of a period are told by the last digits: they cost little.
+        room = MAX_STATES // _without(_without(self._period, 2), 5) - scaled.places
+        if room < max(least, 4):
             raise TooFine
         if high is None:
             wanted = SIGNIFICANT - scaled.places if scaled.places else SIGNIFICANT
