@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any
@@ -400,3 +401,20 @@ def test_a_hundred_kilobytes_take_a_second() -> None:
     grammar = to_gbnf(schema)
     assert time.process_time() - start < 1.5, "a second on a machine that does nothing else"
     check_grammar(grammar)
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(0, None), (2, None), (0, 3), (2, 3), (6, 7), (7, None)]
+)
+def test_unique_items_of_many_come_in_their_order(least: int, most: int | None) -> None:
+    values = list("abcdefg")
+    schema: dict[str, Any] = {"type": "array", "items": {"enum": values}, "uniqueItems": True}
+    schema["minItems"] = least
+    if most is not None:
+        schema["maxItems"] = most
+    start = Matcher(to_gbnf(schema))
+    for chosen in itertools.product((False, True), repeat=len(values)):
+        some = list(itertools.compress(values, chosen))
+        fits = least <= len(some) <= (len(values) if most is None else most)
+        assert accepts(start, json.dumps(some)) == fits, some
+    assert not accepts(start, '["b", "b", "c"]')

@@ -18,6 +18,7 @@ __all__ = ["TooFine", "digits", "listed"]
 
 SIGNIFICANT = 15
 WHOLE = 9
+HUGE = 10**SIGNIFICANT
 MAX_STATES = 6000
 MAX_PLACES = 40
 MAX_LISTED = 200
@@ -86,15 +87,22 @@ def _scaled(numbers: Numbers) -> _Scaled:
         places = _places(numbers.multiple)
     else:
         ends = [abs(bound[0]) for bound in (numbers.low, numbers.high) if bound is not None]
-        widest = max((len(str(int(end))) for end in ends), default=WHOLE)
-        if len(ends) < 2:
-            widest = max(widest, WHOLE)
+        near = [len(str(int(end))) for end in ends if end < HUGE]
+        widest = max([*near, WHOLE] if len(near) < 2 else near)
+        if _is_huge(numbers):
+            widest = SIGNIFICANT
         # To be no multiple of something is to be told by a remainder: few decimals, or it has too many values.
         places = max(0, min(SIGNIFICANT - widest, 2 if numbers.not_multiples else SIGNIFICANT))
         needed = max((_places(end) for end in ends), default=0)
         if needed > places and _is_empty(_at(numbers, places)):
             places = min(needed + 1, MAX_PLACES)
     return _at(numbers, places)
+
+
+def _is_huge(numbers: Numbers) -> bool:
+    """Whether all of them are: then a float has no room for decimals."""
+    low, high = numbers.low, numbers.high
+    return (low is not None and low[0] >= HUGE) or (high is not None and high[0] <= -HUGE)
 
 
 def _places(number: Fraction) -> int:
@@ -164,7 +172,7 @@ class _Digits:
         room = MAX_STATES // _without(_without(self._period, 2), 5) - scaled.places
         if room < max(least, 4):
             raise TooFine
-        if high is None:
+        if high is None or self._wholes(high) > max(least, SIGNIFICANT) + 1:
             wanted = SIGNIFICANT - scaled.places if scaled.places else SIGNIFICANT
             wanted = max(wanted, least + 1)
             highest = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
