@@ -28,9 +28,11 @@ class Writer(Protocol):
 
     def value(self, key: Key) -> str | None:
         """A rule for values, or None if there are none."""
+        ...
 
     def texts(self, texts: tuple[str, ...]) -> str:
         """A rule for one of some texts."""
+        ...
 
 
 def write_array(writer: Writer, node: Arrays) -> str | None:

@@ -89,6 +89,7 @@ class Evaluator:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._texts: dict[int, set[str]] = {}
 
     def valid(self, value: Json, place: Place) -> Verdict:
         """Whether the value satisfies the schema."""
@@ -112,7 +113,7 @@ class Evaluator:
                 return equal(value, given)
             case "enum":
                 assert isinstance(given, list)
-                return any(equal(value, one) for one in given)
+                return self._listed(value, place, given)
             case "allOf":
                 return every(self._each(value, place, keyword))
             case "anyOf":
@@ -136,6 +137,13 @@ class Evaluator:
                 return self._array(value, place, keyword, given)
             case dict():
                 return self._object(value, place, keyword, given)
+
+    def _listed(self, value: Json, place: Place, given: list[Json]) -> bool:
+        if not isinstance(value, str):
+            return any(equal(value, one) for one in given)
+        if place.number not in self._texts:
+            self._texts[place.number] = {one for one in given if isinstance(one, str)}
+        return value in self._texts[place.number]
 
     def _each(self, value: Json, place: Place, keyword: str) -> Iterable[Verdict]:
         assert isinstance(place.schema, dict)
@@ -255,18 +263,18 @@ def _number(value: Fraction, keyword: str, given: Json, place: Place) -> Verdict
             bound = place.schema.get(flags[keyword])
             return bound is None or value != exact(bound)  # type: ignore[arg-type]
         return True
-    bound = exact(given)
+    limit = exact(given)
     match keyword:
         case "minimum":
-            return value >= bound
+            return value >= limit
         case "maximum":
-            return value <= bound
+            return value <= limit
         case "exclusiveMinimum":
-            return value > bound
+            return value > limit
         case "exclusiveMaximum":
-            return value < bound
+            return value < limit
         case "multipleOf":
-            return value % bound == 0
+            return value % limit == 0
         case _:
             return True
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidSchema
 from .document import Document, Json, Place, dumps
+from .effects import Alternative, Clause, Effect, OneOf
 from .evaluate import Evaluator, every, kind, negated
-from .keywords import Alternative, Clause, Effect, Keywords, OneOf
+from .keywords import Keywords
 from .language import TooLarge, automaton
 from .nodes import (
     Arrays,

@@ -139,17 +139,19 @@ class _Digits:
         if high is None:
             wanted = SIGNIFICANT - scaled.places if scaled.places else SIGNIFICANT
             wanted = max(wanted, least + 1)
-            high = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
-        elif self._wholes(high) > room:
-            high = 10 ** (room + scaled.places) - 1
-        self._low, self._high = low, high
-        self._bounds = {
-            n + self._places: (
-                str(low).zfill(n + self._places) if n == least and low else "",
-                str(high) if n == self._wholes(high) and str(high).strip("9") else "",
+            highest = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
+        else:
+            highest = min(high, 10 ** (room + scaled.places) - 1)
+        self._low, self._high = low, highest
+        self._bounds: dict[int, tuple[str, str]] = {}
+        for wholes in range(least, self._wholes(highest) + 1):
+            total = wholes + self._places
+            lower, upper = str(low).zfill(total), str(highest).zfill(total)
+            # "" for a bound that says nothing.
+            self._bounds[total] = (
+                lower if wholes == least and low else "",
+                upper if wholes == self._wholes(highest) and upper.strip("9") else "",
             )
-            for n in range(least, self._wholes(high) + 1)
-        }
         self._excluded = excluded
 
     def _wholes(self, number: int) -> int:
