@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from llama_bridge.errors import EngineError
 from llama_bridge.grammar import Grammar, TriggerWatch
 
 from ..abi import Accept
@@ -45,6 +46,8 @@ class LazyGrammar:
             if self._may_follow(token):
                 self._accept(token)
                 return token
+            if token in refused:
+                raise EngineError("llama.wasm draws a token that it was not to draw")
             refused.append(token)
 
     def accept(self, tokens: Sequence[int]) -> int:
