@@ -45,12 +45,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     the work.
 
     Args:
-        model, backend, params, sampling, system, on_progress, session_memory, sessions_dir, sessions_disk,
-            sessions_limit, settings: as in :class:`LlamaBridge`.
+        model: as in :class:`LlamaBridge`, and so is everything else. It is loaded when it is first needed.
 
     Raises:
-        InvalidInput, BackendUnavailable, UnsupportedCapability, SessionsLocked, SessionWriteError: now, or when the model
-            is loaded.
+        InvalidInput, SessionsLocked, SessionWriteError.
     """
 
     def __init__(
