@@ -74,6 +74,19 @@ CHAT_EDITS = (
     ),
     Edit(
         "common/chat.cpp",
+        "\n    autoparser::generation_params params = inputs;\n    params.add_generation_prompt = false;\n",
+        "\n    if (const auto * kept = lb_chat_generation_prompt(tmpl, inputs)) {\n        return *kept;\n    }\n"
+        "    autoparser::generation_params params = inputs;\n    params.add_generation_prompt = false;\n",
+        "what begins an answer is found by rendering all messages again without it; it is the same from turn to turn",
+    ),
+    Edit(
+        "common/chat.cpp",
+        "    return gen_prompt.substr(prefix_len);\n",
+        "    return lb_chat_keep_generation_prompt(inputs, gen_prompt.substr(prefix_len));\n",
+        "as above",
+    ),
+    Edit(
+        "common/chat.cpp",
         '#include "chat.h"\n',
         '#include "chat.h"\n#include "analysis.h"\n',
         "declares lb_chat_analysis",
@@ -118,10 +131,10 @@ CHAT_EDITS = (
         "common/jinja/value.h",
         "// Helper to check the type of a value\n",
         "struct value_array_t;\nstruct value_tuple_t;\n"
-        "template<typename T, typename V>\n"
+        "template<typename T, typename V, typename Tuple = value_tuple_t>\n"
         "bool lb_chat_is(const V * ptr) {\n"
         "    return ptr && (typeid(*ptr) == typeid(T) ||\n"
-        "        (std::is_same<T, value_array_t>::value && typeid(*ptr) == typeid(value_tuple_t)));\n}\n\n"
+        "        (std::is_same<T, value_array_t>::value && typeid(*ptr) == typeid(Tuple)));\n}\n\n"
         "// Helper to check the type of a value\n",
         "as above",
     ),

@@ -35,6 +35,7 @@ class NativeBackend(EngineBackend):
         | Capability.JSON_SCHEMA
         | Capability.LOGPROBS
         | Capability.CHAT_TEMPLATE
+        | Capability.TOOLS
         | Capability.TOKENS
         | Capability.KV_CONTINUATION
         | Capability.PREFIX_CACHE

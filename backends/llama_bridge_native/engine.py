@@ -126,7 +126,7 @@ class NativeEngine(Engine):
         if file.header.architecture in SPARSE_ATTENTION:
             self.capabilities &= ~Capability.SESSION_PERSISTENCE
         if file.chat_template and not missing():
-            self.capabilities |= Capability.CHAT_TEMPLATE
+            self.capabilities |= Capability.CHAT_TEMPLATE | Capability.TOOLS
         if lib.llama_supports_gpu_offload():
             self.capabilities |= Capability.GPU_OFFLOAD
 

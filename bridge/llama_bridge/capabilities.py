@@ -42,6 +42,8 @@ class Capability(_Shown, enum.Flag):
     """``logprobs=``: how probable each token of an answer was."""
     CHAT_TEMPLATE = enum.auto()
     """The model has a chat template, so a prompt is what the user says in a turn."""
+    TOOLS = enum.auto()
+    """``chat(..., tools=...)``: the model can ask for calls, in its template's form or in this library's."""
     TOKENS = enum.auto()
     """Text becomes token ids and back: ``tokenize``, ``detokenize``, ``info``, a session's ``tokens``."""
     KV_CONTINUATION = enum.auto()

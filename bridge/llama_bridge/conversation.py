@@ -13,6 +13,8 @@ from . import registry
 from .capabilities import Capability
 from .chat.message import Message
 from .chat.module.host import missing
+from .chat.stream import ChatStream, answer_message
+from .chatting import ChatCall, Chatting
 from .checks import (
     NotCopied,
     check_callback,
@@ -125,13 +127,14 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
         if flag in capability and flag not in runtime.capabilities:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
-            if flag is Capability.CHAT_TEMPLATE:
+            if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
                 lacks = missing() or "the model has no chat template"
-                where, why = [], f"{lacks}: pass chat=False for raw text"
+                hint = ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
+                where, why = [], lacks + hint
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
-class Conversation(NotCopied):
+class Conversation(NotCopied, Chatting):
     """The calls of one conversation.
 
     Every setting of :class:`SamplingParams` is a keyword of every call. It changes that setting and keeps the
@@ -278,6 +281,48 @@ class Conversation(NotCopied):
             None, False, stop, None, shape, sampling, on_progress, settings, again=True
         )
 
+    def _chat(self, call: ChatCall) -> ChatStream:
+        """See :class:`Chatting`."""
+        shared, wish = self._shared, call.wish
+        sampling = self._drawn(call.sampling, call.settings)
+        progress = check_callback("on_progress", call.on_progress) or shared.on_progress
+        shape = _Shape(call.json_schema, call.grammar, call.logprobs)
+        shape.check(call.stops)
+        needed = Capability.TOOLS if wish.tools else Capability.CHAT_TEMPLATE
+        if shape.grammar is not None:
+            needed |= Capability.JSON_SCHEMA
+        if shape.logprobs is not None:
+            needed |= Capability.LOGPROBS
+
+        def answer(runtime: Runtime) -> ChatStream:
+            asked = runtime.ask(call.messages, wish)
+            grammar = shape.grammar or asked.grammar
+            always = grammar is not None and not grammar.lazy
+            request = Request(
+                prompt=asked.prompt,
+                sampling=sampling,
+                session=self._name,
+                stop=() if always else (*call.stops, *asked.stops),
+                grammar=grammar,
+                logprobs=shape.logprobs,
+                on_progress=progress,
+                keeps=asked.keeps,
+                told=call.messages,
+                reads=answer_message(asked.reader),
+            )
+            pending = runtime.answer(request)
+            shared.said.add(self._name)
+            return ChatStream(pending, asked, wish.tools, shape.parse)
+
+        return shared.do(needed, answer)
+
+    def _drawn(self, sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:
+        """How tokens are drawn in a call."""
+        sampling = self._shared.sampling if sampling is None else sampling
+        if not isinstance(sampling, SamplingParams):
+            raise InvalidInput(f"sampling={shown(sampling)}: give a SamplingParams")
+        return override(sampling, settings) if settings else sampling
+
     def _ask(
         self,
         prompt: str | Prompt | None,
@@ -293,11 +338,7 @@ class Conversation(NotCopied):
     ) -> TextStream:
         """Check the arguments and pass a request to the runtime."""
         shared, needed = self._shared, Capability(0)
-        sampling = shared.sampling if sampling is None else sampling
-        if not isinstance(sampling, SamplingParams):
-            raise InvalidInput(f"sampling={shown(sampling)}: give a SamplingParams")
-        if settings:
-            sampling = override(sampling, settings)
+        sampling = self._drawn(sampling, settings)
         stops = check_stops(stop)
         progress = check_callback("on_progress", on_progress) or shared.on_progress
         if not isinstance(chat, bool | None):

@@ -23,6 +23,7 @@
     │   ├── SessionWriteError (OSError)       the file could not be written; the old one is intact
     │   └── SessionsLocked                    another bridge uses that folder
     ├── InvalidAnswer                         the answer fits the schema, but the caller's class refuses it
+    ├── InvalidToolCall                       the model called a tool with arguments that its schema refuses
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
@@ -51,6 +52,7 @@ __all__ = [
     "InvalidInput",
     "InvalidModel",
     "InvalidSchema",
+    "InvalidToolCall",
     "ModelError",
     "ModelLoadError",
     "ModelNotFound",
@@ -296,6 +298,22 @@ class InvalidAnswer(BridgeError):
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"the answer fits the schema, but your class refuses it: {reason}")
+        self.text = text
+
+
+class InvalidToolCall(BridgeError):
+    """The model called a tool with arguments that the tool's schema refuses. Nothing is passed on.
+
+    Attributes:
+        name: the tool.
+        arguments: what it was called with, as JSON text.
+        text: what the model wrote.
+    """
+
+    def __init__(self, name: str, arguments: str, text: str, why: str) -> None:
+        super().__init__(f"the model called {name!r} with {_short(arguments)}: {why}")
+        self.name = name
+        self.arguments = arguments
         self.text = text
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .markup import brief, grey, prose
 
-__all__ = ["Fallback", "FinishReason", "Generation", "Mode", "TokenLogprob", "Usage"]
+__all__ = [
+    "Fallback",
+    "FinishReason",
+    "Generation",
+    "Mode",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+]
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
 
 
 class Mode(enum.Enum):
@@ -85,6 +94,25 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for.
+
+    Attributes:
+        id: names this call; its result refers to it as ``tool_call_id``.
+        name: the tool.
+        arguments: by name; they validate against the tool's schema.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+    def result(self, content: str) -> dict[str, Any]:
+        """The message that tells the model what the tool gave."""
+        return {"role": "tool", "tool_call_id": self.id, "name": self.name, "content": content}
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Generation:
     """One answer. ``str()`` gives its text, ``repr()`` and a notebook's form its beginning and what it cost.
@@ -92,7 +120,7 @@ class Generation:
     Attributes:
         text: the answer, without control tokens and without the stop string.
         finish_reason: ``"stop"`` if the model ended the answer or a stop string came, ``"length"`` if ``max_tokens``
-            or the context is used up, or ``"cancelled"``.
+            or the context is used up, ``"cancelled"``, or ``"tool_calls"`` if it ended with calls of tools.
         mode: fresh or continued.
         usage: the measured cost.
         fallback: why a ``generate_continue`` ran fresh, or None.
@@ -100,6 +128,8 @@ class Generation:
         parsed: with ``json_schema=``, the value, or an instance of the class that was given; None if the answer did not
             end with ``"stop"``.
         logprobs: with ``logprobs=``, one for each token of the answer, the one that ends it too; otherwise None.
+        reasoning: with ``chat``, what the model thought before it answered, where it marks that; otherwise empty.
+        tool_calls: with ``chat``, the tools that it wants called.
     """
 
     text: str
@@ -110,6 +140,9 @@ class Generation:
     seed: int = field(default=0, compare=False)
     parsed: Any = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -126,3 +159,24 @@ class Generation:
             notes.append(f"{usage.tokens_per_second:,.0f} tokens/s")
         why = "" if self.fallback is not Fallback.UNSUPPORTED else grey(str(self.fallback))
         return f"<div>{prose(self.text)}{grey(' · '.join(notes))}{why}</div>"
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message in OpenAI's shape, to append to the messages of a chat."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["content"] = self.text or None
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {
+                        "name": call.name,
+                        "arguments": json.dumps(call.arguments, ensure_ascii=False),
+                    },
+                }
+                for call in self.tool_calls
+            ]
+        return message

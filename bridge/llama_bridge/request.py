@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .generation import Fallback
 from .grammar import Grammar
@@ -34,6 +36,9 @@ class Request:
         logprobs: how many of the best tokens to report with each token of the answer; None reports nothing.
         fallback: why ``continues`` is False although the caller asked for it. It becomes part of the answer.
         on_progress: called with the progress of the prefill, or None.
+        keeps: texts of control tokens that are part of the answer's text, because its reader needs them.
+        told: the messages that the prompt was made of. They become the conversation's, with the answer.
+        reads: makes the answer's message of its text, and of whether it was cut; None for a message of that text.
     """
 
     prompt: str | Prompt | None
@@ -47,3 +52,6 @@ class Request:
     logprobs: int | None = None
     fallback: Fallback | None = None
     on_progress: OnProgress | None = None
+    keeps: tuple[str, ...] = ()
+    told: tuple[Mapping[str, Any], ...] = ()
+    reads: Callable[[str, bool], Mapping[str, Any]] | None = None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .capabilities import Capability
+from .chat.form import ChatPrompt, ChatWish
 from .chat.message import Message
 from .checks import NotCopied
 from .engine import EngineInfo
@@ -95,6 +96,14 @@ class Runtime(NotCopied, ABC):
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
         """Render messages with the model's own chat template. Their text never becomes a control token."""
+        raise UnsupportedCapability(Capability.CHAT_TEMPLATE, self.backend)
+
+    def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """Render a chat for an answer that will be read: tools told, calls constrained. Evaluates nothing.
+
+        Raises:
+            InvalidInput, TemplateError.
+        """
         raise UnsupportedCapability(Capability.CHAT_TEMPLATE, self.backend)
 
     # conversations: a runtime that answers each prompt on its own keeps the defaults

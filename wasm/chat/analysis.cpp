@@ -2,6 +2,7 @@
 // same, so its analysis is kept: edits.py makes llama.cpp ask here.
 #include "analysis.h"
 
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -20,6 +21,20 @@ struct {
     common_json input;
     std::string text;
 } last;
+
+std::map<std::string, std::string> beginnings; // of answers, by what they may depend on
+
+std::string key_of(const autoparser::generation_params & inputs) {
+    std::string key = inputs.enable_thinking ? "t" : "f";
+    key += inputs.tools.empty() ? '-' : 'T';
+    key += std::to_string(int(inputs.tool_choice));
+    if (!inputs.messages.empty()) {
+        const auto & message = inputs.messages.back();
+        key += message.value("role", "");
+        key += message.contains("tool_calls") ? 'c' : '-';
+    }
+    return key + inputs.extra_context.dump_safe();
+}
 
 } // namespace
 
@@ -57,7 +72,27 @@ void lb_chat_forget_rendered() {
     last = {};
 }
 
+const std::string * lb_chat_generation_prompt(
+    const common_chat_template & tmpl, const autoparser::generation_params & inputs) {
+    if (!inputs.add_generation_prompt || last.of != &tmpl || !last.input.value("add_generation_prompt", false)) {
+        return nullptr;
+    }
+    const auto found = beginnings.find(key_of(inputs));
+    return found != beginnings.end() && string_ends_with(last.text, found->second) ? &found->second : nullptr;
+}
+
+std::string lb_chat_keep_generation_prompt(const autoparser::generation_params & inputs, std::string && text) {
+    if (inputs.is_inference && !text.empty()) {
+        if (beginnings.size() > 64) {
+            beginnings.clear();
+        }
+        beginnings[key_of(inputs)] = text;
+    }
+    return std::move(text);
+}
+
 void lb_chat_forget_analysis() {
+    beginnings.clear();
     lb_chat_forget_rendered();
     kept.reset();
     failure.clear();

@@ -10,5 +10,9 @@ const std::string * lb_chat_rendered(const common_chat_template & tmpl, const co
 void lb_chat_keep_rendered(const common_chat_template & tmpl, common_json && input, bool marks, const std::string & text);
 void lb_chat_forget_rendered();
 
+// What begins an answer, if it is known from a chat that ends alike and the prompt rendered last ends with it; or NULL.
+const std::string * lb_chat_generation_prompt(const common_chat_template & tmpl, const autoparser::generation_params & inputs);
+std::string lb_chat_keep_generation_prompt(const autoparser::generation_params & inputs, std::string && text);
+
 // Before that template goes.
 void lb_chat_forget_analysis();

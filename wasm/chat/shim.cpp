@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "analysis.h"
@@ -35,6 +36,7 @@ constexpr size_t MOST_READERS = 64;
 std::string input;
 std::string output;
 common_chat_templates_ptr templates;
+std::optional<bool> thinks; // whether the template can turn thinking on and off
 std::map<int32_t, reader> readers;
 int32_t last_id = 0;
 
@@ -60,6 +62,7 @@ json caps() {
 
 json open(const json & in) {
     readers.clear();
+    thinks.reset();
     lb_chat_forget_analysis();
     templates.reset();
     templates = common_chat_templates_init(nullptr, in.at("template").get<std::string>(),
@@ -106,6 +109,21 @@ common_chat_params apply(common_chat_templates_inputs & inputs) {
     return common_chat_templates_apply(templates.get(), inputs);
 }
 
+// As llama-server does it when it starts.
+bool can_think() {
+    if (!thinks) {
+        try {
+            thinks = common_chat_templates_support_enable_thinking(templates.get());
+        } catch (const std::exception &) {
+            if (lb_chat::exceeded) {
+                throw;
+            }
+            thinks = true; // it refuses even one word of a user
+        }
+    }
+    return *thinks;
+}
+
 // As llama-server does it (oaicompat_chat_params_parse), without the options of its command line.
 json render(const json & in) {
     if (!templates) {
@@ -122,7 +140,7 @@ json render(const json & in) {
         inputs.json_schema = schema.dump();
     }
     inputs.add_generation_prompt = in.value("add_generation_prompt", true);
-    inputs.enable_thinking = in.value("enable_thinking", true);
+    inputs.enable_thinking = in.value("enable_thinking", true) && can_think();
     inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
     if (const auto kwargs = given(in, "kwargs"); kwargs.is_object()) {
         for (const auto & [name, value] : kwargs.items()) {

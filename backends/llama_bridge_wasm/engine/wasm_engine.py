@@ -45,6 +45,7 @@ CAPABILITIES = (
     | Capability.JSON_SCHEMA
     | Capability.LOGPROBS
     | Capability.CHAT_TEMPLATE
+    | Capability.TOOLS
     | Capability.TOKENS
     | Capability.PREFIX_CACHE
     | Capability.SANDBOX
@@ -112,7 +113,7 @@ class WasmEngine(Engine):
             if guest.has_threads:
                 capabilities |= Capability.THREADS
             if model.chat_template is None or missing():
-                capabilities &= ~Capability.CHAT_TEMPLATE
+                capabilities &= ~(Capability.CHAT_TEMPLATE | Capability.TOOLS)
             info = describe(guest, buffer, params, version)
             if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
                 capabilities &= ~Capability.PREFIX_CACHE

@@ -6,13 +6,18 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
 from ..errors import TemplateError
+from ..grammar import Grammar, Trigger, TriggerKind
 from ..prompt import Piece, Prompt
+from .form import ChatPrompt, ChatWish, PlainReader, ToolForm
 from .message import Message
-from .module.guest import ChatGuest
+from .module.guest import ChatGuest, Rendered
+from .own_form import OwnReader, own_grammar, own_messages
+from .tools import Tool
 
 __all__ = ["ChatTemplate"]
 
@@ -66,8 +71,96 @@ class ChatTemplate:
         Raises:
             TemplateError: as in :meth:`render`.
         """
-        marked = [self._marked(message) for message in messages]
+        marked = self._marked_all(messages)
         return _unmarked(self.render(marked, add_generation_prompt=add_generation_prompt))
+
+    def chat(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """Render a chat for an answer that will be read.
+
+        Raises:
+            InvalidInput: a tool's schema cannot be enforced.
+            TemplateError: as in :meth:`render`.
+        """
+        if wish.shaped:
+            request = {"messages": self._marked_all(messages), "enable_thinking": False}
+            return ChatPrompt(_unmarked(self._guest.prompt(request)), PlainReader())
+        if not wish.tools:
+            rendered = self._guest.render(self._request(messages, wish))
+            return _asked(rendered, _unmarked(rendered.prompt))
+        if self.tool_form == "own":
+            return self._own_chat(messages, wish)
+        return self._native_chat(messages, wish)
+
+    @cached_property
+    def tool_form(self) -> ToolForm:
+        """How tools are told to this model. llama.cpp ignores them in silence where a template does not know them."""
+        function = {"name": _PROBE, "description": _PROBE_TEXT, "parameters": _PROBE_PARAMETERS}
+        request = {
+            "messages": [{"role": "user", "content": "x"}],
+            "tools": [{"type": "function", "function": function}],
+            "tool_choice": "required",
+        }
+        try:
+            rendered = self._guest.render(request)
+        except TemplateError:
+            return "own"
+        rendered.reader.close()
+        told = _PROBE in rendered.prompt and _PROBE_TEXT in rendered.prompt
+        return "template" if told and rendered.grammar else "own"
+
+    def _request(self, messages: Sequence[Message], wish: ChatWish) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "messages": self._marked_all(messages),
+            "enable_thinking": wish.reasoning,
+        }
+        if wish.parallel is not None:
+            request["parallel_tool_calls"] = wish.parallel
+        return request
+
+    def _native_chat(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """With tools in the template's own form."""
+        request = self._request(messages, wish)
+        specs = [tool.spec for tool in wish.tools]
+        marked = [self._marked_tool(spec) for spec in specs]
+        required = {**request, "tools": specs, "tool_choice": "required"}
+        if isinstance(wish.choice, Tool):
+            rendered = self._guest.render({**required, "tools": [wish.choice.spec]})
+        else:
+            rendered = self._guest.render({**request, "tools": specs, "tool_choice": wish.choice})
+        prompt = rendered.prompt
+        if marked != specs or isinstance(wish.choice, Tool):
+            # What a description spells is marked in the prompt, never in the grammar or in what the reader expects.
+            choice = "required" if isinstance(wish.choice, Tool) else wish.choice
+            prompt = self._guest.prompt({**request, "tools": marked, "tool_choice": choice})
+        asked = _asked(rendered, _unmarked(prompt))
+        if wish.choice == "auto" and asked.grammar is None:
+            # Llama 3 has no sign that begins a call: it is JSON from the first letter on.
+            forced = self._guest.render(required)
+            forced.reader.close()
+            grammar = Grammar(forced.grammar, lazy=True, triggers=(_JSON_CALL,), controls=True)
+            asked = replace(asked, grammar=grammar)
+        return replace(asked, tools="template")
+
+    def _own_chat(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """With tools in this library's form."""
+        told = own_messages(messages, wish)
+        plain = self._guest.render(self._request(told, replace(wish, parallel=None)))
+        plain.reader.close()
+        return ChatPrompt(
+            _unmarked(plain.prompt),
+            PlainReader() if wish.choice == "none" else OwnReader(),
+            own_grammar(wish),
+            plain.stops,
+            tools="own",
+        )
+
+    def _marked_all(self, messages: Sequence[Message]) -> list[Mapping[str, Any]]:
+        return [self._marked(message) for message in messages]
+
+    def _marked_tool(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        if self._spelled is None:
+            return dict(spec)
+        return {"type": "function", "function": self._mark_all(spec["function"])}
 
     def next_turn(self, messages: Sequence[Message]) -> tuple[Prompt, Prompt]:
         """Render what follows the last answer when a new user message comes after it.
@@ -177,6 +270,30 @@ def _unmarked(text: str) -> Prompt:
         else:
             pieces += [Piece(each, control=True) for each in _MARKS.split(part)]
     return Prompt(tuple(piece for piece in pieces if piece.text))
+
+
+def _asked(rendered: Rendered, prompt: Prompt) -> ChatPrompt:
+    grammar = None
+    if rendered.grammar:
+        triggers = tuple(
+            Trigger(cast("TriggerKind", kind), value) for kind, value in rendered.triggers
+        )
+        lazy = rendered.grammar_lazy and bool(triggers)
+        grammar = Grammar(
+            rendered.grammar, lazy=lazy, triggers=triggers if lazy else (), controls=True
+        )
+    return ChatPrompt(prompt, rendered.reader, grammar, rendered.stops, rendered.tokens)
+
+
+_PROBE = "find_lost_umbrella"
+_PROBE_TEXT = "Finds an umbrella that was lost"
+_PROBE_PARAMETERS = {
+    "type": "object",
+    "properties": {"colour": {"type": "string"}},
+    "required": ["colour"],
+}
+"""A tool that no template mentions by itself."""
+_JSON_CALL = Trigger("pattern", r"^\s*(\{\s*\"(?:name|type|function)\")")
 
 
 def _key() -> str:

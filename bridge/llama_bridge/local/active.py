@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..capabilities import Capability
+from ..chat.form import ChatPrompt, ChatWish
 from ..chat.message import Message
 from ..chat.template import ChatTemplate
 from ..checks import shown
@@ -112,6 +113,10 @@ class Active:
         """
         if request.prompt is None:
             return self.plan_again()
+        if request.told:
+            tokens = self.tokenize(Prompt.of(request.prompt))
+            self._check(tokens, held=0)
+            return Turn(tokens, True, [Message(message) for message in request.told])
         if not request.continues:
             return self.plan_fresh(
                 request.prompt, chat=request.chat, system=request.system, fallback=request.fallback
@@ -203,6 +208,17 @@ class Active:
             InvalidInput: a role is not a word, or is a part of a control token.
             TemplateError.
         """
+        self._check_roles(messages)
+        return self._require_template().prompt(
+            messages, add_generation_prompt=add_generation_prompt
+        )
+
+    def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """Render a chat for an answer that will be read; raises as :meth:`render` does."""
+        self._check_roles(messages)
+        return self._require_template().chat(messages, wish)
+
+    def _check_roles(self, messages: Sequence[Message]) -> None:
         template = self._require_template()
         for i, message in enumerate(messages):
             role = message["role"]
@@ -211,7 +227,6 @@ class Active:
                 raise InvalidInput(
                     f"messages[{i}]: the role {shown(role)} cannot be used: give 'system', 'user' or 'assistant'"
                 )
-        return template.prompt(messages, add_generation_prompt=add_generation_prompt)
 
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
         prompt, info = self._require_template().prompt(messages), self.engine.info
@@ -477,6 +492,7 @@ class RunningTurn:
         self._active = active
         self._turn = turn
         self._sampling = request.sampling
+        self._reads = request.reads
         self._loop = TokenLoop(active.kv, request, active.by_ids(request.sampling), active.spell)
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
@@ -568,7 +584,7 @@ class RunningTurn:
             active.sampling = self._sampling
             active.turns.append(self._mark)
             if turn.messages:
-                active.messages = [*turn.messages, Message(role="assistant", content=text)]
+                active.messages = [*turn.messages, self._message(text, finish)]
         self.generation = Generation(
             text=text,
             finish_reason=finish,
@@ -578,3 +594,9 @@ class RunningTurn:
             seed=loop.seed,
             logprobs=loop.logprobs,
         )
+
+    def _message(self, text: str, finish: FinishReason) -> Message:
+        """The answer as a message of the conversation."""
+        if self._reads is None:
+            return Message(role="assistant", content=text)
+        return Message(self._reads(text, finish != "stop"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
 from ..capabilities import Capability
+from ..chat.form import ChatPrompt, ChatWish
 from ..chat.message import Message
 from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
@@ -279,6 +280,10 @@ class LocalRuntime(Runtime):
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
         """See :meth:`Runtime.render`."""
         return self._pool.active.render(messages, add_generation_prompt=add_generation_prompt)
+
+    def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
+        """See :meth:`Runtime.ask`."""
+        return self._pool.active.ask(messages, wish)
 
     # conversations
 

@@ -62,6 +62,7 @@ class TokenLoop:
             from .forced import ForcedText  # 60 ms with the matcher, for those who give a grammar
 
             self._forced = ForcedText(self._grammar, kv.engine, spell)
+        self._keeps = self._kept(request.keeps)
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
         self._token: int | None = None  # the last one drawn, if it alone is not in the KV cache yet
@@ -70,6 +71,13 @@ class TokenLoop:
         self._start = self._limit = 0
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
+
+    def _kept(self, texts: Sequence[str]) -> frozenset[int]:
+        """The control tokens whose spelling is part of the text."""
+        spelled = (
+            self._engine.tokenize(text, add_special=False, parse_special=True) for text in texts
+        )
+        return frozenset(tokens[0] for tokens in spelled if len(tokens) == 1)
 
     @property
     def text(self) -> str:
@@ -180,7 +188,7 @@ class TokenLoop:
         """Add a token to the answer; returns the text that it makes certain, and notes whether it is the last."""
         self.tokens.append(token)
         assembler = self._assembler
-        piece = self._engine.token_bytes(token)
+        piece = self._engine.token_bytes(token, special=token in self._keeps)
         self._pieces.append(piece)
         text = assembler.push(piece)
         if assembler.stop is not None:

@@ -246,8 +246,10 @@ class Reader:
         Raises:
             TemplateError: the answer is not in the form that the template asks for.
         """
-        answer = self._guest._read(self, text, partial)  # pyright: ignore[reportPrivateUsage]
-        self.text += text
+        try:
+            answer = self._guest._read(self, text, partial)  # pyright: ignore[reportPrivateUsage]
+        finally:
+            self.text += text  # whatever came of it: what follows may make sense of it
         old = self.parsed
         calls = [
             ParsedCall(
@@ -263,6 +265,10 @@ class Reader:
             calls,
         )
         return self.parsed
+
+    def anew(self) -> Reader:
+        """A reader of another answer to the same prompt."""
+        return Reader(self._guest, self.request, 0, 0)
 
     def close(self) -> None:
         """Forget the parser."""

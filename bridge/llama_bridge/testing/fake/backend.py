@@ -49,6 +49,7 @@ class FakeBackend(EngineBackend):
         | Capability.JSON_SCHEMA
         | Capability.LOGPROBS
         | Capability.CHAT_TEMPLATE
+        | Capability.TOOLS
         | Capability.TOKENS
         | Capability.KV_CONTINUATION
         | Capability.PREFIX_CACHE

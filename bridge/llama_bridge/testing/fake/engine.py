@@ -92,7 +92,7 @@ class FakeEngine(Engine):
         self._closed = False
         self.capabilities = capabilities
         if not self._template or missing():
-            self.capabilities &= ~Capability.CHAT_TEMPLATE
+            self.capabilities &= ~(Capability.CHAT_TEMPLATE | Capability.TOOLS)
         if memory is not MemoryKind.DENSE:
             self.capabilities &= ~Capability.PREFIX_CACHE
         n_ctx_train = model.n_ctx_train or 1 << 16
