@@ -17,6 +17,7 @@ From the top down; each may import what is below it:
     verification.py     the result of checking a session file
     models/, chat/      model files; messages to a prompt
     stream.py           an answer in progress
+    vectors.py          what embed and rerank return
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
@@ -43,6 +44,7 @@ from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
     BackendUnavailable,
     BridgeError,
+    Cancelled,
     ClosedError,
     ContextOverflow,
     EngineError,
@@ -69,13 +71,14 @@ from .errors import (
 from .generation import Fallback, FinishReason, Generation, Mode, Usage
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
-from .params import KvType, ModelParams, ModelSettings, SamplingParams, SamplingSettings
+from .params import KvType, ModelParams, ModelSettings, Pooling, SamplingParams, SamplingSettings
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
 from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
+from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
     from .files.folder import SessionFolder
@@ -89,6 +92,7 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "BridgeError",
+    "Cancelled",
     "Capability",
     "ClosedError",
     "ContextOverflow",
@@ -125,10 +129,12 @@ __all__ = [
     "PathLike",
     "PendingAnswer",
     "Piece",
+    "Pooling",
     "Progress",
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
+    "Ranked",
     "Request",
     "Runtime",
     "SamplingParams",
@@ -152,6 +158,7 @@ __all__ = [
     "UnsupportedCapability",
     "Usage",
     "Value",
+    "Vectors",
     "Verification",
 ]
 

@@ -116,11 +116,37 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
     """
     for flag in Capability:
         if flag in capability and flag not in runtime.capabilities:
-            where = [name for name in registry.available_in(flag) if name != runtime.backend]
+            able = registry.available_in(flag)
+            where = [name for name in able if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
-            if flag is Capability.CHAT_TEMPLATE:
-                where, why = [], "the model has no chat template: pass chat=False for raw text"
+            if (of_model := _why_the_model_cannot(runtime, flag)) and (
+                runtime.backend in able or flag is Capability.CHAT_TEMPLATE
+            ):
+                where, why = [], of_model
             raise UnsupportedCapability(flag, runtime.backend, where, why)
+
+
+def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
+    """Why a backend that has a flag lacks it with this model, and what to do; empty if that is no reason."""
+    if flag is Capability.CHAT_TEMPLATE:
+        return "the model has no chat template: pass chat=False for raw text"
+    if Capability.TOKENS not in runtime.capabilities:
+        return ""
+    pooling = runtime.info.pooling
+    ranks = pooling == "rank"
+    if flag in Capability.GENERATE | Capability.STREAM and pooling != "none":
+        instead = "rerank" if ranks else "embed"
+        return f"the model was not made to generate text: call {instead}(), or load another"
+    if flag is Capability.EMBEDDINGS:
+        if ranks:
+            return "the model is a reranker: call rerank(), or load an embedding model"
+        return (
+            "the model's file names no pooling, so it was made to generate: load an embedding model, or this one with "
+            "pooling='mean' or pooling='last'"
+        )
+    if flag is Capability.RERANK:
+        return "the model is not a reranker: load one, such as a cross-encoder"
+    return ""
 
 
 class Conversation(NotCopied):
@@ -251,7 +277,7 @@ class Conversation(NotCopied):
         again: bool = False,
     ) -> TextStream:
         """Check the arguments and pass a request to the runtime."""
-        shared, needed = self._shared, Capability(0)
+        shared, needed = self._shared, Capability.GENERATE
         sampling = shared.sampling if sampling is None else sampling
         if not isinstance(sampling, SamplingParams):
             raise InvalidInput(f"sampling={shown(sampling)}: give a SamplingParams")
@@ -262,9 +288,9 @@ class Conversation(NotCopied):
         if not isinstance(chat, bool | None):
             raise InvalidInput(f"chat={shown(chat)}: give True, False or None")
         if again:
-            needed = Capability.SESSION_TOOLS
+            needed |= Capability.SESSION_TOOLS
         elif chat:
-            needed = Capability.CHAT_TEMPLATE
+            needed |= Capability.CHAT_TEMPLATE
 
         def answer(runtime: Runtime) -> PendingAnswer:
             as_chat = chat

@@ -4,7 +4,7 @@
 
     BridgeError
     ├── InvalidInput (ValueError)             an argument cannot be used; names it and says what to do
-    │   └── ContextOverflow                   prompt and history do not fit n_ctx
+    │   └── ContextOverflow                   prompt and history, or a text to embed, do not fit n_ctx
     ├── BackendUnavailable                    the backend cannot be used here; says how to get it
     ├── UnsupportedCapability                 this backend cannot do that; says which ones can
     ├── ModelError
@@ -13,6 +13,7 @@
     │   └── ModelLoadError                    the engine refused a well-formed file
     │       └── OutOfMemory                   it does not fit into the memory it may use
     ├── TemplateError                         the model's chat template failed
+    ├── Cancelled                             cancelled where a part of a result is of no use
     ├── SessionError
     │   ├── NoSession                         nothing to save yet
     │   ├── SessionNotFound (FileNotFoundError)
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailable",
     "BridgeError",
+    "Cancelled",
     "ClosedError",
     "ContextOverflow",
     "EngineError",
@@ -96,15 +98,24 @@ class ContextOverflow(InvalidInput):
     Attributes:
         needed: tokens the context would have to hold, including one generated token.
         n_ctx: tokens it can hold.
+        text: which of the texts to embed it is, such as ``"text[3]"``; empty for a prompt.
     """
 
-    def __init__(self, needed: int, n_ctx: int) -> None:
-        super().__init__(
-            f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
-            f"session_reset(), or load the model with n_ctx={needed} or more"
-        )
+    def __init__(self, needed: int, n_ctx: int, text: str = "") -> None:
+        if text:
+            message = (
+                f"{text} has {needed} tokens, but the model reads at most {n_ctx} at once: shorten it, "
+                "or pass truncate=True"
+            )
+        else:
+            message = (
+                f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
+                f"session_reset(), or load the model with n_ctx={needed} or more"
+            )
+        super().__init__(message)
         self.needed = needed
         self.n_ctx = n_ctx
+        self.text = text
 
 
 class BackendUnavailable(BridgeError):
@@ -185,6 +196,10 @@ class OutOfMemory(ModelLoadError):
 
 class TemplateError(BridgeError):
     """The model's chat template cannot be parsed, or it refused these messages."""
+
+
+class Cancelled(BridgeError):
+    """``cancel()`` was called before all texts were embedded or ranked. There is no part of a result."""
 
 
 class SessionError(BridgeError):

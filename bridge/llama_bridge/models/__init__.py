@@ -10,6 +10,7 @@ Read in this order:
     fingerprint.py    identifies a model by its content
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
     words.py          the same for the vocabulary
+    pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
     control_tokens.py what only a chat template may spell
     long_runs.py      texts that would crash a tokenizer

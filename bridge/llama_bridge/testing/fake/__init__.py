@@ -6,6 +6,7 @@
     backend.py    FakeBackend: holds the answers
     engine.py     FakeEngine: follows the whole engine contract, computes nothing
     answers.py    the answers and what was asked
+    vectors.py    its embeddings
     model.py      its own GGUF file
 """
 

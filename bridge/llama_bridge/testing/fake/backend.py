@@ -48,6 +48,8 @@ class FakeBackend(EngineBackend):
         | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
         | Capability.SESSION_TOOLS
+        | Capability.EMBEDDINGS
+        | Capability.RERANK
     )
 
     def __init__(
