@@ -51,14 +51,16 @@ def load_weights(
     return model
 
 
-def load_context(model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors) -> Any:
-    """Make a context with one sequence; for a model that only embeds, one that holds next to nothing.
+def load_context(
+    model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors, *, least: bool = False
+) -> Any:
+    """Make a context with one sequence; the ``least`` is for a model that only embeds, which does that in another.
 
     Raises:
         ModelLoadError: the model neither generates token by token nor embeds, or llama.cpp refused it.
         OutOfMemory: there is not enough memory.
     """
-    if _encodes(model) and lib.llama_model_has_decoder(model):
+    if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
         raise ModelLoadError(file.path, _no_text(file, "an encoder-decoder model"))
     if lib.llama_model_is_diffusion(model):
         raise ModelLoadError(file.path, _no_text(file, "a diffusion model"))
@@ -68,13 +70,9 @@ def load_context(model: Any, file: ModelFile, params: ModelParams, errors: Logge
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, _UBATCH, n_ctx)
     options.n_seq_max = 1
-    if _encodes(model) or not is_causal(file.header):
+    if least:
         options.n_batch = options.n_ubatch = 1
     context = _make(model, options, errors)
-    if context and options.n_batch > 1 and not lib.llama_get_memory(context):
-        lib.llama_free(context)
-        options.n_batch = options.n_ubatch = 1
-        context = _make(model, options, errors)
     if not context:
         cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)
         raise _refusal(file, errors, cells + _work_bytes(model, options.n_ubatch))
@@ -118,11 +116,8 @@ def load_embedding_context(
 
 def is_encoder(model: Any, context: Any, file: ModelFile) -> bool:
     """Whether a model only embeds: it has no KV cache, or its tokens attend to those after them, too."""
-    return not is_causal(file.header) or not lib.llama_get_memory(context) or _encodes(model)
-
-
-def _encodes(model: Any) -> bool:
-    return bool(lib.llama_model_has_encoder(model))
+    encodes: bool = lib.llama_model_has_encoder(model)
+    return encodes or not is_causal(file.header) or not lib.llama_get_memory(context)
 
 
 def _options(file: ModelFile, params: ModelParams) -> Any:

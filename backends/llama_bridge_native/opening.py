@@ -27,7 +27,11 @@ def open_engine(
         try:
             model = load_weights(file, params, errors, on_progress)
             context = load_context(model, file, params, errors)
-            kind = NativeEncoder if is_encoder(model, context, file) else NativeEngine
+            kind = NativeEngine
+            if is_encoder(model, context, file):
+                kind, large, context = NativeEncoder, context, None
+                lib.llama_free(large)
+                context = load_context(model, file, params, errors, least=True)
             engine = kind(model, context, file, params)
             errors.reraise()
             return engine

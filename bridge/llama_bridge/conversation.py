@@ -116,35 +116,31 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
     """
     for flag in Capability:
         if flag in capability and flag not in runtime.capabilities:
-            able = registry.available_in(flag)
-            where = [name for name in able if name != runtime.backend]
+            where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
-            if (of_model := _why_the_model_cannot(runtime, flag)) and (
-                runtime.backend in able or flag is Capability.CHAT_TEMPLATE
-            ):
+            if of_model := _why_the_model_cannot(runtime, flag):
                 where, why = [], of_model
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 
 def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
-    """Why a backend that has a flag lacks it with this model, and what to do; empty if that is no reason."""
+    """Why a flag is missing, and what to do, if that is for the model and not the backend; otherwise empty."""
     if flag is Capability.CHAT_TEMPLATE:
         return "the model has no chat template: pass chat=False for raw text"
-    if Capability.TOKENS not in runtime.capabilities:
+    if Capability.TOKENS not in runtime.capabilities or not runtime.info.n_embd:
         return ""
     pooling = runtime.info.pooling
-    ranks = pooling == "rank"
-    if flag in Capability.GENERATE | Capability.STREAM and pooling != "none":
-        instead = "rerank" if ranks else "embed"
+    if flag is Capability.GENERATE:
+        instead = "rerank" if pooling == "rank" else "embed"
         return f"the model was not made to generate text: call {instead}(), or load another"
-    if flag is Capability.EMBEDDINGS:
-        if ranks:
-            return "the model is a reranker: call rerank(), or load an embedding model"
+    if flag is Capability.EMBEDDINGS and pooling == "rank":
+        return "the model is a reranker: call rerank(), or load an embedding model"
+    if flag is Capability.EMBEDDINGS and pooling == "none":
         return (
-            "the model's file names no pooling, so it was made to generate: load an embedding model, or this one with "
-            "pooling='mean' or pooling='last'"
+            "the model's file names no pooling, because it was made to generate: load an embedding model, or this one "
+            "with pooling='mean' or pooling='last'"
         )
-    if flag is Capability.RERANK:
+    if flag is Capability.RERANK and pooling != "rank":
         return "the model is not a reranker: load one, such as a cross-encoder"
     return ""
 

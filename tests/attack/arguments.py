@@ -85,10 +85,12 @@ VALUES: list[object] = [
 
 _RIGHT: dict[str, Any] = {
     "capability": Capability.GENERATE,
+    "documents": ["x"],
     "messages": [{"role": "user", "content": "x"}],
     "model": "demo",
     "name": "work",
     "prompt": "x",
+    "query": "x",
     "text": "x",
     "tokens": [1],
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_bridge import LlamaBridge, ModelParams
+from llama_bridge import LlamaBridge, ModelParams, Vectors
 from llama_bridge.engine import Engine
 from llama_bridge.models.source import open_model
 from tests.ledger import engine_of
@@ -97,8 +97,8 @@ def engine(request: pytest.FixtureRequest, make_model: MakeModel) -> Iterator[En
 def rows_of(engine: Engine, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
     found = engine.embed(sequences)
     assert found is not None
-    values, width = found.cast("B").cast("f").tolist(), found.shape[1]
-    return [values[i : i + width] for i in range(0, len(values), width)]
+    width = found.nbytes // len(sequences) // 4
+    return [list(row) for row in Vectors(found.cast("B"), width)]
 
 
 @pytest.mark.parametrize("engine", MODELS, indirect=True)

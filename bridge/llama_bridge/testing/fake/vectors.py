@@ -7,7 +7,7 @@ import zlib
 
 __all__ = ["WIDTH", "overlap", "vector"]
 
-WIDTH = 64
+WIDTH = 256
 
 
 def vector(text: str) -> list[float]:
