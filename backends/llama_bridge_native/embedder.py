@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from llama_bridge.engine import batches_of
 from llama_bridge.errors import EngineError
 from llama_bridge.params import Pooling
 
@@ -32,7 +33,8 @@ class Embedder:
 
     Args:
         model: llama.cpp's model.
-        make_context: makes a context for so many tokens, so many of them at once, of so many sequences.
+        make_context: makes a context for so many tokens, so many of them at once, of so many sequences; so many of those
+            are pooled.
         pooling: how the tokens' vectors become one.
         n_batch: the most tokens at once, except for a longer sequence.
         n_ctx: the most tokens of a sequence.
@@ -44,7 +46,7 @@ class Embedder:
     def __init__(
         self,
         model: Any,
-        make_context: Callable[[int, int, int], Any],
+        make_context: Callable[[int, int, int, int], Any],
         pooling: Pooling,
         *,
         n_batch: int,
@@ -74,7 +76,7 @@ class Embedder:
     def embed(self, sequences: Sequence[array[int]]) -> memoryview[float] | None:
         """See :meth:`Engine.embed`; the arguments are checked."""
         rows: list[bytes] = []
-        for batch in self._batches(sequences):
+        for batch in batches_of(sequences, self._n_batch, self._n_sequences):
             if self._stop() or not self._compute(batch):
                 return None
             rows += map(self._row, range(len(batch)))
@@ -84,17 +86,6 @@ class Embedder:
             self.close()  # whatever it holds may be NaN
             raise EngineError("llama.cpp computed NaN or infinity: the model is damaged")
         return found.cast("f", (len(rows), self._width))
-
-    def _batches(self, sequences: Sequence[array[int]]) -> Iterator[list[array[int]]]:
-        batch: list[array[int]] = []
-        n_tokens = 0
-        for sequence in sequences:
-            n_tokens += len(sequence)
-            if batch and (n_tokens > self._n_batch or len(batch) == self._n_sequences):
-                yield batch
-                batch, n_tokens = [], len(sequence)
-            batch.append(sequence)
-        yield batch
 
     def _row(self, i: int) -> bytes:
         values = lib.llama_get_embeddings_seq(self._context, i)
@@ -147,7 +138,9 @@ class Embedder:
             capacity = min(capacity, MOST_UNFUSED)
         capacity = self._whole(max(n_tokens, min(capacity, max(self._n_ctx, self._n_batch))))
         at_once = self._whole(self._n_batch) if self._in_two else capacity
-        context = self._make_context(capacity, min(at_once, capacity), self._n_sequences)
+        at_once = min(at_once, capacity)
+        n_outputs = min(at_once, self._with_logits) if self._in_two else at_once
+        context = self._make_context(capacity, at_once, self._n_sequences, n_outputs)
         self._memory = lib.llama_get_memory(context)
         self._context, self._capacity = context, capacity
 

@@ -123,10 +123,10 @@ class NativeEngine(Engine):
         if info.pooling == "none":
             return
 
-        def make_context(n_tokens: int, at_once: int, n_sequences: int) -> Any:
+        def make_context(n_tokens: int, at_once: int, n_sequences: int, n_outputs: int) -> Any:
             fused = n_tokens > MOST_UNFUSED
             context = load_embedding_context(
-                self._model, file, params, n_tokens, at_once, n_sequences, fused=fused
+                self._model, file, params, n_tokens, at_once, n_sequences, n_outputs, fused=fused
             )
             lib.llama_set_abort_callback(context, abort_callback, stop)
             return context

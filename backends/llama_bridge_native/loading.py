@@ -86,6 +86,7 @@ def load_embedding_context(
     n_tokens: int,
     at_once: int,
     n_sequences: int,
+    n_outputs: int,
     *,
     fused: bool,
 ) -> Any:
@@ -103,6 +104,7 @@ def load_embedding_context(
     options.n_ctx = n_tokens
     options.n_batch = options.n_ubatch = at_once
     options.n_seq_max = n_sequences
+    options.n_outputs_max = n_outputs
     options.kv_unified = True
     options.embeddings = True
     options.pooling_type = POOLINGS.index(pooling_of(file.header, params))

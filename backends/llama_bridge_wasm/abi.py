@@ -12,6 +12,8 @@ from llama_bridge.errors import EngineError
 __all__ = [
     "ABI_VERSION",
     "CHECK_PARAMS",
+    "EMBED_PARAMS",
+    "EMBED_SEQUENCES",
     "LOAD_PARAMS",
     "MAX_MEMORY",
     "MODEL_PATH",
@@ -24,7 +26,7 @@ __all__ = [
     "Status",
 ]
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
@@ -35,6 +37,10 @@ LOAD_PARAMS = struct.Struct("<7i")
 """n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
 SAMPLER_PARAMS = struct.Struct("<Ififfifff")
 """seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty."""
+EMBED_PARAMS = struct.Struct("<6i")
+"""pooling, fused, n_sequences, n_tokens, n_batch, capacity."""
+EMBED_SEQUENCES = 64
+"""The most sequences in one ``lb_embed``."""
 CHECK_PARAMS = struct.Struct("<11i3f")
 """op, type, packed, repeat, threads, six sizes; scale, ALiBi, soft cap."""
 
@@ -80,6 +86,10 @@ class Info(enum.IntEnum):
     IS_RECURRENT = 11
     IS_HYBRID = 12
     N_THREADS = 13
+    SEP = 20
+    ADD_EOS = 21
+    ADD_SEP = 22
+    IS_ENCODER = 23
 
 
 class BadPointer(EngineError):

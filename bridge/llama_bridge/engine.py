@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .capabilities import Capability
 from .checks import NotCopied
 from .errors import UnsupportedCapability
 from .params import Pooling, SamplingParams
 
-__all__ = ["EncoderCalls", "Engine", "EngineInfo", "MemoryKind"]
+__all__ = ["EncoderCalls", "Engine", "EngineInfo", "MemoryKind", "batches_of"]
 
 
 class MemoryKind(enum.Enum):
@@ -241,6 +242,22 @@ class Engine(NotCopied, ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything. Closing twice does nothing."""
+
+
+S = TypeVar("S", bound=Sequence[int])
+
+
+def batches_of(sequences: Sequence[S], n_tokens: int, n_sequences: int) -> Iterator[list[S]]:
+    """Sequences in their order, as many at a time as fit; a longer one alone."""
+    batch: list[S] = []
+    total = 0
+    for sequence in sequences:
+        total += len(sequence)
+        if batch and (total > n_tokens or len(batch) == n_sequences):
+            yield batch
+            batch, total = [], len(sequence)
+        batch.append(sequence)
+    yield batch
 
 
 class EncoderCalls(Engine):

@@ -143,6 +143,7 @@ class UnsupportedCapability(BridgeError):
         capability: the missing flag.
         backend: the backend in use.
         available_in: backends that support it and can be used here, possibly none.
+        why: the reason, possibly empty.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class UnsupportedCapability(BridgeError):
         self.capability = capability
         self.backend = backend
         self.available_in = tuple(available_in)
+        self.why = why
 
 
 class ModelError(BridgeError):

@@ -33,21 +33,24 @@ struct state {
     std::unique_ptr<llama_model, free_model> model;
     std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
+    std::unique_ptr<llama_context, free_context> embedder; // made when something is embedded
     std::unique_ptr<llama_sampler, free_sampler> sampler;
     const llama_vocab * vocab = nullptr;
     int32_t n_vocab = 0;
     bool stateful = false;   // recurrent or hybrid: a decode must not be aborted half-way
+    bool encoder = false;    // it only embeds; `context` holds next to nothing
     bool has_logits = false; // of the last token in the KV cache
 
     // Drops everything in the order that ownership asks for.
     void reset() {
         sampler.reset();
+        embedder.reset();
         context.reset();
         threads.reset();
         model.reset();
         vocab = nullptr;
         n_vocab = 0;
-        stateful = has_logits = false;
+        stateful = encoder = has_logits = false;
     }
 
     llama_memory_t memory() const { return llama_get_memory(context.get()); }
@@ -60,6 +63,12 @@ extern volatile int32_t cancel_flag;
 
 inline bool cancelled() {
     return cancel_flag != 0 || lb_host_stop() != 0;
+}
+
+// llama.cpp's abort callback.
+inline bool abort_requested(void *) {
+    // An aborted recurrent state cannot be taken back: there the host cancels between calls.
+    return !current.stateful && cancelled();
 }
 
 // Keeps the words for lb_last_error and returns `status`.
