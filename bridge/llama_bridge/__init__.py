@@ -20,6 +20,7 @@ From the top down; each may import what is below it:
     structured/         JSON Schema to a grammar
     stream.py           an answer in progress
     showing.py          shows an answer in progress, and progress itself
+    vectors.py          what embed and rerank return
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
@@ -49,6 +50,7 @@ from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
     BackendUnavailable,
     BridgeError,
+    Cancelled,
     ClosedError,
     ContextOverflow,
     EngineError,
@@ -78,13 +80,22 @@ from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, 
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
-from .params import KvType, LogitBias, ModelParams, ModelSettings, SamplingParams, SamplingSettings
+from .params import (
+    KvType,
+    LogitBias,
+    ModelParams,
+    ModelSettings,
+    Pooling,
+    SamplingParams,
+    SamplingSettings,
+)
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
 from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
+from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
     from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
@@ -103,6 +114,7 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "BridgeError",
+    "Cancelled",
     "Capability",
     "ClosedError",
     "ContextOverflow",
@@ -144,11 +156,13 @@ __all__ = [
     "PathLike",
     "PendingAnswer",
     "Piece",
+    "Pooling",
     "Progress",
     "ProgressBar",
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
+    "Ranked",
     "Request",
     "Runtime",
     "SamplingParams",
@@ -175,6 +189,7 @@ __all__ = [
     "UnsupportedCapability",
     "Usage",
     "Value",
+    "Vectors",
     "Verification",
 ]
 

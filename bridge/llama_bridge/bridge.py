@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from . import registry
 from .capabilities import Capability, as_capability, capability_names
@@ -17,6 +17,7 @@ from .checks import (
     check_name,
     check_pieces,
     check_text,
+    check_texts,
     shown,
 )
 from .conversation import Conversation, Session, Shared, refuse
@@ -36,6 +37,7 @@ from .prompt import Prompt
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
+from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
     from .files.folder import SessionFolder
@@ -397,6 +399,97 @@ class LlamaBridge(Conversation):
             return runtime.render(checked, add_generation_prompt=add_generation_prompt)
 
         return self._shared.do(Capability.CHAT_TEMPLATE, render)
+
+    # embeddings
+
+    @overload
+    def embed(  # type: ignore[overload-overlap]  # a str is a sequence too, but the first match counts
+        self,
+        text: str,
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float]: ...
+    @overload
+    def embed(
+        self,
+        text: Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Vectors: ...
+    def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float] | Vectors:
+        """The meaning of a text as a vector of ``info.n_embd`` float32 numbers; of several texts, as :class:`Vectors`.
+
+        The bridge's conversations stay as they are. What a text spells never becomes a control token.
+
+        Args:
+            text: one text, which gives one vector, or a list, which is computed many at a time.
+            normalize: scale each vector to the length 1, so that the dot product of two is their cosine similarity.
+            truncate: cut texts that are longer than ``info.n_ctx`` tokens instead of refusing them.
+            on_progress: called with how many texts are done; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability: the model lacks ``EMBEDDINGS``, because it was made to generate or is a reranker.
+            ContextOverflow: a text is too long; the message names it by its index. Nothing was computed.
+            InvalidInput: a text has no tokens.
+            Cancelled: :meth:`cancel` was called before all were computed.
+            EngineError, OutOfMemory, ClosedError.
+        """
+        texts = [check_text("text", text)] if isinstance(text, str) else check_texts("text", text)
+        check_flag("normalize", normalize)
+        check_flag("truncate", truncate)
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        vectors = self._shared.do(
+            Capability.EMBEDDINGS,
+            lambda runtime: runtime.embed(texts, truncate=truncate, on_progress=progress),
+        )
+        if normalize:
+            vectors = vectors.normalized()
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Ranked]:
+        """How well each document fits a query: pairs of index and score, best first.
+
+        Equal scores stay in the order of the documents.
+
+        Args:
+            query: what is looked for.
+            documents: where; each is read together with the query.
+            truncate: cut documents that do not fit ``info.n_ctx`` tokens with the query, instead of refusing them.
+            on_progress: called with how many documents are done; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability: the model lacks ``RERANK``.
+            ContextOverflow: a document is too long; the message names it by its index. Nothing was computed.
+            Cancelled, EngineError, OutOfMemory, ClosedError.
+        """
+        check_text("query", query)
+        texts = check_texts("documents", documents)
+        check_flag("truncate", truncate)
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        scores = self._shared.do(
+            Capability.RERANK,
+            lambda runtime: runtime.rank(query, texts, truncate=truncate, on_progress=progress),
+        )
+        ranked = [Ranked(index, score) for index, score in enumerate(scores)]
+        return sorted(ranked, key=lambda each: -each.score)
 
     # life
 

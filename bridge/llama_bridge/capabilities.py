@@ -60,6 +60,10 @@ class Capability(_Shown, enum.Flag):
     """The engine sees no file except the model and no network, and its memory is bounded."""
     GPU_OFFLOAD = enum.auto()
     """Layers can run on a GPU."""
+    EMBEDDINGS = enum.auto()
+    """The model turns texts into vectors: ``embed``."""
+    RERANK = enum.auto()
+    """The model says how well documents fit a query: ``rerank``."""
 
     def __contains__(self, other: enum.Flag | str) -> bool:
         # Without this, a name would raise a TypeError here but work everywhere else.

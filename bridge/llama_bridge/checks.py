@@ -22,6 +22,7 @@ __all__ = [
     "check_prompt",
     "check_stops",
     "check_text",
+    "check_texts",
     "full_path",
     "shown",
 ]
@@ -88,6 +89,13 @@ def check_text(name: str, text: object) -> str:
             f"{name} contains a lone surrogate, which is not text: {error}"
         ) from error
     return text
+
+
+def check_texts(name: str, texts: Sequence[str]) -> list[str]:
+    """Return a list of strings, or raise an InvalidInput that names the wrong one by its index."""
+    if not isinstance(texts, Sequence) or isinstance(texts, str | bytes | bytearray | memoryview):
+        raise InvalidInput(f"{name}={shown(texts)}: give a list of strings")
+    return [check_text(f"{name}[{i}]", text) for i, text in enumerate(texts)]
 
 
 def check_prompt(prompt: str | Prompt | None, chat: bool) -> str | Prompt:

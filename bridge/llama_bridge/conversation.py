@@ -127,11 +127,34 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
         if flag in capability and flag not in runtime.capabilities:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
-            if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
-                lacks = missing() or "the model has no chat template"
-                hint = ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
-                where, why = [], lacks + hint
+            if of_model := _why_the_model_cannot(runtime, flag):
+                where, why = [], of_model
             raise UnsupportedCapability(flag, runtime.backend, where, why)
+
+
+def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
+    """Why a flag is missing, and what to do, if that is for the model and not the backend; otherwise empty."""
+    if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
+        lacks = missing() or "the model has no chat template"
+        return lacks + (
+            ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
+        )
+    if Capability.TOKENS not in runtime.capabilities or not runtime.info.n_embd:
+        return ""
+    pooling = runtime.info.pooling
+    if flag is Capability.GENERATE:
+        instead = "rerank" if pooling == "rank" else "embed"
+        return f"the model was not made to generate text: call {instead}(), or load another"
+    if flag is Capability.EMBEDDINGS and pooling == "rank":
+        return "the model is a reranker: call rerank(), or load an embedding model"
+    if flag is Capability.EMBEDDINGS and pooling == "none":
+        return (
+            "the model's file names no pooling, because it was made to generate: load an embedding model, or this one "
+            "with pooling='mean' or pooling='last'"
+        )
+    if flag is Capability.RERANK and pooling != "rank":
+        return "the model is not a reranker: load one, such as a cross-encoder"
+    return ""
 
 
 class Conversation(NotCopied, Chatting):
@@ -337,7 +360,7 @@ class Conversation(NotCopied, Chatting):
         again: bool = False,
     ) -> TextStream:
         """Check the arguments and pass a request to the runtime."""
-        shared, needed = self._shared, Capability(0)
+        shared, needed = self._shared, Capability.GENERATE
         sampling = self._drawn(sampling, settings)
         stops = check_stops(stop)
         progress = check_callback("on_progress", on_progress) or shared.on_progress
@@ -345,9 +368,9 @@ class Conversation(NotCopied, Chatting):
             raise InvalidInput(f"chat={shown(chat)}: give True, False or None")
         shape.check(stops)
         if again:
-            needed = Capability.SESSION_TOOLS
+            needed |= Capability.SESSION_TOOLS
         elif chat:
-            needed = Capability.CHAT_TEMPLATE
+            needed |= Capability.CHAT_TEMPLATE
         if shape.grammar is not None:
             needed |= Capability.JSON_SCHEMA
         if shape.logprobs is not None:

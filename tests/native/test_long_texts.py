@@ -22,6 +22,7 @@ pytest.importorskip("llama_bridge_native.engine", reason="the native backend is 
 
 from llama_bridge_native import deep_stack
 from llama_bridge_native.engine import NativeEngine
+from llama_bridge_native.opening import open_engine
 
 PRES = (
     "tekken", "default", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "viking", "poro-chat",
@@ -37,7 +38,7 @@ def engine(
     """The demo model with another pre-tokenizer."""
     path = tmp_path_factory.mktemp("pre") / "m.gguf"
     edited_model(path, {"tokenizer.ggml.pre": request.param})
-    engine = NativeEngine.load(open_model(path), ModelParams(n_ctx=256))
+    engine = open_engine(open_model(path), ModelParams(n_ctx=256))
     yield engine
     engine.close()
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -44,6 +45,9 @@ class _Parameters(TypedDict, total=False):
     tied: bool
     seed: int
     chat_template: str | None
+    pooling: str | None
+    labels: Sequence[str]
+    rerank_template: str | None
 
 
 TINY: _Parameters = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 128}
@@ -65,6 +69,7 @@ QWEN2_HALF_BILLION: _Parameters = {
 }
 """The shape of Qwen2-0.5B. The embedding has eight bits, as llama.cpp's quantiser would leave it."""
 
+_POOLINGS = ("none", "mean", "cls", "last", "rank")  # llama.cpp's LLAMA_POOLING_TYPE_*
 _FORMATS: dict[Quantization, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
@@ -144,6 +149,9 @@ def write_model(
     tied: bool = False,
     seed: int = 0,
     chat_template: str | None = None,
+    pooling: str | None = None,
+    labels: Sequence[str] = (),
+    rerank_template: str | None = None,
 ) -> None:
     """Write a random model that unmodified llama.cpp loads. The same arguments give the same bytes.
 
@@ -152,19 +160,25 @@ def write_model(
     Args:
         path: where to write the GGUF file.
         vocab: name of a vocabulary, see :func:`tools.random_model.vocabulary`.
-        architecture: ``llama``, ``qwen2`` or ``qwen2vl`` (dense; the last with M-RoPE), ``gemma3`` (sliding window),
-            ``mamba`` (recurrent), ``lfm2`` (hybrid).
+        architecture: ``llama``, ``qwen2`` or ``qwen2vl`` (dense; the last with M-RoPE), ``gemma3`` (sliding window), ``mamba`` (recurrent),
+            ``lfm2`` (hybrid), ``qwen3``; those that only embed: ``bert``, ``nomic-bert``, ``jina-bert-v2``,
+            ``modern-bert``, ``gemma-embedding``, ``t5encoder``.
         n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as in llama.cpp.
-        n_swa: length of the sliding window, if there is one.
-        quantization: format of the matrices.
-        embedding: format of embedding and output, if it differs.
-        tied: whether the embedding is also the output matrix.
-        seed: seed of the weights.
+        n_swa: length of the sliding window, where there is one.
+        quantization: of the matrices.
+        embedding: quantisation of embedding and output, if another.
+        tied: whether the embedding is the output matrix too.
+        seed: of the weights.
         chat_template: Jinja source, or None for a model without one.
+        pooling: how it embeds: ``mean``, ``cls``, ``last``, or ``rank`` with ``labels``; None for a model that does not.
+        labels: names of a reranker's scores, for ``bert``, ``modern-bert`` and ``qwen3``.
+        rerank_template: how a reranker reads ``{query}`` and ``{document}``.
     """
     words = vocabulary(vocab)
     form = ARCHITECTURES[architecture]
-    shape = Shape(words.n_tokens, n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train, n_swa)
+    shape = Shape(
+        words.n_tokens, n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train, n_swa, tuple(labels)
+    )
     writer = _Writer(path, architecture)
     writer.add_name(f"random {architecture} {vocab} {seed}")
     writer.add_file_type(_FORMATS[quantization][1])
@@ -175,13 +189,23 @@ def write_model(
             writer.add_raw(key, raw)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
+    if rerank_template is not None:
+        writer.add_string("tokenizer.chat_template.rerank", rerank_template)
+    if not form.has_output and "tokenizer.ggml.token_type_count" not in words.entries:
+        writer.add_uint32("tokenizer.ggml.token_type_count", 2)
+    if pooling is not None:
+        writer.add_uint32(f"{architecture}.pooling_type", _POOLINGS.index(pooling))
+    if labels:
+        writer.add_array(f"{architecture}.classifier.output_labels", list(labels))
 
     tensors = [
         Tensor("token_embd.weight", (words.n_tokens, n_embd), "output" if tied else "embedding")
     ]
-    if not tied:
+    if form.has_output and not tied:
         tensors.append(Tensor("output.weight", (words.n_tokens, n_embd), "output"))
-    tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
+    if form.output_norm is not None:
+        tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
+    tensors += form.more(shape)
     tensors += [tensor for i in range(n_layer) for tensor in form.layer(shape, i)]
     for i, tensor in enumerate(tensors):
         rng = np.random.Generator(np.random.SFC64([seed, i]))
@@ -205,8 +229,12 @@ class _Writer(gguf.GGUFWriter):
         return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: int | float | list[int]) -> None:
-    if isinstance(value, list):
+def _add(
+    writer: gguf.GGUFWriter, key: str, value: bool | int | float | list[int] | list[str]
+) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, list):
         writer.add_array(key, value)
     elif isinstance(value, float):
         writer.add_float32(key, value)

@@ -14,6 +14,7 @@ from ..errors import BridgeError, FallbackWarning
 from .chat import chat
 from .demo import demo
 from .doctor import doctor
+from .embed import embed, rerank
 from .failures import as_record, describe
 from .info import info, session
 from .logs import verbose
@@ -97,6 +98,6 @@ def app(context: click.Context) -> None:
     context.obj = Terminal()
 
 
-for _command in (demo, chat, run, doctor, info, session):
+for _command in (demo, chat, run, embed, rerank, doctor, info, session):
     app.add_command(_command)
 session.add_command(verify)

@@ -9,7 +9,9 @@ import click
 from ..files.format import SessionFile, read_session_file
 from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
+from ..models.pooling import pooling_of
 from ..models.source import ModelFile, open_model
+from ..params import ModelParams, Pooling
 from .logs import verbose
 from .options import as_json
 from .terminal import Terminal, count, size
@@ -18,6 +20,13 @@ __all__ = ["info", "session"]
 
 _SHOWN = 6
 _LINE = 160
+_WORDS: dict[Pooling, str] = {
+    "none": "no: the file names no pooling",
+    "mean": "yes: the mean of a text's tokens",
+    "cls": "yes: the first token's vector",
+    "last": "yes: the last token's vector",
+    "rank": "no: it is a reranker, and scores texts",
+}
 
 
 @click.command
@@ -50,6 +59,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "context length": f"{n_ctx:,} tokens" if n_ctx else "not specified",
             "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
             "chat template": template,
+            "embeddings": _WORDS[facts["pooling"]],
             "KV cache": cache,
         }
         | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
@@ -70,6 +80,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "vocabulary": header.n_vocab,
         "tokenizer": header.text("tokenizer.ggml.model", "none"),
         "chat_template": model.chat_template is not None,
+        "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": header.number("split.count", 1),
     }

@@ -34,6 +34,7 @@ _STAGES = {
     "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
     "load": "loading the model",
     "prefill": "reading the prompt",
+    "embed": "reading the texts",
 }
 _UNITS = {3: "kB", 6: "MB", 9: "GB", 12: "TB"}
 

@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
@@ -26,6 +27,7 @@ from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
+    Cancelled,
     ClosedError,
     EngineError,
     InvalidInput,
@@ -36,13 +38,15 @@ from ..errors import (
 from ..generation import Generation
 from ..models.source import ModelFile
 from ..params import SamplingParams
-from ..progress import OnProgress
+from ..progress import OnProgress, Progress
 from ..prompt import Prompt
 from ..request import Request
 from ..runtime import Runtime, SessionStorage
 from ..snapshot import SessionInfo, Snapshot
 from ..stream import PendingAnswer
+from ..vectors import Vectors
 from .active import Active, RunningTurn
+from .embedding import TextReader, in_batches
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -88,7 +92,9 @@ class LocalRuntime(Runtime):
         self._engine = engine
         self._folder = storage.folder
         self._pool = Pool(engine, model, storage)
+        self._texts = TextReader(engine, model)
         self._turn: RunningTurn | None = None  # the unfinished answer
+        self._cancels = 0  # how often cancel() was called
         self._retired = self._closed = False
         self._process = os.getpid()
         self._lock = threading.Lock()  # the engine: whoever holds it computes
@@ -147,6 +153,7 @@ class LocalRuntime(Runtime):
 
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
+        self._cancels += 1  # first: see _compute()
         if (turn := self._turn) is not None:
             turn.end()
         self._engine.cancel()
@@ -336,6 +343,67 @@ class LocalRuntime(Runtime):
     def delete(self, session: str) -> None:
         """See :meth:`Runtime.delete`."""
         self._alone(lambda: self._pool.delete(session))
+
+    # embeddings
+
+    def embed(
+        self, texts: Sequence[str], *, truncate: bool, on_progress: OnProgress | None
+    ) -> Vectors:
+        """See :meth:`Runtime.embed`."""
+        self._check_open()
+        n_embd = self._engine.info.n_embd
+        rows = self._compute(
+            lambda: self._texts.read(texts, truncate=truncate), Capability.EMBEDDINGS, on_progress
+        )
+        return Vectors(b"".join(rows), n_embd)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool,
+        on_progress: OnProgress | None,
+    ) -> list[float]:
+        """See :meth:`Runtime.rank`."""
+        self._check_open()
+        rows = self._compute(
+            lambda: self._texts.pair(query, documents, truncate=truncate),
+            Capability.RERANK,
+            on_progress,
+        )
+        return [row.cast("f")[0] for row in rows]
+
+    def _compute(
+        self,
+        read: Callable[[], list[list[int]]],
+        needs: Capability,
+        on_progress: OnProgress | None,
+    ) -> list[memoryview]:
+        """A row for each sequence, as bytes. Between two batches, other calls have the engine."""
+        cancels = self._cancels
+
+        def compute(tokens: list[list[int]]) -> memoryview:
+            self._engine.clear_cancel()
+            # Looked at after that: a cancel that comes now is either counted or still in the engine.
+            found = None if self._cancels != cancels else self._engine.embed(tokens)
+            if found is None:
+                self._check_open()
+                raise Cancelled("cancelled before all texts were computed")
+            return found.cast("B")
+
+        sequences = read()
+        rows: dict[int, memoryview] = {}
+        for batch in in_batches([len(tokens) for tokens in sequences], self._engine.info.n_batch):
+            if on_progress is not None:
+                on_progress(Progress("embed", len(rows), len(sequences), "texts"))
+            work = partial(compute, [sequences[i] for i in batch])
+            found = self._alone(work, needs)
+            size = len(found) // len(batch)
+            rows |= {i: found[k * size : (k + 1) * size] for k, i in enumerate(batch)}
+        if on_progress is not None:
+            on_progress(Progress("embed", len(rows), len(sequences), "texts"))
+        return [rows[i] for i in range(len(sequences))]
 
     # files
 

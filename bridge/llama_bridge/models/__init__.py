@@ -11,6 +11,7 @@ Read in this order:
     arrays.py         reads the header's long arrays, such as the vocabulary
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
     words.py          the same for the vocabulary
+    pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
     control_tokens.py what only a chat template may spell
     least_tokens.py   how many tokens a text has at least, without a tokenizer

@@ -25,6 +25,7 @@ from ..errors import ClosedError, UnsupportedCapability
 from ..local.engine_backend import EngineBackend
 from ..params import SamplingParams
 from .conformance_base import GREEDY
+from .conformance_embedding import EmbeddingTests
 from .conformance_misuse import MisuseTests
 from .conformance_sampling import SamplingTests
 
@@ -33,12 +34,13 @@ __all__ = ["BackendConformance"]
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(SamplingTests, MisuseTests):
+class BackendConformance(SamplingTests, MisuseTests, EmbeddingTests):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:
         model: the model to load; a chat model with a context of at least 256 tokens.
         text: the text that it reads.
+        difference: how much embeddings may differ between a text alone and in a batch.
     """
 
     # what it reports

@@ -55,6 +55,8 @@ class FakeBackend(EngineBackend):
         | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
         | Capability.SESSION_TOOLS
+        | Capability.EMBEDDINGS
+        | Capability.RERANK
     )
 
     def __init__(
