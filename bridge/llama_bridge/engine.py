@@ -335,7 +335,13 @@ class EncoderCalls(Engine):
     def clear(self) -> None:
         """Does nothing."""
 
-    def set_sampler(self, params: SamplingParams, seed: int, recent: Sequence[int]) -> None:
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
         """Refused."""
         raise self._cannot_generate()
 
@@ -344,6 +350,14 @@ class EncoderCalls(Engine):
         raise self._cannot_generate()
 
     def step(self, token: int) -> int | None:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def accept(self, tokens: Sequence[int]) -> int:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
         """Refused."""
         raise self._cannot_generate()
 
