@@ -27,6 +27,13 @@ class PendingAnswer(NotCopied, ABC):
             EngineError: the generation failed. It is raised once; after that the result is None.
         """
 
+    def poll(self) -> str | None:
+        """Like :meth:`read`, but gives "" after a part of the work, so that a caller with one thread can do other things.
+
+        A runtime that does not work here leaves it out.
+        """
+        return self.read()
+
     @abstractmethod
     def end(self) -> None:
         """End the answer now, as ``"cancelled"``. Works from any thread, even while another one reads.
@@ -65,6 +72,10 @@ class TextStream(NotCopied, Iterator[str]):
         if text is None:
             raise StopIteration
         return text
+
+    def poll(self) -> str | None:
+        """The next text; "" after a piece of a long prompt was evaluated, None at the end. For event loops."""
+        return self._answer.poll()
 
     def show(self) -> None:
         """Show the texts while they are generated: in a notebook in one place, elsewhere on standard output.

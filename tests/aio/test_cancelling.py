@@ -155,6 +155,26 @@ def test_a_task_that_waits_for_its_turn_gives_it_up_and_ends_no_other(loop: Loop
     loop(work)
 
 
+def test_a_turn_is_given_up_in_the_middle_of_anothers_prefill(loop: Loop) -> None:
+    async def work() -> None:
+        with FakeLlama(["first", "never"], prefill_token_seconds=0.001) as llama:
+            bridge = AsyncLlamaBridge.of(llama)
+            found: list[str] = []
+
+            async def first() -> None:
+                found.append((await bridge.generate("x" * 900)).text)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(first)
+                await anyio.sleep(0.1)
+                took = await cancelled_after(0.1, lambda: bridge.session("b").generate("second"))
+            assert took < PATIENCE
+            assert found == ["first"]
+            assert len(llama.asked) == 1
+
+    loop(work)
+
+
 def test_a_dropped_stream_ends(loop: Loop) -> None:
     async def work() -> None:
         with FakeLlama([SLOW, "again"]) as llama:

@@ -69,6 +69,27 @@ def test_the_event_loop_goes_on_meanwhile(loop: Loop) -> None:
     loop(work)
 
 
+def test_the_event_loop_goes_on_in_a_long_prefill(loop: Loop) -> None:
+    async def work() -> None:
+        with FakeLlama(prefill_token_seconds=0.001) as llama:
+            beats = 0
+
+            async def heart() -> None:
+                nonlocal beats
+                while True:
+                    await anyio.sleep(0)
+                    beats += 1
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(heart)
+                answer = await AsyncLlamaBridge.of(llama).generate("x" * 600)
+                group.cancel_scope.cancel()
+            assert answer.usage.evaluated_tokens > 600
+            assert beats > 15  # pieces of 32 tokens
+
+    loop(work)
+
+
 def test_texts_that_are_ready_do_not_keep_the_loop_from_others(loop: Loop) -> None:
     async def work() -> None:
         with FakeLlama(LONG * 10) as llama:

@@ -113,5 +113,6 @@ def test_a_worker_hears_messages_while_a_task_generates(
     assert found["both"] == ["stop", "stop"]
     assert found["heard"] > found["in_a_task"] / 0.1  # ten a second, at the least
     assert found["longest"] < 200
+    assert found["longest_prefill"] < 300  # a batch of the prompt
     assert found["cancelled"] is not None
     assert found["cancelled"] < 0.5

@@ -429,3 +429,20 @@ def test_a_forked_child_ends_its_copy_of_a_stream_and_waits_for_nobody() -> None
         assert child.exitcode == 0
         child.kill()
         assert stream.result.text == LONG
+
+
+def test_a_stream_can_be_polled_piece_by_piece() -> None:
+    with FakeLlama("ab") as llama:
+        stream = llama.generate_stream("x" * 200, chat=False)
+        found = [stream.poll() for _ in range(12)]
+        pieces = found.index("a")
+        assert found == [*[""] * pieces, "a", "b", *[None] * (10 - pieces)]
+        assert pieces == -(-stream.result.usage.evaluated_tokens // llama.info.n_batch)
+
+
+def test_others_take_their_turn_between_two_pieces_of_a_prefill() -> None:
+    with FakeLlama(["first", "second"], prefill_token_seconds=0.001) as llama:
+        stream = llama.generate_stream("x" * 300, chat=False)
+        assert stream.poll() == ""
+        assert soon(lambda: llama.session("b").generate("and?").text) == "second"
+        assert list(stream) == list("first")

@@ -141,14 +141,24 @@ class _Pieces(Reading[T, R], Generic[T, R]):
             raise
 
     def compute(self) -> None:
-        """Compute the next item."""
+        """Compute the next item, or a piece of the prompt."""
         assert self._stream is not None
         try:
-            self._items.append(next(self._stream))
-        except StopIteration:
-            self.over = True
+            item = self._poll()
+            if item is None:
+                self.over = True
+            elif item != "":
+                self._items.append(item)
         except BaseException as error:  # its reader gets it
             self._error = error
             self.over = True
             if not isinstance(error, Exception):
                 raise
+
+    def _poll(self) -> T | None:
+        """The next item; None at the end. A stream that can be polled also gives "" in between."""
+        stream: Any = self._stream
+        if hasattr(stream, "poll"):
+            found: T | None = stream.poll()
+            return found
+        return next(stream, None)

@@ -518,7 +518,7 @@ class RunningTurn:
         self._loop.ended = True
 
     def advance(self, *, reading: bool) -> None:
-        """Compute up to the next text or the end.
+        """Compute up to the next text or the end, or one piece of the prompt.
 
         Args:
             reading: whether the reader is the caller. If another caller is interrupted, the answer ends there and the
@@ -559,7 +559,7 @@ class RunningTurn:
             self._enter("cancelled", "".join(self._given))
 
     def _begin(self) -> None:
-        """Make room in conversation and cache, and evaluate the prompt."""
+        """Make room in conversation and cache for the prompt."""
         active, turn = self._active, self._turn
         if self.ended:  # before anything was touched
             self._loop.finish = "cancelled"

@@ -125,16 +125,20 @@ class LocalRuntime(Runtime):
             self._pool.switch(session, or_empty=or_empty)
         return self._pool.active
 
-    def read(self, turn: RunningTurn) -> str | None:
-        """The next text of an answer; None at its end."""
+    def read(self, turn: RunningTurn, *, patient: bool = True) -> str | None:
+        """The next text of an answer; None at its end. Without patience, "" after a piece of a long prompt."""
         while not turn.texts and not turn.done:
             try:
                 self._go_on(turn, turn.has_news, reading=True)
             except BaseException:
                 turn.told = turn.done
                 raise
+            if not patient:
+                break
         if turn.texts:
             return turn.texts.popleft()
+        if not turn.done:
+            return ""
         if turn.error is not None and not turn.told:
             turn.told = True
             if isinstance(turn.error, Exception):
@@ -572,6 +576,10 @@ class _LocalAnswer(PendingAnswer):
     def read(self) -> str | None:
         """See :meth:`PendingAnswer.read`."""
         return self._runtime.read(self._turn)
+
+    def poll(self) -> str | None:
+        """See :meth:`PendingAnswer.poll`."""
+        return self._runtime.read(self._turn, patient=False)
 
     def end(self) -> None:
         """See :meth:`PendingAnswer.end`."""
