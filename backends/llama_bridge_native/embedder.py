@@ -14,16 +14,13 @@ from llama_bridge.params import Pooling
 
 from .library import LoggedErrors, lib
 
-__all__ = ["MOST_UNFUSED", "Embedder"]
+__all__ = ["Embedder"]
 
 _SEQUENCES = 64
 _STATEFUL_SEQUENCES = 4
 """The same where each has a whole running state."""
 _MOST_LOGITS = 32 << 20
 """Bytes. llama.cpp computes the logits of every token that it pools, which nobody reads: 600 kB each with 150,000 words."""
-MOST_UNFUSED = 2048
-"""Up to so many tokens attention is not fused. That takes memory for each pair of tokens, but llama.cpp's fused attention sums
-up in half precision: the vector of a text alone would differ from its vector in a batch by some 1e-4."""
 _DONE, _ABORTED = 0, 2
 _FIELDS: dict[str, Any] = dict(lib.llama_batch._fields_)
 
@@ -126,16 +123,13 @@ class Embedder:
         return True
 
     def _reserve(self, n_tokens: int) -> None:
-        """Have a context for so many tokens: the same for the same texts, because a longer one rounds differently."""
-        fused = n_tokens > MOST_UNFUSED
-        if n_tokens <= self._capacity and fused == (self._capacity > MOST_UNFUSED):
+        """Have a context for so many tokens."""
+        if n_tokens <= self._capacity:
             return
         self.close()
         capacity = self._n_batch
         while capacity < n_tokens:
             capacity *= 2
-        if not fused:
-            capacity = min(capacity, MOST_UNFUSED)
         capacity = self._whole(max(n_tokens, min(capacity, max(self._n_ctx, self._n_batch))))
         at_once = self._whole(self._n_batch) if self._in_two else capacity
         at_once = min(at_once, capacity)

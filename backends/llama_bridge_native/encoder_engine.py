@@ -15,6 +15,9 @@ from .engine import NativeEngine
 
 __all__ = ["NativeEncoder"]
 
+_BATCH = 256
+"""More tokens at once are no faster: the attention of many short texts is mostly masked."""
+
 
 class NativeEncoder(EncoderCalls, NativeEngine):
     """Owns a model that only embeds. Its own context holds next to nothing; the embedder has another."""
@@ -23,7 +26,7 @@ class NativeEncoder(EncoderCalls, NativeEngine):
         info = super()._describe(file, params, memory)
         # A position beyond those that the model was trained with may be outside its tables.
         n_ctx = min(info.n_ctx_train, params.n_ctx or info.n_ctx_train)
-        return replace(info, n_ctx=n_ctx, n_batch=params.n_batch)
+        return replace(info, n_ctx=n_ctx, n_batch=min(params.n_batch, _BATCH))
 
     def _set_up(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
         super()._set_up(model, context, file, params)

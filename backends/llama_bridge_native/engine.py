@@ -39,7 +39,7 @@ from llama_bridge.params import ModelParams, SamplingParams
 
 from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
-from .embedder import MOST_UNFUSED, Embedder
+from .embedder import Embedder
 from .library import LoggedErrors, abort_callback, lib
 from .loading import load_embedding_context
 from .logprobs import Logprobs
@@ -140,9 +140,8 @@ class NativeEngine(Engine):
             return
 
         def make_context(n_tokens: int, at_once: int, n_sequences: int, n_outputs: int) -> Any:
-            fused = n_tokens > MOST_UNFUSED
             context = load_embedding_context(
-                self._model, file, params, n_tokens, at_once, n_sequences, n_outputs, fused=fused
+                self._model, file, params, n_tokens, at_once, n_sequences, n_outputs
             )
             lib.llama_set_abort_callback(context, abort_callback, stop)
             return context

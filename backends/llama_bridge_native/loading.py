@@ -87,10 +87,8 @@ def load_embedding_context(
     at_once: int,
     n_sequences: int,
     n_outputs: int,
-    *,
-    fused: bool,
 ) -> Any:
-    """Make a context for embeddings of up to so many tokens, computed so many at once; ``fused`` is its attention.
+    """Make a context for embeddings of up to so many tokens, computed so many at once.
 
     Raises:
         OutOfMemory: there is not enough memory.
@@ -98,9 +96,6 @@ def load_embedding_context(
     """
     options = _options(file, params)
     options.type_k = options.type_v = KV_TYPES["f16"]
-    options.flash_attn_type = (
-        lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if fused else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
     options.n_ctx = n_tokens
     options.n_batch = options.n_ubatch = at_once
     options.n_seq_max = n_sequences

@@ -47,7 +47,7 @@ BIAS = struct.Struct("<if")
 LOGPROB = struct.Struct("<if")
 """token, log-probability."""
 EMBED_PARAMS = struct.Struct("<6i")
-"""pooling, fused, n_sequences, n_tokens, n_batch, capacity."""
+"""pooling, flash_attention, n_sequences, n_tokens, n_batch, capacity."""
 EMBED_SEQUENCES = 64
 """The most sequences in one ``lb_embed``."""
 CHECK_PARAMS = struct.Struct("<11i3f")

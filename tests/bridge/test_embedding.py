@@ -31,6 +31,8 @@ from tests.ledger import assert_ledger_rule, engine_of
 from tests.making import embedding_model
 
 needs = pytest.mark.requires_capability
+NEAR = 1e-3
+"""Numbers of a text alone and in a batch, in vectors of length 1: kernels for one row and for many round differently."""
 TEXTS = ["My name is Ada.", "x", "What is a KV cache? " * 2, "My name is Ada.", "Oslo"]
 
 
@@ -59,7 +61,7 @@ def test_a_text_is_one_vector_and_a_list_is_several_in_its_order(encoder: LlamaB
     assert isinstance(many, Vectors)
     assert many.shape == (5, encoder.info.n_embd)
     for text, vector in zip(TEXTS, many, strict=True):
-        assert list(vector) == pytest.approx(list(encoder.embed(text)), abs=1e-4)
+        assert list(vector) == pytest.approx(list(encoder.embed(text)), abs=NEAR)
     assert cosine(many[0], many[3]) == pytest.approx(1, abs=1e-5)
     assert cosine(many[0], many[4]) < 0.999
 
@@ -113,8 +115,8 @@ def test_a_text_that_is_too_long_is_named_before_work_or_cut(encoder: LlamaBridg
     expected = engine_of(encoder).embed([tokens])
     assert expected is not None
     (row,) = Vectors(expected.cast("B"), encoder.info.n_embd).normalized()
-    assert list(cut[1]) == pytest.approx(list(row), abs=1e-4)
-    assert list(cut[0]) == pytest.approx(list(encoder.embed("short")), abs=1e-4)
+    assert list(cut[1]) == pytest.approx(list(row), abs=NEAR)
+    assert list(cut[0]) == pytest.approx(list(encoder.embed("short")), abs=NEAR)
 
 
 @needs("embeddings")
@@ -125,7 +127,7 @@ def test_what_a_text_spells_is_no_control_token(encoder: LlamaBridge) -> None:
     found = engine_of(encoder).embed([tokens])
     assert found is not None
     (row,) = Vectors(found.cast("B"), encoder.info.n_embd)
-    assert list(encoder.embed(f"a{end}b", normalize=False)) == pytest.approx(list(row), abs=1e-4)
+    assert list(encoder.embed(f"a{end}b", normalize=False)) == pytest.approx(list(row), abs=NEAR)
 
 
 @needs("embeddings")
@@ -240,7 +242,7 @@ def test_ten_thousand_texts_of_many_lengths_come_back_in_order(encoder: LlamaBri
     vectors = encoder.embed(texts)
     assert len(vectors) == 10_000
     for i in (0, 1, 17, 5000, 9998, 9999):
-        assert list(vectors[i]) == pytest.approx(list(encoder.embed(texts[i])), abs=1e-4)
+        assert list(vectors[i]) == pytest.approx(list(encoder.embed(texts[i])), abs=NEAR)
 
 
 @needs("rerank")
@@ -251,10 +253,10 @@ def test_documents_are_ranked_best_first(reranker: LlamaBridge) -> None:
     assert [score for _, score in ranked] == sorted((each[1] for each in ranked), reverse=True)
     places = {each.index: place for place, each in enumerate(ranked)}
     scores = dict(ranked)
-    assert scores[0] == pytest.approx(scores[3], abs=1e-4)
+    assert scores[0] == pytest.approx(scores[3], abs=NEAR)
     assert scores[0] != scores[3] or places[0] < places[3]
     alone = [reranker.rerank("Where is Paris?", [document])[0].score for document in documents]
-    assert [scores[i] for i in range(5)] == pytest.approx(alone, abs=1e-3)
+    assert [scores[i] for i in range(5)] == pytest.approx(alone, abs=5e-3)
     assert reranker.rerank("Where is Paris?", []) == []
     with pytest.raises(UnsupportedCapability, match=r"is a reranker: call rerank\(\)"):
         reranker.embed("a")

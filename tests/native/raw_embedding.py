@@ -16,7 +16,7 @@ __all__ = ["RawEmbedder"]
 class RawEmbedder:
     """A model and a context for embeddings, in the way of llama.cpp's ``examples/embedding``."""
 
-    def __init__(self, path: Path, n_batch: int, fused: bool, pooling: int) -> None:
+    def __init__(self, path: Path, n_batch: int, fused: bool) -> None:
         options = lib.llama_model_default_params()
         options.n_gpu_layers = 0
         self.model = lib.llama_model_load_from_file(str(path).encode(), options)
@@ -27,7 +27,6 @@ class RawEmbedder:
         settings.n_threads = settings.n_threads_batch = 1
         settings.kv_unified = True
         settings.embeddings = True
-        settings.pooling_type = pooling
         settings.flash_attn_type = int(fused)
         self.context = lib.llama_init_from_model(self.model, settings)
         self.pooling = lib.llama_pooling_type(self.context)
@@ -38,10 +37,8 @@ class RawEmbedder:
 
     @classmethod
     @contextmanager
-    def of(
-        cls, path: Path, *, n_batch: int = 512, fused: bool = False, pooling: int = -1
-    ) -> Iterator[RawEmbedder]:
-        raw = cls(path, n_batch, fused, pooling)
+    def of(cls, path: Path, *, n_batch: int = 512, fused: bool = True) -> Iterator[RawEmbedder]:
+        raw = cls(path, n_batch, fused)
         try:
             yield raw
         finally:

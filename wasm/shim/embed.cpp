@@ -17,7 +17,7 @@ constexpr size_t most_logits = 32u << 20;
 // The context, and what it was made for.
 struct {
     int32_t pooling = -1;
-    int32_t fused = 0;
+    int32_t flash_attention = 0;
     int32_t capacity = 0;
 } made;
 
@@ -93,7 +93,7 @@ int32_t whole(int32_t n_tokens) {
 }
 
 int32_t reserve(const lb_embed_params & params) {
-    if (current.embedder && made.pooling == params.pooling && made.fused == params.fused &&
+    if (current.embedder && made.pooling == params.pooling && made.flash_attention == params.flash_attention &&
         params.n_tokens <= made.capacity) {
         return LB_OK;
     }
@@ -110,7 +110,7 @@ int32_t reserve(const lb_embed_params & params) {
     context.n_seq_max = static_cast<uint32_t>(max_sequences());
     context.n_threads = context.n_threads_batch = llama_n_threads(current.context.get());
     context.pooling_type = static_cast<enum llama_pooling_type>(params.pooling);
-    context.flash_attn_type = params.fused != 0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    context.flash_attn_type = params.flash_attention != 0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context.embeddings = true;
     context.kv_unified = true;
     context.swa_full = false;
@@ -124,7 +124,7 @@ int32_t reserve(const lb_embed_params & params) {
     if (current.threads) {
         llama_attach_threadpool(current.embedder.get(), current.threads.get(), nullptr);
     }
-    made = {params.pooling, params.fused, capacity};
+    made = {params.pooling, params.flash_attention, capacity};
     return LB_OK;
 }
 
@@ -132,8 +132,8 @@ const char * wrong_with(const lb_embed_params & params, const int32_t * lengths)
     if (params.pooling < LLAMA_POOLING_TYPE_MEAN || params.pooling > LLAMA_POOLING_TYPE_RANK) {
         return "pooling must be 1 mean, 2 cls, 3 last or 4 rank";
     }
-    if (params.fused != 0 && params.fused != 1) {
-        return "fused must be 0 or 1";
+    if (params.flash_attention != 0 && params.flash_attention != 1) {
+        return "flash_attention must be 0 or 1";
     }
     if (params.n_sequences < 1 || params.n_sequences > max_sequences()) {
         return "n_sequences must be at least 1, and at most LB_EMBED_SEQUENCES, or 4 for a recurrent model";
@@ -188,7 +188,7 @@ int32_t embed(const lb_embed_params & params, const int32_t * lengths, const int
             return status;
         }
     }
-    if (const int32_t status = ends.compute(params.n_tokens); status != LB_OK) {
+    if (const int32_t status = ends.compute(static_cast<int32_t>(llama_n_batch(context))); status != LB_OK) {
         return status;
     }
     const auto width = static_cast<size_t>(width_of(params.pooling));

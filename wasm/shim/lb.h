@@ -103,7 +103,7 @@ enum lb_info_key : int32_t {
 
 struct lb_embed_params {
     int32_t pooling;     // 1 mean, 2 cls, 3 last, 4 rank
-    int32_t fused;       // 1: attention without a matrix of all pairs of tokens, which rounds more
+    int32_t flash_attention; // 0 or 1
     int32_t n_sequences; // at most LB_EMBED_SEQUENCES, 4 for recurrent models
     int32_t n_tokens;    // of all sequences
     int32_t n_batch;     // most tokens computed at once, where a sequence can be computed in pieces

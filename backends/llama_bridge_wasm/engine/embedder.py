@@ -19,8 +19,6 @@ __all__ = ["Embedder"]
 
 _STATEFUL_SEQUENCES = 4
 _MOST_WIDTH = 1 << 16
-_MOST_UNFUSED = 2048
-"""Up to so many tokens attention is computed as a matrix of all pairs: see ``MOST_UNFUSED`` of the native backend."""
 
 
 class Embedder:
@@ -68,9 +66,13 @@ class Embedder:
         capacity = self._info.n_batch
         while capacity < n_tokens:
             capacity *= 2
-        fused = int(n_tokens > _MOST_UNFUSED)
         params = abi.EMBED_PARAMS.pack(
-            self._pooling, fused, len(batch), n_tokens, self._info.n_batch, capacity
+            self._pooling,
+            int(self._info.flash_attn),
+            len(batch),
+            n_tokens,
+            self._info.n_batch,
+            capacity,
         )
         data = b"".join((params, lengths, *(tokens.tobytes() for tokens in batch)))
         n_bytes = 4 * width * len(batch)

@@ -32,7 +32,7 @@ class EmbeddingTests(EngineTests):
             differently for one row and for many.
     """
 
-    difference: float = 1e-4
+    difference: float = 1e-3
 
     @pytest.fixture
     def embedding_engine(self, backend: EngineBackend) -> Iterator[Engine]:
