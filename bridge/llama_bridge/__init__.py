@@ -7,6 +7,7 @@ From the top down; each may import what is below it:
     cli/, testing/      used next to the library; __main__.py starts the first
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
+    chatting.py         the calls of a chat, which come with all their messages
     local/              a runtime over an engine: turns, token loop, sessions
     registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
@@ -28,6 +29,7 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
 """
 
@@ -39,7 +41,11 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
+from .chat.form import AnswerReader, ChatPrompt, ChatWish, ToolForm
 from .chat.message import Message
+from .chat.module.guest import Parsed, ParsedCall
+from .chat.stream import ChatEvent, ChatStream, ReasoningDelta, TextDelta, ToolCallDelta
+from .chat.tools import Tool, ToolChoice, ToolLike
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
@@ -53,6 +59,7 @@ from .errors import (
     InvalidInput,
     InvalidModel,
     InvalidSchema,
+    InvalidToolCall,
     ModelError,
     ModelLoadError,
     ModelNotFound,
@@ -70,7 +77,7 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
+from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
@@ -89,12 +96,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "AnswerReader",
     "ArrayRef",
     "Availability",
     "Backend",
     "BackendUnavailable",
     "BridgeError",
     "Capability",
+    "ChatEvent",
+    "ChatPrompt",
+    "ChatStream",
+    "ChatWish",
     "ClosedError",
     "ContextOverflow",
     "Engine",
@@ -112,6 +124,7 @@ __all__ = [
     "InvalidInput",
     "InvalidModel",
     "InvalidSchema",
+    "InvalidToolCall",
     "JsonSchema",
     "KvType",
     "LlamaBridge",
@@ -132,6 +145,8 @@ __all__ = [
     "NoSession",
     "OnProgress",
     "OutOfMemory",
+    "Parsed",
+    "ParsedCall",
     "PathLike",
     "PendingAnswer",
     "Piece",
@@ -139,6 +154,7 @@ __all__ = [
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
+    "ReasoningDelta",
     "Request",
     "Runtime",
     "SamplingParams",
@@ -151,14 +167,21 @@ __all__ = [
     "SessionInfo",
     "SessionMismatch",
     "SessionNotFound",
+    "SessionsLocked",
     "SessionStorage",
     "SessionWriteError",
-    "SessionsLocked",
     "Snapshot",
     "TemplateError",
     "TensorInfo",
+    "TextDelta",
     "TextStream",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "ToolForm",
+    "ToolLike",
     "Trigger",
     "TriggerKind",
     "TurnMark",

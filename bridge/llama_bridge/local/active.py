@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Active", "RunningTurn", "Turn"]
 
 _LEAD = "\n"
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+"""Roles that templates know. Other words may be a part of the token that ends an answer; GLM's is ``<|user|>``."""
 
 
 class Active:
@@ -216,7 +218,9 @@ class Active:
         ]
         for i, message in enumerate(messages):
             role = message["role"]
-            if not re.fullmatch(r"[\w-]{1,64}", role) or any(role in end for end in ends):
+            if not re.fullmatch(r"[\w-]{1,64}", role) or (
+                role not in _ROLES and any(role in end for end in ends)
+            ):
                 raise InvalidInput(
                     f"messages[{i}]: the role {shown(role)} cannot be used: give 'system', 'user' or 'assistant'"
                 )
