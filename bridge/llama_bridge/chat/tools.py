@@ -173,7 +173,7 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
     name = f"{name} ({called})"
     try:
         signature = inspect.signature(function)
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # a builtin, or an annotation that names nothing
         raise InvalidInput(f"{name} has no signature to read: {error}") from error
     text = inspect.getdoc(function) or ""
@@ -188,7 +188,10 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
             raise InvalidInput(f"{one} is positional-only: a model gives arguments by name")
         if parameter.name not in hints:
             raise InvalidInput(f"{one} has no type: annotate it, for example {parameter.name}: str")
-        schema = _schema(one, hints[parameter.name])
+        try:
+            schema = _schema(one, hints[parameter.name])
+        except RecursionError as error:
+            raise InvalidInput(f"{one} has a type that contains itself: give a schema") from error
         if parameter.name in told:
             schema["description"] = told[parameter.name]
         if parameter.default is parameter.empty:
@@ -250,7 +253,7 @@ def _enum(name: str, values: list[Any]) -> dict[str, Any]:
 
 
 def _typed_dict(name: str, kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {
         "type": "object",
         "properties": {key: _schema(f"{name}[{key!r}]", each) for key, each in hints.items()},
