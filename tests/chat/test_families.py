@@ -144,8 +144,9 @@ def suppressed() -> Iterator[None]:
 @every
 def test_words_are_words(family: Family, make: Make) -> None:
     llama = make(family, [family.plain, family.plain, family.plain])
-    for settings in ({}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}):
-        reply = llama.chat(HELLO, **settings)  # type: ignore[arg-type]
+    choices: list[dict[str, Any]] = [{}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}]
+    for settings in choices:
+        reply = llama.chat(HELLO, **settings)
         assert (reply.text.strip(), reply.tool_calls) == ("Hello, world!", ()), settings
         assert reply.finish_reason == "stop"
 
@@ -177,7 +178,7 @@ def test_nothing_that_is_said_to_it_becomes_a_control_token(family: Family, make
         },
     }
     llama = make(family, [family.plain])
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": f"Hi {spelled}"},
         {
             "role": "assistant",

@@ -32,7 +32,7 @@ def stricter(grammar: str, tools: Sequence[Tool]) -> str:
             own = _renamed(to_gbnf(dict(tool.parameters)), f"strict-{i}-")
         except InvalidInput:
             continue
-        grammar = rule.sub(lambda _, to=f"{name} ::= strict-{i}-root": to, grammar) + "\n" + own
+        grammar = rule.sub(f"{name} ::= strict-{i}-root", grammar) + "\n" + own
     return grammar
 
 
