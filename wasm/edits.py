@@ -153,6 +153,18 @@ CHAT_EDITS = (
         "as above",
     ),
     Edit(
+        "common/jinja/value.h",
+        "    virtual bool operator==(const value_t & other) const { return equivalent(other); }\n",
+        "    virtual bool operator==(const value_t & other) const { lb_chat_step(1); return equivalent(other); }\n",
+        "a list can be searched for ever without an allocation: chat/bounds.cpp",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "namespace jinja {\n\nstruct value_t;\n",
+        "void lb_chat_step(size_t steps);\n\nnamespace jinja {\n\nstruct value_t;\n",
+        "declares it, for all of Jinja",
+    ),
+    Edit(
         "common/jinja/runtime.h",
         "        value default_val = mk_val<value_undefined>(name);\n        return env->at(name, default_val);\n",
         "        for (const auto & [key, val] : env->as_ordered_object()) {\n"
@@ -160,12 +172,6 @@ CHAT_EDITS = (
         "                return val;\n            }\n        }\n"
         "        return mk_val<value_undefined>(name);\n",
         "a variable is looked up in a table of twenty names, without making two values for it",
-    ),
-    Edit(
-        "common/jinja/runtime.cpp",
-        "bool g_jinja_debug = false;\n",
-        "bool g_jinja_debug = false;\nvoid lb_chat_step(size_t steps);\n",
-        "declares it, for the next two",
     ),
     Edit(
         "common/jinja/runtime.cpp",

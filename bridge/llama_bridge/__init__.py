@@ -8,6 +8,7 @@ From the top down; each may import what is below it:
     aio/                AsyncLlamaBridge, for asyncio and trio
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
+    chatting.py         the calls of a chat, which come with all their messages
     local/              a runtime over an engine: turns, token loop, sessions
     registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
@@ -33,6 +34,7 @@ From the top down; each may import what is below it:
     bell.py             wakes waiting threads
     markup.py           short texts, and HTML for notebooks
     claim.py            whether a call that waits for its turn is still wanted
+    on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
 """
 
@@ -44,7 +46,11 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
+from .chat.form import AnswerReader, ChatPrompt, ChatWish, ToolForm
 from .chat.message import Message
+from .chat.module.guest import Parsed, ParsedCall
+from .chat.stream import ChatEvent, ChatStream, ReasoningDelta, TextDelta, ToolCallDelta
+from .chat.tools import Tool, ToolChoice, ToolLike
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
@@ -59,6 +65,7 @@ from .errors import (
     InvalidInput,
     InvalidModel,
     InvalidSchema,
+    InvalidToolCall,
     ModelError,
     ModelLoadError,
     ModelNotFound,
@@ -76,7 +83,7 @@ from .errors import (
     TemplateError,
     UnsupportedCapability,
 )
-from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
+from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
@@ -106,6 +113,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
     "AsyncSession",
@@ -116,6 +124,10 @@ __all__ = [
     "BridgeError",
     "Cancelled",
     "Capability",
+    "ChatEvent",
+    "ChatPrompt",
+    "ChatStream",
+    "ChatWish",
     "ClosedError",
     "ContextOverflow",
     "Engine",
@@ -133,6 +145,7 @@ __all__ = [
     "InvalidInput",
     "InvalidModel",
     "InvalidSchema",
+    "InvalidToolCall",
     "JsonSchema",
     "KvType",
     "LlamaBridge",
@@ -153,6 +166,8 @@ __all__ = [
     "NoSession",
     "OnProgress",
     "OutOfMemory",
+    "Parsed",
+    "ParsedCall",
     "PathLike",
     "PendingAnswer",
     "Piece",
@@ -163,6 +178,7 @@ __all__ = [
     "ProgressUnit",
     "Prompt",
     "Ranked",
+    "ReasoningDelta",
     "Request",
     "Runtime",
     "SamplingParams",
@@ -175,14 +191,21 @@ __all__ = [
     "SessionInfo",
     "SessionMismatch",
     "SessionNotFound",
+    "SessionsLocked",
     "SessionStorage",
     "SessionWriteError",
-    "SessionsLocked",
     "Snapshot",
     "TemplateError",
     "TensorInfo",
+    "TextDelta",
     "TextStream",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "ToolForm",
+    "ToolLike",
     "Trigger",
     "TriggerKind",
     "TurnMark",

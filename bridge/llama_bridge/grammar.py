@@ -57,6 +57,7 @@ class Grammar:
         root: name of its first rule.
         controls: whether a control token can stand for its spelling, as tool calls need it. Otherwise the text of
             the answer follows the grammar, and control tokens are no text.
+        begun: a text that the grammar begins with and that stands before the answer: the end of the prompt.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Grammar:
     triggers: tuple[Trigger, ...] = ()
     root: str = "root"
     controls: bool = False
+    begun: str = ""
 
     def __post_init__(self) -> None:
         if not check_text("text", self.text).strip() or "\0" in self.text:
@@ -72,6 +74,7 @@ class Grammar:
         check_flag("controls", self.controls)
         if not re.fullmatch(r"[A-Za-z0-9-]+", check_text("root", self.root)):
             raise InvalidInput(f"root={shown(self.root)}: give the name of a rule")
+        check_text("begun", self.begun)
         triggers: object = self.triggers
         if not isinstance(triggers, tuple) or not all(isinstance(t, Trigger) for t in triggers):
             raise InvalidInput(f"triggers={shown(triggers)}: give a tuple of Trigger")

@@ -72,6 +72,10 @@ BROKEN = {
 }
 
 
+computing = getattr(time, "thread_time", time.monotonic)
+"""Seconds that this thread computed; a page tells only the time that went by."""
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     with open("/proc/self/statm") as file:
@@ -80,22 +84,22 @@ def resident() -> int:
 
 @pytest.mark.parametrize("source", HUGE.values(), ids=HUGE.keys())
 def test_nothing_huge_is_built(source: str) -> None:
-    start = time.thread_time()
+    start = computing()
     before = resident() if sys.platform == "linux" else 0
     with pytest.raises(TemplateError, match="more time or memory") as caught:
         render(source)
     assert len(str(caught.value)) < 2000
-    assert time.thread_time() - start < 1.5
+    assert computing() - start < 1.5
     if sys.platform == "linux":
         assert resident() - before < 300 << 20
 
 
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
 def test_nothing_goes_on_for_ever(source: str) -> None:
-    start = time.thread_time()
+    start = computing()
     with pytest.raises(TemplateError, match="more time or memory"):
         render(source)
-    assert time.thread_time() - start < 1.5
+    assert computing() - start < 1.5
 
 
 @pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN.keys())

@@ -1,8 +1,9 @@
-// Counts the steps of a template: ../edits.py puts the calls into llama.cpp's Jinja.
+// What a template may use: edits.py puts lb_chat_step into llama.cpp's Jinja, and each allocation counts.
 #include "bounds.h"
 
 #include <cstdint>
-#include <stdexcept>
+#include <cstdlib>
+#include <new>
 
 extern "C" int lb_refused; // runtime/malloc.c
 
@@ -10,11 +11,25 @@ namespace lb_chat {
 
 namespace {
 
-// Real templates take some 100 for each message, and one analysis of a template takes up to 100,000.
-constexpr uint64_t BASE = 1'000'000;
-constexpr uint64_t PER_BYTE = 4;
+// An analysis of a template takes some 300,000 units, a render some 300 for each message. A second gives ten million.
+constexpr uint64_t BASE = 10'000'000;
+constexpr uint64_t PER_BYTE = 32;
 
-uint64_t left = BASE;
+uint64_t left = 0;
+bool counting = false;
+
+// llama.cpp catches what a template throws and tries something else. So everything after the first throws, too.
+inline void charge(uint64_t units) {
+    if (!counting) {
+        return;
+    }
+    if (left < units || lb_refused) {
+        left = 0;
+        exceeded = true;
+        throw std::bad_alloc();
+    }
+    left -= units;
+}
 
 } // namespace
 
@@ -23,17 +38,24 @@ bool exceeded = false;
 void allow(size_t argument_size) {
     left = BASE + PER_BYTE * argument_size;
     exceeded = false;
+    counting = true;
     lb_refused = 0;
+}
+
+void end_counting() {
+    counting = false;
 }
 
 } // namespace lb_chat
 
 void lb_chat_step(size_t steps) {
-    // llama.cpp catches what a template throws and tries something else. So everything after the first throws, too.
-    if (lb_chat::left < steps || lb_refused) {
-        lb_chat::left = 0;
-        lb_chat::exceeded = true;
-        throw std::runtime_error("the chat template needs more time or memory than any template should");
+    lb_chat::charge(steps);
+}
+
+void * operator new(size_t size) {
+    lb_chat::charge(1 + size / 8);
+    if (void * block = std::malloc(size ? size : 1)) {
+        return block;
     }
-    lb_chat::left -= steps;
+    throw std::bad_alloc();
 }

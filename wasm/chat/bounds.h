@@ -5,10 +5,12 @@
 
 namespace lb_chat {
 
-// Thrown by whatever a template runs once it has used up its steps, or memory was refused.
+// Set once something that a template runs has used up what it may, or was refused memory. It throws std::bad_alloc then.
 extern bool exceeded;
 
-// Before each call: steps grow with what the caller gave.
+// Counts from here on. The more the caller gave, the more is allowed.
 void allow(size_t argument_size);
+
+void end_counting();
 
 } // namespace lb_chat

@@ -245,26 +245,32 @@ std::string failure(const char * kind, const char * why) {
     return out.dump_safe();
 }
 
+std::string answered(const json & in, json (*function)(const json &)) {
+    try {
+        lb_chat::allow(input.size());
+        const auto out = function(in);
+        lb_chat::end_counting();
+        return lb_chat::exceeded ? failure("bounds", "") : out.dump_safe();
+    } catch (const bad_argument & error) {
+        lb_chat::end_counting();
+        return failure("argument", error.what());
+    } catch (const std::bad_alloc &) {
+        lb_chat::end_counting();
+        return failure("bounds", "");
+    } catch (const std::exception & error) {
+        lb_chat::end_counting();
+        return lb_chat::exceeded ? failure("bounds", "") : failure("template", error.what());
+    }
+}
+
 const void * answer(uint32_t size, json (*function)(const json &)) {
-    lb_chat::allow(size);
     lb_chat::logged.clear();
     try {
         if (size > input.size()) {
             throw bad_argument("longer than lb_chat_input was asked for");
         }
         input.resize(size);
-        const auto in = json::parse(input);
-        std::string text;
-        try {
-            text = function(in).dump_safe();
-        } catch (const bad_argument &) {
-            throw;
-        } catch (const std::bad_alloc &) {
-            lb_chat::exceeded = true;
-        } catch (const std::exception & error) {
-            text = failure("template", error.what());
-        }
-        put(lb_chat::exceeded ? failure("bounds", "") : text);
+        put(answered(json::parse(input), function));
     } catch (const std::bad_alloc &) {
         put(R"({"kind": "bounds", "error": ""})");
     } catch (const std::exception & error) {

@@ -6,6 +6,7 @@
     stream.py      an answer while it is generated: words, thoughts, calls
     form.py        how a model is asked, and what reads its answer
     own_form.py    tools for a model whose template knows none
+    strict.py      grammars of templates, as strict as the tools' schemas
     tools.py       tools: JSON schemas, or Python functions
     message.py     one message, and the check of a caller's messages
     module/        chat.wasm: llama.cpp's template engine in a sandbox

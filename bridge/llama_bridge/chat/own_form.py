@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from ..errors import InvalidInput, TemplateError
 from ..grammar import Grammar, Trigger
-from .form import ChatWish
+from ..structured import to_gbnf
+from .form import AnswerReader, ChatWish
 from .message import Message
-from .module.guest import Parsed, ParsedCall
+from .module.guest import Parsed, ParsedCall, Rendered
 from .tools import Tool
 
 __all__ = ["OwnReader", "own_grammar", "own_messages"]
@@ -73,14 +74,16 @@ def _calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps({_KEY: several}, ensure_ascii=False)
 
 
-def own_grammar(wish: ChatWish) -> Grammar | None:
+def own_grammar(wish: ChatWish, rendered: Rendered) -> Grammar | None:
     """What an answer with calls must look like; arguments validate by construction.
+
+    Args:
+        wish: tools and how they may be used.
+        rendered: the chat as the template renders it, which says whether the model thinks first.
 
     Raises:
         InvalidInput: the schema of a tool has a keyword that no grammar can enforce.
     """
-    from ..structured import to_gbnf  # 60 ms, for those who give tools
-
     if wish.choice == "none":
         return None
     several = (wish.choice,) if isinstance(wish.choice, Tool) else wish.tools
@@ -104,9 +107,26 @@ def own_grammar(wish: ChatWish) -> Grammar | None:
             "additionalProperties": False,
         }
     )
-    if wish.choice != "auto":
-        return Grammar(text)
-    return Grammar(text, lazy=True, triggers=(Trigger("pattern", rf"^\s*(\{{\"{_KEY}\")"),))
+    ends = [tag for tag in rendered.thinking[1:] if tag]
+    if wish.choice == "auto":
+        before = "|".join(["^", *map(re.escape, ends)])
+        trigger = Trigger("pattern", rf"(?:{before})\s*(\{{\"{_KEY}\")")
+        return Grammar(text, lazy=True, triggers=(trigger,))
+    begins = rendered.thinking[:1]
+    if ends and begins[0] and rendered.generation_prompt.rstrip().endswith(begins[0]):
+        return Grammar(f"{_thinking(ends[0])}\n{text}", root="thinking", controls=True)
+    return Grammar(text)
+
+
+def _thinking(end: str) -> str:
+    """A rule for thoughts up to the tag that ends them, and the root after it."""
+    first = json.dumps(end[0])
+    no_first, no_second = (f"[^{_in_class(letter)}]" for letter in (end[0], end[1:2] or " "))
+    return f"thinking ::= ( {no_first} | {first} {no_second} )* {json.dumps(end)} [ \\t\\n]* root"
+
+
+def _in_class(letter: str) -> str:
+    return f"\\{letter}" if letter in "\\]^-[" else letter
 
 
 def _call_schema(tool: Tool) -> dict[str, Any]:
@@ -119,39 +139,50 @@ def _call_schema(tool: Tool) -> dict[str, Any]:
 
 
 class OwnReader:
-    """Reads an answer that is either plain words or calls."""
+    """Reads an answer that is either plain words or calls.
 
-    def __init__(self) -> None:
-        self._text = ""
+    Args:
+        plain: reads an answer without tools: it knows what is thought and what is said.
+        calls: whether there may be calls.
+    """
+
+    def __init__(self, plain: AnswerReader, *, calls: bool = True) -> None:
+        self._plain = plain
+        self._calls = calls
 
     def read(self, text: str, *, partial: bool) -> Parsed:
         """See :class:`~.form.AnswerReader`."""
-        self._text += text
-        said = self._text.lstrip()
-        if partial and said and _BEGINNING.startswith(said):
-            return Parsed()  # it may become a call
-        if not _START.match(self._text):
-            return Parsed(self._text)
+        read = self._plain.read(text, partial=partial)
+        said = read.content.lstrip()
+        if not self._calls:
+            return read
+        if partial and _BEGINNING.startswith(said):
+            return Parsed("", read.reasoning)  # it may become a call
+        if not _START.match(said):
+            return read
         try:
             value, _ = json.JSONDecoder().raw_decode(said)
+            calls = cast("list[dict[str, Any]]", value[_KEY])
         except ValueError as error:
             if partial:
-                return Parsed(calls=_begun(said))
+                return Parsed("", read.reasoning, _begun(said))
             raise TemplateError(f"the calls in the answer are cut: {error}") from error
-        calls = cast("list[dict[str, Any]]", value[_KEY])
         return Parsed(
-            calls=[
+            "",
+            read.reasoning,
+            [
                 ParsedCall("", call["name"], json.dumps(call["arguments"], ensure_ascii=False))
                 for call in calls
-            ]
+            ],
         )
 
     def anew(self) -> OwnReader:
         """See :class:`~.form.AnswerReader`."""
-        return OwnReader()
+        return OwnReader(self._plain.anew(), calls=self._calls)
 
     def close(self) -> None:
         """See :class:`~.form.AnswerReader`."""
+        self._plain.close()
 
 
 _CALL = re.compile(r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*')

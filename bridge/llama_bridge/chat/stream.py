@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ..checks import NotCopied
 from ..errors import BridgeError, InvalidAnswer, InvalidToolCall, TemplateError
@@ -197,7 +197,7 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         made: list[ToolCall] = []
         for i, call in enumerate(parsed.calls):
             try:
-                arguments = json.loads(call.arguments or "{}")
+                arguments: Any = json.loads(call.arguments or "{}")
             except ValueError as error:
                 if cut and i == len(parsed.calls) - 1:
                     break  # the answer ended in the middle of it
@@ -205,7 +205,7 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
             tool = self._tools.get(call.name)
             if tool is None:
                 raise InvalidToolCall(call.name, call.arguments, text, "there is no such tool")
-            if not isinstance(arguments, dict) or not _fits(tool, arguments):
+            if not _fits(tool, arguments):
                 if cut and i == len(parsed.calls) - 1:
                     break
                 why = "its schema refuses these arguments"
@@ -294,10 +294,13 @@ def _added(before: str, now: str) -> str | None:
     return now[len(before) :] if now.startswith(before) else None
 
 
-def _fits(tool: Tool, arguments: dict[str, Any]) -> bool:
+def _fits(tool: Tool, arguments: object) -> bool:
     """Whether the arguments satisfy the tool's schema."""
+    if not isinstance(arguments, dict):
+        return False
     from ..structured.document import Document  # 60 ms, for those who give tools
     from ..structured.evaluate import Evaluator  # as above
 
     document = Document(dict(tool.parameters))
-    return Evaluator(document).valid(arguments, document.root) is not False
+    given = cast("dict[str, Any]", arguments)
+    return Evaluator(document).valid(given, document.root) is not False

@@ -16,7 +16,6 @@ from ..prompt import Piece, Prompt
 from .form import ChatPrompt, ChatWish, PlainReader, ToolForm
 from .message import Message
 from .module.guest import ChatGuest, Rendered
-from .own_form import OwnReader, own_grammar, own_messages
 from .tools import Tool
 
 __all__ = ["ChatTemplate"]
@@ -132,27 +131,29 @@ class ChatTemplate:
             # What a description spells is marked in the prompt, never in the grammar or in what the reader expects.
             choice = "required" if isinstance(wish.choice, Tool) else wish.choice
             prompt = self._guest.prompt({**request, "tools": marked, "tool_choice": choice})
+        from .strict import stricter  # 60 ms with the schemas
+
         asked = _asked(rendered, _unmarked(prompt))
         if wish.choice == "auto" and asked.grammar is None:
             # Llama 3 has no sign that begins a call: it is JSON from the first letter on.
             forced = self._guest.render(required)
             forced.reader.close()
-            grammar = Grammar(forced.grammar, lazy=True, triggers=(_JSON_CALL,), controls=True)
-            asked = replace(asked, grammar=grammar)
+            asked = replace(asked, grammar=_lazy_json(forced.grammar))
+        if asked.grammar is not None:
+            text = stricter(asked.grammar.text, wish.tools)
+            asked = replace(asked, grammar=replace(asked.grammar, text=text))
         return replace(asked, tools="template")
 
     def _own_chat(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """With tools in this library's form."""
+        from .own_form import OwnReader, own_grammar, own_messages  # 60 ms with the schemas
+
         told = own_messages(messages, wish)
-        plain = self._guest.render(self._request(told, replace(wish, parallel=None)))
-        plain.reader.close()
-        return ChatPrompt(
-            _unmarked(plain.prompt),
-            PlainReader() if wish.choice == "none" else OwnReader(),
-            own_grammar(wish),
-            plain.stops,
-            tools="own",
-        )
+        rendered = self._guest.render(self._request(told, replace(wish, parallel=None)))
+        plain = _asked(rendered, _unmarked(rendered.prompt))
+        reader = OwnReader(plain.reader, calls=wish.choice != "none")
+        grammar = own_grammar(wish, rendered)
+        return replace(plain, reader=reader, grammar=grammar, tools="own")
 
     def _marked_all(self, messages: Sequence[Message]) -> list[Mapping[str, Any]]:
         return [self._marked(message) for message in messages]
@@ -272,6 +273,13 @@ def _unmarked(text: str) -> Prompt:
     return Prompt(tuple(piece for piece in pieces if piece.text))
 
 
+def _lazy_json(grammar: str) -> Grammar | None:
+    """The part of a grammar for required calls that describes a call itself, in force once one begins."""
+    if match := re.search(r"^root ::= .*\b(tool-calls?)$", grammar, re.M):
+        return Grammar(grammar, lazy=True, triggers=(_JSON_CALL,), root=match[1], controls=True)
+    return None
+
+
 def _asked(rendered: Rendered, prompt: Prompt) -> ChatPrompt:
     grammar = None
     if rendered.grammar:
@@ -280,7 +288,11 @@ def _asked(rendered: Rendered, prompt: Prompt) -> ChatPrompt:
         )
         lazy = rendered.grammar_lazy and bool(triggers)
         grammar = Grammar(
-            rendered.grammar, lazy=lazy, triggers=triggers if lazy else (), controls=True
+            rendered.grammar,
+            lazy=lazy,
+            triggers=triggers if lazy else (),
+            controls=True,
+            begun="" if lazy else rendered.generation_prompt,
         )
     return ChatPrompt(prompt, rendered.reader, grammar, rendered.stops, rendered.tokens)
 

@@ -27,6 +27,7 @@ _SHAPE = "{'type': 'function', 'function': {'name': ..., 'description': ..., 'pa
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LONGEST = 1 << 20
 """Characters of all tools together, as JSON."""
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 _PLAIN: dict[object, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -101,7 +102,7 @@ def check_tool_choice(choice: ToolChoice, tools: Sequence[Tool]) -> str | Tool:
             raise InvalidInput("tool_choice='required' needs tools")
         return given
     if isinstance(given, Mapping):
-        function = cast("Mapping[str, Any]", given).get("function")
+        function: object = given.get("function")
         given = (
             cast("Mapping[str, Any]", function).get("name")
             if isinstance(function, Mapping)
@@ -138,7 +139,7 @@ def _from_spec(name: str, tool: Mapping[str, Any]) -> Tool:
         raise InvalidInput(f"{name}: its description is {shown(description)}: give a string")
     parameters = inner.get("parameters")
     if parameters is None or parameters == {}:
-        parameters = {"type": "object", "properties": {}}
+        parameters = _NO_PARAMETERS
     if not isinstance(parameters, Mapping):
         raise InvalidInput(f"{name}: its parameters are {shown(parameters)}: give a JSON schema")
     schema = _copy(f"{name}: its parameters", cast("Mapping[str, Any]", parameters))
@@ -173,7 +174,7 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
     name = f"{name} ({called})"
     try:
         signature = inspect.signature(function)
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # a builtin, or an annotation that names nothing
         raise InvalidInput(f"{name} has no signature to read: {error}") from error
     text = inspect.getdoc(function) or ""
@@ -188,7 +189,10 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
             raise InvalidInput(f"{one} is positional-only: a model gives arguments by name")
         if parameter.name not in hints:
             raise InvalidInput(f"{one} has no type: annotate it, for example {parameter.name}: str")
-        schema = _schema(one, hints[parameter.name])
+        try:
+            schema = _schema(one, hints[parameter.name])
+        except RecursionError as error:
+            raise InvalidInput(f"{one} has a type that contains itself: give a schema") from error
         if parameter.name in told:
             schema["description"] = told[parameter.name]
         if parameter.default is parameter.empty:
@@ -208,8 +212,8 @@ def _schema(name: str, kind: Any) -> dict[str, Any]:
             kind = types.NoneType
         if kind in _PLAIN:
             return dict(_PLAIN[kind])
-        if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return _enum(name, [member.value for member in kind])
+        if isinstance(kind, enum.EnumMeta):
+            return _enum(name, [member.value for member in cast("type[enum.Enum]", kind)])
         if typing.is_typeddict(kind):
             return _typed_dict(name, kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -222,7 +226,8 @@ def _schema(name: str, kind: Any) -> dict[str, Any]:
     if origin is Union or origin is types.UnionType:
         several = [_schema(name, each) for each in arguments]
         return {"anyOf": several}
-    if origin is not None and isinstance(origin, type):
+    if isinstance(origin, type):
+        origin = cast("type[Any]", origin)
         if issubclass(origin, Mapping) and len(arguments) == 2 and arguments[0] is str:
             return {"type": "object", "additionalProperties": _schema(name, arguments[1])}
         if origin is tuple and (len(arguments) != 2 or arguments[1] is not ...):
@@ -250,7 +255,7 @@ def _enum(name: str, values: list[Any]) -> dict[str, Any]:
 
 
 def _typed_dict(name: str, kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {
         "type": "object",
         "properties": {key: _schema(f"{name}[{key!r}]", each) for key, each in hints.items()},

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..checks import shown
 from ..engine import MemoryKind
+from ..errors import EngineError
 from ..generation import FinishReason, TokenLogprob, Usage
+from ..grammar import Grammar
 from ..params import SamplingParams
 from ..request import Request
 from .ledger import KvLedger, Prefill
@@ -57,8 +60,14 @@ class TokenLoop:
         self._n_logprobs = request.logprobs
         self._logprobs: list[TokenLogprob] = []
         self._forced: ForcedText | None = None
-        # A forced token is not drawn, so it has no logits.
-        if self._grammar is not None and not self._grammar.lazy and request.logprobs is None:
+        self._spell = spell
+        # A forced token is not drawn, so it has no logits. And where control tokens stand for their spelling, no text
+        # is forced to be spelled in other tokens.
+        if (
+            self._grammar is not None
+            and not (self._grammar.lazy or self._grammar.controls)
+            and request.logprobs is None
+        ):
             from .forced import ForcedText  # 60 ms with the matcher, for those who give a grammar
 
             self._forced = ForcedText(self._grammar, kv.engine, spell)
@@ -165,11 +174,20 @@ class TokenLoop:
             self._engine.set_sampler(self._params, self.seed, recent)
         else:
             self._engine.set_sampler(self._params, self.seed, recent, self._grammar)
+            self._begin(self._grammar)
         self._started = True
         self._limit = info.n_ctx - self._start
         if self._params.max_tokens is not None:
             self._limit = min(self._limit, self._params.max_tokens)
         return "" if self._forced is None else self._force(self._forced, b"")
+
+    def _begin(self, grammar: Grammar) -> None:
+        """Let the sampler take for granted what the grammar begins with and the prompt ends with."""
+        if not grammar.begun or grammar.lazy:
+            return
+        tokens = self._spell(grammar.begun)
+        if self._engine.accept(tokens) < len(tokens):
+            raise EngineError(f"the grammar does not begin with {shown(grammar.begun)}")
 
     def _draw_after_others(self) -> int | None:
         """Draw the first token, or one after forced tokens; None if cancelled before all of them were in the cache."""

@@ -32,6 +32,7 @@ class Rendered:
 
     Attributes:
         prompt: the text for the model.
+        generation_prompt: its end, which begins the answer.
         grammar: a GBNF grammar that the answer follows, or empty.
         grammar_lazy: whether the grammar begins only at a trigger.
         triggers: pairs of a kind (``"word"``, ``"token"``, ``"pattern"``, ``"pattern_full"``) and a value.
@@ -43,6 +44,7 @@ class Rendered:
     """
 
     prompt: str
+    generation_prompt: str
     grammar: str
     grammar_lazy: bool
     triggers: tuple[tuple[str, str], ...]
@@ -123,6 +125,7 @@ class ChatGuest:
             reader = Reader(self, given, self.serial, int(made["parser"]))
         return Rendered(
             prompt=made["prompt"],
+            generation_prompt=made["generation_prompt"],
             grammar=made["grammar"],
             grammar_lazy=made["grammar_lazy"],
             triggers=tuple((each["kind"], each["value"]) for each in made["triggers"]),
@@ -293,9 +296,9 @@ def _now() -> int:
 
 
 def _lost(why: str, name: str) -> BridgeError:
-    if "interrupt" in why or "stack" in why or "recursion" in why.lower() or "memory" in why:
-        return TemplateError(f"the chat template needs more time or memory than any should: {why}")
-    return EngineError(f"chat.wasm stopped in {name}: {why}")
+    if name == "lb_chat_parse":
+        return EngineError(f"chat.wasm stopped in {name}: {why}")
+    return TemplateError(f"the chat template needs more time or memory than any should: {why}")
 
 
 def _refused(kind: str, why: str) -> BridgeError:

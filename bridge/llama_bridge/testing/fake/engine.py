@@ -88,6 +88,7 @@ class FakeEngine(Engine):
         self._sampling = False
         self._params = SamplingParams()
         self._constraint: Constraint | None = None
+        self._begun = False  # whether something before the answer is to be taken for granted
         self._answer: FakeAnswer | None = None
         self._planned: list[int] = []
         self._start = 0
@@ -198,6 +199,7 @@ class FakeEngine(Engine):
         with self._working():
             check_sampler(params, seed, recent, self.info.n_vocab, grammar)
             self._constraint = None
+            self._begun = grammar is not None and bool(grammar.begun) and not grammar.lazy
             if grammar is not None:
                 from .constrained import Constraint  # 60 ms with the matcher
 
@@ -213,8 +215,9 @@ class FakeEngine(Engine):
         with self._working():
             packed = check_tokens("tokens", tokens, self.info.n_vocab)
             self._check_sampler()
-            if self._ready:
+            if self._ready and not self._begun:
                 self._next()  # plan the answer before a part of it is taken for granted
+            self._begun = False
             for i, token in enumerate(packed):
                 if self._constraint and (token >= _N_BYTES or not self._constraint.accept(token)):
                     return i

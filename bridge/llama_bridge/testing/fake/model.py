@@ -23,19 +23,33 @@ _U32, _I32, _BOOL, _STRING, _ARRAY = 4, 5, 7, 8, 9
 _CONTROL = 3  # LLAMA_TOKEN_TYPE_CONTROL
 
 
-def write_fake_model(path: Path, name: str = "fake") -> Path:
-    """Write a model of about 500 bytes for :class:`~llama_bridge.testing.FakeBackend`. No real engine loads it."""
+def write_fake_model(
+    path: Path,
+    name: str = "fake",
+    *,
+    template: str | None = CHAT_TEMPLATE,
+    controls: Sequence[str] = _TOKENS,
+) -> Path:
+    """Write a model of about 500 bytes for :class:`~llama_bridge.testing.FakeBackend`. No real engine loads it.
+
+    Args:
+        path: where.
+        name: what it is called.
+        template: its chat template, or None.
+        controls: its control tokens: the one that begins a text, the one that ends an answer, and others.
+    """
     pairs = [
         ("general.architecture", _text("fake")),
         ("general.name", _text(name)),
         ("fake.context_length", _number(_U32, 1 << 16)),
-        ("tokenizer.ggml.tokens", _array(_STRING, [_string(token) for token in _TOKENS])),
-        ("tokenizer.ggml.token_type", _array(_I32, [struct.pack("<i", _CONTROL)] * len(_TOKENS))),
+        ("tokenizer.ggml.tokens", _array(_STRING, [_string(token) for token in controls])),
+        ("tokenizer.ggml.token_type", _array(_I32, [struct.pack("<i", _CONTROL)] * len(controls))),
         ("tokenizer.ggml.bos_token_id", _number(_U32, 0)),
         ("tokenizer.ggml.eos_token_id", _number(_U32, 1)),
         ("tokenizer.ggml.add_bos_token", struct.pack("<I?", _BOOL, True)),
-        ("tokenizer.chat_template", _text(CHAT_TEMPLATE)),
     ]
+    if template is not None:
+        pairs.append(("tokenizer.chat_template", _text(template)))
     body = b"".join(_string(key) + value for key, value in pairs)
     head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + body
     path.write_bytes(head + bytes(-len(head) % 32))
