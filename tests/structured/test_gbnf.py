@@ -91,10 +91,10 @@ def doubled(middle: str) -> str:
     ids=["paths", "stacks", "parentheses", "more of them", "a chain", "repetitions", "size"],
 )
 def test_grammars_that_would_end_or_hang_llama_cpp_are_refused_at_once(grammar: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InvalidInput):
         check_grammar(grammar)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.usefixtures("native_backend")

@@ -110,7 +110,7 @@ def test_a_step_costs_microseconds() -> None:
     text = '{"name": "' + "some words, and more of them " * 20
     matcher = Matcher(PERSON)
     matcher.copy().accept(text)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20):
         matcher.copy().accept(text)
-    assert (time.perf_counter() - start) / (20 * len(text)) < 3e-6
+    assert (time.process_time() - start) / (20 * len(text)) < 3e-6

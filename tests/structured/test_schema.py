@@ -380,6 +380,13 @@ def test_many_alternatives_are_read_in_few_ways() -> None:
     assert matcher.width < 20, "a digit more, or the end"
 
 
+def test_no_option_is_left_out_because_there_are_many() -> None:
+    start = Matcher(to_gbnf({"anyOf": [{"const": i} for i in range(1000)]}))
+    assert [i for i in range(1000) if not accepts(start, str(i))] == []
+    start = Matcher(to_gbnf({"oneOf": [{"const": f"v{i}"} for i in range(1000)]}))
+    assert [i for i in range(1000) if not accepts(start, f'"v{i}"')] == []
+
+
 def test_a_hundred_kilobytes_take_a_second() -> None:
     members = {
         f"member_{i}": {

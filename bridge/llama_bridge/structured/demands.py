@@ -27,7 +27,7 @@ from .effects import (
     requiring,
     sized,
 )
-from .evaluate import exact
+from .evaluate import constants, exact
 from .formats import format_language
 from .language import Language, TooLarge, automaton
 from .nodes import ArrayOrigin, Arrays, Literal, Numbers, ObjectOrigin, Objects, Strings
@@ -76,6 +76,8 @@ class Demands:
                 raise self.refused(place, group, "not supported: use $ref")
             case "allOf":
                 return [[(Literal(one),)] for one in self.each(place, group)]
+            case "anyOf" | "oneOf" if (texts := constants(schema[group])) is not None:
+                return [[(OneOf(tuple(texts)),)]]
             case "anyOf":
                 return [[(Literal(one),) for one in self.each(place, group)]]
             case "oneOf":
