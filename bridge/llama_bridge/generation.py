@@ -148,8 +148,11 @@ class Generation:
         return self.text
 
     def __repr__(self) -> str:
-        counted = f"{self.usage.completion_tokens:,} tokens"
-        return f"Generation({brief(self.text)}, {self.finish_reason}, {self.mode.value}, {counted})"
+        parts = [brief(self.text), self.finish_reason, self.mode.value]
+        parts.append(f"{self.usage.completion_tokens:,} tokens")
+        if self.tool_calls:
+            parts.append(f"calls of {brief(', '.join(call.name for call in self.tool_calls))}")
+        return f"Generation({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
         usage, notes = self.usage, [self.finish_reason, self.mode.value]
@@ -157,8 +160,11 @@ class Generation:
         notes.append(f"{usage.completion_tokens:,} generated")
         if usage.tokens_per_second:
             notes.append(f"{usage.tokens_per_second:,.0f} tokens/s")
+        thought = grey(self.reasoning) if self.reasoning else ""
+        text = prose(self.text) if self.text or not self.tool_calls else ""
+        calls = "".join(prose(f"{call.name}({call.arguments})") for call in self.tool_calls)
         why = "" if self.fallback is not Fallback.UNSUPPORTED else grey(str(self.fallback))
-        return f"<div>{prose(self.text)}{grey(' · '.join(notes))}{why}</div>"
+        return f"<div>{thought}{text}{calls}{grey(' · '.join(notes))}{why}</div>"
 
     @property
     def message(self) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def escape(text: str) -> str:
 
 def brief(text: str, longest: int = _LINE) -> str:
     """A text as ``repr`` shows it, cut to one line."""
-    return repr(text) if len(text) <= longest else f"{text[: longest - 1]!r}…"
+    shown = repr(text[: longest + 1])
+    return shown if len(shown) <= longest + 2 else f"{shown[: longest + 1]}…{shown[0]}"
 
 
 def prose(text: str) -> str:
@@ -33,8 +34,8 @@ def prose(text: str) -> str:
 
 
 def grey(text: str) -> str:
-    """A remark below."""
-    return f'<div style="opacity: 0.6; font-size: 85%">{escape(text)}</div>'
+    """A remark."""
+    return f'<div style="opacity: 0.6; font-size: 85%; white-space: pre-wrap">{escape(text[:_LONGEST])}</div>'
 
 
 def rows(title: str, values: Mapping[str, object]) -> str:

@@ -52,8 +52,9 @@ class LiveText:
         self._cell = _Cell("") if in_notebook() else None
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
 
-    def add(self, text: str) -> None:
-        """Show more text. On a terminal its control characters are left out."""
+    def add(self, item: object) -> None:
+        """Show a text, or the words of a chat's event. On a terminal their control characters are left out."""
+        text = _spoken(item)
         self._text += text
         if self._cell is not None:
             self._cell.show(prose(self._text))
@@ -69,6 +70,13 @@ class LiveText:
         elif sys.stdout is not None and self._text and not self._text.endswith("\n"):
             sys.stdout.write("\n")
             sys.stdout.flush()
+
+
+def _spoken(item: object) -> str:
+    """What an item of a stream says aloud: no thoughts, no calls of tools."""
+    if isinstance(item, str):
+        return item
+    return "" if getattr(item, "is_thought", False) else str(getattr(item, "text", ""))
 
 
 class ProgressBar:

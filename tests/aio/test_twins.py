@@ -29,6 +29,7 @@ from llama_bridge import (
     TextStream,
     Verification,
 )
+from llama_bridge.chat.stream import ChatStream
 from llama_bridge.testing import FakeLlama
 
 from .conftest import Loop
@@ -37,7 +38,11 @@ TWINS = [(LlamaBridge, AsyncLlamaBridge), (Session, AsyncSession)]
 WAITS_FOR_NOTHING = {"cancel", "requires", "session"}
 """Calls that are the same in both classes: nothing is awaited."""
 
-RENAMED = {"Session": "AsyncSession", "TextStream": "AsyncStream[str, Generation]"}
+RENAMED = {
+    "Session": "AsyncSession",
+    "TextStream": "AsyncStream[str, Generation]",
+    "ChatStream": "AsyncStream[ChatEvent, Generation]",
+}
 """What a type is called on the other side."""
 
 ONLY_THERE = {"of"}
@@ -103,6 +108,11 @@ def saved(folder: Path) -> str:
     return str(folder / "saved.session")
 
 
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return city
+
+
 EXAMPLES: dict[str, Callable[[Path], Given]] = {
     "apply_chat_template": lambda _: given([{"role": "user", "content": "hi"}]),
     "cancel": lambda _: given(),
@@ -133,7 +143,11 @@ EXAMPLES: dict[str, Callable[[Path], Given]] = {
     "sessions_flush": lambda _: given(),
     "tokenize": lambda _: given("hi", add_special=False),
     "verify": lambda folder: given(saved(folder)),
+    "chat": lambda _: given([{"role": "user", "content": "four"}], max_tokens=9),
+    "chat_stream": lambda _: given([{"role": "user", "content": "five"}], tools=[weather]),
     "close": lambda _: given(),
+    "embed": lambda _: given(["one", "two"], normalize=False),
+    "rerank": lambda _: given("one", ["two", "one"]),
 }
 """How each call is made. All are made on both classes, after the same beginning."""
 
@@ -157,7 +171,10 @@ def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: L
 
     write_fake_model(tmp_path / "other.gguf")
 
-    def beginning(llama: LlamaBridge) -> LlamaBridge:
+    def beginning() -> LlamaBridge:
+        if name == "rerank":
+            return FakeLlama(pooling="rank")
+        llama = FakeLlama()
         llama.session("other").generate("something else")
         llama.session_save(saved(tmp_path)) if llama.generate("begin") else None
         llama.generate_continue("go on")
@@ -165,14 +182,14 @@ def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: L
         return llama
 
     def by_itself() -> list[object]:
-        with beginning(FakeLlama()) as llama:
+        with beginning() as llama:
             object_ = llama if sync is LlamaBridge else llama.session()
             args, settings = EXAMPLES[name](tmp_path)
             found = plain(getattr(object_, name)(*args, **settings))
             return [found, state(llama)]
 
     async def in_a_task() -> list[object]:
-        with beginning(FakeLlama()) as llama:
+        with beginning() as llama:
             bridge = AsyncLlamaBridge.of(llama)
             object_ = bridge if sync is LlamaBridge else bridge.session()
             args, settings = EXAMPLES[name](tmp_path)
@@ -193,7 +210,7 @@ def plain(found: object) -> object:
         usage = found.usage
         counts = (usage.cached_tokens, usage.evaluated_tokens, usage.completion_tokens)
         return found.text, found.finish_reason, found.mode, found.fallback, counts
-    if isinstance(found, TextStream):
+    if isinstance(found, TextStream | ChatStream):
         return ["stream", list(found), plain(found.result)]
     if isinstance(found, Session | AsyncSession):
         return "session", found.name, found.tokens, found.messages, found.n_turns, found.active

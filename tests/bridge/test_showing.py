@@ -24,6 +24,7 @@ from llama_bridge import (
     SessionInfo,
     Usage,
 )
+from llama_bridge.generation import ToolCall
 from llama_bridge.testing import FakeLlama
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
@@ -54,7 +55,10 @@ class _Checked(html.parser.HTMLParser):
 
 def generation(text: str) -> Generation:
     usage = Usage(10, 4, 6, 1234, 0.1, 1.0)
-    return Generation(text, "stop", Mode.FRESH, usage, Fallback.UNSUPPORTED)
+    calls = (ToolCall("1", text, {"text": text}),)
+    return Generation(
+        text, "stop", Mode.FRESH, usage, Fallback.UNSUPPORTED, reasoning=text, tool_calls=calls
+    )
 
 
 def conversation(text: str) -> LlamaBridge:

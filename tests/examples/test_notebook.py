@@ -29,6 +29,9 @@ def shown(cell: Any) -> str:
     """All forms of all that a cell shows."""
     said: list[str] = []
     for output in cell.outputs:
+        if output.output_type == "stream":
+            said.append(output.text)
+            continue
         assert output.output_type in ("display_data", "execute_result"), output
         said += output.data.values()
     return "\n".join(said)

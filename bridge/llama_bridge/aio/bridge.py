@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast, overload
 
 from .. import registry
 from ..bridge import LlamaBridge
@@ -19,6 +19,7 @@ from ..models.source import ModelFile
 from ..params import ModelParams, ModelSettings, SamplingParams
 from ..progress import OnProgress
 from ..runtime import Backend, Model
+from ..vectors import Vectors
 from .conversation import AsyncConversation, AsyncSession
 from .twins import awaited, documented_as, stoppable
 from .ways import Ways
@@ -188,6 +189,42 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     tokenize = awaited(LlamaBridge.tokenize)
     detokenize = awaited(LlamaBridge.detokenize)
     apply_chat_template = awaited(LlamaBridge.apply_chat_template)
+
+    # embeddings
+
+    rerank = awaited(LlamaBridge.rerank)
+    _embed = awaited(cast("Callable[..., Any]", LlamaBridge.embed))
+
+    @overload
+    async def embed(  # type: ignore[overload-overlap]  # a str is a sequence too, but the first match counts
+        self,
+        text: str,
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float]: ...
+    @overload
+    async def embed(
+        self,
+        text: Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Vectors: ...
+    async def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float] | Vectors:
+        found: memoryview[float] | Vectors = await self._embed(
+            text, normalize=normalize, truncate=truncate, on_progress=on_progress
+        )
+        return found
 
     # life
 

@@ -37,6 +37,8 @@ class AsyncConversation(NotCopied, Generic[S]):
         Conversation.generate_continue, Conversation.generate_continue_stream
     )
     generate_continue_stream = streamed(Conversation.generate_continue_stream)
+    chat = answered(Conversation.chat, Conversation.chat_stream)
+    chat_stream = streamed(Conversation.chat_stream)
     regenerate = answered(Conversation.regenerate, Conversation.regenerate_stream)
     regenerate_stream = streamed(Conversation.regenerate_stream)
 

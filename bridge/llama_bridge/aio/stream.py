@@ -28,7 +28,7 @@ class _Reader(NotCopied, Generic[T, R]):
 
 
 class AsyncStream(_Reader[T, R], AsyncIterator[T]):
-    """The items of an answer while it is generated; those of a text are strings.
+    """The items of an answer while it is generated: texts, or the events of a chat.
 
     ``async for text in stream`` reads it, ``await stream.result()`` gives the whole answer, and so does ``await
     stream`` itself. It starts when it is first awaited, in one of these ways or by ``async with stream:``; errors that
@@ -71,7 +71,7 @@ class AsyncStream(_Reader[T, R], AsyncIterator[T]):
         live = LiveText()
         try:
             async for item in self:
-                live.add(str(item))
+                live.add(item)
         except BaseException:
             live.end()
             raise
