@@ -23,6 +23,7 @@ from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
 from .structured import measure_structured
+from .tasks import measure_tasks
 from .turns import measure_turns
 
 SECTIONS = (
@@ -31,6 +32,7 @@ SECTIONS = (
     "numerics",
     "overhead",
     "structured",
+    "async",
     "turns",
     "sessions",
     "keeping",
@@ -138,6 +140,14 @@ def main() -> int:
             backends,
             n_threads=given.threads,
             rounds=rounds,
+        )
+    if "async" in sections:
+        measure_tasks(
+            report,
+            find_models(None, quick=True)["tiny"],
+            backends,
+            n_threads=given.threads,
+            rounds=max(4, 3 * rounds),
         )
     if "turns" in sections:
         for backend in backends:

@@ -16,11 +16,8 @@ from tkinter import filedialog, ttk
 from llama_bridge import Capability, LlamaBridge, Message, Progress
 
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
-ANYTIME = Capability(0)
-LACKS = {
-    FILES: "nothing can be saved or opened: it lacks session_persistence",
-    Capability.KV_CONTINUATION: "every question stands alone: it lacks kv_continuation",
-}
+SESSIONS, TEMPLATE, ANYTIME = Capability.KV_CONTINUATION, Capability.CHAT_TEMPLATE, Capability(0)
+NO_FILES = "\nnothing can be saved or opened: it lacks session_persistence"
 ANSWERING, USE_MODEL = "Answering…  Esc stops", "To load a model, use Model…"
 DESK, DIM, LINE, QUIET = "#f3f4f6", "#a3a9b2", "#c9ced6", "#5c6570"
 COLOURS = {"You": "#0a5bb5", "Model": "#1a7f4b", "Error": "#b3261e"}
@@ -31,6 +28,7 @@ class ChatWindow:
 
     def __init__(self, root: tk.Tk, llama: LlamaBridge, model: str) -> None:
         self.root, self.llama, self.able = root, llama, Capability(0)
+        self.said: Sequence[Message] = []  # for a backend without sessions
         self.jobs: SimpleQueue[Callable[[], str] | None] = SimpleQueue()
         self.events: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.stopping = threading.Event()
@@ -53,23 +51,28 @@ class ChatWindow:
         self.llama.load_model(model, on_progress=self.progress)
         self.able = self.llama.capabilities
         about = f"{self.llama.model.name} on the {self.llama.backend} backend"
-        lacks = [words for flag, words in LACKS.items() if flag not in self.able]
-        self.events.put(partial(self.about.configure, text="\n".join([about, *lacks])))
+        lacks = NO_FILES * (FILES not in self.able)
+        self.events.put(partial(self.about.configure, text=about + lacks))
         self.events.put(partial(self.redraw, self.llama.session().messages))
         return "Ready"
 
     def answer(self, prompt: str) -> str:
-        goes_on, llama = Capability.KV_CONTINUATION in self.able, self.llama
-        start = llama.generate_continue_stream if goes_on else llama.generate_stream
-        stream = start(prompt, on_progress=self.progress)
+        llama, asked = self.llama, [*self.said, Message(role="user", content=prompt)]
+        if TEMPLATE in self.able and SESSIONS not in self.able:
+            whole = llama.apply_chat_template(asked)
+            stream = llama.generate_stream(whole, on_progress=self.progress)
+        else:
+            stream = llama.generate_continue_stream(prompt, on_progress=self.progress)
         if self.stopping.is_set():  # pressed before there was anything to cancel
-            self.llama.cancel()
+            llama.cancel()
         for text in stream:
             self.events.put(partial(self.write, text))
         end, usage = stream.result, stream.result.usage
+        if end.text:
+            self.said = [*asked, Message(role="assistant", content=end.text)]
         read = f"{usage.cached_tokens} cached + {usage.evaluated_tokens} evaluated tokens"
         speed = f"{usage.completion_tokens} new at {usage.tokens_per_second:,.0f} tokens/s"
-        return f"{end.mode.value.title()} ({end.finish_reason}): {read}, {speed}"
+        return f"Done ({end.finish_reason}): {read}, {speed}"
 
     def progress(self, step: Progress) -> None:
         read = step.stage == "prefill" and step.done == step.total
@@ -132,6 +135,7 @@ class ChatWindow:
             button["state"] = "normal" if usable else "disabled"
 
     def redraw(self, messages: Sequence[Message]) -> None:
+        self.said = messages
         self.paper["state"] = "normal"
         self.paper.delete("1.0", "end")
         for message in messages:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
+from array import array
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from llama_bridge.models.source import open_model
 
+_RANK = 4  # LLAMA_POOLING_TYPE_RANK
 MakeModel = Callable[..., Path]
 
 
@@ -48,13 +51,16 @@ def model_with_nan(path: Path, logits: str) -> Path:
     return model.write(path)
 
 
-def embedding_model(path: Path) -> Path:
-    """A BERT, as far as llama.cpp needs to load it."""
+def embedding_model(path: Path, pooling: int | None = 1, n_ctx: int = 64) -> Path:
+    """A small BERT with random weights; its pooling as llama.cpp's number (4, with a head, makes it a reranker), or None.
+
+    Needs nothing that a page lacks.
+    """
     from .gguf_editing import EditedTensor, Gguf
 
     model = Gguf(open_model("demo").path)
     model.rename("bert")
-    width, n_ctx, layers = 32, 64, 1
+    width, layers = 32, 1
     for key, value in (
         ("embedding_length", width),
         ("context_length", n_ctx),
@@ -67,6 +73,8 @@ def embedding_model(path: Path) -> Path:
     model.set("bert.attention.layer_norm_epsilon", 1e-12, 6)
     model.set("bert.attention.causal", False, 7)
     model.set("tokenizer.ggml.token_type_count", 2)
+    if pooling is not None:
+        model.set("bert.pooling_type", pooling)
     for key in [key for key in model.metadata if key.startswith("bert.rope")]:
         del model.metadata[key]
     shapes = {
@@ -87,8 +95,14 @@ def embedding_model(path: Path) -> Path:
         shapes |= {f"blk.0.{name}.weight": [width], f"blk.0.{name}.bias": [width]}
     shapes |= {"blk.0.ffn_up.weight": [width, 2 * width], "blk.0.ffn_up.bias": [2 * width]}
     shapes |= {"blk.0.ffn_down.weight": [2 * width, width], "blk.0.ffn_down.bias": [width]}
+    if pooling == _RANK:
+        shapes |= {"cls.weight": [width, width], "cls.bias": [width]}
+        shapes |= {"cls.output.weight": [width, 1], "cls.output.bias": [1]}
+    draw = random.Random(5).gauss
     model.tensors = {
-        name: EditedTensor(name, shape, 0, bytes(4 * math.prod(shape)))
+        name: EditedTensor(
+            name, shape, 0, array("f", (draw(0, 0.4) for _ in range(math.prod(shape)))).tobytes()
+        )
         for name, shape in shapes.items()
     }
     return model.write(path)

@@ -26,6 +26,7 @@ PACKAGES = {
     name: ROOT / path
     for name, path in {
         "llama_bridge": "bridge/llama_bridge",
+        "llama_bridge_command": "bridge/llama_bridge_command",
         "llama_bridge_pytest": "bridge/llama_bridge_pytest",
         "llama_bridge_native": "backends/llama_bridge_native",
         "llama_bridge_wasm": "backends/llama_bridge_wasm",

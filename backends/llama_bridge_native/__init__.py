@@ -3,8 +3,11 @@
 .. code-block:: text
 
     backend.py          probe and load; finds llama-cpp-python without importing it. Start here
+    opening.py          loads a model and gives it to the engine that it needs
     engine.py           the engine contract on llama.cpp's C interface
-    loading.py          loads weights and context, or says why not
+    encoder_engine.py   the same for models that only embed
+    embedder.py         embeddings, in a context of their own
+    loading.py          loads weights and contexts, or says why not
     sampler.py          sampler chains
     constraint.py       draws only what fits a grammar
     token_tree.py       the vocabulary as a tree, for grammars that allow little

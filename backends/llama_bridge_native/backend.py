@@ -43,6 +43,8 @@ class NativeBackend(EngineBackend):
         | Capability.SESSION_TOOLS
         | Capability.THREADS
         | Capability.GPU_OFFLOAD
+        | Capability.EMBEDDINGS
+        | Capability.RERANK
     )
 
     def probe(self) -> Availability:
@@ -78,12 +80,12 @@ class NativeBackend(EngineBackend):
         check_model(model, params)
         check_words(model)
         try:
-            from .engine import NativeEngine  # loads the shared library: 220 ms
+            from .opening import open_engine  # loads the shared library: 220 ms
         except Exception as error:  # a missing or foreign shared library raises anything
             raise BackendUnavailable(
                 self.name, f"llama-cpp-python cannot be loaded: {error}", _HINT
             ) from error
-        return NativeEngine.load(model, params, on_progress)
+        return open_engine(model, params, on_progress)
 
 
 BACKEND = NativeBackend()

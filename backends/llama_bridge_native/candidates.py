@@ -57,6 +57,10 @@ class Candidates:
         self.floats[1::3] = memoryview(logits)
 
 
+def _name(_: Any) -> bytes:
+    return b"tap"
+
+
 class Tap:
     """A sampler that calls a Python function with a row of candidates: ``llama_token_data_array``.
 
@@ -66,7 +70,7 @@ class Tap:
     def __init__(self, look: Callable[[Any], None]) -> None:
         self._look = look
         self._failure: BaseException | None = None
-        name = lib.llama_sampler_i_name(lambda _: b"tap")
+        name = lib.llama_sampler_i_name(_name)
         apply = lib.llama_sampler_i_apply(self._apply)
         self._interface = lib.llama_sampler_i(name=name, apply=apply)
 

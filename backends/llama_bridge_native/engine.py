@@ -1,4 +1,4 @@
-"""The engine on llama.cpp's C interface: one model, one context, one sequence."""
+"""The engine on llama.cpp's C interface: one model, one context, one sequence. ``opening.py`` makes it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from llama_bridge.engine_arguments import (
     check_length,
     check_room,
     check_sampler,
+    check_sequences,
     check_state,
     check_text,
     check_token,
@@ -30,15 +31,17 @@ from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.grammar import Grammar
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
+from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.long_runs import longest_run
+from llama_bridge.models.pooling import is_causal, pooling_of
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
-from llama_bridge.progress import OnProgress
 
 from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
+from .embedder import Embedder
 from .library import LoggedErrors, abort_callback, lib
-from .loading import load_context, load_weights
+from .loading import load_embedding_context
 from .logprobs import Logprobs
 from .sampler import SamplerChains
 from .state_layout import SPARSE_ATTENTION, StateLayout
@@ -70,6 +73,7 @@ class NativeEngine(Engine):
     _constraint: Constraint | None = None
     _vocabulary: Vocabulary | None = None
     _banned: frozenset[int] = frozenset()
+    _embedder: Embedder | None = None
 
     def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
         try:
@@ -89,11 +93,13 @@ class NativeEngine(Engine):
         self._token = array("i", [0])  # raises unless given an int32; a ctypes array would truncate
         self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
         self._header = file.header
+        self._least = LeastTokens(file)
         self._has_logits = False
         self._checked = False  # whether this sampler has seen that the logits are not NaN
         self._took_copy = False
         self._n_swa: int = lib.llama_model_n_swa(model)
-        self._words = threading.Lock()  # any thread may use the vocabulary until it is freed
+        # Any thread may use the vocabulary until it is freed, and a signal handler in the middle of that.
+        self._words = threading.RLock()
         memory = self._memory_kind()
         self._chunk = int(lib.llama_n_batch(context))  # llama.cpp rounds n_ctx up, not n_batch
         if memory in (MemoryKind.DENSE, MemoryKind.SWA):
@@ -126,30 +132,31 @@ class NativeEngine(Engine):
             self.capabilities |= Capability.CHAT_TEMPLATE | Capability.TOOLS
         if lib.llama_supports_gpu_offload():
             self.capabilities |= Capability.GPU_OFFLOAD
+        self._set_up_embedder(file, params)
 
-    @classmethod
-    def load(
-        cls, file: ModelFile, params: ModelParams, on_progress: OnProgress | None = None
-    ) -> NativeEngine:
-        """Load the weights and make the context.
+    def _set_up_embedder(self, file: ModelFile, params: ModelParams) -> None:
+        info, stop = self.info, ctypes.cast(self._flag, ctypes.c_void_p)
+        if info.pooling == "none":
+            return
 
-        Raises:
-            ModelLoadError, OutOfMemory: with llama.cpp's own message.
-        """
-        model = context = None
-        with LoggedErrors() as errors:
-            try:
-                model = load_weights(file, params, errors, on_progress)
-                context = load_context(model, file, params, errors)
-                engine = cls(model, context, file, params)
-                errors.reraise()
-                return engine
-            except BaseException:
-                if context is not None:
-                    lib.llama_free(context)
-                if model is not None:
-                    lib.llama_model_free(model)
-                raise
+        def make_context(n_tokens: int, at_once: int, n_sequences: int, n_outputs: int) -> Any:
+            context = load_embedding_context(
+                self._model, file, params, n_tokens, at_once, n_sequences, n_outputs
+            )
+            lib.llama_set_abort_callback(context, abort_callback, stop)
+            return context
+
+        self._embedder = Embedder(
+            self._model,
+            make_context,
+            info.pooling,
+            n_batch=info.n_batch,
+            n_ctx=info.n_ctx,
+            causal=self._memory is not None and is_causal(file.header),
+            stateful=info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID),
+            stop=lambda: self.cancelled,
+        )
+        self.capabilities |= Capability.RERANK if info.pooling == "rank" else Capability.EMBEDDINGS
 
     def _memory_kind(self) -> MemoryKind:
         if lib.llama_model_is_hybrid(self._model):
@@ -162,6 +169,7 @@ class NativeEngine(Engine):
         model, vocab = self._model, self._vocab
         n_vocab = lib.llama_vocab_n_tokens(vocab)
         bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
+        sep = lib.llama_vocab_sep(vocab)
         return EngineInfo(
             n_ctx=lib.llama_n_ctx(self._context),
             n_ctx_train=lib.llama_model_n_ctx_train(model),
@@ -180,6 +188,11 @@ class NativeEngine(Engine):
             version=f"llama-cpp-python {lib.__version__}",
             state_format=f"ggsq-{lib.LLAMA_STATE_SEQ_VERSION}",
             n_batch=self._chunk,
+            n_embd=lib.llama_model_n_embd_out(model),
+            pooling=pooling_of(file.header, params),
+            sep=sep if sep >= 0 else None,
+            add_eos=bool(lib.llama_vocab_get_add_eos(vocab)),
+            add_sep=bool(lib.llama_vocab_get_add_sep(vocab)),
         )
 
     def _memory_layout(self, file: ModelFile, params: ModelParams) -> StateLayout:
@@ -212,6 +225,9 @@ class NativeEngine(Engine):
                 return self._tokenize(data, bool(add_special), bool(parse_special))
 
         return with_deep_stack(work, run) if run else work()
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.of(check_text("text", text))
 
     def _tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8
@@ -446,6 +462,15 @@ class NativeEngine(Engine):
                 "The cache was emptied; the next turn evaluates the conversation again"
             )
 
+    # embeddings
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> memoryview[float] | None:
+        self._check_alive()
+        if self._embedder is None:
+            return super().embed(sequences)
+        packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
+        return self._embedder.embed(packed)
+
     # cancelling
 
     def cancel(self) -> None:
@@ -510,6 +535,9 @@ class NativeEngine(Engine):
     def close(self) -> None:
         if self._model is None:
             return
+        if self._words._is_owned():  # type: ignore[attr-defined]  # a signal handler: once its thread is done
+            threading.Thread(target=self.close, name="llama-bridge-closing").start()
+            return
         with self._words:  # so nobody is using it
             self._vocab = None
             self._pieces = {}
@@ -517,6 +545,8 @@ class NativeEngine(Engine):
         self._free_sampler()
         self._chains.close()
         self._logprobs.close()
+        if self._embedder is not None:
+            self._embedder.close()
         self._context = self._memory = None
         lib.llama_free(context)
         lib.llama_model_free(model)

@@ -10,6 +10,7 @@ from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.memory import kv_bytes_per_token
+from llama_bridge.models.pooling import POOLINGS, is_causal, pooling_of
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
@@ -17,7 +18,7 @@ from llama_bridge.progress import OnProgress
 from .library import LoggedErrors, lib
 from .load_progress import LoadProgress
 
-__all__ = ["load_context", "load_weights"]
+__all__ = ["is_encoder", "load_context", "load_embedding_context", "load_weights"]
 
 _UBATCH = 512
 _MIB = 1 << 20
@@ -50,23 +51,74 @@ def load_weights(
     return model
 
 
-def load_context(model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors) -> Any:
-    """Make a context with one sequence.
+def load_context(
+    model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors, *, least: bool = False
+) -> Any:
+    """Make a context with one sequence; the ``least`` is for a model that only embeds, which does that in another.
 
     Raises:
-        ModelLoadError: the model cannot generate token by token, or llama.cpp refused it.
+        ModelLoadError: the model neither generates token by token nor embeds, or llama.cpp refused it.
         OutOfMemory: there is not enough memory.
     """
-    if lib.llama_model_has_encoder(model) or not lib.llama_model_has_decoder(model):
-        raise ModelLoadError(file.path, _no_text(file, "an encoder model"))
+    if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
+        raise ModelLoadError(file.path, _no_text(file, "an encoder-decoder model"))
     if lib.llama_model_is_diffusion(model):
         raise ModelLoadError(file.path, _no_text(file, "a diffusion model"))
     n_ctx = params.context_length(lib.llama_model_n_ctx_train(model))
-    options = lib.llama_context_default_params()
+    options = _options(file, params)
     options.n_ctx = n_ctx
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, _UBATCH, n_ctx)
     options.n_seq_max = 1
+    if least:
+        options.n_batch = options.n_ubatch = 1
+    context = _make(model, options, errors)
+    if not context:
+        cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)
+        raise _refusal(file, errors, cells + _work_bytes(model, options.n_ubatch))
+    return context
+
+
+def load_embedding_context(
+    model: Any,
+    file: ModelFile,
+    params: ModelParams,
+    n_tokens: int,
+    at_once: int,
+    n_sequences: int,
+    n_outputs: int,
+) -> Any:
+    """Make a context for embeddings of up to so many tokens, computed so many at once.
+
+    Raises:
+        OutOfMemory: there is not enough memory.
+        ModelLoadError: llama.cpp refused it.
+    """
+    options = _options(file, params)
+    options.type_k = options.type_v = KV_TYPES["f16"]
+    options.n_ctx = n_tokens
+    options.n_batch = options.n_ubatch = at_once
+    options.n_seq_max = n_sequences
+    options.n_outputs_max = n_outputs
+    options.kv_unified = True
+    options.embeddings = True
+    options.pooling_type = POOLINGS.index(pooling_of(file.header, params))
+    with LoggedErrors() as errors:
+        context = _make(model, options, errors)
+        if not context:
+            cells = n_tokens * (kv_bytes_per_token(file.header) or 0)
+            raise _refusal(file, errors, cells + _work_bytes(model, at_once))
+    return context
+
+
+def is_encoder(model: Any, context: Any, file: ModelFile) -> bool:
+    """Whether a model only embeds: it has no KV cache, or its tokens attend to those after them, too."""
+    encodes: bool = lib.llama_model_has_encoder(model)
+    return encodes or not is_causal(file.header) or not lib.llama_get_memory(context)
+
+
+def _options(file: ModelFile, params: ModelParams) -> Any:
+    options = lib.llama_context_default_params()
     options.n_threads = options.n_threads_batch = compute_threads(params, file.header.file_size)
     options.type_k = KV_TYPES[params.type_k]
     options.type_v = KV_TYPES[params.type_v]
@@ -76,18 +128,17 @@ def load_context(model: Any, file: ModelFile, params: ModelParams, errors: Logge
         else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
     options.swa_full = False
+    return options
+
+
+def _make(model: Any, options: Any, errors: LoggedErrors) -> Any:
     context = lib.llama_init_from_model(model, options)
     try:
         errors.reraise()
-        if context and not lib.llama_get_memory(context):
-            raise ModelLoadError(file.path, _no_text(file, "an embedding model"))
     except BaseException:
         if context:
             lib.llama_free(context)
         raise
-    if not context:
-        cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)
-        raise _refusal(file, errors, cells + _work_bytes(model, options.n_ubatch))
     return context
 
 

@@ -14,6 +14,8 @@ __all__ = [
     "Accept",
     "BIAS",
     "CHECK_PARAMS",
+    "EMBED_PARAMS",
+    "EMBED_SEQUENCES",
     "LOAD_PARAMS",
     "LOGPROB",
     "MAX_MEMORY",
@@ -44,6 +46,10 @@ BIAS = struct.Struct("<if")
 """token, bias."""
 LOGPROB = struct.Struct("<if")
 """token, log-probability."""
+EMBED_PARAMS = struct.Struct("<6i")
+"""pooling, flash_attention, n_sequences, n_tokens, n_batch, capacity."""
+EMBED_SEQUENCES = 64
+"""The most sequences in one ``lb_embed``."""
 CHECK_PARAMS = struct.Struct("<11i3f")
 """op, type, packed, repeat, threads, six sizes; scale, ALiBi, soft cap."""
 
@@ -97,6 +103,10 @@ class Info(enum.IntEnum):
     IS_RECURRENT = 11
     IS_HYBRID = 12
     N_THREADS = 13
+    SEP = 20
+    ADD_EOS = 21
+    ADD_SEP = 22
+    IS_ENCODER = 23
 
 
 class BadPointer(EngineError):

@@ -4,7 +4,8 @@ From the top down; each may import what is below it:
 
 .. code-block:: text
 
-    cli/, testing/      used next to the library; __main__.py starts the first
+    cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
+    aio/                AsyncLlamaBridge, for asyncio and trio
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
     chatting.py         the calls of a chat, which come with all their messages
@@ -19,6 +20,8 @@ From the top down; each may import what is below it:
     models/, chat/      model files; messages to a prompt
     structured/         JSON Schema to a grammar
     stream.py           an answer in progress
+    showing.py          shows an answer in progress, and progress itself
+    vectors.py          what embed and rerank return
     request.py          what a runtime is asked
     prompt.py           a prompt in pieces: the template's text and people's
     generation.py       what it returns
@@ -29,6 +32,8 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    markup.py           short texts, and HTML for notebooks
+    claim.py            whether a call that waits for its turn is still wanted
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
 """
@@ -51,6 +56,7 @@ from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
     BackendUnavailable,
     BridgeError,
+    Cancelled,
     ClosedError,
     ContextOverflow,
     EngineError,
@@ -81,27 +87,42 @@ from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, 
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
-from .params import KvType, LogitBias, ModelParams, ModelSettings, SamplingParams, SamplingSettings
+from .params import (
+    KvType,
+    LogitBias,
+    ModelParams,
+    ModelSettings,
+    Pooling,
+    SamplingParams,
+    SamplingSettings,
+)
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
 from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
+from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
+    from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
+    from .showing import ProgressBar
     from .verification import FieldCheck, LogitCheck, Verification
 
 __all__ = [
     "__version__",
     "AnswerReader",
     "ArrayRef",
+    "AsyncLlamaBridge",
+    "AsyncSession",
+    "AsyncStream",
     "Availability",
     "Backend",
     "BackendUnavailable",
     "BridgeError",
+    "Cancelled",
     "Capability",
     "ChatEvent",
     "ChatPrompt",
@@ -150,10 +171,13 @@ __all__ = [
     "PathLike",
     "PendingAnswer",
     "Piece",
+    "Pooling",
     "Progress",
+    "ProgressBar",
     "ProgressStage",
     "ProgressUnit",
     "Prompt",
+    "Ranked",
     "ReasoningDelta",
     "Request",
     "Runtime",
@@ -188,6 +212,7 @@ __all__ = [
     "UnsupportedCapability",
     "Usage",
     "Value",
+    "Vectors",
     "Verification",
 ]
 
@@ -205,6 +230,14 @@ def __getattr__(name: str) -> object:
         from .files.folder import SessionFolder  # 4 ms
 
         return SessionFolder
+    if name in ("AsyncLlamaBridge", "AsyncSession", "AsyncStream"):
+        from . import aio  # 20 ms
+
+        return getattr(aio, name)
+    if name == "ProgressBar":
+        from .showing import ProgressBar  # 2 ms
+
+        return ProgressBar
     if name in ("FieldCheck", "LogitCheck", "Verification"):
         from . import verification  # 2 ms
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from . import registry
-from .capabilities import Capability, as_capability
+from .capabilities import Capability, as_capability, capability_names
 from .chat.form import ToolForm
 from .chat.message import check_messages
 from .checks import (
@@ -18,6 +18,7 @@ from .checks import (
     check_name,
     check_pieces,
     check_text,
+    check_texts,
     shown,
 )
 from .conversation import Conversation, Session, Shared, refuse
@@ -29,6 +30,7 @@ from .errors import (
     NoModel,
     PathLike,
 )
+from .markup import rows
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
@@ -36,6 +38,7 @@ from .prompt import Prompt
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo
+from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
     from .files.folder import SessionFolder
@@ -58,7 +61,7 @@ class LlamaBridge(Conversation):
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         params: load-time settings.
-        sampling: how tokens are drawn in calls that do not say.
+        sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every new chat.
         on_progress: called with the progress of loads, and of the prefill in calls that give no function of
             their own.
@@ -261,7 +264,7 @@ class LlamaBridge(Conversation):
 
     @property
     def sampling(self) -> SamplingParams:
-        """How tokens are drawn in calls that do not say."""
+        """How tokens are drawn, unless a call says otherwise."""
         return self._shared.sampling
 
     @sampling.setter
@@ -378,7 +381,8 @@ class LlamaBridge(Conversation):
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids. Control tokens give no text; bytes that are not UTF-8 become U+FFFD."""
         given: object = tokens
-        if isinstance(given, str) or not isinstance(given, Sequence):
+        text = isinstance(given, str | bytes | bytearray | memoryview)
+        if text or not isinstance(given, Sequence):
             raise InvalidInput(f"tokens={shown(tokens)}: give a list of token ids")
 
         def spell(runtime: Runtime) -> bytes:
@@ -414,6 +418,97 @@ class LlamaBridge(Conversation):
 
         return self._shared.do(Capability.CHAT_TEMPLATE, render)
 
+    # embeddings
+
+    @overload
+    def embed(  # type: ignore[overload-overlap]  # a str is a sequence too, but the first match counts
+        self,
+        text: str,
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float]: ...
+    @overload
+    def embed(
+        self,
+        text: Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Vectors: ...
+    def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> memoryview[float] | Vectors:
+        """The meaning of a text as a vector of ``info.n_embd`` float32 numbers; of several texts, as :class:`Vectors`.
+
+        The bridge's conversations stay as they are. What a text spells never becomes a control token.
+
+        Args:
+            text: one text, which gives one vector, or a list, which is computed many at a time.
+            normalize: scale each vector to the length 1, so that the dot product of two is their cosine similarity.
+            truncate: cut texts that are longer than ``info.n_ctx`` tokens instead of refusing them.
+            on_progress: called with how many texts are done; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability: the model lacks ``EMBEDDINGS``, because it was made to generate or is a reranker.
+            ContextOverflow: a text is too long; the message names it by its index. Nothing was computed.
+            InvalidInput: a text has no tokens.
+            Cancelled: :meth:`cancel` was called before all were computed.
+            EngineError, OutOfMemory, ClosedError.
+        """
+        texts = [check_text("text", text)] if isinstance(text, str) else check_texts("text", text)
+        check_flag("normalize", normalize)
+        check_flag("truncate", truncate)
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        vectors = self._shared.do(
+            Capability.EMBEDDINGS,
+            lambda runtime: runtime.embed(texts, truncate=truncate, on_progress=progress),
+        )
+        if normalize:
+            vectors = vectors.normalized()
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Ranked]:
+        """How well each document fits a query: pairs of index and score, best first.
+
+        Equal scores stay in the order of the documents.
+
+        Args:
+            query: what is looked for.
+            documents: where; each is read together with the query.
+            truncate: cut documents that do not fit ``info.n_ctx`` tokens with the query, instead of refusing them.
+            on_progress: called with how many documents are done; None takes the bridge's.
+
+        Raises:
+            UnsupportedCapability: the model lacks ``RERANK``.
+            ContextOverflow: a document is too long; the message names it by its index. Nothing was computed.
+            Cancelled, EngineError, OutOfMemory, ClosedError.
+        """
+        check_text("query", query)
+        texts = check_texts("documents", documents)
+        check_flag("truncate", truncate)
+        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
+        scores = self._shared.do(
+            Capability.RERANK,
+            lambda runtime: runtime.rank(query, texts, truncate=truncate, on_progress=progress),
+        )
+        ranked = [Ranked(index, score) for index, score in enumerate(scores)]
+        return sorted(ranked, key=lambda each: -each.score)
+
     # life
 
     def close(self) -> None:
@@ -430,6 +525,28 @@ class LlamaBridge(Conversation):
         finally:
             if folder is not None:
                 folder.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts().values())})"
+
+    def _repr_html_(self) -> str:
+        facts = self._facts()
+        if (runtime := self._shared.runtime) is not None and not self._shared.closed:
+            facts["can"] = ", ".join(capability_names(runtime.capabilities))
+        return rows(type(self).__name__, facts)
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in a few words. Waits for nothing and raises nothing."""
+        shared, runtime = self._shared, self._shared.runtime
+        if shared.closed:
+            return {"state": "closed"}
+        if runtime is None:
+            return {"model": "no model"}
+        facts = {"model": runtime.model.name if runtime.model else "a model elsewhere"}
+        facts["backend"] = runtime.backend
+        if Capability.TOKENS in runtime.capabilities:
+            facts["context"] = f"n_ctx={runtime.info.n_ctx}"
+        return facts
 
     def __enter__(self) -> Self:
         return self

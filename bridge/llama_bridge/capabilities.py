@@ -9,11 +9,21 @@ from typing import cast
 
 from .checks import shown
 from .errors import InvalidInput
+from .markup import rows
 
 __all__ = ["Capability", "as_capability", "capability_names"]
 
 
-class Capability(enum.Flag):
+class _Shown:
+    """A form for notebooks. Not in the class itself, where such a name is reserved."""
+
+    def _repr_html_(self) -> str:
+        assert isinstance(self, Capability)
+        able = dict.fromkeys(capability_names(self), "yes")
+        return rows("Capabilities", able | dict.fromkeys(capability_names(~self), "no"))
+
+
+class Capability(_Shown, enum.Flag):
     """What a model on a backend can do; not every backend and not every model can do everything.
 
     Wherever a flag is asked for, its name will do, in any case and with ``-`` or ``_``:
@@ -50,6 +60,10 @@ class Capability(enum.Flag):
     """The engine sees no file except the model and no network, and its memory is bounded."""
     GPU_OFFLOAD = enum.auto()
     """Layers can run on a GPU."""
+    EMBEDDINGS = enum.auto()
+    """The model turns texts into vectors: ``embed``."""
+    RERANK = enum.auto()
+    """The model says how well documents fit a query: ``rerank``."""
 
     def __contains__(self, other: enum.Flag | str) -> bool:
         # Without this, a name would raise a TypeError here but work everywhere else.

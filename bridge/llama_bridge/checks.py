@@ -22,6 +22,7 @@ __all__ = [
     "check_prompt",
     "check_stops",
     "check_text",
+    "check_texts",
     "full_path",
     "shown",
 ]
@@ -90,6 +91,13 @@ def check_text(name: str, text: object) -> str:
     return text
 
 
+def check_texts(name: str, texts: Sequence[str]) -> list[str]:
+    """Return a list of strings, or raise an InvalidInput that names the wrong one by its index."""
+    if not isinstance(texts, Sequence) or isinstance(texts, str | bytes | bytearray | memoryview):
+        raise InvalidInput(f"{name}={shown(texts)}: give a list of strings")
+    return [check_text(f"{name}[{i}]", text) for i, text in enumerate(texts)]
+
+
 def check_prompt(prompt: str | Prompt | None, chat: bool) -> str | Prompt:
     """Return a prompt that is not empty, or raise InvalidInput."""
     if not isinstance(prompt, Prompt):
@@ -131,9 +139,9 @@ def check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
 def check_path(name: str, path: PathLike) -> Path:
     """Return a path that the operating system can use, with ``~`` expanded, or raise InvalidInput."""
     try:
-        text = os.fspath(path)
+        text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
         if not isinstance(text, str):
-            raise TypeError("it is bytes; give a str or pathlib.Path")
+            raise TypeError("give a str or pathlib.Path")
         if not text or "\0" in text:
             raise ValueError("it is empty or contains a NUL")
         os.fsencode(text)

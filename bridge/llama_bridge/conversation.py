@@ -27,6 +27,7 @@ from .checks import (
     shown,
 )
 from .errors import (
+    BridgeError,
     ClosedError,
     FallbackWarning,
     InvalidInput,
@@ -36,6 +37,7 @@ from .errors import (
 )
 from .generation import Fallback, Generation
 from .grammar import Grammar, JsonSchema
+from .markup import rows, said
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
 from .prompt import Prompt
@@ -60,7 +62,7 @@ class Shared:
 
     Attributes:
         runtime: what answers; None before a model is loaded.
-        sampling: how tokens are drawn in calls that do not say.
+        sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every fresh chat, or None.
         on_progress: called in calls that give no function of their own, or None.
         closed: whether the bridge is closed.
@@ -125,11 +127,34 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
         if flag in capability and flag not in runtime.capabilities:
             where = [name for name in registry.available_in(flag) if name != runtime.backend]
             why = "" if where else registry.unusable_in(flag)
-            if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
-                lacks = missing() or "the model has no chat template"
-                hint = ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
-                where, why = [], lacks + hint
+            if of_model := _why_the_model_cannot(runtime, flag):
+                where, why = [], of_model
             raise UnsupportedCapability(flag, runtime.backend, where, why)
+
+
+def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
+    """Why a flag is missing, and what to do, if that is for the model and not the backend; otherwise empty."""
+    if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
+        lacks = missing() or "the model has no chat template"
+        return lacks + (
+            ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
+        )
+    if Capability.TOKENS not in runtime.capabilities or not runtime.info.n_embd:
+        return ""
+    pooling = runtime.info.pooling
+    if flag is Capability.GENERATE:
+        instead = "rerank" if pooling == "rank" else "embed"
+        return f"the model was not made to generate text: call {instead}(), or load another"
+    if flag is Capability.EMBEDDINGS and pooling == "rank":
+        return "the model is a reranker: call rerank(), or load an embedding model"
+    if flag is Capability.EMBEDDINGS and pooling == "none":
+        return (
+            "the model's file names no pooling, because it was made to generate: load an embedding model, or this one "
+            "with pooling='mean' or pooling='last'"
+        )
+    if flag is Capability.RERANK and pooling != "rank":
+        return "the model is not a reranker: load one, such as a cross-encoder"
+    return ""
 
 
 class Conversation(NotCopied, Chatting):
@@ -335,7 +360,7 @@ class Conversation(NotCopied, Chatting):
         again: bool = False,
     ) -> TextStream:
         """Check the arguments and pass a request to the runtime."""
-        shared, needed = self._shared, Capability(0)
+        shared, needed = self._shared, Capability.GENERATE
         sampling = self._drawn(sampling, settings)
         stops = check_stops(stop)
         progress = check_callback("on_progress", on_progress) or shared.on_progress
@@ -343,9 +368,9 @@ class Conversation(NotCopied, Chatting):
             raise InvalidInput(f"chat={shown(chat)}: give True, False or None")
         shape.check(stops)
         if again:
-            needed = Capability.SESSION_TOOLS
+            needed |= Capability.SESSION_TOOLS
         elif chat:
-            needed = Capability.CHAT_TEMPLATE
+            needed |= Capability.CHAT_TEMPLATE
         if shape.grammar is not None:
             needed |= Capability.JSON_SCHEMA
         if shape.logprobs is not None:
@@ -438,6 +463,13 @@ class Session(Conversation):
 
     def __repr__(self) -> str:
         return f"Session({self._name!r})"
+
+    def _repr_html_(self) -> str:
+        title = self._name or "the bridge's own conversation"
+        try:
+            return said(title, self._past().messages)
+        except BridgeError as error:  # closed, say
+            return rows(title, {"not usable": str(error)})
 
     @property
     def name(self) -> str:

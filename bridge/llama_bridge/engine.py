@@ -11,17 +11,18 @@ import enum
 import heapq
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .capabilities import Capability
 from .checks import NotCopied, check_count
 from .engine_arguments import check_token
 from .errors import UnsupportedCapability
 from .grammar import Grammar
-from .params import SamplingParams
+from .params import Pooling, SamplingParams
 
-__all__ = ["Engine", "EngineInfo", "MemoryKind"]
+__all__ = ["EncoderCalls", "Engine", "EngineInfo", "MemoryKind", "batches_of"]
 
 
 class MemoryKind(enum.Enum):
@@ -55,6 +56,10 @@ class EngineInfo:
         state_format: name and version of the engine's KV state, which a saved session must match.
         n_batch: tokens that one call of the engine evaluates. A prompt is evaluated in pieces of this size, and
             progress is reported between them.
+        n_embd: how many numbers an embedding has.
+        pooling: how the vectors of a text's tokens become one; ``"none"`` if they do not.
+        sep: id of the SEP token, or None.
+        add_eos, add_sep: whether the tokens of a whole text end with ``eos`` or ``sep``.
     """
 
     n_ctx: int
@@ -72,18 +77,23 @@ class EngineInfo:
     version: str
     state_format: str = ""
     n_batch: int = 512
+    n_embd: int = 0
+    pooling: Pooling = "none"
+    sep: int | None = None
+    add_eos: bool = False
+    add_sep: bool = False
 
 
 class Engine(NotCopied, ABC):
     """A loaded model and its one KV-cache sequence.
 
-    ``tokenize``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, even while another is inside
+    ``tokenize``, ``least_tokens``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, even while another is inside
     ``decode`` or ``step``; they wait at most for one batch. Everything else is called by one thread at a time.
 
     Whatever is called, in any order, an engine returns or raises. It must never end the process.
 
-    - ``ClosedError`` after :meth:`close`, except from ``close``, ``cancel``, ``clear_cancel``, ``cancelled`` and the
-      attributes.
+    - ``ClosedError`` after :meth:`close`, except from ``close``, ``cancel``, ``clear_cancel``, ``cancelled``,
+      ``least_tokens`` and the attributes.
     - ``InvalidInput`` for an argument of the wrong type, an unknown token id or a negative length; ``ContextOverflow``
       if there is no room. Nothing has changed then. :mod:`llama_bridge.engine_arguments` has these checks.
     - ``EngineError`` for sampling before :meth:`set_sampler`, for sampling or logits before :meth:`decode`, for logits
@@ -108,6 +118,13 @@ class Engine(NotCopied, ABC):
         ``add_special`` adds what the model expects around a whole text, such as BOS. ``parse_special`` reads
         control tokens in the text instead of spelling them.
         """
+
+    def least_tokens(self, text: str) -> int:
+        """A lower bound of how many tokens ``text`` has, found much faster than by :meth:`tokenize`.
+
+        It counts tokens of the text itself, none that ``add_special`` adds. The default is 0: nothing is known.
+        """
+        return 0
 
     @abstractmethod
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
@@ -220,6 +237,24 @@ class Engine(NotCopied, ABC):
             EngineError: there are no logits, or they are NaN, as in :meth:`sample`.
         """
 
+    # embeddings; only with Capability.EMBEDDINGS or RERANK
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> memoryview[float] | None:
+        """One vector for the tokens of each text: float32, format ``"f"``, shape ``(len(sequences), info.n_embd)``.
+
+        With the pooling ``"rank"`` a row is the scores instead, of which the first counts. Several sequences are
+        computed at once, up to ``info.n_batch`` tokens or one longer sequence. The KV cache, its length and its logits
+        stay as they are.
+
+        None if :meth:`cancel` was called before all were computed; there is no part of a result.
+
+        Raises:
+            UnsupportedCapability: the model cannot.
+            InvalidInput: no sequences, an empty one, or no such token; ContextOverflow: one is longer than ``info.n_ctx``.
+            EngineError: a number is NaN or infinite; OutOfMemory: a sequence needs more memory than there is.
+        """
+        raise UnsupportedCapability(Capability.EMBEDDINGS, self.backend)
+
     # cancelling
 
     @abstractmethod
@@ -260,3 +295,77 @@ class Engine(NotCopied, ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything. Closing twice does nothing."""
+
+
+S = TypeVar("S", bound=Sequence[int])
+
+
+def batches_of(sequences: Sequence[S], n_tokens: int, n_sequences: int) -> Iterator[list[S]]:
+    """Sequences in their order, as many at a time as fit; a longer one alone."""
+    batch: list[S] = []
+    total = 0
+    for sequence in sequences:
+        total += len(sequence)
+        if batch and (total > n_tokens or len(batch) == n_sequences):
+            yield batch
+            batch, total = [], len(sequence)
+        batch.append(sequence)
+    yield batch
+
+
+class EncoderCalls(Engine):
+    """The calls of an engine whose model only embeds: it has no KV cache, and whatever generates is refused.
+
+    Give it before another engine class: ``class MyEncoder(EncoderCalls, MyEngine)``.
+    """
+
+    @property
+    def length(self) -> int:
+        """Always 0."""
+        return 0
+
+    def decode(self, tokens: Sequence[int]) -> int:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def truncate(self, length: int) -> bool:
+        """True for 0, which changes nothing."""
+        return length == 0
+
+    def clear(self) -> None:
+        """Does nothing."""
+
+    def set_sampler(
+        self,
+        params: SamplingParams,
+        seed: int,
+        recent: Sequence[int],
+        grammar: Grammar | None = None,
+    ) -> None:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def sample(self) -> int:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def step(self, token: int) -> int | None:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def accept(self, tokens: Sequence[int]) -> int:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def logits(self) -> memoryview[float]:
+        """Refused."""
+        raise self._cannot_generate()
+
+    def _cannot_generate(self) -> UnsupportedCapability:
+        return UnsupportedCapability(
+            Capability.GENERATE, self.backend, why="the model only gives embeddings"
+        )

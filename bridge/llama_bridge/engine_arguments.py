@@ -19,6 +19,7 @@ __all__ = [
     "check_length",
     "check_room",
     "check_sampler",
+    "check_sequences",
     "check_state",
     "check_text",
     "check_token",
@@ -51,6 +52,27 @@ def check_tokens(name: str, tokens: Sequence[int], n_vocab: int) -> array[int]:
         wrong = next(token for token in packed if not 0 <= token < n_vocab)
         raise InvalidInput(f"{name} has {wrong}: no such token; ids go from 0 to {n_vocab - 1}")
     return packed
+
+
+def check_sequences(
+    sequences: Sequence[Sequence[int]], n_vocab: int, n_ctx: int
+) -> list[array[int]]:
+    """Return the token ids of sequences to embed, each packed as int32, or raise InvalidInput or ContextOverflow."""
+    given: object = sequences
+    if isinstance(given, str | bytes | bytearray) or not isinstance(given, Sequence) or not given:
+        raise InvalidInput(
+            f"sequences={shown(given)}: give a list of at least one list of token ids"
+        )
+    checked: list[array[int]] = []
+    for i, tokens in enumerate(sequences):
+        name = f"sequences[{i}]"
+        packed = check_tokens(name, tokens, n_vocab)
+        if not packed:
+            raise InvalidInput(f"{name} has no tokens")
+        if len(packed) > n_ctx:
+            raise ContextOverflow(len(packed), n_ctx, text=name)
+        checked.append(packed)
+    return checked
 
 
 def check_room(length: int, more: int, n_ctx: int) -> None:

@@ -4,7 +4,7 @@
 
     BridgeError
     ├── InvalidInput (ValueError)             an argument cannot be used; names it and says what to do
-    │   ├── ContextOverflow                   prompt and history do not fit n_ctx
+    │   ├── ContextOverflow                   prompt and history, or a text to embed, do not fit n_ctx
     │   └── InvalidSchema                     a JSON schema cannot be enforced; names place and keyword
     ├── BackendUnavailable                    the backend cannot be used here; says how to get it
     ├── UnsupportedCapability                 this backend cannot do that; says which ones can
@@ -14,6 +14,7 @@
     │   └── ModelLoadError                    the engine refused a well-formed file
     │       └── OutOfMemory                   it does not fit into the memory it may use
     ├── TemplateError                         the model's chat template failed
+    ├── Cancelled                             cancelled where a part of a result is of no use
     ├── SessionError
     │   ├── NoSession                         nothing to save yet
     │   ├── SessionNotFound (FileNotFoundError)
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailable",
     "BridgeError",
+    "Cancelled",
     "ClosedError",
     "ContextOverflow",
     "EngineError",
@@ -102,15 +104,27 @@ class ContextOverflow(InvalidInput):
     Attributes:
         needed: tokens the context would have to hold, including one generated token.
         n_ctx: tokens it can hold.
+        at_least: whether ``needed`` is a lower bound. A text far too long is refused before its tokens are counted.
+        text: which of the texts to embed it is, such as ``"text[3]"``; empty for a prompt.
     """
 
-    def __init__(self, needed: int, n_ctx: int) -> None:
-        super().__init__(
-            f"{needed} tokens do not fit the context of {n_ctx}: shorten the prompt, call "
-            f"session_reset(), or load the model with n_ctx={needed} or more"
-        )
+    def __init__(self, needed: int, n_ctx: int, at_least: bool = False, text: str = "") -> None:
+        counted = f"{'at least ' * at_least}{needed} tokens"
+        if text:
+            message = (
+                f"{text} has {counted}, but the model reads at most {n_ctx} at once: shorten it, "
+                "or pass truncate=True"
+            )
+        else:
+            message = (
+                f"{counted} do not fit the context of {n_ctx}: shorten the prompt, call session_reset(), or load "
+                f"the model with {'more than ' * at_least}n_ctx={needed}{' or more' * (not at_least)}"
+            )
+        super().__init__(message)
         self.needed = needed
         self.n_ctx = n_ctx
+        self.at_least = at_least
+        self.text = text
 
 
 class InvalidSchema(InvalidInput):
@@ -155,6 +169,7 @@ class UnsupportedCapability(BridgeError):
         capability: the missing flag.
         backend: the backend in use.
         available_in: backends that support it and can be used here, possibly none.
+        why: the reason, possibly empty.
     """
 
     def __init__(
@@ -167,6 +182,7 @@ class UnsupportedCapability(BridgeError):
         self.capability = capability
         self.backend = backend
         self.available_in = tuple(available_in)
+        self.why = why
 
 
 class ModelError(BridgeError):
@@ -208,6 +224,10 @@ class OutOfMemory(ModelLoadError):
 
 class TemplateError(BridgeError):
     """The model's chat template cannot be parsed, or it refused these messages."""
+
+
+class Cancelled(BridgeError):
+    """``cancel()`` was called before all texts were embedded or ranked. There is no part of a result."""
 
 
 class SessionError(BridgeError):

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .markup import brief, grey, prose
+
 __all__ = [
     "Fallback",
     "FinishReason",
@@ -30,13 +32,13 @@ class Mode(enum.Enum):
 class Fallback(enum.Enum):
     """Why a ``generate_continue`` ran like ``generate``. ``str()`` gives the reason as a sentence."""
 
-    NO_SESSION = "there was no session to continue: the prompt began one"
+    NO_SESSION = "there was no conversation to continue: the prompt started one"
     """Nothing was said before, as is normal for a first turn. There is no warning."""
     UNSUPPORTED = (
-        "this backend does not support kv_continuation: "
-        "the prompt was answered without the conversation before it"
+        "this backend cannot continue a conversation (kv_continuation): "
+        "the prompt was answered without the earlier turns"
     )
-    """The answer does not know the turns before. A FallbackWarning says so too, once per bridge."""
+    """The answer knows nothing of the earlier turns. A FallbackWarning says so too, once per bridge."""
 
     def __str__(self) -> str:
         return self.value
@@ -111,9 +113,9 @@ class ToolCall:
         return {"role": "tool", "tool_call_id": self.id, "name": self.name, "content": content}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Generation:
-    """One answer. ``str()`` gives its text.
+    """One answer. ``str()`` gives its text, ``repr()`` and a notebook's form its beginning and what it cost.
 
     Attributes:
         text: the answer, without control tokens and without the stop string.
@@ -144,6 +146,25 @@ class Generation:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        parts = [brief(self.text), self.finish_reason, self.mode.value]
+        parts.append(f"{self.usage.completion_tokens:,} tokens")
+        if self.tool_calls:
+            parts.append(f"calls of {brief(', '.join(call.name for call in self.tool_calls))}")
+        return f"Generation({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        usage, notes = self.usage, [self.finish_reason, self.mode.value]
+        notes.append(f"{usage.cached_tokens:,} cached + {usage.evaluated_tokens:,} evaluated")
+        notes.append(f"{usage.completion_tokens:,} generated")
+        if usage.tokens_per_second:
+            notes.append(f"{usage.tokens_per_second:,.0f} tokens/s")
+        thought = grey(self.reasoning) if self.reasoning else ""
+        text = prose(self.text) if self.text or not self.tool_calls else ""
+        calls = "".join(prose(f"{call.name}({call.arguments})") for call in self.tool_calls)
+        why = "" if self.fallback is not Fallback.UNSUPPORTED else grey(str(self.fallback))
+        return f"<div>{thought}{text}{calls}{grey(' · '.join(notes))}{why}</div>"
 
     @property
     def message(self) -> dict[str, Any]:

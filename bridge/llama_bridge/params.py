@@ -15,6 +15,7 @@ __all__ = [
     "LogitBias",
     "ModelParams",
     "ModelSettings",
+    "Pooling",
     "SamplingParams",
     "SamplingSettings",
     "override",
@@ -23,6 +24,8 @@ __all__ = [
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
 """What ``logit_bias`` takes: numbers by token id or by text."""
+Pooling = Literal["none", "mean", "cls", "last", "rank"]
+"""How the vectors of a text's tokens become one: not at all, their mean, the first or last one, a reranker's scores."""
 
 _UINT32 = 2**32
 _HUGE = 1e300
@@ -59,6 +62,8 @@ class ModelParams:
         n_gpu_layers: how many layers run on a GPU, if the backend has ``GPU_OFFLOAD``; -1 takes all.
         memory_limit: bytes of memory that llama.wasm may use, at most 4 GiB, which is the default. The native
             backend ignores it.
+        pooling: how ``embed`` makes one vector of a text's tokens; None as the model's file says. A model that was made
+            to generate says nothing, and then cannot embed unless it is told ``"mean"`` or ``"last"``.
     """
 
     n_ctx: int = 0
@@ -69,6 +74,7 @@ class ModelParams:
     flash_attn: bool = True
     n_gpu_layers: int = 0
     memory_limit: int = 4 << 30
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -85,6 +91,13 @@ class ModelParams:
         for name in ("type_k", "type_v"):
             value = getattr(self, name)
             _check(isinstance(value, str) and value in types, name, value, f"one of {types}")
+        kinds = get_args(Pooling)
+        _check(
+            self.pooling is None or (isinstance(self.pooling, str) and self.pooling in kinds),
+            "pooling",
+            self.pooling,
+            f"None or one of {kinds}",
+        )
         _check(
             isinstance(self.flash_attn, bool),
             "flash_attn",
@@ -117,7 +130,7 @@ class _LogitBias(dict[int | str, float]):
         raise TypeError("logit_bias cannot be changed: make new settings")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
 
 _NO_BIAS = _LogitBias({})
@@ -294,6 +307,7 @@ class ModelSettings(TypedDict, total=False):
     flash_attn: bool
     n_gpu_layers: int
     memory_limit: int
+    pooling: Pooling | None
 
 
 class SamplingSettings(TypedDict, total=False):

@@ -8,8 +8,8 @@ from typing import Literal
 
 __all__ = ["OnProgress", "Progress", "ProgressStage", "ProgressUnit"]
 
-ProgressStage = Literal["compile", "load", "prefill"]
-ProgressUnit = Literal["bytes", "tokens"]
+ProgressStage = Literal["compile", "load", "prefill", "embed"]
+ProgressUnit = Literal["bytes", "tokens", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Progress:
 
     Attributes:
         stage: ``"compile"`` (llama.wasm to machine code, on its first use only), ``"load"`` (a model's weights)
-            or ``"prefill"`` (the tokens of a prompt).
+            ``"prefill"`` (the tokens of a prompt) or ``"embed"`` (the texts that ``embed`` or ``rerank`` was given).
         done, total: how much is done, and of how much. A stage that ends well ends with ``done == total``.
-        unit: of both: ``"bytes"`` or ``"tokens"``.
+        unit: of both: ``"bytes"``, ``"tokens"`` or ``"texts"``.
     """
 
     stage: ProgressStage

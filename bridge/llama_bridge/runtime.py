@@ -26,6 +26,7 @@ from .prompt import Prompt
 from .request import Request
 from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer
+from .vectors import Vectors
 
 if TYPE_CHECKING:
     from .files.folder import SessionFolder
@@ -110,6 +111,33 @@ class Runtime(NotCopied, ABC):
     def tool_form(self) -> ToolForm | None:
         """How :meth:`ask` tells tools to the model; None if it cannot."""
         return None
+
+    # with Capability.EMBEDDINGS
+
+    def embed(
+        self, texts: Sequence[str], *, truncate: bool, on_progress: OnProgress | None
+    ) -> Vectors:
+        """One vector for each text, as the model gives it: its length is not changed.
+
+        Raises:
+            ContextOverflow: a text is too long, and ``truncate`` is False. The message names it by its index.
+            InvalidInput: a text has no tokens.
+            Cancelled, EngineError, OutOfMemory, ClosedError.
+        """
+        raise UnsupportedCapability(Capability.EMBEDDINGS, self.backend)
+
+    # with Capability.RERANK
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool,
+        on_progress: OnProgress | None,
+    ) -> list[float]:
+        """How well each document fits the query, in the order of the documents. Errors are those of :meth:`embed`."""
+        raise UnsupportedCapability(Capability.RERANK, self.backend)
 
     # conversations: a runtime that answers each prompt on its own keeps the defaults
 

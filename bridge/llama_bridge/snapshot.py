@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .chat.message import Message
+from .markup import brief, rows
 from .params import SamplingParams
 
 __all__ = ["SessionInfo", "Snapshot", "TurnMark"]
@@ -59,7 +60,7 @@ class Snapshot:
         return replace(self, state=None, held=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SessionInfo:
     """A session file that was saved or loaded.
 
@@ -87,3 +88,24 @@ class SessionInfo:
     def owed_tokens(self) -> int:
         """How many of the tokens the next call has to evaluate first."""
         return self.n_tokens - self.cached_tokens - self.evaluated_tokens
+
+    def __repr__(self) -> str:
+        parts = [brief(str(self.path), 120), f"{self.n_tokens:,} tokens", f"{self.n_bytes:,} bytes"]
+        if self.messages:
+            parts.append(f"{len(self.messages):,} messages")
+        if self.replayed is not None:
+            parts.append("replayed")
+        return f"SessionInfo({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "tokens": f"{self.n_tokens:,}",
+            "bytes": f"{self.n_bytes:,}",
+            "messages": f"{len(self.messages):,}",
+            "saved": self.created or "unknown",
+            "cached": f"{self.cached_tokens:,}",
+            "evaluated": f"{self.evaluated_tokens:,}",
+        }
+        if self.replayed is not None:
+            facts["evaluated again because"] = self.replayed
+        return rows(str(self.path), facts)

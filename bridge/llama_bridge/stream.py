@@ -27,6 +27,13 @@ class PendingAnswer(NotCopied, ABC):
             EngineError: the generation failed. It is raised once; after that the result is None.
         """
 
+    def poll(self) -> str | None:
+        """Like :meth:`read`, but gives "" after a part of the work, so that a caller with one thread can do other things.
+
+        A runtime that does not work here leaves it out.
+        """
+        return self.read()
+
     @abstractmethod
     def end(self) -> None:
         """End the answer now, as ``"cancelled"``. Works from any thread, even while another one reads.
@@ -65,6 +72,33 @@ class TextStream(NotCopied, Iterator[str]):
         if text is None:
             raise StopIteration
         return text
+
+    def poll(self) -> str | None:
+        """The next text; "" after a piece of a long prompt was evaluated, None at the end. For event loops."""
+        return self._answer.poll()
+
+    def show(self) -> None:
+        """Show the texts while they are generated: in a notebook in one place, elsewhere on standard output.
+
+        Reads the whole stream, or what is left of it; :attr:`result` has the answer then.
+
+        Raises:
+            EngineError: the generation failed.
+        """
+        from .showing import LiveText  # 2 ms
+
+        live = LiveText()
+        try:
+            for text in self:
+                live.add(text)
+        except BaseException:
+            live.end()
+            raise
+        live.end(self.result)
+
+    def cancel(self) -> None:
+        """End this answer soon. Works from any thread, and waits for nothing; what was said can still be read."""
+        self._answer.end()
 
     def close(self) -> None:
         """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""

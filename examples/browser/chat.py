@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
@@ -13,14 +12,12 @@ from pyodide.ffi import to_js
 
 from llama_bridge import (
     Capability,
-    Fallback,
-    FallbackWarning,
+    ContextOverflow,
     LlamaBridge,
     ModelSource,
     Progress,
-    UnsupportedCapability,
+    TextStream,
 )
-from llama_bridge.capabilities import capability_names
 from llama_bridge.chat.module.host import prepare
 from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store import (
@@ -31,11 +28,6 @@ from llama_bridge_wasm.store import (
     StoreUnavailable,
 )
 
-LACKS = {
-    Capability.SESSION_PERSISTENCE: "Nothing can be saved or opened",
-    Capability.KV_CONTINUATION: "Every question stands alone",
-}
-warnings.simplefilter("ignore", FallbackWarning)  # each answer shows its own fallback
 BREATH = 0.05
 """Seconds between two checks for messages from the page, during an answer."""
 
@@ -84,6 +76,10 @@ class Chat:
             return await work()
         except asyncio.CancelledError:
             return "Stopped"
+        except ContextOverflow as error:
+            words = f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}"
+            tell("failed", kind="Too long", words=f"{words}: shorten the message, or press New")
+            return "That did not work"
         except Exception as error:  # the page shows every error
             tell("failed", kind=type(error).__name__, words=str(error))
             return "That did not work"
@@ -129,12 +125,11 @@ class Chat:
 
     async def do_new(self, _: Any) -> str:
         self.llama.session_reset()
-        tell("new")
         return "A new conversation"
 
     async def do_ask(self, message: Any) -> str:
         stopped = self.flag[0]  # checked first: starting an answer resets the flag
-        stream = self.llama.generate_continue_stream(message.prompt)
+        stream = self.answer(message.messages.to_py())
         if stopped or self.stopping:
             self.llama.cancel()
         breath = time.monotonic() + BREATH
@@ -144,18 +139,17 @@ class Chat:
                 await asyncio.sleep(0.004)  # the shortest sleep in which Pyodide handles messages
                 breath = time.monotonic() + BREATH
         end, usage = stream.result, stream.result.usage
-        tell(
-            "answered",
-            text=end.text,
-            mode=end.mode.value,
-            finish=end.finish_reason,
-            fallback="" if end.fallback in (None, Fallback.NO_SESSION) else str(end.fallback),
-            **asdict(usage),
-            speed=usage.tokens_per_second,
-        )
+        speed = usage.tokens_per_second
+        tell("answered", text=end.text, finish=end.finish_reason, **asdict(usage), speed=speed)
         return "Stopped" if end.finish_reason == "cancelled" else "Ready"
 
     # what jobs do
+
+    def answer(self, messages: list[dict[str, str]]) -> TextStream:
+        """Answer the last message. What the others have in common with the KV cache is not evaluated again."""
+        if Capability.CHAT_TEMPLATE in self.llama.capabilities:
+            return self.llama.generate_stream(self.llama.apply_chat_template(messages))
+        return self.llama.generate_stream("".join(message["content"] for message in messages))
 
     async def use(self, sha256: str) -> str:
         async with self.store.open(sha256) as source:
@@ -169,23 +163,14 @@ class Chat:
         if model != "demo":  # the demo is too small for more than one thread
             await threads.prepare()
         self.llama.load_model(model)
-        self.using, able = "", self.llama.capabilities
+        self.using = "demo" if model == "demo" else ""
         tell(
             "loaded",
             name=self.llama.model.name,
             backend=self.llama.backend,
             threads=self.llama.info.n_threads,
-            capabilities=capability_names(able),
-            lacks=[self.lack(flag, words) for flag, words in LACKS.items() if flag not in able],
         )
         return f"Ready, loaded in {time.monotonic() - start:.1f} s"
-
-    def lack(self, flag: Capability, words: str) -> dict[str, str]:
-        try:
-            self.llama.requires(flag)
-        except UnsupportedCapability as error:
-            return {"name": capability_names(flag)[0], "words": words, "why": str(error)}
-        raise AssertionError(f"{flag} is there")
 
     def heard(self, step: Progress) -> None:
         if step.stage == "prefill":

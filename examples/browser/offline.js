@@ -1,12 +1,14 @@
 // A second visit works without the network: the page's files come from its server, or from this cache.
 const NAME = "llama-bridge";
-const PAGE = ["./", "style.css", "icon.svg", "page.mjs", "worker.mjs", "chat.py", "wheels.json"];
+const PAGE = ["./", "style.css", "icon.svg", "page.mjs", "talk.mjs", "markdown.mjs", "worker.mjs", "chat.py", "wheels.json"];
+const MARKDOWN = ["marked.esm.js", "purify.es.mjs"];
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
 
 async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();
   const cache = await caches.open(NAME);
-  await cache.addAll([...PAGE, ...PYODIDE.map((name) => `pyodide/${name}`), ...wheels.llama_bridge]);
+  const there = (folder, names) => names.map((name) => `${folder}/${name}`);
+  await cache.addAll([...PAGE, ...there("markdown", MARKDOWN), ...there("pyodide", PYODIDE), ...wheels.llama_bridge]);
 }
 
 async function answer(request) {

@@ -1,15 +1,19 @@
+import { show as showMarkdown } from "./markdown.mjs";
+import { keep, talk } from "./talk.mjs";
+
 const $ = (id) => document.getElementById(id);
 const flag = new Int32Array(self.crossOriginIsolated ? new SharedArrayBuffer(4) : 4);
 const worker = new Worker("worker.mjs", { type: "module" });
 
 const ANSWERING = "Answering…  Esc stops";
+const ENDS = { length: "Cut off: the answer has as many tokens as it may", cancelled: "Stopped" };
 
 let busy = true;
 let lost = false;
 let model = null;
 let kept = null;
-let answer = null;
-let heard = "";
+let answer = null; // the one in progress: {question, text, shown, turns}
+let begun = false;
 
 const megabytes = (bytes) => {
   const [size, unit] = bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
@@ -48,7 +52,7 @@ function show(status, isBusy, share = null) {
   $("send").hidden = busy && !lost;
   $("stop").hidden = !$("send").hidden;
   $("send").disabled = busy || !model;
-  $("new").disabled = busy || !model;
+  $("new").disabled = busy;
   for (const control of $("models").querySelectorAll("button, input[type=file]")) control.disabled = busy;
   if (hadFocus !== document.activeElement || hadFocus?.hidden || hadFocus?.disabled) $("prompt").focus();
 }
@@ -65,47 +69,93 @@ function fail(kind, words) {
 // the conversation
 
 function follow(change) {
-  const talk = $("talk");
-  const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40;
+  const list = $("talk");
+  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   change();
-  if (atEnd) talk.scrollTop = talk.scrollHeight;
+  if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-function turn(kind, who, text) {
-  const words = make("div", { className: "text", textContent: text });
+function turn(role, content) {
+  const [kind, who] = role === "user" ? ["you", "You"] : ["model", "Model"];
+  const words = make("div", { className: "text" });
   const item = make("li", { className: kind }, make("div", { className: "who", textContent: who }), words);
+  if (role === "user") words.textContent = content;
+  else showMarkdown(words, content);
   $("talk").append(item);
   $("talk").scrollTop = $("talk").scrollHeight;
   return { item, words };
 }
 
+function showEnd(item, { cost, end }) {
+  if (end) item.append(make("p", { className: "end", textContent: end }));
+  if (cost) item.append(make("p", { className: "cost", textContent: cost }));
+}
+
+function showCosts(shown) {
+  talk.costs = shown;
+  $("costs").ariaPressed = shown;
+  $("talk").classList.toggle("costs", shown);
+}
+
 function send() {
-  const prompt = $("prompt").value.trim();
-  if (!prompt || busy || !model) return;
+  const content = $("prompt").value.trim();
+  if (!content || busy || !model) return;
   $("prompt").value = "";
-  turn("you", "You", prompt);
-  answer = turn("model writing", "Model", "");
-  ask("ask", { prompt }, ANSWERING);
+  const question = { role: "user", content };
+  const asked = turn("user", content).item;
+  answer = { question, asked, text: "", shown: "", done: false, ...turn("assistant", "") };
+  answer.item.classList.add("writing");
+  const messages = [...talk.messages, question].map(({ role, content }) => ({ role, content }));
+  ask("ask", { messages }, ANSWERING);
 }
 
 function write() {
-  if (!heard) return;
+  if (!answer || answer.shown === answer.text) return;
   if ($("status").textContent !== ANSWERING) show(ANSWERING, true);
-  follow(() => answer.words.append(heard));
-  heard = "";
+  const start = performance.now();
+  answer.shown = answer.text;
+  follow(() => showMarkdown(answer.words, answer.text));
+  answer.pause = 4 * (performance.now() - start); // so that the page lives while it writes
 }
 
-function finishAnswer(done) {
-  heard = "";
-  const mode = done.mode[0].toUpperCase() + done.mode.slice(1);
-  const read = `${number(done.cached_tokens)} cached + ${number(done.evaluated_tokens)} evaluated tokens`;
-  const speed = `${number(done.completion_tokens)} new at ${number(done.speed)} tokens/s`;
+function finishAnswer({ text, finish, cached_tokens, evaluated_tokens, completion_tokens, speed }) {
+  if (!text && finish === "cancelled") return;
+  const read = `${number(cached_tokens)} cached + ${number(evaluated_tokens)} evaluated tokens`;
+  const cost = `${read}, ${number(completion_tokens)} new at ${number(speed)} tokens/s`;
+  const said = { role: "assistant", content: text, cost, end: ENDS[finish] };
+  talk.messages.push(answer.question, said);
+  keep();
+  answer.shown = answer.text = text;
+  answer.done = true;
+  answer.item.classList.remove("writing");
   follow(() => {
-    answer.words.textContent = done.text;
-    const line = (className, textContent) => answer.item.append(make("p", { className, textContent }));
-    line("cost", `${mode} (${done.finish}): ${read}, ${speed}`);
-    if (done.fallback) line("why", `Why fresh: ${done.fallback}`);
+    showMarkdown(answer.words, text);
+    showEnd(answer.item, said);
   });
+}
+
+// An answer that failed, or was stopped before its first word: the question can be asked again.
+function takeBack({ asked, item, question }) {
+  asked.remove();
+  item.remove();
+  $("prompt").value ||= question.content;
+}
+
+// A model that brings the tab down is not loaded again by itself: it is noted once it is there.
+function startLoading() {
+  talk.model = null;
+  keep();
+}
+
+// After a reload: with the same model, if it is at hand.
+function goOn() {
+  begun = true;
+  if (!talk.messages.length) return;
+  const { name, using } = talk.model ?? {};
+  if (using === "demo" || kept?.models.some(({ sha256 }) => sha256 === using)) {
+    startLoading();
+    ask(...(using === "demo" ? ["demo", {}] : ["use", { sha256: using }]), `Loading ${name}…`);
+  } else show(name ? `To go on, load ${name} again, or another model` : "To go on, choose a model", false);
 }
 
 // models
@@ -154,15 +204,17 @@ function take(file) {
 
 const events = {
   idle({ status }) {
-    write();
-    if (answer && !answer.words.textContent && !answer.item.querySelector(".cost")) answer.item.remove();
-    answer?.item.classList.remove("writing");
-    $("said").textContent = answer?.words.textContent || status;
+    if (answer && !answer.done) takeBack(answer);
+    $("said").textContent = answer?.done ? answer.words.textContent.trim() : status;
     answer = null;
     show(status, false);
+    if (!begun) goOn();
     navigator.serviceWorker?.register("offline.js").catch(() => {}); // if it fails, the page needs the network
   },
-  busy: ({ status }) => show(status, true),
+  busy({ status }) {
+    show(status, true);
+    startLoading();
+  },
   progress({ doing, done, total, note }) {
     const whole = total ? ` of ${megabytes(total)}` : "";
     show(`${doing}: ${megabytes(done)}${whole}${note && `; ${note}`}`, true, total ? done / total : null);
@@ -173,38 +225,20 @@ const events = {
     const threads = loaded.threads > 1 ? `, ${loaded.threads} threads` : "";
     const where = make("span", { textContent: ` on the ${loaded.backend} backend${threads}` });
     $("about").replaceChildren(loaded.name, where);
-    $("lacks").replaceChildren(
-      ...loaded.lacks.map(({ name, words, why }) =>
-        make(
-          "li",
-          { title: why },
-          words,
-          make("span", { className: "flag" }, ": it lacks ", make("code", { textContent: name })),
-        ),
-      ),
-    );
-    const files = loaded.lacks.find(({ name }) => name === "session_persistence");
-    for (const button of files ? [$("open"), $("save")] : []) {
-      button.hidden = false;
-      button.ariaDescription = button.title = files.why;
-      button.onclick = () => {
-        $("status").textContent = $("said").textContent = files.why;
-      };
-    }
-    $("talk").replaceChildren();
     $("talk").dataset.empty = "Ask it something.";
     if (matchMedia("(max-width: 48rem)").matches) $("models").open = false;
     $("prompt").focus();
   },
-  new: () => $("talk").replaceChildren(),
   text({ text }) {
-    if (!heard) requestAnimationFrame(write); // nobody reads faster than that
-    heard += text;
+    if (answer.shown === answer.text) setTimeout(requestAnimationFrame, answer.pause ?? 0, write);
+    answer.text += text;
   },
   answered: finishAnswer,
   kept(all) {
     kept = all;
     showKept();
+    if (model) talk.model = { name: model.name, using: kept.using };
+    keep();
   },
   failed: ({ kind, words }) => fail(kind, words),
   broken({ words }) {
@@ -225,7 +259,16 @@ worker.postMessage(flag);
 // what the user does
 
 $("demo").onclick = () => ask("demo", {}, "Loading the model…");
-$("new").onclick = () => ask("new");
+$("new").onclick = () => {
+  talk.messages = [];
+  $("talk").replaceChildren();
+  keep();
+  if (model) ask("new");
+};
+$("costs").onclick = () => {
+  showCosts(!talk.costs);
+  keep();
+};
 $("stop").onclick = stop;
 $("file").onchange = ({ target }) => {
   take(target.files[0]);
@@ -264,4 +307,17 @@ document.ondrop = (event) => {
   $("drop").classList.remove("over");
   take(event.dataTransfer.files[0]);
 };
+self.onpagehide = () => {
+  const draft = $("prompt").value;
+  if (!answer || answer.done) keep({ draft });
+  else if (!answer.text) keep({ draft: draft || answer.question.content });
+  else {
+    const said = { role: "assistant", content: answer.text, end: ENDS.cancelled };
+    keep({ draft, messages: [...talk.messages, answer.question, said] });
+  }
+};
+
+for (const said of talk.messages) showEnd(turn(said.role, said.content).item, said);
+$("prompt").value = talk.draft;
+showCosts(talk.costs);
 show("Starting Python…", true);

@@ -5,14 +5,13 @@ const wheels = await (await fetch("wheels.json")).json();
 const python = await loadPyodide({ packages: wheels.micropip.map(url), stdout: (line) => postMessage(line) });
 await python.pyimport("micropip").install.callKwargs(wheels.llama_bridge.map(url), { deps: false });
 await python.runPythonAsync(`
-from llama_bridge import Capability, LlamaBridge
+from llama_bridge import LlamaBridge
 
+messages = []
 with LlamaBridge("demo") as llama:  # or the path of a GGUF file
-    print(llama.generate("Hello! My name is Zorblax."))
-    print(llama.generate_continue("What is my name?"))
-
-    if Capability.SESSION_PERSISTENCE in llama.capabilities:
-        llama.session_save("chat.session")  # later: llama.session_load("chat.session")
-    else:
-        print(f"the {llama.backend} backend keeps no sessions")
+    for question in ("Hello! My name is Zorblax.", "What is my name?"):
+        messages.append({"role": "user", "content": question})
+        answer = llama.generate(llama.apply_chat_template(messages))
+        messages.append({"role": "assistant", "content": answer.text})
+        print(answer)
 `);

@@ -95,11 +95,13 @@ VALUES: list[object] = [
 
 _RIGHT: dict[str, Any] = {
     "capability": Capability.GENERATE,
+    "documents": ["x"],
     "kind": "word",
     "messages": [{"role": "user", "content": "x"}],
     "model": "demo",
     "name": "work",
     "prompt": "x",
+    "query": "x",
     "text": "x",
     "tokens": [1],
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llama_bridge import (
@@ -176,6 +178,12 @@ def test_a_stop_string_is_not_in_the_conversation(llama: LlamaBridge) -> None:
     assert llama.detokenize(llama.tokenize(text)).startswith(
         llama.detokenize(llama.session().tokens)
     )
+
+
+@pytest.mark.parametrize("wrong", [b"abc", bytearray(b"abc"), memoryview(b"abc"), "abc", 5])
+def test_bytes_are_no_tokens_though_they_are_numbers(llama: LlamaBridge, wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="tokens"):
+        llama.detokenize(wrong)
 
 
 @pytest.mark.parametrize("text", ["日本語のテキスト", "naïve café", "🧠🔬 emoji", "Zoë Æsir ß"])

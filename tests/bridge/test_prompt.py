@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,32 @@ def test_what_people_say_becomes_no_control_token(llama: LlamaBridge, way: str) 
     assert len(prompts[1]) <= len(prompts[0])
 
 
+@pytest.mark.requires_capability("tokens")
+def test_roles_that_a_file_calls_words_become_none_either(
+    llama_backend: str, tmp_path: Path
+) -> None:
+    from tools.random_model import write_model  # numpy: not in a page
+
+    # Its file calls the roles words of the user's, and llama.cpp knows the tokens that fill in by their names.
+    names = ("<|User|>", "<|Assistant|>", "<|EOT|>", "<｜fim▁begin｜>", "<｜end▁of▁sentence｜>")
+    template = "{% for m in messages %}<|User|>{{ m.content }}<|EOT|>{% endfor %}<|Assistant|>"
+    path = tmp_path / "m.gguf"
+    write_model(path, vocab="deepseek-coder", chat_template=template)
+    with LlamaBridge(path, backend=llama_backend, n_ctx=512) as llama:
+        ids = {llama.tokenize(text, parse_special=True)[-1] for text in names}
+        assert len(ids) == len(names)
+        for way, say in WAYS.items():
+            prompts: list[list[int]] = []
+            for text in ("harmless", f"{' '.join(names)} {''.join(names)} <<|User|>|User|>"):
+                llama.session_reset()
+                say(llama, text)
+                end = machine(llama).turns[-1].prompt_end
+                prompts.append([t for t in llama.session().tokens[:end] if t in ids])
+            if way == "a list of messages as text":
+                assert prompts == [[], []]
+            assert prompts[0] == prompts[1], way
+
+
 def test_a_control_token_in_two_halves_is_none(llama: LlamaBridge) -> None:
     end = min(llama.info.end_of_generation)
     text = engine_of(llama).token_bytes(end, special=True).decode()
@@ -116,6 +143,34 @@ def test_a_role_is_no_place_for_control_tokens(llama: LlamaBridge) -> None:
         with pytest.raises(InvalidInput, match="role"):
             llama.apply_chat_template([{"role": role, "content": "x"}])
     assert llama.apply_chat_template([{"role": "tool-result", "content": "x"}])
+
+
+def test_a_role_names_no_control_token_but_its_own() -> None:
+    source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    controls = {"<|user|>", "<|observation|>", "<|fim_prefix|>", "<|endoftext|>"}
+    with FakeLlama() as llama:
+        vars(machine(llama))["template"] = ChatTemplate(source, controls=controls)
+        for role in ("fim_prefix", "observation", "prefix", "endoftext"):
+            with pytest.raises(InvalidInput, match="role"):
+                llama.apply_chat_template([{"role": role, "content": "x"}])
+        assert str(llama.apply_chat_template(user("x"))) == "<|user|>x"
+
+
+@pytest.mark.requires_capability("tokens")
+def test_a_role_that_ends_an_answer_is_a_role(llama_backend: str, tmp_path: Path) -> None:
+    import gguf
+
+    from tools.random_model import write_model  # numpy: not in a page
+
+    # As in GLM-4: an answer ends where the user begins.
+    path = tmp_path / "m.gguf"
+    source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+    write_model(path, vocab="phi-3", chat_template=source)
+    eos = gguf.GGUFReader(path, "r+").fields["tokenizer.ggml.eos_token_id"]
+    eos.parts[eos.data[0]][0] = 32010  # <|user|>
+    with LlamaBridge(path, backend=llama_backend, n_ctx=256) as llama:
+        assert llama.tokenize("<|user|>", parse_special=True)[-1] in llama.info.end_of_generation
+        assert llama.generate(llama.apply_chat_template(user("x")), sampling=GREEDY)
 
 
 def test_harmless_messages_are_one_piece_as_the_model_was_trained_to_read_them(

@@ -120,7 +120,7 @@ def test_classes_come_back_as_instances(llama: LlamaBridge) -> None:
     short = SamplingParams(temperature=0, max_tokens=None)
     with FakeLlama('{"name": "Ada", "age": 36}', sampling=short) as fake:
         assert fake.generate("x", json_schema=Person).parsed == Person("Ada", 36)
-        assert fake.generate("x", json_schema=Named).parsed["name"].startswith("{")
+        assert fake.generate("x", json_schema=Named).parsed == {"name": "Ada"}
     assert type(llama.generate("x", json_schema=True, temperature=0).parsed) in (
         bool, dict, float, int, list, str, type(None)
     )  # fmt: skip

@@ -1,11 +1,22 @@
-"""What the tests of pages share: a report of what ran where, and the right to be left out outside CI."""
+"""What the tests of pages share: a report of what ran where, the right to be left out outside CI, and a page to visit.
+
+Playwright and what needs it are imported by the fixtures: the other tests here run without.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Playwright
+
+    from .person import Person
+    from .visiting import Visit
 
 _REPORT = "the suite in Pyodide"
 
@@ -28,6 +39,113 @@ def missing() -> Callable[[str], None]:
         pytest.skip(what)
 
     return tell
+
+
+# the example page, in Chromium
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    from tools.random_model import TINY, cached_model
+
+    return cached_model(**TINY)
+
+
+@pytest.fixture(scope="session")
+def slow() -> Path:
+    """A prompt of some thousand tokens keeps it busy for seconds."""
+    from tools.random_model import cached_model
+
+    shape = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_head_kv": 4, "n_ff": 2048}
+    return cached_model(vocab="llama-spm", quantization="q8_0", **shape)
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Path, missing: Callable[[str], None]
+) -> Path:
+    from tools.browser import fetch
+    from tools.browser.site import lay_out
+
+    from .visiting import DEMO, EXAMPLE
+
+    folder = tmp_path_factory.mktemp("site")
+    try:
+        lay_out(folder, extra=[EXAMPLE, Path(__file__).with_name("python.mjs")])
+    except fetch.FetchError as error:
+        missing(str(error))
+    models = folder / "models"
+    models.mkdir()
+    whole = tiny.read_bytes()
+    (models / "tiny.gguf").write_bytes(whole)
+    (models / "demo-copy.gguf").write_bytes(DEMO.read_bytes())
+    (models / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    (models / "page.gguf").write_text("<!doctype html><title>Not found</title>")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(site: Path) -> Iterator[str]:
+    from tools.browser.server import serve
+
+    from .visiting import SpoiltHandler
+
+    with serve(site, handler=SpoiltHandler) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright, missing: Callable[[str], None]) -> Iterator[Browser]:
+    from tools.browser import browsers
+
+    from .visiting import ARGUMENTS
+
+    program = browsers.find("chromium")
+    if program is None:
+        missing("Chromium is not installed; on Debian: apt-get install chromium")
+
+    browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS, timeout=60_000)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that has never been here."""
+    from .visiting import DESKTOP
+
+    context = browser.new_context(viewport=DESKTOP)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def visit(context: BrowserContext, address: str) -> Iterator[Visit]:
+    from .person import Person
+
+    people: list[Person] = []
+
+    def come(where: str = address) -> Person:
+        people.append(Person(context, where))
+        people[-1].idle()
+        return people[-1]
+
+    yield come
+    for person in people:
+        person.check()
+
+
+@pytest.fixture
+def person(visit: Visit) -> Person:
+    return visit()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

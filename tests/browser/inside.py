@@ -24,6 +24,7 @@ __all__ = ["run"]
 
 ABSENT = {
     "_multiprocessing": "processes",
+    "anyio": "threads",
     "benchmarks": "the native backend",
     "build": "the build of llama.wasm",
     "edits": "the build of llama.wasm",

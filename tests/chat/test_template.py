@@ -115,6 +115,35 @@ def test_halves_of_a_control_token_do_not_meet(cut: int) -> None:
     assert spelled(prompt) == []
 
 
+@pytest.mark.parametrize("cut", range(1, len("<|im_end|>")))
+def test_halves_do_not_meet_after_a_template_stripped_them(cut: int) -> None:
+    source = "{% for m in messages %}{{ m.content | trim }}{% endfor %}"
+    whole = "<|im_end|>"
+    prompt = ChatTemplate(source, controls=CONTROLS).prompt(
+        [user(f"a{whole[:cut]} \n"), user(f"\t{whole[cut:]}b")]
+    )
+    assert str(prompt) == f"a{whole}b"
+    assert spelled(prompt) == []
+
+
+@pytest.mark.parametrize("controls", [CONTROLS, set[str]()])
+@pytest.mark.parametrize("marks", ["\ufdd0", "\ufdd1", "\ufdd0<\ufdd1", "\ufdd0\ufdd0\ufdd1"])
+def test_a_message_with_marks_of_its_own_is_text_like_any_other(
+    controls: set[str], marks: str
+) -> None:
+    template = ChatTemplate(CHATML, controls=controls)
+
+    def prompts(text: str) -> list[Prompt]:
+        messages = [user(text), assistant(text), user(text)]
+        return [template.prompt(messages), template.next_turn(messages)[1]]
+
+    text = f"a{marks}<|im_end|>{marks}b"
+    for prompt, harmless in zip(prompts(text), prompts("ab"), strict=True):
+        assert text in str(prompt)
+        if controls:
+            assert spelled(prompt) == spelled(harmless)
+
+
 def test_control_tokens_that_overlap_or_have_one_letter_are_only_text() -> None:
     template = ChatTemplate("{{ messages[0].content }}", controls={"ab", "bc", "c", "\ue000"})
     for text in ("abc", "ababcc", "c", "\ue000", "x\ue000\ue000c"):

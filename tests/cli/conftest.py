@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +17,7 @@ from click.testing import CliRunner, Result
 from llama_bridge import Backend, registry
 from llama_bridge.cli.app import app
 
-SECONDS = 120
-"""For what takes under a second here, on a machine that is busy with something else."""
+from .screens import SECONDS, Open, Screen
 
 
 class Run(Protocol):
@@ -49,12 +50,13 @@ def answer(asked):
 
 SLOW = FakeBackend(answer)
 SLOW_PREFILL = FakeBackend(answer, prefill_token_seconds=0.005)
+MESSAGES = FakeBackend(answer, prefill_token_seconds=0.005, lacks="kv_continuation")
 """
 
 
 @pytest.fixture
 def slow_backends(tmp_path: Path) -> dict[str, str]:
-    """An environment with two slow backends installed beside the real ones, and a home of its own."""
+    """An environment with slow backends installed beside the real ones, and a home of its own."""
     site = tmp_path / "site"
     package = site / "slow_backends-1.dist-info"
     package.mkdir(parents=True)
@@ -63,6 +65,7 @@ def slow_backends(tmp_path: Path) -> dict[str, str]:
         "[llama_bridge.backends]\n"
         "slow = slow_backends:SLOW\n"
         "slow_prefill = slow_backends:SLOW_PREFILL\n"
+        "messages = slow_backends:MESSAGES\n"
     )
     (site / "slow_backends.py").write_text(BACKENDS)
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -107,3 +110,28 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Backend]], 
         monkeypatch.setattr(registry, "backends", lambda: tuple(backends))
 
     return install
+
+
+@pytest.fixture
+def show(slow_backends: dict[str, str]) -> Iterator[Open]:
+    """Show a command on a screen, with the slow backends unless it is told another."""
+    if shutil.which("tmux") is None:
+        if os.environ.get("CI"):
+            pytest.fail("no tmux; on Debian: apt-get install tmux", pytrace=False)
+        pytest.skip("no tmux; on Debian: apt-get install tmux")
+    screens: list[Screen] = []
+    with tempfile.TemporaryDirectory(prefix="tmux-") as folder:  # a socket's path is short
+
+        def start(*args: str, columns: int = 80, **env: str) -> Screen:
+            env = slow_backends | {"LLAMA_BRIDGE_BACKEND": "slow"} | env
+            command = [sys.executable, "-m", "llama_bridge", *args]
+            place = os.path.join(folder, str(len(screens)))
+            os.mkdir(place)
+            screens.append(Screen(place, columns, command, env))
+            return screens[-1]
+
+        try:
+            yield start
+        finally:
+            for screen in screens:
+                screen.close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from llama_bridge import Backend
 from llama_bridge.cli.chat_commands import COMMANDS
-from llama_bridge.testing import Asked, FakeAnswer, FakeBackend
+from llama_bridge.testing import Answer, Asked, FakeAnswer, FakeBackend
 from tests.cli.conftest import Run
 
 Install = Callable[[Sequence[Backend]], None]
@@ -22,12 +24,21 @@ def heard(asked: Asked) -> str:
     return asked.context.replace("\n", "|")
 
 
+Lacks = tuple[str, ...]
+
+
+@pytest.fixture(params=[(), ("kv_continuation",)], ids=["sessions", "messages"])
+def lacks(request: pytest.FixtureRequest) -> Lacks:
+    """What the backend lacks: without continuation a chat keeps the messages, and nobody notices."""
+    return cast("Lacks", request.param)
+
+
 @pytest.fixture
-def chat(run: Run, installed: Install) -> Chat:
+def chat(run: Run, installed: Install, lacks: Lacks) -> Chat:
     """The lines that a chat answers with."""
 
     def talk(*lines: str, fails: str = "") -> list[str]:
-        installed([FakeBackend(heard)])
+        installed([FakeBackend(heard, lacks=lacks)])
         result = run("chat", given="\n".join(lines) + "\n")
         assert result.exit_code == (1 if fails else 0), result.output
         assert fails in result.stderr
@@ -55,13 +66,15 @@ def test_undo_of_more_than_there_is_is_refused(chat: Chat) -> None:
     assert "one" in chat("one", "/undo 2", "two", fails="error: ")[-1]
 
 
-def test_regenerate_answers_anew_in_place_of_the_answer(run: Run, installed: Install) -> None:
+def test_regenerate_answers_anew_in_place_of_the_answer(
+    run: Run, installed: Install, lacks: Lacks
+) -> None:
     numbers = count(1)
-    installed([FakeBackend(lambda _: f"answer {next(numbers)}")])
+    installed([FakeBackend(lambda _: f"answer {next(numbers)}", lacks=lacks)])
     result = run("chat", given="hello\n/regenerate\n/stats\n")
     assert result.stdout.splitlines()[:2] == ["answer 1", "answer 2"]
     assert "main: 2 messages" in result.stdout
-    installed([FakeBackend()])
+    installed([FakeBackend(lacks=lacks)])
     result = run("chat", given="/regenerate\nhello\n")
     assert result.exit_code == 1
     assert result.stdout == "You said: hello\n"
@@ -90,7 +103,7 @@ def test_a_fork_without_a_name_gets_one(chat: Chat) -> None:
     ("line", "says"),
     [
         ("/fork main", "there is already a conversation main"),
-        ("/fork twice", "there is already a session named 'twice'"),
+        ("/fork twice", "there is already a "),
         ("/switch nowhere", "no conversation nowhere; choose from: main, twice"),
     ],
 )
@@ -99,12 +112,16 @@ def test_a_wrong_name_is_refused(chat: Chat, line: str, says: str) -> None:
     assert "one" in lines[-1]
 
 
-def test_a_system_message_begins_the_next_conversation(chat: Chat) -> None:
+def test_a_system_message_begins_the_next_conversation(chat: Chat, lacks: Lacks) -> None:
     lines = chat("/system Be brief.", "one", "/system Be kind.", "two", "/reset", "three")
     assert lines[0] == "set, from now on"
     assert "Be brief." in lines[1]
-    assert lines[2] == "set, from the next conversation on: /reset starts one"
-    assert "Be kind." not in lines[3]
+    if lacks:  # the messages are read anew each time
+        assert lines[2] == "set, from now on"
+        assert lines[3].startswith("<s><|system|>|Be kind.")
+    else:
+        assert lines[2] == "set, from the next conversation on: /reset starts one"
+        assert "Be kind." not in lines[3]
     assert "Be kind." in lines[5]
     lines = chat("/system Be brief.", "/stats", "/system -", "one")
     assert any(line.split() == ["system", "Be", "brief."] for line in lines)
@@ -180,8 +197,76 @@ def test_what_is_not_a_command_says_how_to_say_it(chat: Chat) -> None:
     assert chat("//etc/passwd")[0].count("/etc/passwd") == 1
 
 
-def test_an_answer_that_breaks_leaves_the_conversation_usable(run: Run, installed: Install) -> None:
-    installed([FakeBackend(["one", FakeAnswer("half", fails_after=2), "two"])])
+def test_an_answer_that_breaks_leaves_the_conversation_usable(
+    run: Run, installed: Install, lacks: Lacks
+) -> None:
+    answers: list[Answer] = ["one", FakeAnswer("half", fails_after=2), "two"]
+    installed([FakeBackend(answers, lacks=lacks)])
     result = run("chat", given="a\nb\nc\n/stats\n")
     assert result.stdout.splitlines()[2] == "two"
+    assert "main: 4 messages" in result.stdout
     assert result.exit_code == 1
+
+
+def test_messages_are_saved_as_json_and_loaded_with_their_system_message(
+    run: Run, installed: Install, tmp_path: Path
+) -> None:
+    file = tmp_path / "a talk.json"
+    installed([FakeBackend(heard, lacks="kv_continuation")])
+    lines = f"/system Be brief.\none\n/save {file}\n"
+    saved = run("chat", given=lines).stdout.splitlines()[-1]
+    assert saved.startswith(f"saved {file}: 2 messages, ")
+    messages = json.loads(file.read_text())
+    assert [message["role"] for message in messages] == ["system", "user", "assistant"]
+    loaded, answer = run("chat", given=f'/load "{file}"\ntwo\n').stdout.splitlines()
+    assert loaded == f"loaded {file}: 2 messages"
+    assert answer.index("Be brief.") < answer.index("one") < answer.index("two")
+
+
+def test_without_sessions_the_messages_of_a_session_file_can_still_be_used(
+    run: Run, installed: Install, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk"
+    installed([FakeBackend(heard)])
+    run("chat", given=f"/system Be brief.\none\n/save {file}\n")
+    installed([FakeBackend(heard, lacks=("kv_continuation", "session_persistence"))])
+    loaded, answer = run("chat", given=f"/load {file}\ntwo\n").stdout.splitlines()
+    assert loaded.endswith(": 2 messages")
+    assert answer.index("Be brief.") < answer.index("one") < answer.index("two")
+
+
+ONE = '{"role": "user", "content": "one"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[]", "holds no conversation: messages is empty"),
+        ("[" * 5000, "holds no conversation"),
+        ('{"role": "user"}', "holds no conversation"),
+        ('[{"role": "user"}]', "holds no conversation: messages[0] needs the strings"),
+        (f"[{ONE}]", "its messages are not questions and answers in turn"),
+        (f"[{ONE}, {ONE}]", "its messages are not questions and answers in turn"),
+        ('[{"role": "user", "content": "\\ud800"}]', "contains a lone surrogate"),
+        ("remember the milk", "this is a text file, not a session"),
+        ("", "not a session file: 0 bytes"),
+        (None, "no such file"),
+    ],
+)
+def test_a_file_without_a_conversation_is_refused_and_the_one_here_stays(
+    run: Run, installed: Install, tmp_path: Path, content: str | None, says: str
+) -> None:
+    file = tmp_path / "talk.json"
+    if content is not None:
+        file.write_text(content)
+    installed([FakeBackend(heard, lacks="kv_continuation")])
+    result = run("chat", given=f"one\n/load {file}\ntwo\n")
+    assert says in result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert "one" in result.stdout.splitlines()[-1]
+
+
+def test_a_model_without_template_goes_on_with_the_text(run: Run, installed: Install) -> None:
+    installed([FakeBackend(heard, lacks=("kv_continuation", "chat_template"))])
+    lines = run("chat", given="Once upon\n a time\n").stdout.splitlines()
+    assert lines == ["<s>Once upon", "<s>Once upon<s>Once upon a time"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import __version__
-from tests.cli.conftest import SECONDS, Program, Run
+from tests.cli.conftest import Program, Run
+from tests.cli.screens import SECONDS
 
 COMMANDS = ("demo", "chat", "run", "doctor", "info", "session")
 
@@ -38,7 +39,7 @@ def test_version(run: Run) -> None:
 def test_without_its_extra_the_command_prints_the_line_that_installs_it(missing: str) -> None:
     code = (
         f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['llama-bridge', 'demo']\n"
-        "from llama_bridge.__main__ import main; main()"
+        "from llama_bridge_command import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
@@ -121,9 +122,7 @@ def test_a_full_disk_is_an_error_and_no_traceback() -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith(b"error: ")
-    assert b"No space left" in done.stderr
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr == b"error: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
@@ -143,6 +142,25 @@ def test_text_that_is_no_utf8_is_refused_by_name(program: Program) -> None:
     assert done.stderr.endswith(b"error: that line is not UTF-8 text\n")
     assert done.stdout.strip()  # the next line is answered
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_where_python_is_told_ascii_a_prompt_is_utf8(program: Program, command: str) -> None:
+    with_ascii = program(
+        command, given="Café?\n".encode(), env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    )
+    usual = program(command, given="Café?\n".encode())
+    assert with_ascii.returncode == usual.returncode == 0, with_ascii.stderr
+    assert with_ascii.stdout == usual.stdout
+
+
+def test_text_in_another_encoding_is_read_in_it_and_refused_by_its_name(program: Program) -> None:
+    env = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    assert program("run", given=b"Caf\xe9?", env=env).returncode == 0
+    done = program("run", given=b"\x81", env=env)  # stands for nothing there
+    assert (done.returncode, done.stderr) == (1, b"error: standard input is not CP1252 text\n")
+    done = program("chat", given=b"\x81\n", env=env)
+    assert done.stderr.endswith(b"error: that line is not CP1252 text\n")
 
 
 def test_a_pipe_gets_no_colours_and_no_padding(program: Program) -> None:

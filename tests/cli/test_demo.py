@@ -100,7 +100,10 @@ def test_a_fallback_and_a_refusal_are_shown_with_their_reasons(
     installed([FakeBackend(remembers, lacks=["kv_continuation", "session_persistence"])])
     result = run("demo")
     assert result.exit_code == 0
-    assert "fresh, because this backend does not support kv_continuation" in result.stdout
+    assert (
+        "fresh, because this backend cannot continue a conversation (kv_continuation)"
+        in result.stdout
+    )
     assert "session_save      refused: session_persistence is not supported" in result.stdout
     assert "model: I do not know your name." in result.stdout
     assert "kv_continuation no, session_persistence no" in result.stdout

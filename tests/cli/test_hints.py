@@ -53,7 +53,7 @@ def test_what_cannot_be_done_here_is_refused_without_a_way_that_fails(
     assert result.exit_code == 1
     assert "is not supported by the poor backend" in result.stderr
     assert "--backend" not in result.stderr
-    assert "the able backend has it: pip install able\n" in result.stderr
+    assert "(able has it, but not installed)\nto get it: pip install able\n" in result.stderr
     assert not any(path.name.startswith("x") for path in tmp_path.iterdir())
 
 

@@ -16,7 +16,8 @@ from llama_bridge.models.gguf import ArrayRef, GgufHeader, Value
 from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeLlama
-from tests.cli.conftest import SECONDS, Run
+from tests.cli.conftest import Run
+from tests.cli.screens import SECONDS
 from tests.models.headers import gguf, strings, u32
 from tools.random_model import TINY, write_model
 

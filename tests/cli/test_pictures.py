@@ -15,6 +15,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from llama_bridge import registry
+
+from .screens import Open
+
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal"),
     pytest.mark.slow,
@@ -93,3 +97,21 @@ def test_it_looks_good_at_a_terminal(command: str, pictures: Path) -> None:
     assert "\x1b" not in svg
     assert "url(http" not in svg
     assert max(len(Text.from_ansi(line).plain) for line in lines) <= WIDTH
+
+
+def test_a_chat_looks_good_at_a_terminal(show: Open, pictures: Path) -> None:
+    best = next(state.name for state in registry.probe_all() if state.ok)
+    screen = show("chat", "--backend", best, "--temperature", "0", columns=WIDTH)
+    screen.prompt()
+    for n, text in enumerate(("Hello! My name is Zorvane.", "What is my name?"), 1):
+        screen.send(text)
+        screen.wait_for(rf"(evaluated(.|\n)*){{{n}}}^>\Z")
+    screen.send("/help")
+    screen.wait_for(r"/undo(.|\n)*^>\Z")
+    svg = drawn(screen.coloured, "llama-bridge chat")
+    (pictures / "terminal-chat.svg").write_text(svg, encoding="utf-8")
+    words = "".join(ET.fromstring(svg).itertext()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "> What is my name?" in words
+    assert words.count("Zorvane") >= 3, "it is remembered"
+    assert "\x1b" not in svg
+    assert "url(http" not in svg

@@ -176,6 +176,43 @@ def test_an_answer_fits_the_schema_or_the_grammar_in_a_file(
     assert run(*args, "--grammar", grammar).stdout in ("ja!\n", "nein!\n")
 
 
+def test_calls_of_tools_are_lines_of_json(run: Run, llama_backend: str, tmp_path: Path) -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}}
+    weather = {"name": "weather", "description": "Tells the weather.", "parameters": city}
+    (tmp_path / "tools.json").write_text(json.dumps([{"type": "function", "function": weather}]))
+    args = ("run", "--backend", llama_backend, "--tools", tmp_path / "tools.json")
+    result = run(*args, "--tool-choice", "weather", "Weather in Oslo?")
+    assert result.exit_code == 0, result.stderr
+    call = json.loads(result.stdout.splitlines()[-1])
+    assert call["name"] == "weather"
+    assert set(call["arguments"]) <= {"city"}
+    record = json.loads(run(*args, "--tool-choice", "required", "Hi", "--json").stdout)
+    assert record["finish_reason"] == "tool_calls"
+    assert record["tool_calls"][0]["name"] == "weather"
+
+
+def test_tools_that_cannot_be_used_are_one_error(
+    run: Run, installed: Install, tmp_path: Path
+) -> None:
+    installed([FakeBackend()])
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("[")
+    (tmp_path / "nameless.json").write_text('[{"type": "function", "function": {}}]')
+    for file, said in (
+        ("object.json", "not a list"),
+        ("broken.json", "not JSON"),
+        ("nameless.json", "name"),
+        ("missing.json", "cannot read"),
+    ):
+        result = run("run", "--tools", tmp_path / file, "hi")
+        assert result.exit_code > 0
+        assert said in result.stderr
+        assert result.stdout == ""
+    result = run("run", "--tools", tmp_path / "object.json", "--raw", "hi")
+    assert result.exit_code == 2
+    assert "excludes" in result.stderr
+
+
 def test_a_schema_or_grammar_that_cannot_be_used_is_one_error(
     run: Run, installed: Install, tmp_path: Path
 ) -> None:

@@ -2,129 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SECONDS
+from tests.cli.screens import Open
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="tmux is for POSIX"),
     pytest.mark.slow,
 ]
-
-SETTINGS = """
-set -g status off
-set -g remain-on-exit on
-set -s escape-time 10
-set -g default-terminal screen-256color
-"""
-
-
-class Screen:
-    """A terminal of some width, with the command on it."""
-
-    def __init__(self, folder: str, columns: int, command: list[str], env: dict[str, str]) -> None:
-        self._tmux = ["tmux", "-u", "-S", f"{folder}/tmux", "-f", f"{folder}/settings"]
-        Path(folder, "settings").write_text(SETTINGS)
-        # The size is the pane's: pytest-xdist says another one in its workers.
-        clean = ["env", "-u", "COLUMNS", "-u", "LINES"]
-        line = shlex.join([*clean, *(f"{k}={v}" for k, v in env.items()), *command])
-        self._status = Path(folder, "status")  # tmux itself does not always come to know it
-        line += f"; echo $? > {self._status}"
-        self._call("new-session", "-d", "-x", str(columns), "-y", "30", line)
-
-    def _call(self, *args: str) -> str:
-        env = os.environ | {"LC_ALL": "C.UTF-8", "TERM": "screen-256color"}
-        env.pop("TMUX", None)
-        done = subprocess.run(
-            [*self._tmux, *args], capture_output=True, text=True, env=env, timeout=30, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @property
-    def lines(self) -> list[str]:
-        """What stands on the screen and above it, without the empty rows at the end."""
-        return self._call("capture-pane", "-p", "-S", "-").rstrip("\n").split("\n")
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the screen matches."""
-        deadline = time.monotonic() + SECONDS
-        while not (found := re.search(pattern, "\n".join(self.lines), re.M)):
-            assert time.monotonic() < deadline, f"no {pattern!r} in:\n" + "\n".join(self.lines)
-            time.sleep(0.05)
-        return found
-
-    def prompt(self, name: str = "") -> None:
-        """Wait for an empty prompt on the last row."""
-        self.wait_for(rf"^{name}>\Z")
-
-    def type(self, text: str) -> None:
-        """Press letters."""
-        self._call("send-keys", "-l", text)
-
-    def key(self, *names: str) -> None:
-        """Press keys by their names: Enter, M-Enter, C-c."""
-        self._call("send-keys", *names)
-
-    def send(self, text: str) -> None:
-        """Type a message, and Enter."""
-        self.type(text)
-        self.key("Enter")
-
-    def paste(self, text: str) -> None:
-        """Paste, marked as pasted where the program asked for that."""
-        self._call("set-buffer", text)
-        self._call("paste-buffer", "-p")
-
-    def status(self) -> int:
-        """Wait for the end; the exit status."""
-        deadline = time.monotonic() + SECONDS
-        while not (self._status.exists() and (told := self._status.read_text().strip())):
-            assert time.monotonic() < deadline, "\n".join(self.lines)
-            time.sleep(0.05)
-        return int(told)
-
-    def close(self) -> None:
-        self._call("kill-server")
-
-
-Open = Callable[..., Screen]
-
-
-@pytest.fixture
-def show(slow_backends: dict[str, str]) -> Iterator[Open]:
-    """Show a command on a screen."""
-    if shutil.which("tmux") is None:
-        if os.environ.get("CI"):
-            pytest.fail("no tmux; on Debian: apt-get install tmux", pytrace=False)
-        pytest.skip("no tmux; on Debian: apt-get install tmux")
-    screens: list[Screen] = []
-    with tempfile.TemporaryDirectory(prefix="tmux-") as folder:  # a socket's path is short
-
-        def start(*args: str, columns: int = 80, **env: str) -> Screen:
-            env = slow_backends | {"LLAMA_BRIDGE_BACKEND": "slow"} | env
-            command = [sys.executable, "-m", "llama_bridge", *args]
-            place = os.path.join(folder, str(len(screens)))
-            os.mkdir(place)
-            screens.append(Screen(place, columns, command, env))
-            return screens[-1]
-
-        try:
-            yield start
-        finally:
-            for screen in screens:
-                screen.close()
 
 
 @pytest.mark.parametrize("columns", [80, 40])
@@ -324,8 +214,28 @@ def test_a_fork_shows_its_name_in_the_prompt(show: Open) -> None:
     chat.prompt()
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open) -> None:
-    chat = show("chat")
+def test_on_wasm_a_person_is_remembered_and_sees_what_came_from_the_cache(show: Open) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND="wasm")
+    chat.prompt()
+    assert not re.search("cannot|not ", "\n".join(chat.lines)), "nothing to be warned of"
+    chat.send("My name is Zorblax.")
+    chat.wait_for("0 cached")
+    chat.prompt()
+    chat.send("What is my name?")
+    answer = chat.wait_for(r"(?s)^> What is my name\?\n(.*?)^(\d+) cached \+ (\d+) evaluated")
+    assert "Zorblax" in answer[1]
+    assert int(answer[2]) > int(answer[3])
+    chat.prompt()
+    chat.send("/undo")
+    chat.wait_for("undid 1 turn; 2 messages left\nuser: My name is Zorblax")
+    chat.send("/help")
+    chat.wait_for("Ctrl-C")
+    assert "not with wasm" not in "\n".join(chat.lines)
+
+
+@pytest.mark.parametrize("backend", ["slow", "messages"])
+def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open, backend: str) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND=backend)
     chat.prompt()
     chat.send("a long one")
     chat.wait_for("blah blah")
@@ -340,8 +250,11 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(show: Open) -> None:
     assert int(answer[2]) > 0
 
 
-def test_ctrl_c_stops_a_prefill_and_keeps_the_conversation_before_it(show: Open) -> None:
-    chat = show("chat", LLAMA_BRIDGE_BACKEND="slow_prefill")
+@pytest.mark.parametrize("backend", ["slow_prefill", "messages"])
+def test_ctrl_c_stops_a_prefill_and_keeps_the_conversation_before_it(
+    show: Open, backend: str
+) -> None:
+    chat = show("chat", LLAMA_BRIDGE_BACKEND=backend)
     chat.prompt()
     chat.send("first")
     chat.wait_for("evaluated")

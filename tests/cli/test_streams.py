@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SECONDS
+from tests.cli.screens import SECONDS
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell"),
@@ -98,7 +98,7 @@ def test_a_full_disk_is_one_error(env: dict[str, str], args: str) -> None:
         args = "chat <<< hi"
     done = shell(f"llama-bridge {args} > /dev/full", env)
     assert done.returncode == 1
-    assert b"No space left on device" in done.stderr
+    assert b"error: standard output: No space left on device" in done.stderr
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
 

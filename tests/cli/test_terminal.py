@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import registry
-from tests.cli.conftest import SECONDS
+from tests.cli.screens import SECONDS
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal"),

@@ -26,25 +26,11 @@ if sys.platform == "emscripten":
 
 SESSIONS = Capability.SESSION_PERSISTENCE | Capability.SESSION_TOOLS | Capability.KV_CONTINUATION
 
-NEEDS_NATIVE = {"docs/sessions.md"}
-"""Pages that are about what only some backends can do. Elsewhere such a block is marked ``python native``."""
-
-BEFORE = {
-    "docs/sessions.md": """
-from llama_bridge import LlamaBridge
-llama = LlamaBridge("demo")
-llama.generate("Hello!")
-llama.session_save("chat.session")
-messages, question = [], "My name is Zorvane."
-""",
-}
-"""What each block of a page takes for granted."""
-
 ELSEWHERE = {
     "pip install": "tests/packaging installs the wheel into an empty environment",
     "make ": "the targets are looked up below",
     "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
-    "python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
+    ".venv/bin/python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
     "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",
 }
 """Commands that are not run here, by their beginnings, and why."""
@@ -113,8 +99,6 @@ def test_python_runs_from_top_to_bottom(
 ) -> None:
     (backend,) = registry.candidates(llama_backend)
     able = SESSIONS in backend.capabilities
-    if name_of(page) in NEEDS_NATIVE and not able:
-        pytest.skip(f"{name_of(page)} is about sessions, which {llama_backend} cannot keep")
     monkeypatch.setenv(registry.ENVIRONMENT, llama_backend)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -122,7 +106,6 @@ def test_python_runs_from_top_to_bottom(
         for block in of(page, tests=False):
             if "native" in block.flags and not able:
                 continue
-            exec(BEFORE.get(name_of(page), ""), space)
             code = "\n" * (block.line - 1) + block.text  # so that a traceback names the line
             exec(compile(code, page, "exec"), space)
 

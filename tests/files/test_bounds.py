@@ -111,6 +111,34 @@ def test_what_somebody_else_put_there_stays_to_the_byte(tmp_path: Path) -> None:
     assert not (tmp_path / "a.session").exists()
 
 
+def test_files_of_somebody_else_are_not_among_the_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fill(tmp_path, "ab")
+    whole = (tmp_path / "a.session").read_bytes()
+    others = {"notes": b"my notes", "empty": b"", "cut": whole[:-60], "a-2": b"taken"}
+    for name, data in others.items():
+        (tmp_path / f"{name}.session").write_bytes(data)
+    (tmp_path / "link.session").symlink_to(tmp_path / "a.session")
+    with _bridge(tmp_path) as llama:
+        assert llama.sessions() == ["a", "b"]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", _must_not_open)
+            assert llama.sessions() == ["a", "b"], "each footer is read once"
+        assert caplog.text.count("not a whole session file") == len(others), "and told once"
+        (tmp_path / "notes.session").write_bytes(whole)  # as from a backup
+        (tmp_path / "a.session").write_bytes(b"gone")
+        assert llama.sessions() == ["b", "notes"]
+        (tmp_path / "a.session").write_bytes(whole)
+        assert llama.session("a").fork().name != "a-2", "that name's file could not be written"
+    for name in ("empty", "cut", "a-2"):
+        assert (tmp_path / f"{name}.session").read_bytes() == others[name]
+
+
+def _must_not_open(path: object, *_: object, **__: object) -> int:
+    raise AssertionError(f"{path} was opened")
+
+
 def test_only_an_explicit_limit_drops_conversations_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -180,6 +180,17 @@ def test_a_second_bridge_is_refused_until_the_first_is_closed(tmp_path: Path) ->
     _bridge(tmp_path).close()
 
 
+def test_a_bridge_that_is_closed_from_inside_a_call_gives_its_folder_back(tmp_path: Path) -> None:
+    llama = _bridge(tmp_path)
+    for name in ("work", "other"):
+        llama.session(name).generate("Hello!", sampling=SHORT)
+    answer = llama.session("work").generate_continue("And?", on_progress=lambda _: llama.close())
+    assert answer.finish_reason == "cancelled"
+    with _bridge(tmp_path) as again:
+        assert sorted(again.sessions()) == ["other", "work"]
+        assert again.session("work").n_turns == again.session("other").n_turns == 1
+
+
 def test_a_bridge_that_is_dropped_gives_its_folder_back_with_all_in_it(tmp_path: Path) -> None:
     llama = _bridge(tmp_path)
     llama.session("a").generate("Hello!", sampling=SHORT)
@@ -209,6 +220,21 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
         llama.session("a").generate_continue("Thanks!", sampling=SHORT)
     with _bridge(tmp_path) as llama:
         assert len(llama.session("a").messages) == 4
+
+
+def test_a_child_that_is_forked_while_the_writer_is_at_it_still_lists_what_is_there(
+    tmp_path: Path,
+) -> None:
+    with _bridge(tmp_path) as llama:
+        llama.session("a").generate("Hello!", sampling=SHORT)
+        llama.sessions_flush()
+        assert llama._folder is not None
+        with llama._folder._mutex:
+            child = multiprocessing.get_context("fork").Process(target=llama.sessions)
+            child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        child.kill()
 
 
 def test_a_file_of_another_model_is_refused_and_stays(tmp_path: Path) -> None:
@@ -275,15 +301,16 @@ def test_a_damaged_file_is_told_and_can_be_deleted(tmp_path: Path) -> None:
     with _bridge(tmp_path) as llama:
         with pytest.raises(SessionCorrupt, match=r"a\.session"):
             llama.session("a").generate_continue("Hello!", sampling=SHORT)
-        assert llama.sessions() == ["a"]
+        assert llama.sessions() == [], "without its footer it could be anybody's"
         llama.session("a").delete()
         assert llama.session("a").generate_continue("Hello!", sampling=SHORT).mode is Mode.FRESH
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SessionWriteError, match="sessions_dir"):
-        _bridge(tmp_path / "file")
+    for taken in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SessionWriteError, match="sessions_dir: there is a file in its place"):
+            _bridge(taken)
     with pytest.raises(SessionWriteError, match="sessions_dir"):
         _bridge(Path("/proc/nothing/here"))
     for wrong in ("", "a\0b", 3, b"x"):

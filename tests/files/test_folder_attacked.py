@@ -12,6 +12,7 @@ import pytest
 
 from llama_bridge import (
     BridgeError,
+    InvalidInput,
     LlamaBridge,
     Mode,
     SamplingParams,
@@ -272,6 +273,10 @@ def test_what_was_seen_of_a_session_outlives_its_file(removed: str, tmp_path: Pa
         else:
             shutil.rmtree(folder)
         assert (session.tokens, session.messages) == (tokens, said)
+        assert (session.active, session.n_turns) == (True, 1)
+        assert llama.sessions() == ["x"], "what can be continued is listed"
+        with pytest.raises(InvalidInput, match="already a session named 'x'"):
+            llama.session_fork("x")
         answer = session.generate_continue("What is my name?", temperature=0)
         assert answer.mode is Mode.CONTINUED
         assert "Zorvane" in answer.text
@@ -279,4 +284,18 @@ def test_what_was_seen_of_a_session_outlives_its_file(removed: str, tmp_path: Pa
         llama.sessions_flush()
         assert (folder / "x.session").is_file()
         session.delete()
-        assert not session.active
+        assert (session.active, session.n_turns, llama.sessions()) == (False, 0, [])
+
+
+def test_what_the_limit_deleted_is_not_remembered(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    with _bridge(folder) as llama:
+        for name in "ab":
+            llama.session(name).generate("Hello!", max_tokens=2)
+            llama.sessions_flush()
+    with _bridge(folder, sessions_limit=2) as llama:
+        assert [llama.session(name).n_turns for name in "ab"] == [1, 1]
+        llama.session("c").generate("Hello!", max_tokens=2)
+        llama.sessions_flush()
+        assert llama.sessions() == ["b", "c"]
+        assert [llama.session(name).n_turns for name in "abc"] == [0, 1, 1]

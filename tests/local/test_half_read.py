@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from llama_bridge import (
     SamplingParams,
     TextStream,
 )
+from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tests.ledger import GREEDY, assert_ledger_rule, machine
 
@@ -398,3 +401,48 @@ def test_a_hundred_threads_each_get_their_own_answer() -> None:
         assert all(found)
         assert llama.generate("end").text == "<end>"
         assert_ledger_rule(llama)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_ends_its_copy_of_a_stream_and_waits_for_nobody() -> None:
+    with FakeLlama(LONG) as llama:
+        stream, runtime = llama.generate_stream("x"), llama._shared.runtime
+        next(stream)
+        assert isinstance(runtime, LocalRuntime)
+        held, forked = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with (
+                runtime._gate
+            ):  # held for a moment by whoever ends an answer or has computed a text
+                held.set()
+                forked.wait(20)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(20)
+        child = multiprocessing.get_context("fork").Process(target=stream._answer.end)
+        child.start()
+        forked.set()
+        holder.join(20)
+        child.join(10)
+        assert child.exitcode == 0
+        child.kill()
+        assert stream.result.text == LONG
+
+
+def test_a_stream_can_be_polled_piece_by_piece() -> None:
+    with FakeLlama("ab") as llama:
+        stream = llama.generate_stream("x" * 200, chat=False)
+        found = [stream.poll() for _ in range(12)]
+        pieces = found.index("a")
+        assert found == [*[""] * pieces, "a", "b", *[None] * (10 - pieces)]
+        assert pieces == -(-stream.result.usage.evaluated_tokens // llama.info.n_batch)
+
+
+def test_others_take_their_turn_between_two_pieces_of_a_prefill() -> None:
+    with FakeLlama(["first", "second"], prefill_token_seconds=0.001) as llama:
+        stream = llama.generate_stream("x" * 300, chat=False)
+        assert stream.poll() == ""
+        assert soon(lambda: llama.session("b").generate("and?").text) == "second"
+        assert list(stream) == list("first")

@@ -113,9 +113,9 @@ def test_millions_of_empty_strings_take_neither_memory_nor_minutes() -> None:
     most = reading._MAX_STRINGS
     pairs = [(f"k{i}", array(STRING, most // 4)) for i in range(5)]
     file = Sparse(gguf(pairs[0]), 64 * MIB)
-    start = time.perf_counter()
+    start = time.process_time()
     assert peak_of(lambda: read_gguf(file, "m.gguf")) < 8 * MIB  # type: ignore[arg-type]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     body = bytes(8 * most // 4)
     with pytest.raises(InvalidModel, match=r"k4.* strings; together, arrays"):
         read(gguf(*((key, value + body) for key, value in pairs)))

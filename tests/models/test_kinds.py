@@ -1,4 +1,4 @@
-"""Models that do not write text, token by token, are refused when they are loaded, and told what they are."""
+"""Models that neither write text token by token nor embed are refused when they are loaded, and told what they are."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 
 from llama_bridge import LlamaBridge, ModelLoadError
-from tests.making import diffusion_model, embedding_model
+from tests.making import diffusion_model
 
 
 @pytest.mark.requires_capability("tokens")
 def test_a_diffusion_model_is_refused_as_one(llama_backend: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"a diffusion model \(llada\).*cannot generate text"):
         LlamaBridge(diffusion_model(tmp_path / "m.gguf"), backend=llama_backend)
-
-
-@pytest.mark.requires_capability("tokens")
-def test_an_embedding_model_is_refused_as_one(llama_backend: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"an embedding model \(bert\).*cannot generate text"):
-        LlamaBridge(embedding_model(tmp_path / "m.gguf"), backend=llama_backend)

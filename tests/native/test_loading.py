@@ -19,7 +19,7 @@ from tests.gguf_editing import edited_model
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
 from llama_bridge_native import library
-from llama_bridge_native.engine import NativeEngine
+from llama_bridge_native.opening import open_engine
 
 MAKES = {
     "llama_model_load_from_file": "model",
@@ -67,7 +67,7 @@ def test_whatever_fails_in_a_load_leaves_nothing_behind(monkeypatch: pytest.Monk
     for n in range(1, 100):
         faults.left = n
         try:
-            engine = NativeEngine.load(model, params)
+            engine = open_engine(model, params)
         except _Fault:
             assert not +faults.alive, f"after call {n}"
             continue
@@ -105,7 +105,7 @@ def test_loads_side_by_side_keep_their_words_apart(tmp_path: Path) -> None:
     def fail(name: str) -> None:
         for _ in range(10):
             with pytest.raises(ModelLoadError) as caught:
-                NativeEngine.load(open_model(tmp_path / name), ModelParams(n_ctx=256))
+                open_engine(open_model(tmp_path / name), ModelParams(n_ctx=256))
             if name not in str(caught.value) or any(
                 n in caught.value.reason for n in names if n != name
             ):

@@ -22,6 +22,7 @@ pytest.importorskip("llama_bridge_native.engine", reason="the native backend is 
 
 from llama_bridge_native import deep_stack
 from llama_bridge_native.engine import NativeEngine
+from llama_bridge_native.opening import open_engine
 
 PRES = (
     "tekken", "default", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "viking", "poro-chat",
@@ -37,19 +38,19 @@ def engine(
     """The demo model with another pre-tokenizer."""
     path = tmp_path_factory.mktemp("pre") / "m.gguf"
     edited_model(path, {"tokenizer.ggml.pre": request.param})
-    engine = NativeEngine.load(open_model(path), ModelParams(n_ctx=256))
+    engine = open_engine(open_model(path), ModelParams(n_ctx=256))
     yield engine
     engine.close()
 
 
-def in_thread(stack: int, engine: Engine, text: str) -> list[int]:
+def in_thread(stack: int, engine: Engine, text: str, *, special: bool = True) -> list[int]:
     """Its tokens, in a thread with a stack of so many bytes."""
     found: list[list[int]] = []
     refused: list[InvalidInput] = []
 
     def work() -> None:
         try:
-            found.append(engine.tokenize(text, add_special=True, parse_special=True))
+            found.append(engine.tokenize(text, add_special=special, parse_special=special))
         except InvalidInput as error:
             refused.append(error)
 

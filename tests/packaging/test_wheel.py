@@ -87,6 +87,7 @@ def test_it_is_one_pure_wheel_with_all_it_needs(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {
         "llama_bridge",
+        "llama_bridge_command",
         "llama_bridge_native",
         "llama_bridge_pytest",
         "llama_bridge_wasm",

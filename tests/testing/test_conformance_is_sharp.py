@@ -85,6 +85,10 @@ class Overclaims(FakeEngine):
 class SpelledControlTokens(FakeEngine):
     def tokenize(self, text, *, add_special, parse_special):
         return super().tokenize(text, add_special=add_special, parse_special=True)
+
+class ForetellsTooMany(FakeEngine):
+    def least_tokens(self, text):
+        return len(text) + 1
 """
 
 
@@ -102,6 +106,7 @@ class SpelledControlTokens(FakeEngine):
         ("UsedAfterClose", "test_closing_twice_is_silent_and_use_after_it_one_clear_error"),
         ("Overclaims", "test_a_loaded_model_can_do_nothing_that_its_backend_cannot"),
         ("SpelledControlTokens", "test_control_tokens_are_read_only_where_asked_for"),
+        ("ForetellsTooMany", "test_a_text_has_at_least_as_many_tokens_as_are_foretold"),
     ],
 )
 def test_it_finds(pytester: pytest.Pytester, mistake: str, found_by: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,6 +219,36 @@ def test_any_error_can_be_simulated(fake_llama: MakeFake) -> None:
     answer = FakeAnswer(fails_after=0, error=EngineError("the model must be loaded again"))
     with pytest.raises(EngineError, match="loaded again"):
         fake_llama(answer).generate("hi")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"answers": 5},
+        {"answers": None},
+        {"memory": "dense"},
+        {"load_error": ValueError("x")},
+        {"prefill_token_seconds": "x"},
+        {"prefill_token_seconds": -1},
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_named(fake_llama: MakeFake, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        fake_llama(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"text": 5}, {"fails_after": -1}, {"error": "x"}, {"token_seconds": float("nan")}],
+    ids=str,
+)
+def test_a_wrong_answer_is_named(fake_llama: MakeFake, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        FakeAnswer(**wrong)
+    if "text" in wrong:  # a function's answer
+        with pytest.raises(InvalidInput, match="text"):
+            fake_llama(lambda _: wrong["text"]).generate("x")
 
 
 @pytest.mark.parametrize(

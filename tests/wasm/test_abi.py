@@ -12,7 +12,9 @@ import pytest
 from llama_bridge.models.source import ModelFile
 from llama_bridge_wasm.abi import (
     ABI_VERSION,
+    BIAS,
     LOAD_PARAMS,
+    LOGPROB,
     MODEL_PATH,
     SAMPLER_PARAMS,
     Guest,
@@ -23,6 +25,9 @@ from llama_bridge_wasm.abi import (
 from .conftest import MakeGuest, last_error, load, new_guest, put
 
 GREEDY = (1, 0.0, 40, 1.0, 0.0, 0, 1.0, 0.0, 0.0)
+REST = (1.0, 0.0, 0.0, 0.1, 0, 5.0, 0.1, 0.0, 1.0, 0.0, 1.75, 2, 0)
+NONE = (0, 0, 0, 0, 0, 0)
+"""No recent tokens, biases and sequence breakers."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +58,12 @@ def test_everything_says_that_no_model_is_loaded(make_guest: MakeGuest) -> None:
         "lb_clear": [()],
         "lb_truncate": [(0,)],
         "lb_decode": [(somewhere, 1)],
-        "lb_sampler": [(somewhere, 0, 0)],
+        "lb_sampler": [(somewhere, *NONE)],
+        "lb_grammar": [(somewhere, somewhere, 0, 0, 0), (0, 0, 0, 0, 0)],
         "lb_step": [(-1,), (1,)],
+        "lb_draw": [(0, 0)],
+        "lb_accept": [(0, 0, 0)],
+        "lb_logprobs": [(1, 0, somewhere)],
     }
     for name, each in calls.items():
         for args in each:
@@ -90,7 +99,7 @@ def test_bad_load_parameters_are_refused_and_the_loaded_model_stays(
 
 @pytest.mark.parametrize("token", [-2, -(2**31), 1_000_000, 2**31 - 1])
 def test_ids_that_are_no_tokens_are_refused(guest: Guest, token: int) -> None:
-    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
+    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE) == 0
     before = guest.call("lb_length")
     assert guest.call("lb_decode", tokens(guest, 1, token), 2) == Status.BAD_ARGUMENT
     assert guest.call("lb_step", token) == Status.BAD_ARGUMENT
@@ -108,7 +117,7 @@ def test_batches_must_have_from_one_token_to_n_batch(guest: Guest) -> None:
 
 def test_a_full_context_says_so_and_keeps_what_it_has(guest: Guest) -> None:
     assert guest.call("lb_clear") == 0
-    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
+    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE) == 0
     ids = tokens(guest, *[7] * 64)
     for _ in range(4):
         assert guest.call("lb_decode", ids, 64) == 0
@@ -137,7 +146,7 @@ def test_sampling_needs_a_sampler_and_logits(make_guest: MakeGuest) -> None:
     assert load(guest) == 0
     assert guest.call("lb_step", -1) == Status.ENGINE_ERROR
     assert "no sampler" in last_error(guest)
-    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY)), 0, 0) == 0
+    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE) == 0
     assert guest.call("lb_step", -1) == Status.ENGINE_ERROR
     assert "no logits" in last_error(guest)
     assert guest.call("lb_decode", tokens(guest, 1, 2), 2) == 0
@@ -148,14 +157,65 @@ def test_sampling_needs_a_sampler_and_logits(make_guest: MakeGuest) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_sampler_parameters_must_be_finite(guest: Guest, value: float) -> None:
-    for place in (1, 3, 4, 6, 7, 8):
-        params = [*GREEDY[:place], value, *GREEDY[place + 1 :]]
+    right = [*GREEDY, *REST]
+    for place in (i for i, field in enumerate(right) if isinstance(field, float)):
+        params = [*right[:place], value, *right[place + 1 :]]
         packed = put(guest, SAMPLER_PARAMS.pack(*params))
-        assert guest.call("lb_sampler", packed, 0, 0) == Status.BAD_ARGUMENT
-    assert guest.call("lb_sampler", 0, 0, 0) == Status.BAD_ARGUMENT
-    good = put(guest, SAMPLER_PARAMS.pack(*GREEDY))
-    assert guest.call("lb_sampler", good, 0, 5) == Status.BAD_ARGUMENT
-    assert guest.call("lb_sampler", good, tokens(guest, 1, 99_999_999), 2) == Status.BAD_ARGUMENT
+        assert guest.call("lb_sampler", packed, *NONE) == Status.BAD_ARGUMENT
+
+
+def test_what_a_sampler_counts_and_biases_are_tokens(guest: Guest) -> None:
+    assert guest.call("lb_sampler", 0, *NONE) == Status.BAD_ARGUMENT
+    good = put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST))
+    wrong_tokens = tokens(guest, 1, 99_999_999)
+    for rest in ((0, 5, *NONE[2:]), (wrong_tokens, 2, *NONE[2:]), (0, -1, *NONE[2:])):
+        assert guest.call("lb_sampler", good, *rest) == Status.BAD_ARGUMENT
+    for token, bias in ((99_999_999, 1.0), (-1, 1.0), (1, math.nan), (1, math.inf)):
+        biases = put(guest, BIAS.pack(token, bias))
+        assert guest.call("lb_sampler", good, 0, 0, biases, 1, 0, 0) == Status.BAD_ARGUMENT
+    for rest in ((0, 0, 0, 1, 0, 0), (0, 0, 0, 0, 0, 1), (0, 0, 0, -1, 0, 0), (0, 0, 0, 0, 0, -1)):
+        assert guest.call("lb_sampler", good, *rest) == Status.BAD_ARGUMENT
+
+
+def test_a_grammar_is_in_force_refused_or_does_not_fit(guest: Guest) -> None:
+    assert guest.call("lb_clear") == 0
+    assert guest.call("lb_decode", tokens(guest, 1, 2), 2) == 0
+    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE) == 0
+    root = put(guest, b"root\0")
+    good, said = put(guest, b'root ::= "77" [0-9]\0'), put(guest, b"7x")
+    assert guest.call("lb_grammar", good, root, 0, said, 1) == 1
+    for wrong in (b"root ::= nothing\0", b'other ::= "7"\0', b"\0", b'root ::= root "7"\0'):
+        assert guest.call("lb_grammar", put(guest, wrong), root, 0, 0, 0) == Status.BAD_ARGUMENT
+        assert "refuses the grammar" in last_error(guest)
+    for rest in ((0, 0, 0, 0), (root, 0, 0, 1), (root, 0, said, -1)):
+        assert guest.call("lb_grammar", good, *rest) == Status.BAD_ARGUMENT
+    piece = put(guest, bytes(64))
+    token = guest.call("lb_step", -1)
+    assert guest.call("lb_token_bytes", token, 0, piece, 64) >= 1
+    assert guest.read(piece, 1) == b"7", "a refused grammar changes nothing"
+    assert guest.call("lb_grammar", good, root, 0, said, 2) == 0
+    assert guest.call("lb_accept", tokens(guest, 1, 2, 3), 3, 0) == 3, "there is no grammar"
+
+
+def test_tokens_are_drawn_and_accepted_only_if_they_are_some(guest: Guest) -> None:
+    assert guest.call("lb_clear") == 0
+    assert guest.call("lb_sampler", put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE) == 0
+    out = put(guest, bytes(64))
+    assert guest.call("lb_draw", 0, 0) == Status.ENGINE_ERROR
+    assert guest.call("lb_logprobs", 1, 0, out) == Status.ENGINE_ERROR
+    assert guest.call("lb_decode", tokens(guest, 1, 2), 2) == 0
+    best = guest.call("lb_draw", 0, 0)
+    assert 0 <= guest.call("lb_draw", tokens(guest, best), 1) != best
+    wrong = tokens(guest, 1, 99_999_999)
+    for rest in ((0, 1), (0, -1), (wrong, 2)):
+        assert guest.call("lb_draw", *rest) == Status.BAD_ARGUMENT
+        assert guest.call("lb_accept", *rest, 0) == Status.BAD_ARGUMENT
+    for args in ((-1, 0, out), (99_999_999, 0, out), (1, -1, out), (1, 1 << 30, out), (1, 0, 0)):
+        assert guest.call("lb_logprobs", *args) == Status.BAD_ARGUMENT
+    assert guest.call("lb_logprobs", best, 2, out) == 3
+    chosen, first, second = (LOGPROB.unpack(guest.read(out + 8 * i, 8)) for i in range(3))
+    assert chosen == first
+    assert 0 >= first[1] >= second[1]
 
 
 def test_results_that_do_not_fit_are_counted_but_not_written(guest: Guest) -> None:

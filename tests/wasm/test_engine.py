@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,14 @@ def test_text_survives_tokens_and_back(engine: WasmEngine) -> None:
         tokens = engine.tokenize(text, add_special=False, parse_special=False)
         out = b"".join(engine.token_bytes(token) for token in tokens).decode()
         assert out.lstrip(" ") == text.lstrip(" ")
+
+
+@pytest.mark.parametrize("flag", [None, "", "x", 2, []])
+def test_flags_count_by_their_truth(engine: WasmEngine, flag: Any) -> None:
+    given = engine.tokenize(PROMPT, add_special=flag, parse_special=flag)
+    assert given == engine.tokenize(PROMPT, add_special=bool(flag), parse_special=bool(flag))
+    end = min(engine.info.end_of_generation)
+    assert bool(engine.token_bytes(end, special=flag)) is bool(flag)
 
 
 def test_length_is_what_the_cache_holds(engine: WasmEngine) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from llama_bridge.errors import EngineError
+from llama_bridge.grammar import Grammar, Trigger
 from llama_bridge.models.source import ModelFile
-from llama_bridge.params import ModelParams
+from llama_bridge.params import ModelParams, SamplingParams
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.abi import Info
 from llama_bridge_wasm.engine.wasm_engine import WasmEngine
@@ -42,6 +43,18 @@ def test_more_tokens_than_a_text_can_have_are_not_copied(
     say(monkeypatch, "lb_tokenize")
     with pytest.raises(EngineError, match="2,147,483,647 tokens of 5 bytes"):
         engine.tokenize("hello", add_special=True, parse_special=True)
+
+
+def test_a_token_that_was_refused_is_not_drawn_for_ever(
+    engine: WasmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.decode([1, 2])
+    lazy = Grammar('root ::= "x"', True, (Trigger("token", token=5),))
+    engine.set_sampler(SamplingParams(), 1, [], lazy)
+    say(monkeypatch, "lb_draw", answer=5)
+    say(monkeypatch, "lb_accept", answer=0)
+    with pytest.raises(EngineError, match="not to draw"):
+        engine.sample()
 
 
 @pytest.mark.parametrize(("export", "args"), [("lb_info", (Info.N_VOCAB,)), ("lb_eog_tokens", ())])

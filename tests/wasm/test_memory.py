@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -209,3 +212,54 @@ def test_words_do_not_decide_what_an_error_is(wasm: Path, tmp_path: Path, word: 
     with pytest.raises(ModelLoadError, match=word) as caught:
         BACKEND.load(open_model(tmp_path / "m.gguf"), ModelParams(n_ctx=256))
     assert type(caught.value) is ModelLoadError
+
+
+_LIMITED = """
+import resource, sys
+from llama_bridge import LlamaBridge, OutOfMemory
+with open("/proc/self/statm") as now: used = int(now.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), resource.RLIM_INFINITY))
+try:
+    with LlamaBridge("demo", backend="wasm", n_threads=2) as llama: print(llama.generate("Hi", max_tokens=2).usage)
+except OutOfMemory as error: print("OutOfMemory:", error.reason)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
+@pytest.mark.parametrize(
+    ("gibibytes", "fits"), [(1.0, False), (6.0, False), (8.14, False), (8.6, True), (13.0, True)]
+)
+def test_without_address_space_it_is_out_of_memory_and_says_what_to_do(
+    wasm: Path, gibibytes: float, fits: bool
+) -> None:
+    """8.14 is enough for the two reservations and not for llama.wasm's code; 8.6 is enough for one thread only."""
+    command = [sys.executable, "-c", _LIMITED, str(int(gibibytes * 2**30))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if fits:
+        assert done.stdout.startswith("Usage(prompt_tokens="), done.stderr
+    else:
+        assert re.match(r"OutOfMemory: .* limit is \d\.\d GiB\. .*ulimit -v", done.stdout), done
+
+
+@pytest.mark.skipif(sys.platform != "emscripten", reason="how a browser refuses memory")
+def test_a_page_without_memory_is_out_of_memory(wasm: Path, demo: ModelFile) -> None:
+    from llama_bridge_wasm.page import JsException, js, new
+
+    if "Firefox" in str(getattr(js.navigator, "userAgent", "")):
+        pytest.skip("Firefox gives memory back only some time later")
+    options = new(js.Object)
+    options.initial, options.maximum = 1, 1 << 16
+    held: list[object] = []
+
+    def fill() -> None:
+        while len(held) < 50_000:  # each takes 4 GiB of address space or more
+            held.append(new(js.WebAssembly.Memory, options))
+
+    with pytest.raises(JsException):
+        fill()
+    with pytest.raises(
+        OutOfMemory, match=r"has no memory for llama\.wasm .* close\(\) other models"
+    ):
+        BACKEND.load(demo, ModelParams(n_ctx=512))
+    held.clear()
+    BACKEND.load(demo, ModelParams(n_ctx=512)).close()

@@ -1,7 +1,7 @@
 """An ARM64 Python from Debian's packages, unpacked into a folder of the per-user cache.
 
-apt works on folders of its own here: it reads from the machine's settings where packages come from and whom to
-trust, and touches neither the machine's lists nor its packages. apt checks the signatures and digests.
+apt uses folders of its own here. From the machine's settings it takes only the package sources and the trusted keys;
+the machine's lists and packages stay as they are. apt checks signatures and digests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools.steps import Clock, StepFailed, run
 __all__ = ["Debian", "debian", "needed"]
 
 _ALSO = ("libstdc++6",)
-"""Compiled wheels want it, Python does not."""
+"""Compiled wheels need it, Python does not."""
 
 _SETTINGS = """\
 APT::Architecture "arm64";
@@ -33,7 +33,7 @@ Debug::NoLocking "true";
 Dir::Cache "{folder}/cache";
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/state/status";
-// These would go on to the machine's own lists and catalogues.
+// These would change the machine's own lists and catalogues.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -47,9 +47,9 @@ class Debian:
     """A folder with an ARM64 Python in it.
 
     Attributes:
-        root: stands for ``/`` there.
-        python: its interpreter.
-        version: as in ``3.11``.
+        root: the folder, which is ``/`` for the emulated programs.
+        python: the interpreter.
+        version: its version, such as ``3.11``.
     """
 
     root: Path
@@ -58,22 +58,22 @@ class Debian:
 
 
 def debian(clock: Clock) -> Debian:
-    """From the cache, or fetched now: some 30 MB with apt's lists.
+    """The folder from the cache. If it is missing it is made first: some 30 MB are downloaded, apt's lists included.
 
     Raises:
-        StepFailed: apt is missing or failed, or the time is over.
+        StepFailed: apt is missing or failed, or the time is up.
     """
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise StepFailed(f"{tool} is not there: this needs a Debian, or a system made from one")
-    # A newer package of the same release is no reason to fetch all anew.
+            raise StepFailed(f"{tool} is missing: this needs Debian, or a system derived from it")
+    # A newer package of the same release is no reason to download everything again.
     made_of = Path(__file__).read_bytes() + _OS_RELEASE.read_bytes()
     key = hashlib.sha256(made_of).hexdigest()[:16]
     root = kept(cache_folder("arm64") / f"root-{key}", lambda folder: _make(folder, clock))
     found = sorted((root / "usr/bin").glob("python3.*[0-9]"))
     if len(found) != 1:
         shutil.rmtree(root, ignore_errors=True)
-        raise StepFailed(f"there is no Python in what was unpacked; run this again ({root})")
+        raise StepFailed(f"the unpacked packages contain no Python: run this again ({root})")
     return Debian(root, found[0], found[0].name.removeprefix("python"))
 
 
@@ -99,17 +99,17 @@ def _make(folder: Path, clock: Clock) -> None:
     apt("Debian's packages for ARM64", "apt-get", "--quiet", "download", *packages)
     for package in sorted((work / "packages").glob("*.deb")):
         run("unpacking", ["dpkg-deb", "--extract", package, folder], clock)
-    for name in ("lib", "bin"):  # a release that has all of it in /usr
+    for name in ("lib", "bin"):  # in releases that keep everything in /usr
         if not (folder / name).exists():
             (folder / name).symlink_to(f"usr/{name}")
 
 
 def needed(python: str, closure: Callable[[list[str]], str]) -> list[str]:
-    """Names of the packages to unpack."""
+    """The packages to unpack, from the output of apt."""
     found = re.search(r"Depends: (python3\.\d+)-minimal", python)
     if found is None:
         raise StepFailed(
-            "apt knows no package python3-minimal for ARM64: do its sources have that architecture?"
+            "apt finds no package python3-minimal for ARM64: do its sources have that architecture?"
         )
     listed = closure([f"{found[1]}-minimal", f"lib{found[1]}-stdlib", *_ALSO])
     return re.findall(r"^'\S+' ([^_\s]+)_\S+\.deb ", listed, re.M)

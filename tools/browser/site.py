@@ -3,6 +3,7 @@
 .. code-block:: text
 
     pyodide/       the runtime: import { loadPyodide } from "./pyodide/pyodide.mjs"
+    markdown/      marked and DOMPurify, for pages that show Markdown
     wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from . import fetch
 
-__all__ = ["build_wheel", "lay_out"]
+__all__ = ["MARKDOWN", "build_wheel", "lay_out"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +32,9 @@ _RUNTIME = (
     "pyodide-lock.json",
     "python_stdlib.zip",
 )
+
+MARKDOWN = ("marked/lib/marked.esm.js", "dompurify/dist/purify.es.mjs")
+"""What a page needs to show Markdown, in npm's folder."""
 
 
 def lay_out(
@@ -53,12 +57,14 @@ def lay_out(
     Raises:
         FetchError: something could not be fetched.
     """
-    runtime, packages = folder / "pyodide", folder / "wheels"
-    for part in (runtime, packages):
+    runtime, packages, markdown = (folder / name for name in ("pyodide", "wheels", "markdown"))
+    for part in (runtime, packages, markdown):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     for name in _RUNTIME:
         shutil.copy(fetch.pyodide() / name, runtime)
+    for name in MARKDOWN:
+        shutil.copy(fetch.node_modules() / name, markdown)
     own = build_wheel(packages) if wheel is None else Path(shutil.copy(wheel, packages))
     page = {path.name.partition("-")[0]: path for path in fetch.wheels(fetch.PAGE)}
     groups = {

@@ -1,7 +1,7 @@
-"""A cross-build environment for pyodide-build, and pyodide-build itself, kept in the per-user cache.
+"""pyodide-build and a cross-build environment for it, kept in the per-user cache.
 
-pyodide-build takes a folder that describes the interpreter built for: versions, its ``sysconfig`` data, the
-interpreter to run. The npm package ``pyodide`` holds all of that but the compiler, which a pure wheel needs not.
+pyodide-build needs a folder that describes the target interpreter: its versions, its ``sysconfig`` data, and how to
+run it. The npm package ``pyodide`` has all of that except the compiler, which a pure wheel does not need.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Environment", "environment", "run"]
 _HERE = Path(__file__).parent
 _REQUIREMENTS = ("pyodide-build==0.39.2", "hatchling==1.33.0")
 _MINOR = "3.13"
-"""The Python of the npm package ``pyodide-for-build``; ``pyodide venv`` wants the host's to be the same."""
+"""The Python of the npm package ``pyodide-for-build``. ``pyodide venv`` needs the same version on the host."""
 
 _SYSCONFIG = "_sysconfigdata__emscripten_wasm32-emscripten"
 
@@ -54,13 +54,13 @@ export LDFLAGS_BASE =
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """pyodide-build, ready to be used.
+    """pyodide-build, ready to use.
 
     Attributes:
-        python: host interpreter that has it.
-        variables: with which it is to be called.
-        version: of Pyodide.
-        key: changes when anything here does.
+        python: the host interpreter that it is installed in.
+        variables: environment variables to call it with.
+        version: version of Pyodide.
+        key: changes whenever something here changes.
     """
 
     python: Path
@@ -69,7 +69,7 @@ class Environment:
     key: str
 
     def pyodide(self, *arguments: str | Path) -> str:
-        """Call ``pyodide``, as ``pyodide("venv", folder)``; what it said.
+        """Call ``pyodide``, as in ``pyodide("venv", folder)``, and return its output.
 
         Raises:
             FetchError: it failed.
@@ -79,7 +79,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """From the cache, or made now.
+    """The environment from the cache. If it is missing it is made first.
 
     Raises:
         FetchError: Python, npm or a package is missing.
@@ -91,7 +91,7 @@ def environment() -> Environment:
     key = hashlib.sha256(made_of).hexdigest()[:16]
     folder = cache_folder("pyodide-build") / key
     finished = folder / "finished"
-    # Made in its place: virtual environments cannot be moved.
+    # Made where it stays, because virtual environments cannot be moved.
     if not finished.exists():
         shutil.rmtree(folder, ignore_errors=True)
         run([_host_python(), "-m", "venv", folder / "host"])
@@ -107,7 +107,7 @@ def environment() -> Environment:
 
 
 def run(command: list[str | Path], variables: dict[str, str] | None = None) -> str:
-    """Run a step in the project's folder; what it said.
+    """Run a command in the project's folder and return its output.
 
     Raises:
         FetchError: it failed.
@@ -132,7 +132,7 @@ def _make_root(package: Path, version: str, root: Path) -> None:
     major, minor, micro = info["python"].split(".")
     dist = root / "dist"
     shutil.copytree(package, dist)
-    # Packages come as wheels from this machine, never from where this list says.
+    # Packages are installed from wheels on this machine, never from the addresses in this list.
     (dist / "pyodide-lock.json").write_text(json.dumps({"info": info, "packages": {}}))
     shutil.copy(_HERE / "python_cli.mjs", dist)
     launcher = dist / "python"

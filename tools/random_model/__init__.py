@@ -1,7 +1,7 @@
-"""Random GGUF models around real vocabularies: any shape, in a moment, with nothing downloaded but source.
+"""Random GGUF models with real vocabularies, of any shape, written in a moment. Only llama.cpp's source is downloaded.
 
-Speed and memory do not depend on what the weights are, and a session's bookkeeping does not either, so
-benchmarks and tests need no trained model. What a random model says is noise.
+Neither speed nor memory depends on the values of the weights, and sessions do not either. So benchmarks and tests need
+no trained model. What a random model says is noise.
 """
 
 from .vocabularies import Vocabulary, vocabulary

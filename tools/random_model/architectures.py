@@ -1,4 +1,4 @@
-"""Which metadata and tensors each architecture wants; names and shapes as in llama.cpp's ``src/models/``."""
+"""The metadata and tensors of each architecture; names and shapes are those of llama.cpp's ``src/models/``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 __all__ = ["ARCHITECTURES", "Architecture", "Kind", "Metadata", "Shape", "Tensor"]
 
 Kind = Literal["matrix", "embedding", "output", "norm", "bias", "plain", "decay"]
-"""``matrix``, ``embedding`` and ``output`` are stored as the model's quantisation says, the rest as f32."""
+"""``matrix``, ``embedding`` and ``output`` are stored in the model's quantised format, the rest as f32."""
 
-Metadata = dict[str, int | float | list[int]]
-"""Keys without the architecture in front."""
+Metadata = dict[str, bool | int | float | list[int] | list[str]]
+"""Keys without the architecture's prefix."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Shape:
     n_ff: int
     n_ctx_train: int
     n_swa: int
+    labels: tuple[str, ...] = ()
 
     @property
     def n_embd_head(self) -> int:
@@ -41,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor; ``shape`` in rows and columns, as numpy has it, the reverse of ggml's."""
+    """One tensor; ``shape`` is rows and columns as in numpy, the reverse of ggml's order."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,11 +51,21 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to fill a GGUF of this architecture, between its embedding and its output matrix."""
+    """What a GGUF file of this architecture contains.
+
+    Attributes:
+        metadata: the keys that it needs.
+        layer: the tensors of one layer.
+        output_norm: name of the norm after the last layer, or None.
+        more: further tensors.
+        has_output: whether it makes logits; encoders do not.
+    """
 
     metadata: Callable[[Shape], Metadata]
     layer: Callable[[Shape, int], Iterator[Tensor]]
-    output_norm: str = "output_norm"
+    output_norm: str | None = "output_norm"
+    more: Callable[[Shape], Iterator[Tensor]] = lambda shape: iter(())
+    has_output: bool = True
 
 
 def _common(shape: Shape) -> Metadata:
@@ -104,14 +115,14 @@ def _qwen2(shape: Shape, i: int) -> Iterator[Tensor]:
 def _qwen2vl_metadata(shape: Shape) -> Metadata:
     half = (
         shape.n_embd_head // 2
-    )  # a position is several numbers, each of which turns a part of the head
+    )  # a position has several parts, and each rotates a part of the head
     return _common(shape) | {
         "rope.dimension_sections": [half - 2 * (half // 3), half // 3, half // 3, 0]
     }
 
 
 def _gemma3_metadata(shape: Shape) -> Metadata:
-    # A real Gemma has five sliding layers to each full one; a small model needs both kinds early.
+    # A real Gemma has five sliding layers for each full one; a small model needs both kinds in its first layers.
     return _common(shape) | {
         "attention.sliding_window": shape.n_swa,
         "attention.sliding_window_pattern": 2,
@@ -183,6 +194,117 @@ def _lfm2(shape: Shape, i: int) -> Iterator[Tensor]:
     yield from _feed_forward(shape, at)
 
 
+def _encoder_metadata(shape: Shape) -> Metadata:
+    return _common(shape) | {
+        "attention.layer_norm_epsilon": 1e-12,
+        "attention.causal": False,
+    }
+
+
+def _norm(name: str, width: int) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (width,), "norm")
+    yield Tensor(f"{name}.bias", (width,), "bias")
+
+
+def _bert_begin(shape: Shape, *, positions: bool = False, types: int = 2) -> Iterator[Tensor]:
+    if positions:
+        yield Tensor("position_embd.weight", (shape.n_ctx_train, shape.n_embd), "plain")
+    yield Tensor("token_types.weight", (types, shape.n_embd), "plain")
+    yield from _norm("token_embd_norm", shape.n_embd)
+
+
+def _classifier(shape: Shape) -> Iterator[Tensor]:
+    """A head that scores, as rerankers have one."""
+    n = shape.n_embd
+    if shape.labels:
+        yield Tensor("cls.weight", (n, n), "plain")
+        yield Tensor("cls.bias", (n,), "bias")
+        yield Tensor("cls.output.weight", (len(shape.labels), n), "plain")
+        yield Tensor("cls.output.bias", (len(shape.labels),), "bias")
+
+
+def _bert_more(shape: Shape) -> Iterator[Tensor]:
+    yield from _bert_begin(shape, positions=True)
+    yield from _classifier(shape)
+
+
+def _bert(shape: Shape, i: int, *, gate: bool = False, bias: bool = True) -> Iterator[Tensor]:
+    at, n = f"blk.{i}.", shape.n_embd
+    yield from _attention(shape, at, bias=bias)
+    if bias:
+        yield Tensor(f"{at}attn_output.bias", (n,), "bias")
+    yield from _norm(f"{at}attn_output_norm", n)
+    yield Tensor(f"{at}ffn_up.weight", (shape.n_ff, n), "matrix")
+    if gate:
+        yield Tensor(f"{at}ffn_gate.weight", (shape.n_ff, n), "matrix")
+    if bias and not gate:
+        yield Tensor(f"{at}ffn_up.bias", (shape.n_ff,), "bias")
+    yield Tensor(f"{at}ffn_down.weight", (n, shape.n_ff), "matrix")
+    if bias:
+        yield Tensor(f"{at}ffn_down.bias", (n,), "bias")
+    yield from _norm(f"{at}layer_output_norm", n)
+
+
+def _nomic_bert(shape: Shape, i: int) -> Iterator[Tensor]:
+    yield from _bert(shape, i, gate=True, bias=False)
+
+
+def _jina_bert(shape: Shape, i: int) -> Iterator[Tensor]:
+    yield from _bert(shape, i, gate=True)
+
+
+def _modern_bert_metadata(shape: Shape) -> Metadata:
+    return _encoder_metadata(shape) | {
+        "attention.sliding_window": shape.n_swa,
+        "attention.sliding_window_pattern": 2,
+        "rope.freq_base_swa": 10_000.0,
+    }
+
+
+def _modern_bert_more(shape: Shape) -> Iterator[Tensor]:
+    yield Tensor("token_embd_norm.weight", (shape.n_embd,), "norm")
+    if shape.labels:
+        yield Tensor("cls.weight", (shape.n_embd, shape.n_embd), "plain")
+        yield Tensor("cls.norm.weight", (shape.n_embd,), "norm")
+        yield Tensor("cls.output.weight", (len(shape.labels), shape.n_embd), "plain")
+
+
+def _modern_bert(shape: Shape, i: int) -> Iterator[Tensor]:
+    at, n = f"blk.{i}.", shape.n_embd
+    if i:
+        yield Tensor(f"{at}attn_norm.weight", (n,), "norm")
+    yield Tensor(f"{at}attn_qkv.weight", (3 * n, n), "matrix")
+    yield Tensor(f"{at}attn_output.weight", (n, n), "matrix")
+    yield Tensor(f"{at}ffn_norm.weight", (n,), "norm")
+    yield Tensor(f"{at}ffn_up.weight", (2 * shape.n_ff, n), "matrix")
+    yield Tensor(f"{at}ffn_down.weight", (n, shape.n_ff), "matrix")
+
+
+def _t5_metadata(shape: Shape) -> Metadata:
+    return _common(shape) | {"attention.relative_buckets_count": 32}
+
+
+def _t5_encoder(shape: Shape, i: int) -> Iterator[Tensor]:
+    at, n = f"enc.blk.{i}.", shape.n_embd
+    yield Tensor(f"{at}attn_norm.weight", (n,), "norm")
+    if i == 0:
+        yield Tensor(f"{at}attn_rel_b.weight", (32, shape.n_head), "plain")
+    for name in ("q", "k", "v"):
+        width = n if name == "q" else shape.n_embd_kv
+        yield Tensor(f"{at}attn_{name}.weight", (width, n), "matrix")
+    yield Tensor(f"{at}attn_o.weight", (n, n), "matrix")
+    yield from _feed_forward(shape, at)
+
+
+def _qwen3_more(shape: Shape) -> Iterator[Tensor]:
+    if shape.labels:
+        yield Tensor("cls.output.weight", (len(shape.labels), shape.n_embd), "plain")
+
+
+def _qwen3(shape: Shape, i: int) -> Iterator[Tensor]:
+    yield from _llama(shape, i, norms=True)
+
+
 ARCHITECTURES = {
     "llama": Architecture(_common, _llama),
     "qwen2": Architecture(_common, _qwen2),
@@ -190,5 +312,17 @@ ARCHITECTURES = {
     "gemma3": Architecture(_gemma3_metadata, _gemma3),
     "mamba": Architecture(_mamba_metadata, _mamba),
     "lfm2": Architecture(_lfm2_metadata, _lfm2, output_norm="token_embd_norm"),
+    "qwen3": Architecture(_common, _qwen3, more=_qwen3_more),
+    "bert": Architecture(_encoder_metadata, _bert, None, _bert_more, has_output=False),
+    "nomic-bert": Architecture(_encoder_metadata, _nomic_bert, None, _bert_begin, has_output=False),
+    "jina-bert-v2": Architecture(
+        _encoder_metadata, _jina_bert, None, _bert_begin, has_output=False
+    ),
+    "modern-bert": Architecture(
+        _modern_bert_metadata, _modern_bert, more=_modern_bert_more, has_output=False
+    ),
+    "gemma-embedding": Architecture(_gemma3_metadata, _gemma3, has_output=False),
+    "t5encoder": Architecture(_t5_metadata, _t5_encoder, "enc.output_norm", has_output=False),
 }
-"""One or more for each kind of memory: dense, dense, dense with M-RoPE, sliding window, recurrent, hybrid."""
+"""One or more for each kind of memory: dense, dense, dense with M-RoPE, sliding window, recurrent, hybrid; then a reranker's,
+and models that only embed: they have none."""

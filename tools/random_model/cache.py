@@ -1,4 +1,4 @@
-"""What the tools make once per user, in the cache folder that the build of llama.wasm has too."""
+"""Keeps what the tools make, once per user, in the cache folder that the build of llama.wasm uses too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["cache_folder", "kept"]
 
 
 def kept(target: Path, make: Callable[[Path], None]) -> Path:
-    """``target``, made first if it is not there: a file or a folder, whole or not at all.
+    """Return ``target``, a file or a folder. If it is missing it is made first, completely or not at all.
 
-    ``make`` is given a path that does not exist, beside the target. Of two processes that make the same
-    thing at the same time one wins, and both have it.
+    ``make`` gets a path that does not exist yet, next to the target. If two processes make the same thing at the same
+    time, one of them wins and both get the result.
     """
     if target.exists():
         return target

@@ -1,4 +1,4 @@
-"""The real vocabularies that llama.cpp ships for its own tests, out of the pinned source distribution."""
+"""The real vocabularies that llama.cpp ships for its own tests, taken from the pinned source distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wasm import source
 
 from .cache import cache_folder, kept
 
-__all__ = ["Vocabulary", "vocabulary"]
+__all__ = ["Vocabulary", "test_vectors", "vocabulary", "vocabulary_files"]
 
 _PREFIX = "ggml-vocab-"
 _STRING, _ARRAY = 8, 9
@@ -29,9 +29,9 @@ class Vocabulary:
 
     Attributes:
         name: as in ``ggml-vocab-<name>.gguf``.
-        entries: each ``tokenizer.`` key with its raw value: type code, then the value's bytes. Reading
-            hundreds of thousands of strings to write them again would take minutes.
-        test_vectors: texts and the tokens they must give, without special tokens; not every one has some.
+        entries: each ``tokenizer.`` key with its raw value: the type code, then the value's bytes. Decoding
+            hundreds of thousands of strings only to write them again would take minutes.
+        test_vectors: texts and the tokens that they must give, without special tokens; some vocabularies have none.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Vocabulary:
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         (count,) = struct.unpack_from("<Q", self.entries["tokenizer.ggml.tokens"], 8)
         return int(count)
 
@@ -52,7 +52,7 @@ class Vocabulary:
 
     @property
     def control_tokens(self) -> list[int]:
-        """Ids of all the tokens that are not ordinary text: begin, end, unknown, unused, control."""
+        """Ids of all tokens that are not ordinary text: begin, end, unknown, unused, control."""
         kinds = self.entries["tokenizer.ggml.token_type"]
         ids = {
             i for i, (kind,) in enumerate(struct.iter_unpack("<i", kinds[16:])) if kind != _NORMAL
@@ -63,23 +63,44 @@ class Vocabulary:
         return sorted(i for i in ids if i < self.n_tokens)
 
 
-@functools.cache
-def vocabulary(name: str) -> Vocabulary:
-    """A vocabulary by name: ``llama-spm``, ``gpt-2``, ``qwen2``, ``llama-bpe``, ``phi-3``, ...
+def vocabulary_files() -> dict[str, Path]:
+    """The GGUF file of each vocabulary, by its name. They have no tensors.
 
     The first call on a machine fetches the source distribution, unless the build of llama.wasm has already.
 
     Raises:
-        KeyError: there is none of that name; lists those that there are.
-        wasm.source.BuildError: the source distribution cannot be had.
+        wasm.source.BuildError: the source distribution cannot be fetched.
     """
     folder = kept(cache_folder("") / f"vocabularies-{source.VERSION}", _unpack)
-    path = folder / f"{_PREFIX}{name}.gguf"
-    if not path.is_file():
-        there = sorted(p.stem.removeprefix(_PREFIX) for p in folder.glob("*.gguf"))
-        raise KeyError(f"no vocabulary named {name!r}; there are: {', '.join(there)}")
+    return {path.stem.removeprefix(_PREFIX): path for path in sorted(folder.glob("*.gguf"))}
+
+
+@functools.cache
+def vocabulary(name: str) -> Vocabulary:
+    """A vocabulary by name: ``llama-spm``, ``gpt-2``, ``qwen2``, ``llama-bpe``, ``phi-3``, ...
+
+    Raises:
+        KeyError: there is none of that name; the message lists the names.
+        wasm.source.BuildError: as in :func:`vocabulary_files`.
+    """
+    files = vocabulary_files()
+    if name not in files:
+        raise KeyError(f"no vocabulary named {name!r}; there are: {', '.join(files)}")
+    path = files[name]
     entries = {k: v for k, v in _entries(path.read_bytes()) if k.startswith("tokenizer.")}
-    return Vocabulary(name, entries, tuple(_test_vectors(path)))
+    return Vocabulary(name, entries, tuple(test_vectors(path)))
+
+
+def test_vectors(path: Path) -> Iterator[tuple[str, list[int]]]:
+    """The texts beside a vocabulary's file, and the tokens that they must give, without special tokens."""
+    texts, tokens = path.with_name(path.name + ".inp"), path.with_name(path.name + ".out")
+    if texts.is_file():
+        inputs = texts.read_bytes().decode().split(_TEST_SEPARATOR)
+        outputs = tokens.read_text(encoding="utf-8").splitlines()
+        if len(inputs) == len(outputs) + 1 and not inputs[-1]:
+            inputs.pop()
+        for text, line in zip(inputs, outputs, strict=True):
+            yield text, [int(token) for token in line.split()]
 
 
 def _unpack(folder: Path) -> None:
@@ -92,19 +113,8 @@ def _unpack(folder: Path) -> None:
                 archive.extract(member, folder, filter="data")
 
 
-def _test_vectors(path: Path) -> Iterator[tuple[str, list[int]]]:
-    texts, tokens = path.with_name(path.name + ".inp"), path.with_name(path.name + ".out")
-    if texts.is_file():
-        inputs = texts.read_bytes().decode().split(_TEST_SEPARATOR)
-        outputs = tokens.read_text(encoding="utf-8").splitlines()
-        if len(inputs) == len(outputs) + 1 and not inputs[-1]:
-            inputs.pop()
-        for text, line in zip(inputs, outputs, strict=True):
-            yield text, [int(token) for token in line.split()]
-
-
 def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """The metadata of a GGUF file, values as raw bytes. The file is trusted: its digest was checked."""
+    """The metadata of a GGUF file, with raw values. The file is trusted, because its digest was checked."""
     (count,) = struct.unpack_from("<Q", data, 16)
     pos = 24
     for _ in range(count):

@@ -1,9 +1,12 @@
-"""Writes the file: real vocabulary, asked-for shape, random weights."""
+"""Writes the file: a real vocabulary, the requested shape, random weights."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -42,10 +45,13 @@ class _Parameters(TypedDict, total=False):
     tied: bool
     seed: int
     chat_template: str | None
+    pooling: str | None
+    labels: Sequence[str]
+    rerank_template: str | None
 
 
 TINY: _Parameters = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 128}
-"""Half a second to write, milliseconds for each token."""
+"""Takes half a second to write, and milliseconds per token."""
 
 QWEN2_HALF_BILLION: _Parameters = {
     "vocab": "qwen2",
@@ -61,8 +67,9 @@ QWEN2_HALF_BILLION: _Parameters = {
     "tied": True,
     "chat_template": CHATML,
 }
-"""The shape of Qwen2-0.5B, its embedding at eight bits as llama.cpp's quantiser would keep it."""
+"""The shape of Qwen2-0.5B. The embedding has eight bits, as llama.cpp's quantiser would leave it."""
 
+_POOLINGS = ("none", "mean", "cls", "last", "rank")  # llama.cpp's LLAMA_POOLING_TYPE_*
 _FORMATS: dict[Quantization, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
@@ -76,13 +83,13 @@ _FORMATS: dict[Quantization, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType
 
 @dataclass(frozen=True)
 class _Block:
-    """How a quantised format lies in a file.
+    """The layout of a quantised format.
 
     Attributes:
-        weights: in one block.
-        dtype: of a block: its ``scale``, maybe a scale ``least`` of what is taken off, and its codes.
-        spread: standard deviation of weights of scale 1, all codes being equally likely.
-        middle: what is to be taken off, of scale 1, for weights around zero.
+        weights: how many weights are in one block.
+        dtype: one block: its ``scale``, in some formats ``least`` (the scale of what is subtracted), and the codes.
+        spread: standard deviation of the weights at scale 1, if all codes are equally likely.
+        middle: what to subtract at scale 1, so that the weights are centred on zero.
     """
 
     weights: int
@@ -102,17 +109,27 @@ _BLOCKS: dict[Quantization, _Block] = {
 }
 
 
+_UNUSED = 86_400
+"""Seconds after which a model of another version is removed."""
+
+
 def cached_model(**parameters: Any) -> Path:
-    """A model of these :func:`write_model` parameters in the per-user cache, written at the first call."""
+    """A model with these parameters of :func:`write_model`, from the per-user cache; the first call writes it."""
     here = sorted(Path(__file__).parent.glob("*.py"))
     made_by = hashlib.sha256(b"".join(path.read_bytes() for path in here)).hexdigest()[:12]
     made_of = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder("models")
     file = folder / f"random-{made_of}-{made_by}.gguf"
     if not file.exists():
-        for old in folder.glob(f"random-{made_of}-*.gguf"):  # another version of this package's
-            old.unlink(missing_ok=True)
-    return kept(file, lambda path: write_model(path, **parameters))
+        for old in folder.glob(f"random-{made_of}-*.gguf"):  # from another version of these tools
+            with contextlib.suppress(FileNotFoundError):
+                if (
+                    time.time() - old.stat().st_mtime > _UNUSED
+                ):  # otherwise another checkout may be using it
+                    old.unlink()
+    made = kept(file, lambda path: write_model(path, **parameters))
+    made.touch()
+    return made
 
 
 def write_model(
@@ -132,27 +149,36 @@ def write_model(
     tied: bool = False,
     seed: int = 0,
     chat_template: str | None = None,
+    pooling: str | None = None,
+    labels: Sequence[str] = (),
+    rerank_template: str | None = None,
 ) -> None:
-    """Write a random model that stock llama.cpp loads. The same arguments give the same bytes.
+    """Write a random model that unmodified llama.cpp loads. The same arguments give the same bytes.
 
-    Greedy decoding never draws an end token: the output rows of all control tokens are zero.
+    Greedy decoding never draws an end token, because the output rows of all control tokens are zero.
 
     Args:
-        path: of the GGUF file.
+        path: where to write the GGUF file.
         vocab: name of a vocabulary, see :func:`tools.random_model.vocabulary`.
         architecture: ``llama``, ``qwen2`` or ``qwen2vl`` (dense; the last with M-RoPE), ``gemma3`` (sliding window), ``mamba`` (recurrent),
-            ``lfm2`` (hybrid).
-        n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as llama.cpp calls them.
+            ``lfm2`` (hybrid), ``qwen3``; those that only embed: ``bert``, ``nomic-bert``, ``jina-bert-v2``,
+            ``modern-bert``, ``gemma-embedding``, ``t5encoder``.
+        n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as in llama.cpp.
         n_swa: length of the sliding window, where there is one.
         quantization: of the matrices.
         embedding: quantisation of embedding and output, if another.
         tied: whether the embedding is the output matrix too.
         seed: of the weights.
         chat_template: Jinja source, or None for a model without one.
+        pooling: how it embeds: ``mean``, ``cls``, ``last``, or ``rank`` with ``labels``; None for a model that does not.
+        labels: names of a reranker's scores, for ``bert``, ``modern-bert`` and ``qwen3``.
+        rerank_template: how a reranker reads ``{query}`` and ``{document}``.
     """
     words = vocabulary(vocab)
     form = ARCHITECTURES[architecture]
-    shape = Shape(words.n_tokens, n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train, n_swa)
+    shape = Shape(
+        words.n_tokens, n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train, n_swa, tuple(labels)
+    )
     writer = _Writer(path, architecture)
     writer.add_name(f"random {architecture} {vocab} {seed}")
     writer.add_file_type(_FORMATS[quantization][1])
@@ -163,13 +189,23 @@ def write_model(
             writer.add_raw(key, raw)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
+    if rerank_template is not None:
+        writer.add_string("tokenizer.chat_template.rerank", rerank_template)
+    if not form.has_output and "tokenizer.ggml.token_type_count" not in words.entries:
+        writer.add_uint32("tokenizer.ggml.token_type_count", 2)
+    if pooling is not None:
+        writer.add_uint32(f"{architecture}.pooling_type", _POOLINGS.index(pooling))
+    if labels:
+        writer.add_array(f"{architecture}.classifier.output_labels", list(labels))
 
     tensors = [
         Tensor("token_embd.weight", (words.n_tokens, n_embd), "output" if tied else "embedding")
     ]
-    if not tied:
+    if form.has_output and not tied:
         tensors.append(Tensor("output.weight", (words.n_tokens, n_embd), "output"))
-    tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
+    if form.output_norm is not None:
+        tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
+    tensors += form.more(shape)
     tensors += [tensor for i in range(n_layer) for tensor in form.layer(shape, i)]
     for i, tensor in enumerate(tensors):
         rng = np.random.Generator(np.random.SFC64([seed, i]))
@@ -182,7 +218,7 @@ def write_model(
 
 
 class _Writer(gguf.GGUFWriter):
-    """A writer that also takes a value as the bytes it had in another GGUF."""
+    """A writer that also accepts a value as its raw bytes from another GGUF file."""
 
     def add_raw(self, key: str, raw: bytes) -> None:
         self.add_key_value(key, raw, gguf.GGUFValueType.ARRAY)
@@ -193,8 +229,12 @@ class _Writer(gguf.GGUFWriter):
         return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: int | float | list[int]) -> None:
-    if isinstance(value, list):
+def _add(
+    writer: gguf.GGUFWriter, key: str, value: bool | int | float | list[int] | list[str]
+) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, list):
         writer.add_array(key, value)
     elif isinstance(value, float):
         writer.add_float32(key, value)
@@ -214,7 +254,7 @@ def _add_tensor(
 def _weights(
     rng: np.random.Generator, tensor: Tensor, quantization: Quantization, words: Vocabulary
 ) -> npt.NDArray[Any]:
-    """Values with which activations neither vanish nor grow; quantised ones as rows of bytes."""
+    """Values that keep activations from vanishing or growing; quantised ones are rows of bytes."""
     kind, shape = tensor.kind, tensor.shape
     if kind not in ("matrix", "embedding", "output"):
         noise = rng.standard_normal(shape, dtype=np.float32)
@@ -239,7 +279,7 @@ def _weights(
     block = _BLOCKS[quantization]
     if columns % block.weights:
         raise ValueError(
-            f"{tensor.name}: rows of {columns} are no whole {quantization} blocks of {block.weights}"
+            f"{tensor.name}: rows of {columns} cannot be split into {quantization} blocks of {block.weights}"
         )
     n_blocks = columns // block.weights
     raw = bytearray(rng.bytes(rows * n_blocks * block.dtype.itemsize))

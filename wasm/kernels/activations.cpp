@@ -1,5 +1,7 @@
 #include "activations.h"
 
+#include <cfloat>
+
 #include "ggml-impl.h"
 #include "simd.h"
 
@@ -22,12 +24,13 @@ float magnitude(const float * x, int n) {
     return wasm_f32x4_extract_lane(m, 0);
 }
 
-// 16 values, rounded to nearest; of what is no number 0, on every CPU. The relaxed conversion, which is no quicker, gives what
-// the CPU likes, and with an infinite scale it decides which results are NaN and which infinite.
+// 16 values of at most 2^22, rounded to nearest, times `inverse`. Adding 1.5 * 2^23 rounds them and leaves the integer in the low
+// bits: a third of the instructions that a conversion takes, and the same on every CPU.
 vec round16(const float * x, vec inverse) {
+    const vec magic = wasm_f32x4_splat(0x1.8p23f);
     vec r[4];
     for (int i = 0; i < 4; i++) {
-        r[i] = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(wasm_v128_load(x + 4 * i), inverse)));
+        r[i] = wasm_i32x4_sub(wasm_f32x4_add(wasm_f32x4_mul(wasm_v128_load(x + 4 * i), inverse), magic), magic);
     }
     return wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(r[0], r[1]), wasm_i16x8_narrow_i32x4(r[2], r[3]));
 }
@@ -81,9 +84,11 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
         const float scale = largest / 127.0f;
         scales[b * rows] = kind.block == 32 ? GGML_FP16_TO_FP32(GGML_FP32_TO_FP16(scale)) * HALF_FACTOR : scale;
         const vec inverse = wasm_f32x4_splat(largest > SMALLEST ? 127.0f / largest : 0.0f);
+        const vec finite = wasm_i8x16_splat(largest <= FLT_MAX ? -1 : 0); // in other blocks each code is 0; the scale says the rest
         for (int i = 0; i < kind.block; i += 32) {
             const int64_t position = b * kind.block + i;
-            const vec low = round16(block + i, inverse), high = round16(block + i + 16, inverse);
+            const vec low = wasm_v128_and(round16(block + i, inverse), finite);
+            const vec high = wasm_v128_and(round16(block + i + 16, inverse), finite);
             store(kind, rows, values + position * rows * width, low);
             store(kind, rows, values + (position + 16) * rows * width, high);
             if (kind.zero != 0 && kind.sub == 32) {

@@ -17,6 +17,9 @@ int32_t window_start(int32_t length) {
 }
 
 int32_t decode(const int32_t * tokens, int32_t n_tokens) {
+    if (current.encoder) {
+        return fail(LB_ENGINE_ERROR, "the model only embeds");
+    }
     if (n_tokens < 1 || n_tokens > static_cast<int32_t>(llama_n_batch(current.context.get()))) {
         return fail(LB_BAD_ARGUMENT, "n_tokens must be from 1 to n_batch");
     }

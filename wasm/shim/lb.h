@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #define LB_ABI_VERSION 5
+#define LB_EMBED_SEQUENCES 64
+#define LB_EMBED_TOKENS (1 << 20)
 
 #ifdef __wasm__
 #define LB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -93,6 +95,19 @@ enum lb_info_key : int32_t {
     LB_INFO_IS_RECURRENT = 11,
     LB_INFO_IS_HYBRID = 12,
     LB_INFO_N_THREADS = 13,
+    LB_INFO_SEP = 20,
+    LB_INFO_ADD_EOS = 21,
+    LB_INFO_ADD_SEP = 22,
+    LB_INFO_IS_ENCODER = 23, // 1: it only embeds
+};
+
+struct lb_embed_params {
+    int32_t pooling;     // 1 mean, 2 cls, 3 last, 4 rank
+    int32_t flash_attention; // 0 or 1
+    int32_t n_sequences; // at most LB_EMBED_SEQUENCES, 4 for recurrent models
+    int32_t n_tokens;    // of all sequences
+    int32_t n_batch;     // most tokens computed at once, where a sequence can be computed in pieces
+    int32_t capacity;    // tokens to have room for, so that the next call needs no more; at least n_tokens are
 };
 
 // Single operations, for tests of the kernels: see lb_check.
@@ -174,6 +189,12 @@ struct lb_logprob {
     float logprob;
 };
 LB_EXPORT(lb_logprobs) int32_t lb_logprobs(int32_t token, int32_t n, lb_logprob * out);
+
+// --- embeddings: the KV cache and the logits stay as they are
+LB_EXPORT(lb_embed_width) int32_t lb_embed_width(int32_t pooling); // how many floats a row has
+// A row for each sequence, into `out`. `tokens` has the sequences one after the other, `lengths` how long each is.
+LB_EXPORT(lb_embed)
+int32_t lb_embed(const lb_embed_params * params, const int32_t * lengths, const int32_t * tokens, float * out);
 
 // --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.
 LB_EXPORT(lb_check) int32_t lb_check(const lb_check_params * params, const void * const * inputs, float * out);

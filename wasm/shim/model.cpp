@@ -68,9 +68,15 @@ int32_t no_text(const std::string & kind) {
                                         "generate text here. Load a decoder model");
 }
 
-bool abort_requested(void *) {
-    // An aborted recurrent state cannot be taken back: there the host cancels between calls.
-    return !current.stateful && lb::cancelled();
+// Whether each token attends only to those before it.
+bool is_causal(const llama_model * model) {
+    char value[64] = "";
+    if (llama_model_meta_val_str(model, "general.architecture", value, sizeof value) > 0 &&
+        std::string(value) == "gemma-embedding") {
+        return false;
+    }
+    const std::string key = std::string(value) + ".attention.causal";
+    return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 || std::string(value) != "false";
 }
 
 int32_t load(const char * path, const lb_load_params & params) {
@@ -89,15 +95,16 @@ int32_t load(const char * path, const lb_load_params & params) {
     }
     lb::pack_weights();
     llama_model * model = current.model.get();
-    if (llama_model_has_encoder(model) || !llama_model_has_decoder(model)) {
-        return no_text("an encoder model");
+    if (llama_model_has_encoder(model) && llama_model_has_decoder(model)) {
+        return no_text("an encoder-decoder model");
     }
     if (llama_model_is_diffusion(model)) {
         return no_text("a diffusion model");
     }
 
     const int32_t n_ctx = params.n_ctx > 0 ? params.n_ctx : llama_model_n_ctx_train(model);
-    const double needed = kv_bytes(model, params, n_ctx);
+    current.encoder = llama_model_has_encoder(model) || !is_causal(model);
+    const double needed = current.encoder ? 0 : kv_bytes(model, params, n_ctx);
     if (needed >= 4294967296.0) {
         current.reset();
         return fail(LB_OUT_OF_MEMORY, "failed to allocate the KV cache: " + std::to_string(needed / 1048576) +
@@ -118,17 +125,18 @@ int32_t load(const char * path, const lb_load_params & params) {
     context_params.type_v = static_cast<ggml_type>(params.type_v);
     context_params.flash_attn_type =
         params.flash_attention != 0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    context_params.abort_callback = abort_requested;
+    context_params.abort_callback = lb::abort_requested;
     // Sliding windows hold what they need: memory is scarce here, and a rewind beyond the window may be refused.
     context_params.swa_full = false;
     context_params.no_perf = true;
+    if (current.encoder) {
+        context_params.n_batch = context_params.n_ubatch = 1; // embed.cpp makes the one that computes
+    }
     current.context.reset(llama_init_from_model(model, context_params));
     if (!current.context) {
         return refused("the context could not be made");
     }
-    if (current.memory() == nullptr) {
-        return no_text("an embedding model");
-    }
+    current.encoder = current.encoder || current.memory() == nullptr;
     if (params.n_threads > 1) {
         // One pool for good. Without it ggml would make one for each graph, that is for each token.
         ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
@@ -181,6 +189,10 @@ int32_t lb_info(int32_t key) {
         case LB_INFO_IS_RECURRENT: return llama_model_is_recurrent(model) ? 1 : 0;
         case LB_INFO_IS_HYBRID: return llama_model_is_hybrid(model) ? 1 : 0;
         case LB_INFO_N_THREADS: return llama_n_threads(current.context.get());
+        case LB_INFO_SEP: return llama_vocab_sep(current.vocab);
+        case LB_INFO_ADD_EOS: return llama_vocab_get_add_eos(current.vocab) ? 1 : 0;
+        case LB_INFO_ADD_SEP: return llama_vocab_get_add_sep(current.vocab) ? 1 : 0;
+        case LB_INFO_IS_ENCODER: return current.encoder ? 1 : 0;
         default: return fail(LB_BAD_ARGUMENT, "no such key: " + std::to_string(key));
         }
     });

@@ -34,6 +34,7 @@ struct state {
     std::unique_ptr<llama_model, free_model> model;
     std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
+    std::unique_ptr<llama_context, free_context> embedder; // made when something is embedded
     std::unique_ptr<llama_sampler, free_sampler> sampler;
     std::unique_ptr<constraint> grammar;               // null: none
     std::unique_ptr<token_tree> tokens;                // null: not needed yet
@@ -42,6 +43,7 @@ struct state {
     const llama_vocab * vocab = nullptr;
     int32_t n_vocab = 0;
     bool stateful = false;   // recurrent or hybrid: a decode must not be aborted half-way
+    bool encoder = false;    // it only embeds; `context` holds next to nothing
     bool has_logits = false; // of the last token in the KV cache
 
     // Drops everything in the order that ownership asks for.
@@ -50,12 +52,13 @@ struct state {
         sampler.reset();
         dry.reset();
         tokens.reset();
+        embedder.reset();
         context.reset();
         threads.reset();
         model.reset();
         vocab = nullptr;
         n_vocab = 0;
-        stateful = has_logits = false;
+        stateful = encoder = has_logits = false;
     }
 
     llama_memory_t memory() const { return llama_get_memory(context.get()); }
@@ -73,6 +76,11 @@ inline bool cancelled() {
 // The logits of the last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some token
 // of NaN all the same.
 const float * checked_logits();
+// llama.cpp's abort callback.
+inline bool abort_requested(void *) {
+    // An aborted recurrent state cannot be taken back: there the host cancels between calls.
+    return !current.stateful && cancelled();
+}
 
 // Keeps the words for lb_last_error and returns `status`.
 int32_t fail(lb_status status, const std::string & message);

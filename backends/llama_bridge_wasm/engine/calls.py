@@ -26,8 +26,10 @@ class Calls:
         calls.line_up()                     # to compute
         with calls.lock: ...
 
-        calls.check_process()               # to use the vocabulary
+        calls.check_caller()                # to use the vocabulary
         with calls.turnstile, calls.lock: ...
+
+    Both refuse a signal handler that interrupted a call of its own thread: the guest is in the middle of it.
 
     Everybody passes the turnstile. A thread that computes goes straight through. A thread that wants the vocabulary holds
     it while waiting and working, so it is next. Using ``with`` on the locks themselves means no interrupt can lose one.
@@ -38,8 +40,8 @@ class Calls:
     """
 
     def __init__(self, guest: Guest, path: str) -> None:
-        self.turnstile = threading.Lock()
-        self.lock = threading.Lock()
+        self.turnstile = threading.RLock()  # a signal handler in the thread that holds it passes
+        self.lock = threading.RLock()
         self._guest = guest
         self._path = path
         self._process = os.getpid()
@@ -50,16 +52,26 @@ class Calls:
         Raises:
             EngineError: this is a fork.
         """
-        self.check_process()
+        self.check_caller()
         with self.turnstile:
             pass
 
-    def check_process(self) -> None:
+    @property
+    def interrupted(self) -> bool:
+        """Whether the calling thread is in a call already: this is a signal handler."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def check_caller(self) -> None:
         """Raise in a fork, which lacks the guest's threads and the thread that may hold the lock.
 
         Raises:
             EngineError: this is a fork.
+            InvalidInput: this is a signal handler that interrupted a call.
         """
+        if self.interrupted:
+            raise InvalidInput(
+                "called from a signal handler while its thread uses llama.wasm: call again after it has returned"
+            )
         if self._process != os.getpid():
             raise EngineError(
                 "this process was forked after the model was loaded: load it again in this process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llama_bridge.errors import OutOfMemory
 from llama_bridge.models.memory import least_kv_bytes_per_token
+from llama_bridge.models.pooling import is_causal
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
@@ -28,7 +29,9 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
     weights = model.header.file_size - model.header.data_offset
     vocabulary = _VOCABULARY * model.header.n_vocab
     n_ctx = params.context_length(model.n_ctx_train)
-    each = least_kv_bytes_per_token(model.header, params.type_k, params.type_v)
+    each = 0  # an encoder has no KV cache
+    if is_causal(model.header):
+        each = least_kv_bytes_per_token(model.header, params.type_k, params.type_v)
     room = limit - weights - vocabulary - _MODULE
     if n_ctx * each <= room:
         return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
+from llama_bridge.errors import EngineError
 from llama_bridge.grammar import Grammar, TriggerWatch
 
 from ..abi import Accept
@@ -32,7 +34,7 @@ class LazyGrammar:
     def __init__(self, grammar: Grammar, engine: _Drawer) -> None:
         self._grammar = grammar
         self._engine = engine
-        self._spell = lambda token: engine.token_bytes(token, special=True)
+        self._spell = partial(engine.token_bytes, special=True)
         self._watch = TriggerWatch(grammar, self._spell)
         self.waits = True
 
@@ -44,6 +46,8 @@ class LazyGrammar:
             if self._may_follow(token):
                 self._accept(token)
                 return token
+            if token in refused:
+                raise EngineError("llama.wasm draws a token that it was not to draw")
             refused.append(token)
 
     def accept(self, tokens: Sequence[int]) -> int:

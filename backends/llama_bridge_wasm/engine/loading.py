@@ -7,6 +7,7 @@ import struct
 from llama_bridge.engine import EngineInfo, MemoryKind
 from llama_bridge.errors import BridgeError, EngineError, InvalidInput, ModelLoadError, OutOfMemory
 from llama_bridge.models.ggml_types import KV_TYPES
+from llama_bridge.models.pooling import POOLINGS, pooling_of
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 
@@ -15,7 +16,7 @@ from ..abi import Guest, Info, Status
 from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
 
-__all__ = ["describe", "load_model"]
+__all__ = ["describe", "is_encoder", "load_model"]
 
 _MIB = 1 << 20
 _BATCH = 128
@@ -23,6 +24,7 @@ _BATCH = 128
 _STATEFUL_BATCH = 32
 """The same for recurrent and hybrid models, where a running call cannot be cancelled."""
 _MAX_VOCABULARY = 1 << 22
+_MEAN = POOLINGS.index("mean")
 
 
 def load_model(
@@ -84,7 +86,9 @@ def _too_large(model: ModelFile, params: ModelParams, reason: str, used: int) ->
     )
 
 
-def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) -> EngineInfo:
+def describe(
+    guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams, version: str
+) -> EngineInfo:
     """Describe the loaded model and its context."""
 
     def ask(key: Info) -> int:
@@ -104,8 +108,14 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
     n_batch = min(ask(Info.N_BATCH), guest.chunk)
     if memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
         n_batch = min(n_batch, _STATEFUL_BATCH)
+    n_ctx = ask(Info.N_CTX)
+    if is_encoder(
+        guest
+    ):  # its own context holds next to nothing; positions it was not trained with are refused
+        n_ctx = ask(Info.N_CTX_TRAIN)
+        n_ctx, n_batch = min(n_ctx, params.n_ctx or n_ctx), min(params.n_batch, _BATCH)
     return EngineInfo(
-        n_ctx=ask(Info.N_CTX),
+        n_ctx=n_ctx,
         n_ctx_train=ask(Info.N_CTX_TRAIN),
         n_vocab=n_vocab,
         bos=token(Info.BOS),
@@ -119,7 +129,17 @@ def describe(guest: Guest, buffer: Buffer, params: ModelParams, version: str) ->
         type_v=params.type_v,
         version=version,
         n_batch=n_batch,
+        n_embd=guest.call("lb_embed_width", _MEAN),
+        pooling=pooling_of(model.header, params),
+        sep=token(Info.SEP),
+        add_eos=ask(Info.ADD_EOS) == 1,
+        add_sep=ask(Info.ADD_SEP) == 1,
     )
+
+
+def is_encoder(guest: Guest) -> bool:
+    """Whether the loaded model only embeds."""
+    return guest.call("lb_info", Info.IS_ENCODER) == 1
 
 
 def _memory_kind(recurrent: int, hybrid: int, n_swa: int) -> MemoryKind:

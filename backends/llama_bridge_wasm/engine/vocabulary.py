@@ -35,11 +35,11 @@ class Vocabulary:
         """See :meth:`Engine.tokenize`."""
         data = check_text("text", text).encode()
         longest_run(text, self._header)
-        flags = (int(add_special), int(parse_special))
+        flags = (int(bool(add_special)), int(bool(parse_special)))
         at = len(data) + 3 & ~3
         # Rarely more tokens than bytes; a few extra for those that the model adds around a text.
         capacity = len(data) + 16
-        self._calls.check_process()
+        self._calls.check_caller()
         with self._calls.turnstile, self._calls.lock:
             while True:
                 pointer = self._buffer.reserve(at + 4 * capacity)
@@ -60,11 +60,11 @@ class Vocabulary:
         if not special and (known := self._pieces.get(token)) is not None:
             return known
         capacity = 256
-        self._calls.check_process()
+        self._calls.check_caller()
         with self._calls.turnstile, self._calls.lock:
             while True:
                 pointer = self._buffer.reserve(capacity)
-                n = self._calls.call("lb_token_bytes", token, int(special), pointer, capacity)
+                n = self._calls.call("lb_token_bytes", token, int(bool(special)), pointer, capacity)
                 if n <= capacity:
                     break
                 if n > _MAX_PIECE:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import math
+import threading
 from array import array
 from collections.abc import Sequence
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.module.host import missing
 from llama_bridge.checks import check_count
-from llama_bridge.engine import Engine, EngineInfo, MemoryKind
+from llama_bridge.engine import EncoderCalls, Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
     check_length,
     check_room,
     check_sampler,
+    check_sequences,
+    check_text,
     check_token,
     check_tokens,
 )
 from llama_bridge.errors import EngineError
 from llama_bridge.grammar import Grammar
+from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
 from .. import abi
 from ..abi import Accept, Guest, Status
 from .calls import Calls
+from .embedder import Embedder
 from .lazy_grammar import LazyGrammar
-from .loading import describe, load_model
+from .loading import describe, is_encoder, load_model
 from .marshal import Buffer, as_pointer, last_error
 from .reading import Reading
 from .sampler import pack_sampler
@@ -46,6 +51,16 @@ CAPABILITIES = (
     | Capability.TOKENS
     | Capability.PREFIX_CACHE
     | Capability.SANDBOX
+    | Capability.EMBEDDINGS
+    | Capability.RERANK
+)
+_OF_ENCODERS = (
+    Capability.CANCEL
+    | Capability.TOKENS
+    | Capability.SANDBOX
+    | Capability.THREADS
+    | Capability.EMBEDDINGS
+    | Capability.RERANK
 )
 
 
@@ -67,7 +82,9 @@ class WasmEngine(Engine):
         self.info = info
         self._calls = Calls(guest, str(model.path))
         self._vocabulary = Vocabulary(guest, self._calls, model.header, info.n_vocab)
+        self._least = LeastTokens(model)
         self._buffer = buffer
+        self._embedder = Embedder(guest, self._calls, buffer, info)
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
         self._lazy: LazyGrammar | None = None
@@ -110,10 +127,19 @@ class WasmEngine(Engine):
                 capabilities |= Capability.THREADS
             if model.chat_template is None or missing():
                 capabilities &= ~(Capability.CHAT_TEMPLATE | Capability.TOOLS)
-            info = describe(guest, buffer, params, version)
+            info = describe(guest, buffer, model, params, version)
             if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
                 capabilities &= ~Capability.PREFIX_CACHE
-            engine = cls(guest, buffer, model, capabilities, info)
+            if info.pooling == "none":
+                capabilities &= ~(Capability.EMBEDDINGS | Capability.RERANK)
+            elif info.pooling == "rank":
+                capabilities &= ~Capability.EMBEDDINGS
+            else:
+                capabilities &= ~Capability.RERANK
+            kind = cls
+            if is_encoder(guest):
+                kind, capabilities = WasmEncoder, capabilities & _OF_ENCODERS
+            engine = kind(guest, buffer, model, capabilities, info)
             reading.finish()
             return engine
         except BaseException:
@@ -124,6 +150,9 @@ class WasmEngine(Engine):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.of(check_text("text", text))
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         return self._vocabulary.token_bytes(token, special=special)
@@ -277,6 +306,18 @@ class WasmEngine(Engine):
             copy = memoryview(self.guest.read(pointer, 4 * self.info.n_vocab))
         return copy.cast("f")
 
+    # embeddings
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> memoryview[float] | None:
+        if not self.capabilities & (Capability.EMBEDDINGS | Capability.RERANK):
+            return super().embed(sequences)
+        self._call("lb_length")  # after close() a wrong argument is not what to tell
+        packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
+        found = self._embedder.embed(packed, lambda: self._cancelled)
+        if found is None:
+            self._cancelled = True
+        return found
+
     # cancelling: takes no lock
 
     def cancel(self) -> None:
@@ -293,6 +334,9 @@ class WasmEngine(Engine):
         return self._cancelled
 
     def close(self) -> None:
+        if self._calls.interrupted:  # by a signal handler: once that call has ended
+            threading.Thread(target=self.close, name="llama-bridge-closing").start()
+            return
         with self._calls.turnstile, self._calls.lock:  # so nobody is in a call
             self.guest.close()
             self._vocabulary.forget()
@@ -303,3 +347,17 @@ class WasmEngine(Engine):
         self._calls.line_up()
         with self._calls.lock:
             return self._calls.call(name, *args)
+
+
+class WasmEncoder(EncoderCalls, WasmEngine):
+    """A model that only embeds, loaded into a guest."""
+
+    @property
+    def length(self) -> int:
+        return self._call("lb_length")
+
+    def truncate(self, length: int) -> bool:
+        return check_length(length) == self.length
+
+    def clear(self) -> None:
+        self._call("lb_clear")

@@ -45,7 +45,7 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
         guest.close()
         raise
     guest.close()
-    _logger.warning("%d threads of llama.wasm do not work here, using one: %s", threads, why)
+    _logger.warning("threads of llama.wasm do not work here, using one: %s", why)
     return make(False)
 
 
@@ -113,7 +113,8 @@ class Hosted(Memory, ABC):
         if (failure := self.world.failure) is not None:
             self.world.failure = None
             if isinstance(failure, Exception):
-                raise EngineError(f"{name}: the host failed: {failure}") from failure
+                why = self._words(failure) if isinstance(failure, self.failures) else failure
+                raise EngineError(f"{name}: the host failed: {why}") from failure
             raise failure
         return result
 

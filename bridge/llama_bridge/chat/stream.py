@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from ..checks import NotCopied
 from ..errors import BridgeError, InvalidAnswer, InvalidToolCall, TemplateError
 from ..generation import Generation, ToolCall
+from ..showing import LiveText
 from ..stream import PendingAnswer
 from .form import AnswerReader, ChatPrompt
 from .module.guest import Parsed
@@ -53,6 +54,7 @@ class ReasoningDelta:
     """
 
     text: str
+    is_thought: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,51 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         while not self._events:
             if self._generation is not None:
                 raise StopIteration
-            if self._failure is not None:
-                raise self._failure
-            text = self._answer.read()
-            if text is not None:
-                self._hear(text)
-                continue
-            try:
-                self._finish()
-            except BridgeError as error:
-                self._failure = error
-                raise
+            self._go_on(self._answer.read)
         return self._events.popleft()
+
+    def _go_on(self, read: Callable[[], str | None]) -> None:
+        """Read the next text of the model, or its end."""
+        if self._failure is not None:
+            raise self._failure
+        text = read()
+        if text is not None:
+            self._hear(text)
+            return
+        try:
+            self._finish()
+        except BridgeError as error:
+            self._failure = error
+            raise
+
+    def poll(self) -> ChatEvent | Literal[""] | None:
+        """The next event; "" after a part of the work that gave none, None at the end. For event loops."""
+        if not self._events and self._generation is None:
+            self._go_on(self._answer.poll)
+        if self._events:
+            return self._events.popleft()
+        return None if self._generation is not None else ""
+
+    def show(self) -> None:
+        """Show the words of the answer while they are generated: in a notebook in one place, elsewhere on standard output.
+
+        Reads the whole stream, or what is left of it; :attr:`result` has the answer then.
+
+        Raises:
+            EngineError, InvalidToolCall, InvalidAnswer: as :attr:`result`.
+        """
+        live = LiveText()
+        try:
+            for event in self:
+                live.add(event)
+        except BaseException:
+            live.end()
+            raise
+        live.end(self.result)
+
+    def cancel(self) -> None:
+        """End this answer soon. Works from any thread, and waits for nothing; what was said can still be read."""
+        self._answer.end()
 
     def close(self) -> None:
         """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""

@@ -31,6 +31,9 @@ class ChatTemplate:
         source: in Jinja.
         bos, eos: the tokens that it may name.
         controls: texts of the control tokens, which only the template may spell.
+
+    Attributes:
+        source, controls: as given.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class ChatTemplate:
         self.source = source
         self._bos = bos
         self._eos = eos
-        self._controls = controls
+        self.controls = controls
 
     @cached_property
     def _guest(self) -> ChatGuest:
@@ -182,15 +185,13 @@ class ChatTemplate:
 
     def _marked(self, message: Message) -> Mapping[str, Any]:
         """The message with a mark in each control token that it spells. The template sees all of its words."""
-        if self._spelled is None:
-            return message
         marked = {key: self._mark_all(value) for key, value in message.items() if key != "role"}
         for call in marked.get("tool_calls", ()):
             # A template may read the arguments, where an escape can hide a control token.
             function = call["function"]
             inside = self._mark_all(json.loads(function["arguments"]))
             function["arguments"] = json.dumps(inside, ensure_ascii=False)
-        return message if marked == message else {"role": message["role"], **marked}
+        return {"role": message["role"], **marked}
 
     def _mark_all(self, value: Any) -> Any:
         """A JSON value with marks in all of its texts and keys."""
@@ -204,17 +205,26 @@ class ChatTemplate:
         return value
 
     def _mark_text(self, text: str) -> str:
-        assert self._spelled is not None
+        # What looks like a mark already was written by somebody.
+        text = _MARKS.sub(lambda found: _mark(found[0]), text)
+        if self._spelled is None:
+            return text
         while self._spelled.search(
             text
         ):  # again, because what is left may overlap with another one
             text = self._spelled.sub(lambda found: _mark(found[0][0]) + found[0][1:], text)
+        return self._parted(text)
+
+    def _parted(self, text: str) -> str:
+        """The text with a mark in each of its ends that something beside it could complete, once it is stripped."""
         begins, ends = self._halves
-        if any(text[:n] in ends for n in range(2, self._longest + 1)):
-            text = _mark(text[0]) + text[1:]
-        if any(text[-n:] in begins for n in range(2, self._longest + 1)):
-            text = text[:-1] + _mark(text[-1])
-        return text
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        body = text[start:end]
+        if any(body[:n] in ends for n in range(2, self._longest + 1)):
+            body = _mark(body[0]) + body[1:]
+        if any(body[-n:] in begins for n in range(2, self._longest + 1)):
+            body = body[:-1] + _mark(body[-1])
+        return text[:start] + body + text[end:]
 
     @cached_property
     def _longest(self) -> int:
@@ -223,14 +233,14 @@ class ChatTemplate:
 
     @cached_property
     def _spelled(self) -> re.Pattern[str] | None:
-        texts = sorted(filter(None, self._controls), key=len, reverse=True)
+        texts = sorted(filter(None, self.controls), key=len, reverse=True)
         return re.compile(f"(?<!{_OPEN})(?:{'|'.join(map(re.escape, texts))})") if texts else None
 
     @cached_property
     def _halves(self) -> tuple[frozenset[str], frozenset[str]]:
         """Beginnings and ends of control tokens, which the text beside a message could complete."""
-        begins = {text[:n] for text in self._controls for n in range(2, len(text))}
-        ends = {text[n:] for text in self._controls for n in range(1, len(text) - 1)}
+        begins = {text[:n] for text in self.controls for n in range(2, len(text))}
+        ends = {text[n:] for text in self.controls for n in range(1, len(text) - 1)}
         return (
             frozenset(filter(_is_telling, begins)),
             frozenset(filter(_is_telling, ends)),
@@ -245,6 +255,8 @@ def _is_telling(half: str) -> bool:
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Around a letter that is only text. Unicode promises that these two are never characters."""
 
+_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]")
+
 
 def _mark(letter: str) -> str:
     return f"{_OPEN}{letter}{_CLOSE}"
@@ -257,8 +269,7 @@ def _unmarked(text: str) -> Prompt:
         if part.startswith(_OPEN) and part.endswith(_CLOSE):
             pieces.append(Piece(part[1:-1]))
         else:
-            own = re.split(f"[{_OPEN}{_CLOSE}]", part)
-            pieces += [Piece(each, control=True) for each in own]
+            pieces += [Piece(each, control=True) for each in _MARKS.split(part)]
     return Prompt(tuple(piece for piece in pieces if piece.text))
 
 

@@ -10,7 +10,7 @@
     wrapping.py     wraps words at the edge as they arrive
     streaming.py    shows an answer as it arrives; Ctrl-C stops it
     walkthrough.py  what the demo does and checks; demo.py shows it
-    chat.py  run.py  doctor.py  info.py  verify.py
+    chat.py  run.py  embed.py  doctor.py  info.py  verify.py
                     one command each
 
 For ``chat`` alone:
@@ -18,6 +18,7 @@ For ``chat`` alone:
 .. code-block:: text
 
     talk.py           the conversation: messages in, answers out
+    remembered.py     what was said: in the backend's sessions, or as messages
     chat_commands.py  what begins with a slash
     line_editor.py    reads what a person types; history.py keeps it for later chats
     typed_ahead.py    keys typed while the model answers

@@ -14,11 +14,12 @@ from ..errors import BridgeError, FallbackWarning
 from .chat import chat
 from .demo import demo
 from .doctor import doctor
+from .embed import embed, rerank
 from .failures import as_record, describe
 from .info import info, session
 from .logs import verbose
 from .run import run
-from .terminal import Terminal
+from .terminal import STANDARD_OUTPUT, Terminal
 from .verify import verify
 
 __all__ = ["app"]
@@ -44,6 +45,13 @@ class _Group(click.Group):
         ctx.meta[__name__] = "--json" in args[: args.index("--") if "--" in args else None]
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments; Ctrl-C ends this like all else, where click would print "Aborted!"."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -58,7 +66,8 @@ class _Group(click.Group):
         except OSError as error:
             Terminal.mute(sys.stdout)
             if error.errno != errno.EPIPE:  # the reader of the pipe has left
-                Terminal().error(str(error))
+                where = error.filename or STANDARD_OUTPUT  # where click writes a help text
+                Terminal().error(f"{where}: {error.strerror or error}")
             raise click.exceptions.Exit(1) from error
 
 
@@ -89,6 +98,6 @@ def app(context: click.Context) -> None:
     context.obj = Terminal()
 
 
-for _command in (demo, chat, run, doctor, info, session):
+for _command in (demo, chat, run, embed, rerank, doctor, info, session):
     app.add_command(_command)
 session.add_command(verify)

@@ -14,7 +14,8 @@ from .chat_commands import COMMANDS, obey, offers
 from .failures import describe
 from .logs import verbose
 from .options import BEST, load, loading_options, sampling_options
-from .talk import MAIN, Talk
+from .remembered import MAIN
+from .talk import Talk
 from .terminal import Terminal
 
 __all__ = ["chat"]
@@ -97,7 +98,7 @@ def _line_editor(talk: Talk, *, history: bool) -> _Source:
 
 
 def _prompt(talk: Talk) -> str:
-    return "> " if talk.name == MAIN else f"{talk.name}> "
+    return "> " if talk.past.name == MAIN else f"{talk.past.name}> "
 
 
 def _take(talk: Talk, text: str) -> bool:

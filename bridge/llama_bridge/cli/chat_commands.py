@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from ..capabilities import Capability, capability_names
 from ..params import SamplingParams, SamplingSettings, override
+from .remembered import MAIN
 from .streaming import cost
-from .talk import MAIN, Talk
+from .talk import Talk
 from .terminal import count, size
 
 __all__ = ["COMMANDS", "obey", "offers"]
@@ -54,7 +55,8 @@ def obey(talk: Talk, text: str) -> bool:
     elif command.argument in (_FILE, "TEXT") and not rest:
         talk.fail(f"give a {command.argument.lower()}: {name} {command.argument}")
     else:
-        talk.llama.requires(command.needs)
+        if command.needs not in talk.past.able:
+            talk.llama.requires(command.needs)
         command.call(talk, rest)
     return True
 
@@ -67,7 +69,7 @@ def offers(talk: Talk, name: str) -> Sequence[str] | None:
     if name == "/set":
         return _SETTINGS
     if name == "/switch":
-        return [MAIN, *talk.llama.sessions()]
+        return list(talk.past.names())
     return ()
 
 
@@ -82,72 +84,68 @@ def _save(talk: Talk, path: str) -> None:
 
 def _save_anyway(talk: Talk, path: str) -> None:
     path = _unquoted(path)
-    info = talk.session.save(path)
-    talk.terminal.line(f"saved {path}: {count(info.n_tokens, 'token')}, {size(info.n_bytes)}")
+    talk.terminal.line(f"saved {path}: {talk.past.save(path)}")
 
 
 def _load(talk: Talk, path: str) -> None:
     path = _unquoted(path)
-    info = talk.session.load(path)
-    said = count(len(info.messages), "message")
-    talk.terminal.line(f"loaded {path}: {count(info.n_tokens, 'token')}, {said}")
+    talk.terminal.line(f"loaded {path}: {talk.past.load(path)}")
     _recall(talk)
 
 
 def _recall(talk: Talk) -> None:
     """Show a person the end of the conversation."""
     if talk.terminal.interactive:
-        for message in talk.session.messages[-2:]:
+        for message in talk.past.messages[-2:]:
             talk.terminal.line(f"{message['role']}: {message['content']}", "dim")
 
 
 def _regenerate(talk: Talk, _: str) -> None:
-    talk.answer(talk.session.regenerate_stream)
+    talk.answer(talk.past.ask_again)
 
 
 def _undo(talk: Talk, turns: str) -> None:
     n = _value(turns or "1")
-    talk.session.rewind(n)
-    left = count(len(talk.session.messages), "message")
+    talk.past.undo(n)
+    left = count(len(talk.past.messages), "message")
     talk.terminal.line(f"undid {count(n, 'turn')}; {left} left")
     _recall(talk)
 
 
 def _reset(talk: Talk, _: str) -> None:
-    talk.session.reset()
+    talk.past.reset()
     talk.terminal.line("forgotten; the next question starts a new conversation")
 
 
 def _fork(talk: Talk, name: str) -> None:
-    before = talk.name
+    before = talk.past.name
     if name == MAIN:
         talk.fail(f"there is already a conversation {MAIN}: give another name")
         return
-    talk.session = talk.session.fork(name or None)
-    talk.terminal.line(f"this is {talk.name}, a copy of {before}; /switch {before} goes back")
+    talk.past.fork(name or None)
+    talk.terminal.line(f"this is {talk.past.name}, a copy of {before}; /switch {before} goes back")
 
 
 def _switch(talk: Talk, name: str) -> None:
-    names = [MAIN, *talk.llama.sessions()]
+    conversations = talk.past.names()
     if not name:
-        conversations = {each: talk.llama.session(None if each == MAIN else each) for each in names}
         talk.terminal.rows(
             {
-                ("* " if each == talk.name else "  ") + each: count(len(held.messages), "message")
-                for each, held in conversations.items()
+                ("* " if each == talk.past.name else "  ") + each: count(n, "message")
+                for each, n in conversations.items()
             }
         )
-    elif name not in names:
-        talk.fail(f"no conversation {name}; choose from: {', '.join(names)}")
+    elif name not in conversations:
+        talk.fail(f"no conversation {name}; choose from: {', '.join(conversations)}")
     else:
-        talk.session = talk.llama.session(None if name == MAIN else name)
-        talk.terminal.line(f"this is {name}: {count(len(talk.session.messages), 'message')}")
+        talk.past.switch(name)
+        talk.terminal.line(f"this is {name}: {count(conversations[name], 'message')}")
         _recall(talk)
 
 
 def _system(talk: Talk, text: str) -> None:
     talk.llama.system = None if text == "-" else text
-    waits = talk.session.active and Capability.KV_CONTINUATION in talk.llama.capabilities
+    waits = talk.past.system_waits and talk.past.n_tokens > 0
     when = "from the next conversation on: /reset starts one" if waits else "from now on"
     talk.terminal.line(f"{'no system message' if text == '-' else 'set'}, {when}")
 
@@ -176,23 +174,23 @@ def _value(text: str) -> Any:
 
 
 def _stats(talk: Talk, _: str) -> None:
-    llama, session = talk.llama, talk.session
+    llama, past = talk.llama, talk.past
     rows = {
         "model": f"{llama.model.name} ({size(llama.model.header.file_size)})",
         "backend": f"{llama.backend} ({llama.info.version})",
         "can": ", ".join(capability_names(llama.capabilities)),
-        "context": f"{len(session.tokens):,} of {llama.info.n_ctx:,} tokens used",
-        "conversation": f"{talk.name}: {count(len(session.messages), 'message')}",
+        "context": f"{past.n_tokens:,} of {llama.info.n_ctx:,} tokens used",
+        "conversation": f"{past.name}: {count(len(past.messages), 'message')}",
     }
     if llama.system is not None:
         rows["system"] = llama.system
     if talk.last is not None:
-        rows["last answer"] = f"{talk.last.mode.value}: {cost(talk.last.usage)}"
+        rows["last answer"] = cost(talk.last.usage)
     talk.terminal.rows(rows)
 
 
 def _help(talk: Talk, _: str) -> None:
-    able, backend = talk.llama.capabilities, talk.llama.backend
+    able, backend = talk.past.able, talk.llama.backend
     rows = {
         f"{name} {command.argument}".strip(): command.what
         + ("" if command.needs in able else f" (not with {backend})")

@@ -40,10 +40,16 @@ def describe(error: BridgeError) -> str:
 
 def _explain(error: BridgeError) -> tuple[str, str]:
     """What happened, and what to do about it on the command line."""
+    if isinstance(error, ContextOverflow) and error.text:
+        what = (
+            f"{error.text} has {error.needed:,} tokens, but the model reads at most {error.n_ctx:,}"
+        )
+        return what, "shorten it, or give --truncate"
     if isinstance(error, ContextOverflow):
+        few, more = ("at least ", "more than {}") if error.at_least else ("", "{} or more")
         return (
-            f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
-            f"shorten the prompt, start a new conversation, or give --n-ctx {error.needed} or more",
+            f"{few}{error.needed:,} tokens do not fit the context of {error.n_ctx:,}",
+            f"shorten the prompt, start a new conversation, or give --n-ctx {more.format(error.needed)}",
         )
     if isinstance(error, SessionMismatch):
         return _mismatch(error)
@@ -57,6 +63,12 @@ def _explain(error: BridgeError) -> tuple[str, str]:
     return str(error), ""
 
 
+_OF_MODEL = Capability.GENERATE | Capability.EMBEDDINGS | Capability.RERANK
+_IN_PYTHON = {
+    "pooling='mean' or pooling='last'": "--pooling mean or --pooling last",
+    "call embed()": "use llama-bridge embed",
+    "call rerank()": "use llama-bridge rerank",
+}
 _KINDS = {
     "gguf": "llama-bridge chat {0} talks to it, llama-bridge info {0} shows what is in it",
     "session": "llama-bridge session info {0} shows which model it is from",
@@ -77,10 +89,16 @@ def _mismatch(error: SessionMismatch) -> tuple[str, str]:
 def _unsupported(error: UnsupportedCapability) -> tuple[str, str]:
     if error.capability is Capability.CHAT_TEMPLATE:  # depends on the model, not on the backend
         return "this model has no chat template, so it cannot take a system message", ""
+    if error.why and error.capability in _OF_MODEL:
+        why = error.why
+        for python, option in _IN_PYTHON.items():
+            why = why.replace(python, option)
+        what, _, way_out = why.partition(": ")
+        return what, way_out
     if error.available_in:
         return str(error), f"try --backend {error.available_in[0]}"
     states = {state.name: state for state in registry.probe_all()}
     for backend in registry.backends():
         if error.capability in backend.capabilities and (hint := states[backend.name].hint):
-            return str(error), f"the {backend.name} backend has it: {hint}"
+            return str(error), f"to get it: {hint}"  # the error names the backend
     return str(error), ""

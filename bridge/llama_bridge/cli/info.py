@@ -12,7 +12,9 @@ from ..errors import TemplateError
 from ..files.format import SessionFile, read_session_file
 from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
+from ..models.pooling import pooling_of
 from ..models.source import ModelFile, open_model
+from ..params import ModelParams, Pooling
 from .logs import verbose
 from .options import as_json
 from .terminal import Terminal, count, size
@@ -21,6 +23,13 @@ __all__ = ["info", "session"]
 
 _SHOWN = 6
 _LINE = 160
+_WORDS: dict[Pooling, str] = {
+    "none": "no: the file names no pooling",
+    "mean": "yes: the mean of a text's tokens",
+    "cls": "yes: the first token's vector",
+    "last": "yes: the last token's vector",
+    "rank": "no: it is a reranker, and scores texts",
+}
 
 
 @click.command
@@ -54,6 +63,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
             "chat template": template,
             "tools": _TOOLS[facts["tools"]],
+            "embeddings": _WORDS[facts["pooling"]],
             "KV cache": cache,
         }
         | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
@@ -75,6 +85,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "tokenizer": header.text("tokenizer.ggml.model", "none"),
         "chat_template": model.chat_template is not None,
         "tools": _tool_form(model),
+        "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": header.number("split.count", 1),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -14,10 +15,9 @@ from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
-from ..stream import TextStream
 from .logs import verbose
 from .options import BEST, as_json, load, loading_options, sampling_options
-from .streaming import ending, record, stream_answer
+from .streaming import Texts, TextsOfChat, ending, record, stream_answer
 from .terminal import Terminal
 
 __all__ = ["run"]
@@ -39,6 +39,18 @@ _INTERRUPTED = 130
 )
 @click.option("--json-schema", metavar="FILE", help="Answer with JSON that fits this JSON schema.")
 @click.option("--grammar", metavar="FILE", help="Answer with a text that fits this GBNF grammar.")
+@click.option(
+    "--tools",
+    metavar="FILE",
+    help="Let the model call these tools, a JSON list in OpenAI's form; each call is printed as a line of JSON.",
+)
+@click.option(
+    "--tool-choice",
+    metavar="CHOICE",
+    default="auto",
+    show_default=True,
+    help="How it may call them: auto, none, required, or the name of the one to call.",
+)
 @loading_options(BEST)
 @sampling_options
 @as_json
@@ -54,6 +66,8 @@ def run(
     raw: bool,
     json_schema: str | None,
     grammar: str | None,
+    tools: str | None,
+    tool_choice: str,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -66,9 +80,12 @@ def run(
         raise click.UsageError("--system needs the chat template, which --raw leaves out")
     if json_schema is not None and grammar is not None:
         raise click.UsageError("--json-schema and --grammar exclude each other: give one of them")
+    if tools is not None and (raw or session or json_schema or grammar):
+        raise click.UsageError("--tools excludes --raw, --session, --json-schema and --grammar")
+    tool_list = _tools(tools)
     schema_text = _file("--json-schema", json_schema)
     grammar_text = _file("--grammar", grammar)
-    text = _prompt(prompt)
+    text = _prompt(prompt, terminal.encoding)
     if session is not None:
         _check_folder(session)
     with load(terminal, model, system=system, **options) as llama:
@@ -78,7 +95,13 @@ def run(
                 llama.session_load(session)
         start = llama.generate_stream if session is None else llama.generate_continue_stream
 
-        def ask() -> TextStream:
+        def ask() -> Texts:
+            if tool_list is not None:
+                said = {"role": "user", "content": text}
+                told = [] if system is None else [{"role": "system", "content": system}]
+                return TextsOfChat(
+                    llama.chat_stream([*told, said], tools=tool_list, tool_choice=tool_choice)
+                )
             return start(
                 text,
                 chat=False if raw else None,
@@ -105,7 +128,7 @@ def run(
         sys.exit(_INTERRUPTED)
 
 
-def _prompt(argument: str | None) -> str:
+def _prompt(argument: str | None, encoding: str) -> str:
     if argument is None and sys.stdin and sys.stdin.isatty():
         raise click.UsageError('give a prompt: llama-bridge run "Hello", or pipe one in')
     if argument not in (None, "-"):
@@ -114,7 +137,7 @@ def _prompt(argument: str | None) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput("standard input is not UTF-8 text") from error
+        raise InvalidInput(f"standard input is not {encoding.upper()} text") from error
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -130,6 +153,20 @@ def _file(option: str, path: str | None) -> str | None:
         raise click.BadParameter(f"cannot read {path}: {why}", param_hint=option) from error
 
 
+def _tools(path: str | None) -> list[Any] | None:
+    """The tools in a file; the bridge checks each of them."""
+    text = _file("--tools", path)
+    if text is None:
+        return None
+    try:
+        tools = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{path} is not JSON: {error}", param_hint="--tools") from error
+    if not isinstance(tools, list):
+        raise click.BadParameter(f"{path} is not a list of tools", param_hint="--tools")
+    return tools
+
+
 def _check_folder(session: str) -> None:
     # Checked first: an answer that took minutes should not fail because of a missing folder.
     folder = os.path.dirname(os.path.realpath(os.path.expanduser(session)))
@@ -138,7 +175,11 @@ def _check_folder(session: str) -> None:
 
 
 def _finish(terminal: Terminal, llama: LlamaBridge, generation: Generation) -> None:
-    terminal.write("\n")
+    if generation.text or not generation.tool_calls:
+        terminal.write("\n")
+    for call in generation.tool_calls:
+        line = {"id": call.id, "name": call.name, "arguments": call.arguments}
+        terminal.write(json.dumps(line, ensure_ascii=False) + "\n")
     why = ending(generation, llama.sampling.max_tokens)
     if why and generation.finish_reason != "cancelled":  # whoever pressed Ctrl-C knows
         terminal.note(f"note: {why}")

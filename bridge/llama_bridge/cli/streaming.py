@@ -8,28 +8,64 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from ..bridge import LlamaBridge
+from ..chat.stream import ChatStream, TextDelta
 from ..generation import Generation, Usage
-from ..stream import TextStream
 from .terminal import Terminal, count
 from .typed_ahead import TypedAhead
 
-__all__ = ["cost", "ending", "record", "stream_answer"]
+__all__ = ["Texts", "TextsOfChat", "cost", "ending", "record", "stream_answer"]
 
 _WAIT = 0.1
 _LONG = 0.4
 _INTERRUPTED = 130
 
 
+class Texts(Protocol):
+    """An answer as texts, such as a TextStream."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    @property
+    def result(self) -> Generation:
+        """The whole answer."""
+        ...
+
+
+class TextsOfChat:
+    """The texts of a chat's answer, without its reasoning and its calls."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        return (event.text for event in self._stream if isinstance(event, TextDelta))
+
+    def __enter__(self) -> object:
+        return self._stream.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stream.__exit__(*error)
+
+    @property
+    def result(self) -> Generation:
+        """The whole answer."""
+        return self._stream.result
+
+
 def stream_answer(
     llama: LlamaBridge,
     terminal: Terminal,
-    start: Callable[[], TextStream],
+    start: Callable[[], Texts],
     *,
     show: bool = True,
     keys: TypedAhead | None = None,
@@ -45,7 +81,8 @@ def stream_answer(
 
     def work() -> None:
         try:
-            with start() as stream:
+            stream = start()
+            with stream:
                 for delta in stream:
                     pieces.put(delta)
             pieces.put(stream.result)

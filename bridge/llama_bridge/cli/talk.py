@@ -6,17 +6,14 @@ from collections.abc import Callable
 
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
-from ..conversation import Session
 from ..generation import Generation
 from ..stream import TextStream
+from .remembered import remembered
 from .streaming import cost, ending, stream_answer
 from .terminal import Terminal
 from .typed_ahead import TypedAhead
 
-__all__ = ["MAIN", "Talk"]
-
-MAIN = "main"
-"""The name of the bridge's own conversation here."""
+__all__ = ["Talk"]
 
 
 class Talk:
@@ -25,7 +22,7 @@ class Talk:
     Attributes:
         llama: what answers.
         terminal: where it is shown.
-        session: the current conversation; /fork and /switch change it.
+        past: what it remembers: the current conversation and the others.
         confirm: asks a yes-or-no question; if there is nobody to ask, the answer is yes.
         last: the last answer, or None.
         failed: whether a message or command failed.
@@ -37,16 +34,11 @@ class Talk:
     ) -> None:
         self.llama = llama
         self.terminal = terminal
-        self.session: Session = llama.session()
+        self.past = remembered(llama)
         self.confirm = confirm
         self.last: Generation | None = None
         self.failed = False
         self.interrupted = False
-
-    @property
-    def name(self) -> str:
-        """Name of the current conversation."""
-        return self.session.name or MAIN
 
     def greet(self) -> None:
         """Say which model this is, and what to know before the first question."""
@@ -54,11 +46,6 @@ class Talk:
         if self.terminal.interactive:
             about = f"{llama.model.name} on {llama.backend}, context {llama.info.n_ctx:,} tokens"
             note(f"{about}. /help lists the commands, Ctrl-D leaves.", "dim")
-        if Capability.KV_CONTINUATION not in llama.capabilities:
-            note(
-                f"The {llama.backend} backend cannot continue a conversation: "
-                "each question is answered without the earlier ones."
-            )
         if Capability.CHAT_TEMPLATE not in llama.capabilities:
             note("This model has no chat template: it continues your text instead of answering it.")
 
@@ -67,9 +54,9 @@ class Talk:
         try:
             text.encode()
         except UnicodeEncodeError:
-            self.fail("that line is not UTF-8 text")
+            self.fail(f"that line is not {self.terminal.encoding.upper()} text")
             return
-        self.answer(lambda: self.session.generate_continue_stream(text))
+        self.answer(lambda: self.past.ask(text))
 
     def answer(self, start: Callable[[], TextStream]) -> None:
         """Show an answer as it arrives, and what it cost.
@@ -82,6 +69,7 @@ class Talk:
             keys.hold()
         try:
             self.last = stream_answer(self.llama, self.terminal, start, keys=keys)
+            self.past.answered(self.last)
             self.terminal.write("\n")
         finally:
             keys.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
@@ -20,8 +21,10 @@ from rich.text import Text
 from ..progress import Progress
 from .wrapping import WordWrap
 
-__all__ = ["Terminal", "count", "duration", "plain", "size"]
+__all__ = ["STANDARD_OUTPUT", "Terminal", "count", "duration", "plain", "size"]
 
+STANDARD_OUTPUT = "standard output"
+"""What an error calls it."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWRAPPED = 10_000
 _ROOM = 32
@@ -31,6 +34,7 @@ _STAGES = {
     "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
     "load": "loading the model",
     "prefill": "reading the prompt",
+    "embed": "reading the texts",
 }
 _UNITS = {3: "kB", 6: "MB", 9: "GB", 12: "TB"}
 
@@ -41,13 +45,16 @@ class Terminal:
     Attributes:
         out: for what the command is asked for.
         err: for notes and errors.
+        encoding: of standard input.
         interactive: whether a person types at one end and reads at the other.
     """
 
     def __init__(self) -> None:
         _tolerate(sys.stdout, "replace")
-        # Bytes that are not UTF-8 are marked, so that they can be refused by name.
+        _read_utf8(sys.stdin)
+        # Undecodable bytes are marked, so that they can be refused by name.
         _tolerate(sys.stdin, "surrogateescape")
+        self.encoding = getattr(sys.stdin, "encoding", None) or "utf-8"
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
         self._status: Status | None = None
@@ -72,8 +79,12 @@ class Terminal:
 
     @staticmethod
     def _put(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT  # Python names no file here
+            raise
 
     def line(self, text: str | Text = "", style: str = "") -> None:
         """Write one line to standard output."""
@@ -200,10 +211,14 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _tolerate(stream: Any, errors: str) -> None:
-    if (
-        isinstance(stream, io.TextIOWrapper) and stream.errors != errors
-    ):  # only before the first read
-        stream.reconfigure(errors=errors)
+    if isinstance(stream, io.TextIOWrapper) and stream.errors != errors:
+        stream.reconfigure(errors=errors)  # only before the first read
+
+
+def _read_utf8(stream: Any) -> None:
+    """Read UTF-8 where the environment asks for ASCII: that is UTF-8, too."""
+    if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name == "ascii":
+        stream.reconfigure(encoding="utf-8")
 
 
 def plain(text: str) -> str:

@@ -36,9 +36,26 @@ _WAYS_OUT = {
 @click.option(
     "--deep", is_flag=True, help="Evaluate the conversation again and compare the logits after it."
 )
-@click.option("--type-k", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
-@click.option("--type-v", type=click.Choice(get_args(KvType)), default="f16", show_default=True)
-@click.option("--flash-attn/--no-flash-attn", default=True, show_default=True)
+@click.option(
+    "--type-k",
+    type=click.Choice(get_args(KvType)),
+    default="f16",
+    show_default=True,
+    help="Type of the K cache.",
+)
+@click.option(
+    "--type-v",
+    type=click.Choice(get_args(KvType)),
+    default="f16",
+    show_default=True,
+    help="Type of the V cache.",
+)
+@click.option(
+    "--flash-attn/--no-flash-attn",
+    default=True,
+    show_default=True,
+    help="Fused attention, which a quantised V cache needs.",
+)
 @loading_options(BEST)
 @as_json
 @verbose

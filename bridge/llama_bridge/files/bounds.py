@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..errors import SessionCorrupt, SessionError, SessionNotFound
 from ..session_name import session_name
 
-__all__ = ["Bounds", "KeptFile", "kept_files"]
+__all__ = ["Bounds", "Footers", "KeptFile", "kept_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +26,40 @@ class KeptFile:
         name: name of the session.
         n_bytes: its size.
         path: where it is.
+        version: another if the file was changed or replaced.
     """
 
     used: int
     name: str
     n_bytes: int
     path: str
+    version: tuple[int, int, int]
+
+
+class Footers:
+    """Tells own files from others by their footers, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[KeptFile, int | None]] = {}
+
+    def own(self, files: list[KeptFile]) -> dict[KeptFile, int]:
+        """Those of the files that are session files, and how many bytes of KV cache each has."""
+        known, seen = self._known, dict[str, tuple[KeptFile, int | None]]()
+        for file in files:
+            before = known.get(file.path)
+            if before is None or before[0].version != file.version:
+                from .format import state_bytes  # 8 ms with json: only files need it
+
+                before = file, state_bytes(file.path)
+                if before[1] is None:
+                    _log.warning(
+                        "%s is not a whole session file: it is left alone, and not listed",
+                        file.path,
+                    )
+            seen[file.path] = before
+        self._known = seen  # what is gone is forgotten
+        sizes = {file: seen[file.path][1] for file in files}
+        return {file: size for file, size in sizes.items() if size is not None}
 
 
 def kept_files(folder: str) -> list[KeptFile]:
@@ -51,9 +79,9 @@ def kept_files(folder: str) -> list[KeptFile]:
                     with suppress(FileNotFoundError):  # deleted meanwhile
                         status = entry.stat(follow_symlinks=False)
                         if stat.S_ISREG(status.st_mode):
-                            found.append(
-                                KeptFile(status.st_mtime_ns, name, status.st_size, entry.path)
-                            )
+                            version = status.st_dev, status.st_ino, status.st_mtime_ns
+                            used, size = status.st_mtime_ns, status.st_size
+                            found.append(KeptFile(used, name, size, entry.path, version))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -69,16 +97,27 @@ class Bounds:
         budget: bytes of all files together; beyond it the least recently used sessions lose their KV caches.
         limit: the most conversations; beyond it the least recently used are deleted. None keeps all of them.
         changing: held while a file is changed.
+        footers: remembers which files are sessions.
+
+    Attributes:
+        dropped: the sessions that were deleted because of the limit, and not written since.
     """
 
     def __init__(
-        self, folder: str, budget: int, limit: int | None, changing: threading.Lock
+        self,
+        folder: str,
+        budget: int,
+        limit: int | None,
+        changing: threading.Lock,
+        footers: Footers,
     ) -> None:
         self._folder = folder
+        self._footers = footers
         self._budget = budget
         self._limit = limit
         self._changing = changing
         self._told = False
+        self.dropped: set[str] = set()
 
     def keep(self, newest: str) -> None:
         """Bring the folder within its limits. The newest session is left alone.
@@ -86,20 +125,18 @@ class Bounds:
         Raises:
             SessionError, OSError: that failed.
         """
+        self.dropped.discard(newest)
         files = kept_files(self._folder)
         few = self._limit is None or len(files) <= self._limit
         if few and sum(file.n_bytes for file in files) <= self._budget:
             return
-        from .format import state_bytes  # 8 ms with json: only files need it
-
-        cached = {file.path: state_bytes(file.path) for file in files}
-        own = [file for file in files if cached[file.path] is not None]
-        own = self._drop(own, newest)
+        cached = self._footers.own(files)
+        own = self._drop(list(cached), newest)
         excess = sum(file.n_bytes for file in own) - self._budget
         for file in own:
             if excess <= 0:
                 break
-            if file.name != newest and cached[file.path]:
+            if file.name != newest and cached[file]:
                 excess -= self._give_up_cache(file)
         if excess > 0 and not self._told:
             _log.warning(
@@ -119,6 +156,7 @@ class Bounds:
             if excess > 0 and file.name != newest:
                 with self._changing, suppress(FileNotFoundError):
                     os.unlink(file.path)
+                self.dropped.add(file.name)
                 excess -= 1
                 _log.warning(
                     "session %r was deleted: its folder keeps only %d (sessions_limit)",
@@ -131,7 +169,7 @@ class Bounds:
 
     def _give_up_cache(self, file: KeptFile) -> int:
         """Rewrite a file without its KV cache; returns how many bytes that freed."""
-        from .manifest import drop_state  # 8 ms, as above
+        from .manifest import drop_state  # 8 ms with json: only files need it
 
         try:
             with self._changing:

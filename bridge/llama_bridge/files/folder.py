@@ -14,7 +14,7 @@ from ..bell import Bell
 from ..checks import check_count, check_path
 from ..errors import PathLike, SessionCorrupt, SessionError, SessionsLocked, SessionWriteError
 from ..session_name import file_name
-from .bounds import Bounds, kept_files
+from .bounds import Bounds, Footers, kept_files
 from .folder_lock import FolderLock
 from .replacing import sweep
 
@@ -49,13 +49,16 @@ class SessionFolder:
         self.path = path = os.path.realpath(check_path("sessions_dir", folder))
         self._lock = FolderLock(folder, path)
         self._changing = threading.Lock()  # held to change a file there, or the lock
-        self._bounds = Bounds(path, budget, limit, self._changing)
-        self._mutex = threading.Lock()  # guards what follows
+        self._footers = Footers()
+        self._bounds = Bounds(path, budget, limit, self._changing, self._footers)
+        # Guards what follows; a signal handler may look at it while its thread holds it.
+        self._mutex = threading.RLock()
         self._waiting: dict[str, _Job] = {}  # first in, first out
         self._failed: dict[str, tuple[_Job, SessionError]] = {}
         self._writing: tuple[str, _Job] | None = None
         self._writer: threading.Thread | None = None
         self._bell = Bell()  # rung when any of that changes
+        self._needed = self._ending = False
         self._process = os.getpid()
 
     @classmethod
@@ -90,12 +93,19 @@ class SessionFolder:
     def names(self) -> list[str]:
         """Names of all sessions that have a file or soon will, least recently used first.
 
+        Files without a session's footer are not sessions, whatever their names.
+
         Raises:
             SessionCorrupt: the folder cannot be read.
         """
-        with self._mutex:
-            soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
-        return list(dict.fromkeys([file.name for file in kept_files(self.path)] + soon))
+        soon: list[str] = []
+        if (
+            os.getpid() == self._process
+        ):  # a forked process may have got the lock as the writer held it
+            with self._mutex:
+                soon = [*([self._writing[0]] if self._writing else []), *self._waiting]
+        kept = self._footers.own(kept_files(self.path))
+        return list(dict.fromkeys([file.name for file in kept] + soon))
 
     @property
     def era(self) -> object:
@@ -122,6 +132,11 @@ class SessionFolder:
         except OSError as error:
             raise SessionCorrupt(path, f"cannot be read: {error.strerror or error}") from error
         return True
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Sessions that were deleted because there were too many, and not written since."""
+        return frozenset(self._bounds.dropped)
 
     # keeping
 
@@ -193,10 +208,27 @@ class SessionFolder:
         """
         if os.getpid() != self._process:
             return  # forked: the parent has the folder and the writer
+        self._ending = True
+        if self._needed:
+            return
         try:
             self.flush()
         finally:
             self._lock.release()
+
+    def need(self) -> None:
+        """Let :meth:`close` wait for :meth:`spare`: a call that is still running will keep its conversation here."""
+        self._needed = True
+
+    def spare(self) -> None:
+        """Undo :meth:`need`, and close the folder if it was closed meanwhile.
+
+        Raises:
+            SessionWriteError: as in :meth:`close`.
+        """
+        needed, self._needed = self._needed, False
+        if needed and self._ending:
+            self.close()
 
     def _refuse_waiting(self) -> None:
         """Refuse to wait if that would never end.
@@ -231,17 +263,19 @@ class SessionFolder:
 
     def _start(self) -> None:
         """Start the writer if there is something to write and none is running."""
+        if not self._waiting:
+            return
+        # Not a daemon: the interpreter waits for it when it ends, so conversations reach the disk even if
+        # nobody closed the bridge. It ends as soon as there is nothing to write.
+        fresh = threading.Thread(
+            target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
+        )
         with self._mutex:
             writer = self._writer
             # A thread whose start was interrupted is not alive and never will be.
             at_work = writer is not None and (writer.is_alive() or self._writing is not None)
             if at_work or not self._waiting:
                 return
-            # Not a daemon: the interpreter waits for it when it ends, so conversations reach the disk even if
-            # nobody closed the bridge. It ends as soon as there is nothing to write.
-            fresh = threading.Thread(
-                target=lambda: self._write_all(fresh), name="llama-bridge-sessions"
-            )
             self._writer = fresh
         try:
             fresh.start()

@@ -61,6 +61,8 @@ class FolderLock:
         except OSError as error:
             self.release()
             why = error.strerror or str(error)
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                why = "there is a file in its place"
             raise SessionWriteError(
                 self._given, f"cannot be used as sessions_dir: {why}"
             ) from error

@@ -13,6 +13,7 @@ Read in this order:
     verify.py            checks a session file
     logit_check.py       checks its logits
     active.py            the conversation that has the KV cache: turns to tokens, answers into the conversation
+    embedding.py         texts to tokens and batches for embed and rerank
     token_loop.py        one answer: prefill, then token by token
     forced.py            tokens that a grammar leaves no choice about
     ledger.py            which tokens are in the KV cache

@@ -17,7 +17,7 @@ from ..checks import shown
 from ..engine import Engine, MemoryKind
 from ..errors import ContextOverflow, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
-from ..models.control_tokens import control_texts
+from ..models.control_tokens import control_texts, looks_like_control
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..prompt import Piece, Prompt
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Active", "RunningTurn", "Turn"]
 
 _LEAD = "\n"
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-"""Roles that templates know. Other words may be a part of the token that ends an answer; GLM's is ``<|user|>``."""
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+"""Roles that a template may write as a control token: ``<|user|>``. No other can pick one."""
+
+_LOOKS = re.compile("<[|｜]")
+_LONG = 1 << 17
+"""Characters that take long to tokenise: a tenth of a second."""
 
 
 class Active:
@@ -82,8 +86,11 @@ class Active:
         except (
             Exception
         ):  # a page opens a kept model only while it is loaded: ask the engine, which takes longer
-            tokens = (t for t in range(info.n_vocab) if not self.engine.token_bytes(t))
-            spelled = (self.engine.token_bytes(t, special=True) for t in tokens)
+            spelled = (
+                self.engine.token_bytes(t, special=True)
+                for t in range(info.n_vocab)
+                if not (text := self.engine.token_bytes(t)) or looks_like_control(text)
+            )
             controls = frozenset(text.decode("utf-8", "replace") for text in spelled)
         controls |= {end.decode("utf-8", "replace") for end in ends}
         return ChatTemplate(source, bos=bos, eos=eos, controls=controls)
@@ -140,7 +147,7 @@ class Active:
             messages.append(Message(role="user", content=str(prompt)))
             tokens = self._render(messages)
         else:
-            tokens = self.tokenize(Prompt.of(prompt))
+            tokens = self._turn_tokens(Prompt.of(prompt))
         self._check(tokens, held=0)
         return Turn(tokens, True, messages, fallback)
 
@@ -152,7 +159,7 @@ class Active:
         """
         messages: list[Message] = []
         if not chat:
-            tokens = self.tokenize(Prompt.of(prompt), after=self.kv.conversation)
+            tokens = self._turn_tokens(Prompt.of(prompt), after=self.kv.conversation)
         elif self.messages and self.messages[-1]["role"] == "assistant":
             messages = [*self.messages, Message(role="user", content=str(prompt))]
             tokens = self._next_turn(messages, self.kv.conversation)
@@ -198,7 +205,7 @@ class Active:
         """Render messages with the model's own template. Their text never becomes a control token.
 
         Raises:
-            InvalidInput: a role is not a word, or a part of the token that ends an answer.
+            InvalidInput: a role is not a word, or is a part of a control token.
             TemplateError.
         """
         self._check_roles(messages)
@@ -212,15 +219,11 @@ class Active:
         return self._require_template().chat(messages, wish)
 
     def _check_roles(self, messages: Sequence[Message]) -> None:
-        ends = [
-            self.engine.token_bytes(token, special=True).decode("utf-8", "replace")
-            for token in self.engine.info.end_of_generation
-        ]
+        template = self._require_template()
         for i, message in enumerate(messages):
             role = message["role"]
-            if not re.fullmatch(r"[\w-]{1,64}", role) or (
-                role not in _ROLES and any(role in end for end in ends)
-            ):
+            named = role not in _ROLES and any(role in text for text in template.controls)
+            if named or not re.fullmatch(r"[\w-]{1,64}", role):
                 raise InvalidInput(
                     f"messages[{i}]: the role {shown(role)} cannot be used: give 'system', 'user' or 'assistant'"
                 )
@@ -228,22 +231,34 @@ class Active:
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
         prompt, info = self._require_template().prompt(messages), self.engine.info
         if first:
-            return self.tokenize(prompt)
-        tokens = self.tokenize(prompt, after=self.kv.conversation)
+            return self._turn_tokens(prompt)
+        tokens = self._turn_tokens(prompt, after=self.kv.conversation, dropped=1)
         return tokens[1:] if info.bos is not None and tokens[:1] == [info.bos] else tokens
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """Tokens of the last message, a user's, to append to a conversation that ends with an answer."""
         between, continuation = self._require_template().next_turn(messages)
-        tokens = self.tokenize(continuation, after=conversation)
-        ends = self.engine.info.end_of_generation
+        ends, dropped = self.engine.info.end_of_generation, 0
         if conversation[-1] in ends:
             # The model ended its turn itself: only the template's tokens after that end are new.
             closing = self.tokenize(between, after=conversation)
-            end = next((i for i, token in enumerate(closing) if token in ends), None)
-            if end is not None:
-                return tokens[end + 1 :]
-        return tokens
+            dropped = next((i + 1 for i, token in enumerate(closing) if token in ends), 0)
+        return self._turn_tokens(continuation, after=conversation, dropped=dropped)[dropped:]
+
+    def _turn_tokens(
+        self, prompt: Prompt, *, after: Sequence[int] = (), dropped: int = 0
+    ) -> list[int]:
+        """Tokens of a turn, the first of which may be dropped.
+
+        Raises:
+            ContextOverflow: they certainly do not fit, known without tokenising, which takes a second per megabyte.
+        """
+        if sum(len(piece.text) for piece in prompt.pieces) > _LONG:
+            least = sum(self.engine.least_tokens(piece.text) for piece in prompt.pieces)
+            needed, n_ctx = len(after) + least - dropped + 1, self.engine.info.n_ctx
+            if needed > n_ctx:
+                raise ContextOverflow(needed, n_ctx, at_least=True)
+        return self.tokenize(prompt, after=after)
 
     def _spell(self, piece: Piece) -> list[int]:
         return self.engine.tokenize(piece.text, add_special=False, parse_special=piece.control)
@@ -255,7 +270,7 @@ class Active:
         """
         info = self.engine.info
         tokens: list[int] = []
-        for piece in prompt.pieces:
+        for piece in (part for whole in prompt.pieces for part in self._parts(whole)):
             before = tokens[-1] if tokens else after[-1] if after else None
             # After a control token, text is tokenised as at the start of a conversation.
             if before is None or not self.engine.token_bytes(before):
@@ -265,6 +280,18 @@ class Active:
         if not after and info.add_bos and info.bos is not None and tokens[:1] != [info.bos]:
             return [info.bos, *tokens]
         return tokens
+
+    def _parts(self, piece: Piece) -> list[Piece]:
+        """Text in parts, so that no part spells a control token that the model's file calls a word of the user's."""
+        if piece.control or _LOOKS.search(piece.text) is None:
+            return [piece]
+        spelled = set(map(self.engine.token_bytes, self._spell(piece)))
+        words = [word.decode("utf-8", "replace") for word in spelled if looks_like_control(word)]
+        if not words:
+            return [piece]
+        # Each is cut behind its first letter.
+        cut = "|".join(f"(?<={re.escape(word[0])})(?={re.escape(word[1:])})" for word in words)
+        return [Piece(text) for text in re.split(cut, piece.text) if text]
 
     def _spell_inside(self, piece: Piece) -> list[int]:
         """Tokens of text that continues other text.
@@ -491,7 +518,7 @@ class RunningTurn:
         self._loop.ended = True
 
     def advance(self, *, reading: bool) -> None:
-        """Compute up to the next text or the end.
+        """Compute up to the next text or the end, or one piece of the prompt.
 
         Args:
             reading: whether the reader is the caller. If another caller is interrupted, the answer ends there and the
@@ -532,7 +559,7 @@ class RunningTurn:
             self._enter("cancelled", "".join(self._given))
 
     def _begin(self) -> None:
-        """Make room in conversation and cache, and evaluate the prompt."""
+        """Make room in conversation and cache for the prompt."""
         active, turn = self._active, self._turn
         if self.ended:  # before anything was touched
             self._loop.finish = "cancelled"

@@ -50,13 +50,25 @@ class Keeper:
         return self._of(name) is not None
 
     def names(self) -> list[str]:
-        """Names of all that have a file or soon will, least recently used first."""
-        return [] if self._folder is None else self._folder.names()
+        """Names of all that have a file or soon will, least recently used first; then those whose files are gone."""
+        if self._folder is None:
+            return []
+        there = self._folder.names()
+        gone = [name for name in list(self._seen) if name not in there]
+        return there + [name for name in gone if self._remembered(name).tokens]
 
     def has(self, name: str) -> bool:
         """Whether there is a file for this name."""
+        return self._path(name) is not None
+
+    def is_taken(self, name: str) -> bool:
+        """Whether there is a file for this name, or was one whose conversation goes on."""
+        return self.has(name) or bool(self._remembered(name).tokens)
+
+    def _path(self, name: str) -> str | None:
+        """Path of the file, or None if there is none."""
         folder = self._of(name)
-        return folder is not None and folder.has(name)
+        return folder.file(name) if folder is not None and folder.has(name) else None
 
     def file(self, name: str) -> str:
         """Path of the file."""
@@ -71,14 +83,11 @@ class Keeper:
         Raises:
             SessionCorrupt, SessionMismatch: it cannot be used.
         """
-        folder = self._of(name)
-        if folder is None:
-            return Snapshot()
-        if not folder.has(name):
+        path = self._path(name)
+        if path is None:
             return self._remembered(name)
         from ..files.format import read_session_head  # 8 ms with json: only files need it
 
-        path = folder.file(name)
         try:
             status = os.lstat(path)
             file = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
@@ -100,30 +109,30 @@ class Keeper:
         Raises:
             SessionCorrupt, SessionMismatch: it cannot be used.
         """
-        folder = self._of(name)
-        if folder is None:
-            return Snapshot()
+        path = self._path(name)
         try:
-            if not folder.has(name):
-                raise SessionNotFound(folder.file(name), "no such file")
-            snapshot = self.read(folder.file(name))
-        except SessionNotFound:
-            seen = self._remembered(name)
-            if seen.tokens:
+            snapshot = None if path is None else self.read(path)
+        except SessionNotFound:  # just deleted
+            snapshot = None
+        if snapshot is None:
+            snapshot = self._remembered(name)
+            if snapshot.tokens:
                 _log.warning(
                     "the file of session %r is gone: its %d tokens are evaluated again",
                     name,
-                    len(seen.tokens),
+                    len(snapshot.tokens),
                 )
-            return seen
-        if snapshot.tokens:
+        elif snapshot.tokens and (folder := self._of(name)) is not None:
             self._kept[name] = snapshot.bare()
             folder.touch(name)
         return snapshot
 
     def _remembered(self, name: str) -> Snapshot:
-        """What was last seen in a file that is gone now; this bridge did not delete it."""
-        return self._seen[name][1] if name in self._seen else Snapshot()
+        """What was last seen in a file that is gone now, unless ``sessions_limit`` removed it."""
+        if self._folder is not None and name in self._folder.dropped:
+            self._seen.pop(name, None)
+        seen = self._seen.get(name)
+        return Snapshot() if seen is None else seen[1]
 
     def read(self, path: str) -> Snapshot:
         """Read the conversation in a file and check the whole file.

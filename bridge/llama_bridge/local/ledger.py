@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..engine import Engine
 from ..progress import OnProgress, Progress
 
-__all__ = ["KvLedger", "common_beginning"]
+__all__ = ["KvLedger", "Prefill", "common_beginning"]
 
 
 def common_beginning(held: Sequence[int], wanted: Sequence[int]) -> int:
@@ -53,22 +53,14 @@ class KvLedger:
 
     def append(self, tokens: Sequence[int], on_progress: OnProgress | None = None) -> bool:
         """Evaluate what is owed, then ``tokens``; False if cancelled before the end."""
-        pending = self.owed + list(tokens)
-        done, total = 0, len(pending)
-        while done < total:
-            if on_progress is not None:
-                on_progress(Progress("prefill", done, total, "tokens"))
-            piece = pending[done : done + self.engine.info.n_batch]
-            taken = self._decode(piece)
-            done += taken
-            if taken < len(piece):
+        prefill = Prefill(self, tokens, on_progress)
+        while not prefill.over:
+            if not prefill.advance():
                 return False
-        if on_progress is not None and total:
-            on_progress(Progress("prefill", total, total, "tokens"))
         return True
 
-    def _decode(self, piece: list[int]) -> int:
-        """Evaluate tokens; those that were owed no longer are."""
+    def evaluate(self, piece: list[int]) -> int:
+        """Evaluate tokens, as many as one call of the engine takes; returns how many. Those that were owed no longer are."""
         try:
             return self.engine.decode(piece)
         finally:
@@ -155,3 +147,36 @@ class KvLedger:
         """Add as many of the pending tokens as the engine now holds; they are no longer owed."""
         tokens = (self.tokens + pending)[: self.engine.length]
         self._held_and_owed = tokens, self.owed[max(0, len(tokens) - len(self.tokens)) :]
+
+
+class Prefill:
+    """Tokens that are evaluated in pieces, a batch each. Whatever is owed comes first.
+
+    Attributes:
+        over: whether all of them are in the cache.
+    """
+
+    def __init__(self, kv: KvLedger, tokens: Sequence[int], on_progress: OnProgress | None) -> None:
+        self._kv = kv
+        self._pending = kv.owed + list(tokens)
+        self._done = 0
+        self._on_progress = on_progress
+        self.over = not self._pending
+
+    def advance(self) -> bool:
+        """Evaluate the next piece; False if it was cancelled."""
+        done, total = self._done, len(self._pending)
+        self._tell(done, total)
+        piece = self._pending[done : done + self._kv.engine.info.n_batch]
+        taken = self._kv.evaluate(piece)
+        self._done = done = done + taken
+        if taken < len(piece):
+            return False
+        if done == total:
+            self._tell(done, total)
+            self.over = True
+        return True
+
+    def _tell(self, done: int, total: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(Progress("prefill", done, total, "tokens"))

@@ -16,15 +16,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
 from ..capabilities import Capability
 from ..chat.form import ChatPrompt, ChatWish, ToolForm
 from ..chat.message import Message
+from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
+    Cancelled,
     ClosedError,
     EngineError,
     InvalidInput,
@@ -35,13 +38,15 @@ from ..errors import (
 from ..generation import Generation
 from ..models.source import ModelFile
 from ..params import SamplingParams
-from ..progress import OnProgress
+from ..progress import OnProgress, Progress
 from ..prompt import Prompt
 from ..request import Request
 from ..runtime import Runtime, SessionStorage
 from ..snapshot import SessionInfo, Snapshot
 from ..stream import PendingAnswer
+from ..vectors import Vectors
 from .active import Active, RunningTurn
+from .embedding import TextReader, in_batches
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -87,7 +92,9 @@ class LocalRuntime(Runtime):
         self._engine = engine
         self._folder = storage.folder
         self._pool = Pool(engine, model, storage)
+        self._texts = TextReader(engine, model)
         self._turn: RunningTurn | None = None  # the unfinished answer
+        self._cancels = 0  # how often cancel() was called
         self._retired = self._closed = False
         self._process = os.getpid()
         self._lock = threading.Lock()  # the engine: whoever holds it computes
@@ -118,16 +125,20 @@ class LocalRuntime(Runtime):
             self._pool.switch(session, or_empty=or_empty)
         return self._pool.active
 
-    def read(self, turn: RunningTurn) -> str | None:
-        """The next text of an answer; None at its end."""
+    def read(self, turn: RunningTurn, *, patient: bool = True) -> str | None:
+        """The next text of an answer; None at its end. Without patience, "" after a piece of a long prompt."""
         while not turn.texts and not turn.done:
             try:
                 self._go_on(turn, turn.has_news, reading=True)
             except BaseException:
                 turn.told = turn.done
                 raise
+            if not patient:
+                break
         if turn.texts:
             return turn.texts.popleft()
+        if not turn.done:
+            return ""
         if turn.error is not None and not turn.told:
             turn.told = True
             if isinstance(turn.error, Exception):
@@ -138,12 +149,15 @@ class LocalRuntime(Runtime):
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
         turn.end()
+        if self._process != os.getpid():
+            return  # forked, perhaps while another thread held the gate
         with self._gate:  # so that the next answer is not cancelled instead
             if self._computing is turn:
                 self._engine.cancel()
 
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
+        self._cancels += 1  # first: see _compute()
         if (turn := self._turn) is not None:
             turn.end()
         self._engine.cancel()
@@ -155,17 +169,21 @@ class LocalRuntime(Runtime):
 
         Raises:
             ClosedError.
+            GivenUp: nobody waits for the work any more.
             UnsupportedCapability: the engine lacks a needed capability.
         """
         if needs not in self.capabilities:
             raise UnsupportedCapability(needs, self.backend)
         self._refuse_waiting()
+        claim = CLAIM.get()
         try:
             with self._lock:
                 self._owner = threading.get_ident()
                 try:
                     self._check_open()
-                    self._finish()
+                    self._finish(claim)
+                    if claim is not None:
+                        claim.begin()
                     return work()
                 finally:
                     self._settle()
@@ -191,9 +209,11 @@ class LocalRuntime(Runtime):
             if self._bell.waiters:
                 self._bell.ring()
 
-    def _finish(self) -> None:
-        """Compute the rest of an answer that was left half read."""
+    def _finish(self, claim: Claim | None = None) -> None:
+        """Compute the rest of an answer that was left half read, for a call that may be given up meanwhile."""
         while (turn := self._turn) is not None:
+            if claim is not None:
+                claim.check()
             self._advance(turn, reading=False)
             self._tell()
 
@@ -232,7 +252,7 @@ class LocalRuntime(Runtime):
 
         Raises:
             EngineError: in a forked process.
-            InvalidInput: inside ``on_progress``.
+            InvalidInput: inside ``on_progress``, or in a signal handler that interrupted this.
         """
         if (
             self._process != os.getpid()
@@ -242,7 +262,8 @@ class LocalRuntime(Runtime):
             )
         if self._owner == threading.get_ident() and self._lock.locked():
             raise InvalidInput(
-                "called from inside on_progress, while the model is busy: call again after it has returned"
+                "called from inside on_progress or a signal handler, while the model is busy: "
+                "call again after it has returned"
             )
 
     def _tell(self) -> None:
@@ -333,6 +354,67 @@ class LocalRuntime(Runtime):
         """See :meth:`Runtime.delete`."""
         self._alone(lambda: self._pool.delete(session))
 
+    # embeddings
+
+    def embed(
+        self, texts: Sequence[str], *, truncate: bool, on_progress: OnProgress | None
+    ) -> Vectors:
+        """See :meth:`Runtime.embed`."""
+        self._check_open()
+        n_embd = self._engine.info.n_embd
+        rows = self._compute(
+            lambda: self._texts.read(texts, truncate=truncate), Capability.EMBEDDINGS, on_progress
+        )
+        return Vectors(b"".join(rows), n_embd)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool,
+        on_progress: OnProgress | None,
+    ) -> list[float]:
+        """See :meth:`Runtime.rank`."""
+        self._check_open()
+        rows = self._compute(
+            lambda: self._texts.pair(query, documents, truncate=truncate),
+            Capability.RERANK,
+            on_progress,
+        )
+        return [row.cast("f")[0] for row in rows]
+
+    def _compute(
+        self,
+        read: Callable[[], list[list[int]]],
+        needs: Capability,
+        on_progress: OnProgress | None,
+    ) -> list[memoryview]:
+        """A row for each sequence, as bytes. Between two batches, other calls have the engine."""
+        cancels = self._cancels
+
+        def compute(tokens: list[list[int]]) -> memoryview:
+            self._engine.clear_cancel()
+            # Looked at after that: a cancel that comes now is either counted or still in the engine.
+            found = None if self._cancels != cancels else self._engine.embed(tokens)
+            if found is None:
+                self._check_open()
+                raise Cancelled("cancelled before all texts were computed")
+            return found.cast("B")
+
+        sequences = read()
+        rows: dict[int, memoryview] = {}
+        for batch in in_batches([len(tokens) for tokens in sequences], self._engine.info.n_batch):
+            if on_progress is not None:
+                on_progress(Progress("embed", len(rows), len(sequences), "texts"))
+            work = partial(compute, [sequences[i] for i in batch])
+            found = self._alone(work, needs)
+            size = len(found) // len(batch)
+            rows |= {i: found[k * size : (k + 1) * size] for k, i in enumerate(batch)}
+        if on_progress is not None:
+            on_progress(Progress("embed", len(rows), len(sequences), "texts"))
+        return [rows[i] for i in range(len(sequences))]
+
     # files
 
     def save(self, session: str, path: PathLike, sampling: SamplingParams) -> SessionInfo:
@@ -410,6 +492,8 @@ class LocalRuntime(Runtime):
             return  # forked: the engine is the parent's
         self.cancel()
         if self._owner == threading.get_ident() and self._lock.locked():
+            if self._folder is not None:
+                self._folder.need()
             return  # from inside on_progress: the engine is freed when that call ends
         while self._lock.locked():  # repeatedly: work that is just starting clears a cancel
             self.cancel()
@@ -443,6 +527,16 @@ class LocalRuntime(Runtime):
             finally:
                 self._pool.close()
                 self._engine.close()
+                self._give_folder_back()
+
+    def _give_folder_back(self) -> None:
+        """Let go of the folder if a call closed the bridge from inside."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.spare()
+        except BridgeError as error:
+            _log.error("a session could not be kept: %s", error)
 
     def end_with_interpreter(self) -> None:
         """Keep what was said if nobody closed the bridge and a stream is half read."""
@@ -488,6 +582,10 @@ class _LocalAnswer(PendingAnswer):
     def read(self) -> str | None:
         """See :meth:`PendingAnswer.read`."""
         return self._runtime.read(self._turn)
+
+    def poll(self) -> str | None:
+        """See :meth:`PendingAnswer.poll`."""
+        return self._runtime.read(self._turn, patient=False)
 
     def end(self) -> None:
         """See :meth:`PendingAnswer.end`."""

@@ -165,7 +165,11 @@ class Pool:
         """
         if name is None:
             name = self._new_name(origin)
-        elif name in (self.holder.name, DEFAULT) or name in self._resting or self._keeper.has(name):
+        elif (
+            name in (self.holder.name, DEFAULT)
+            or name in self._resting
+            or self._keeper.is_taken(name)
+        ):
             raise InvalidInput(
                 f"there is already a session named {name!r}: give another name, or delete it"
             )
@@ -184,7 +188,7 @@ class Pool:
         while len(file_name(f"{stem}-{len(taken) + 2}")) > MAX_FILE_NAME:
             stem = stem[:-1]
         names = (f"{stem}-{i}" for i in itertools.count(2))
-        return next(name for name in names if name not in taken)
+        return next(name for name in names if name not in taken and not self._keeper.is_taken(name))
 
     def delete(self, name: str) -> None:
         """Forget a conversation.

@@ -14,7 +14,7 @@ from ..generation import FinishReason, TokenLogprob, Usage
 from ..grammar import Grammar
 from ..params import SamplingParams
 from ..request import Request
-from .ledger import KvLedger
+from .ledger import KvLedger, Prefill
 from .text_and_stops import TextAssembler
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class TokenLoop:
         self._keeps = self._kept(request.keeps)
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
+        self._prefill: Prefill | None = None  # the prompt, until all of it is in the KV cache
         self._token: int | None = None  # the last one drawn, if it alone is not in the KV cache yet
         self._finish: FinishReason | None = None  # how it will end once its last text was given out
         self._started = False  # whether there is a sampler
@@ -116,23 +117,36 @@ class TokenLoop:
         )
 
     def prefill(self, prompt: Sequence[int]) -> None:
-        """Evaluate what is owed and a prompt. A cancel meanwhile ends the answer."""
+        """Begin to evaluate what is owed and a prompt; :meth:`advance` does it. A cancel meanwhile ends the answer."""
         self._cached = len(self._kv.tokens)
-        clock = time.perf_counter()
-        finished = not self.ended and self._kv.append(prompt, self._on_progress)
-        self._prompt_seconds = time.perf_counter() - clock
-        self._start = len(self._kv.tokens)
-        self._evaluated = self._start - self._cached
-        if not finished or self.ended or self._engine.cancelled:
-            self.finish = "cancelled"
+        self._prefill = Prefill(self._kv, prompt, self._on_progress)
 
     def advance(self) -> str:
-        """Compute until some text is certain and return it, or until the end, which sets :attr:`finish`."""
+        """Compute until some text is certain and return it, or until the end, which sets :attr:`finish`.
+
+        While the prompt is being evaluated, one piece of it; there is no text then.
+        """
         clock = time.perf_counter()
+        if self._prefill is not None:
+            try:
+                self._evaluate(self._prefill)
+            finally:
+                self._prompt_seconds += time.perf_counter() - clock
+            return ""
         try:
             return self._decode()
         finally:
             self._completion_seconds += time.perf_counter() - clock
+
+    def _evaluate(self, prefill: Prefill) -> None:
+        """Evaluate the next piece of the prompt."""
+        finished = not self.ended and (prefill.over or prefill.advance())
+        self._start = len(self._kv.tokens)
+        self._evaluated = self._start - self._cached
+        if not finished or self.ended or self._engine.cancelled:
+            self.finish = "cancelled"
+        if prefill.over:
+            self._prefill = None
 
     def _decode(self) -> str:
         if not self._started and (text := self._start_drawing()):

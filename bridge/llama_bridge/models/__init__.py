@@ -8,10 +8,13 @@ Read in this order:
     gguf.py           reads and checks the header of a GGUF file
     ggml_types.py     the types of tensors and KV caches
     fingerprint.py    identifies a model by its content
+    arrays.py         reads the header's long arrays, such as the vocabulary
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
     words.py          the same for the vocabulary
+    pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
     control_tokens.py what only a chat template may spell
+    least_tokens.py   how many tokens a text has at least, without a tokenizer
     long_runs.py      texts that would crash a tokenizer
     file_kinds.py     what a file is that is not a model or a session
 

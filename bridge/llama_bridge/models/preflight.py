@@ -13,6 +13,7 @@ from ..errors import InvalidInput, InvalidModel
 from ..params import ModelParams
 from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import GgufHeader, TensorInfo, Value
+from .pooling import check_pooling
 from .source import ModelFile
 
 __all__ = ["check_model"]
@@ -55,6 +56,7 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
         if wrong := _wrong_type(tensor):
             raise InvalidModel(model.path, f"tensor {tensor.name} is {tensor.type_name}, {wrong}")
     _check_kv_types(header, params)
+    check_pooling(model, params)
 
 
 def _wrong_numbers(header: GgufHeader) -> Generator[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 
 from ..errors import InvalidModel
-from .gguf import ArrayRef
+from .arrays import read_strings
 from .source import ModelFile
 
 __all__ = ["check_words"]
 
 _TOKENS = "tokenizer.ggml.tokens"
-_STRING = 8
 _NONE = ("none", "no_vocab")
 
 
@@ -56,27 +54,7 @@ def _wrong_for(kind: str, model: ModelFile, words: list[bytes]) -> str:
 
 def _read(model: ModelFile) -> list[bytes]:
     """The texts of all tokens that are not empty, each up to a NUL, where llama.cpp ends them."""
-    array = model.header.metadata.get(_TOKENS)
-    if not isinstance(array, ArrayRef) or array.element_type != _STRING:
-        return []
-    parts: list[bytes] = []
-    left = array.end - array.start
-    with model.open() as file:
-        file.seek(array.start)
-        while left:
-            if not (part := file.read(left)):
-                raise InvalidModel(model.path, "the file shrank while it was read")
-            parts.append(part)
-            left -= len(part)
-    data = b"".join(parts)
-    words: list[bytes] = []
-    unpack_from, at = struct.Struct("<Q").unpack_from, 0
-    for _ in range(array.count):
-        (size,) = unpack_from(data, at)
-        at += 8 + size
-        word = data[at - size : at]
-        if 0 in word:
-            word = word[: word.index(0)]
-        if word:
-            words.append(word)
-    return words
+    texts = (
+        word.partition(b"\0")[0] if 0 in word else word for word in read_strings(model, _TOKENS)
+    )
+    return [text for text in texts if text]

@@ -9,7 +9,10 @@ validates; some of what validates is not accepted. Read in this order:
     classes.py     pydantic models, dataclasses and TypedDicts as schemas
     document.py    a schema as a document: places, references, what each keyword is given
     nodes.py       sets of values of one type
-    keywords.py    what each keyword, and its opposite, demands
+    effects.py     what demands are made of
+    demands.py     what each keyword demands
+    opposites.py   what its opposite demands
+    keywords.py    both together
     meaning.py     a schema as a union of sets
     evaluate.py    whether one value satisfies a schema
     plan.py        which members and items are written; which schemas contain themselves

@@ -28,9 +28,11 @@ class Writer(Protocol):
 
     def value(self, key: Key) -> str | None:
         """A rule for values, or None if there are none."""
+        ...
 
     def texts(self, texts: tuple[str, ...]) -> str:
         """A rule for one of some texts."""
+        ...
 
 
 def write_array(writer: Writer, node: Arrays) -> str | None:
@@ -190,25 +192,25 @@ def _distinct(
         return None
     if len(values) <= MAX_PERMUTED:
         return _permuted(rules, values, least, most, {}, frozenset())
-    if len(values) * (most + 1) > MAX_STATES * 10:
-        most = min(most, max(least, MAX_STATES * 10 // len(values)))
-        if len(values) * (most + 1) > MAX_STATES * 20:
+    # How many there are matters up to here; without a greatest number only as long as some are missing.
+    counted = most if most < len(values) else max(least, 1)
+    if len(values) * (counted + 1) > MAX_STATES * 10:
+        if least > MAX_STATES * 10 // len(values):
             raise refusal
+        most = counted = max(least, MAX_STATES * 10 // len(values) - 1, 1)
     # From the end: `after[count]` is what may follow when `count` are written.
-    after: list[str | None] = [
-        '""' if least <= count <= most else None for count in range(most + 2)
-    ]
-    after[most + 1] = None
+    after: list[str | None] = ['""' if count >= least else None for count in range(counted + 1)]
     for value in reversed(values):
         following: list[str | None] = []
-        for count in range(most + 1):
+        for count in range(counted + 1):
             ways: list[str] = []
-            if (rest := after[count + 1]) is not None:
+            more = min(count + 1, counted) if most == len(values) else count + 1
+            if more <= counted and (rest := after[more]) is not None:
                 ways.append(f"{quoted(value if count == 0 else ', ' + value)} {rest}")
             if (skipped := after[count]) is not None:
                 ways.append(skipped)
             following.append(rules.choice(ways, "items") if ways else None)
-        after = [*following, None]
+        after = following
     return after[0]
 
 

@@ -11,7 +11,7 @@ import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from ..checks import shown
 from ..errors import InvalidInput
@@ -39,9 +39,10 @@ def class_schema(given: Any) -> tuple[dict[str, Json], Callable[[str], Any]]:
         return _pydantic_schema(given), given.model_validate_json
     builder = _Builder()
     schema, parse = builder.of(given, getattr(given, "__name__", str(given)))
+    whole: dict[str, Json] = dict(schema)
     if builder.definitions:
-        schema = {**schema, "$defs": dict(builder.definitions)}
-    return schema, lambda text: parse(json.loads(text))
+        whole["$defs"] = dict(builder.definitions)
+    return whole, lambda text: parse(json.loads(text))
 
 
 def _is_pydantic(given: Any) -> bool:
@@ -80,6 +81,11 @@ _PLAIN: dict[Any, tuple[dict[str, Json], Parse]] = {
 }
 
 
+# Python 3.12 and 3.13 have these.
+_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+_QUALIFIERS = (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required))
+
+
 class _Builder:
     """Schemas of types; a class that contains itself becomes a definition."""
 
@@ -98,18 +104,15 @@ class _Builder:
             plain = None
         if plain is not None:
             return plain
-        origin, arguments = typing.get_origin(given), typing.get_args(given)
+        origin: Any = typing.get_origin(given)
+        arguments: tuple[Any, ...] = typing.get_args(given)
         if origin is typing.Annotated:
             schema, parse = self.of(arguments[0], where, depth)
             texts = [one for one in arguments[1:] if isinstance(one, str)]
             return ({**schema, "description": texts[0]} if texts else schema), parse
-        if origin in (
-            typing.Required,
-            typing.NotRequired,
-            typing.ReadOnly if hasattr(typing, "ReadOnly") else None,
-        ):
+        if origin in _QUALIFIERS:
             return self.of(arguments[0], where, depth)
-        if isinstance(given, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+        if _ALIAS is not None and isinstance(given, _ALIAS):
             return self.of(given.__value__, where, depth + 1)
         if origin is Literal:
             return self._literal(arguments, where)
@@ -127,8 +130,8 @@ class _Builder:
             return self._tuple(arguments, where, depth)
         if origin in (dict, Mapping):
             return self._mapping(arguments, where, depth)
-        if isinstance(given, type) and issubclass(given, enum.Enum):
-            return self._enum(given, where)
+        if isinstance(given, enum.EnumMeta):
+            return self._enum(cast("type[enum.Enum]", given), where)
         if _is_pydantic(given):
             raise InvalidInput(
                 f"json_schema: {where} is a pydantic model inside a class that is none: make that one a model, too"
@@ -185,10 +188,9 @@ class _Builder:
     ) -> tuple[dict[str, Json], Parse]:
         if kind is dict:
             return {"type": "object"}, lambda value: value
-        make = {set: set, frozenset: frozenset, tuple: tuple}.get(kind, list)
-        item, parse = (
-            self.of(arguments[0], f"{where}[]", depth + 1) if arguments else ({}, lambda v: v)
-        )
+        makers: dict[Any, Parse] = {set: set, frozenset: frozenset, tuple: tuple}
+        make = makers.get(kind, list)
+        item, parse = self.of(arguments[0] if arguments else Any, f"{where}[]", depth + 1)
         schema: dict[str, Json] = {"type": "array"}
         if item:
             schema["items"] = item
@@ -246,7 +248,7 @@ class _Builder:
             ) from error
         typed = typing.is_typeddict(given)
         if typed:
-            fields = {key: key in given.__required_keys__ for key in hints}
+            fields = {key: _is_required(hints[key], key, given) for key in hints}
         else:
             fields = {
                 one.name: one.default is dataclasses.MISSING
@@ -267,6 +269,14 @@ class _Builder:
             return values if typed else given(**values)
 
         return schema, parse
+
+
+def _is_required(hint: Any, key: str, given: Any) -> bool:
+    # Where annotations are texts, __required_keys__ does not know of NotRequired.
+    origin = typing.get_origin(hint)
+    if origin in (typing.Required, typing.NotRequired):
+        return origin is typing.Required
+    return key in given.__required_keys__
 
 
 def _fits(value: Any, option: Any) -> bool:

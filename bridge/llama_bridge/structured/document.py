@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import unquote, urldefrag, urljoin
 
 from ..checks import shown
@@ -65,13 +66,15 @@ def plain_json(value: object, what: str, depth: int = 0) -> Json:
                 raise InvalidInput(f"{what} contains {value}, which is no JSON number")
             return value
         if isinstance(value, list | tuple):
-            return [copied(one, depth + 1) for one in value]
+            return [copied(one, depth + 1) for one in cast("Sequence[object]", value)]
         if isinstance(value, dict):
-            for key in value:
+            members: dict[str, Json] = {}
+            for key, one in cast("dict[object, object]", value).items():
                 if not isinstance(key, str):
                     raise InvalidInput(f"{what} has the key {shown(key)}: keys must be strings")
                 copied(key, depth)
-            return {key: copied(one, depth + 1) for key, one in value.items()}
+                members[key] = copied(one, depth + 1)
+            return members
         raise InvalidInput(f"{what} contains {shown(value)}, which is no JSON value")
 
     return copied(value, depth)
@@ -96,6 +99,8 @@ class Document:
         self._anchors: dict[str, tuple[Json, str]] = {}
         self._dynamic: dict[str, int] = {}
         self._made = 0
+        self.names: set[str] = set()
+        """Names of members that any of its schemas knows."""
         self._register(root)
         self.root = self.place(root, self._bases["#"], "#")
         self.never = self.made(False, self.root)
@@ -118,7 +123,11 @@ class Document:
         assert isinstance(place.schema, dict)
         here: Json = place.schema
         for key in keys:
-            here = here[key]  # type: ignore[index,call-overload]
+            if isinstance(here, list):
+                here = here[int(key)]  # pyright: ignore[reportArgumentType]
+            else:
+                assert isinstance(here, dict)
+                here = here[str(key)]
         return self.place(here, place.base, _pointer(place.pointer, *keys))
 
     def made(self, schema: Schema, like: Place) -> Place:
@@ -187,6 +196,9 @@ class Document:
                 check = _CHECKS.get(keyword)
                 if check is not None and not check[0](value):
                     raise InvalidSchema(pointer, keyword, f"{shown(value)} is not {check[1]}")
+                if keyword == "properties" or keyword == "required":
+                    assert isinstance(value, dict | list)
+                    self.names.update(map(str, value))
                 for key, below in _subschemas(keyword, value):
                     todo.append((below, base, _pointer(pointer, keyword, *key)))
 
@@ -324,5 +336,15 @@ _CHECKS: dict[str, _Check] = {
 
 
 def dumps(value: Json) -> str:
-    """JSON text as the grammars spell it: each value in one way."""
-    return json.dumps(value, ensure_ascii=False)
+    """JSON text as the grammars spell it: each value in one way, and 1.0, which is an integer in JSON Schema, as 1."""
+    return json.dumps(_spelled(value), ensure_ascii=False)
+
+
+def _spelled(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    if isinstance(value, list):
+        return [_spelled(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _spelled(one) for key, one in value.items()}
+    return value

@@ -8,10 +8,10 @@ from ..errors import InvalidSchema
 from .arrays import write_array
 from .charset import ANY
 from .document import dumps
-from .language import Automaton, TooLarge, automaton, words
+from .language import Automaton, TooLarge, automaton, word_automaton
 from .meaning import Meaning
 from .nodes import Arrays, Booleans, Key, Node, Nulls, Numbers, Objects, Strings, Values
-from .numbers import TooFine, digits
+from .numbers import TooFine, digits, listed
 from .objects import write_object
 from .plan import Planner
 from .rules import Rules, TooMany, json_characters, one_of, quoted
@@ -67,6 +67,7 @@ class _Writer:
         self._depth = depth
         self._values: dict[tuple[Key, int], str | None] = {}
         self._plain: dict[Node, str | None] = {}
+        self._machines: dict[Automaton, str] = {}
         self._component: int | None = None
         self._left = 0
 
@@ -131,7 +132,7 @@ class _Writer:
         """A rule for one of those texts."""
         if len(texts) <= 3:
             return self.rules.add(one_of(texts), "value")
-        return self.rules.automaton(automaton(words(texts)), "", False, "value")
+        return self.rules.automaton(word_automaton(texts), "", False, "value")
 
     def _number(self, node: Numbers, key: Key) -> str | None:
         if node == Numbers():
@@ -141,6 +142,8 @@ class _Writer:
             )
         if node == Numbers().multiples(_ONE):
             return self.rules.add(f'{self._whole()} | "-" [1-9] [0-9]{{0,14}}', "integer")
+        if node.multiple != _ONE and (texts := listed(node)) is not None:
+            return self.texts(tuple(texts)) if texts else None
         try:
             below, above = digits(node)
         except TooFine as error:
@@ -166,8 +169,10 @@ class _Writer:
         return None if machine.empty else self._quoted(machine)
 
     def _quoted(self, machine: Automaton) -> str:
-        inner = self.rules.automaton(machine, quoted('"'), True, "s")
-        return self.rules.add(quoted('"') + " " + inner, "string")
+        if machine not in self._machines:
+            inner = self.rules.automaton(machine, quoted('"'), True, "s")
+            self._machines[machine] = self.rules.add(quoted('"') + " " + inner, "string")
+        return self._machines[machine]
 
     def _character(self) -> str:
         return self.rules.choice((" ".join(way) for way in json_characters(ANY)), "char")

@@ -13,7 +13,7 @@ from .formats import format_language
 from .language import TooLarge, automaton
 from .regex import Unsupported, found_in
 
-__all__ = ["Evaluator", "equal", "exact", "is_integer", "kind"]
+__all__ = ["Evaluator", "constants", "equal", "exact", "is_integer", "kind"]
 
 Verdict = bool | None
 
@@ -54,6 +54,20 @@ def equal(a: Json, b: Json) -> bool:
     return a == b
 
 
+def constants(options: Json) -> list[str] | None:
+    """The texts, if each of the schemas is one constant text, and no two are the same."""
+    assert isinstance(options, list)
+    texts: list[str] = []
+    for one in options:
+        if not isinstance(one, dict) or not one.keys() <= {"const", "title", "description"}:
+            return None
+        text = one.get("const")
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return texts if len(set(texts)) == len(texts) else None
+
+
 def every(verdicts: Iterable[Verdict]) -> Verdict:
     """Three-valued and."""
     result: Verdict = True
@@ -89,6 +103,8 @@ class Evaluator:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._texts: dict[int, set[str]] = {}
+        self._options: dict[int, frozenset[str]] = {}
 
     def valid(self, value: Json, place: Place) -> Verdict:
         """Whether the value satisfies the schema."""
@@ -112,9 +128,11 @@ class Evaluator:
                 return equal(value, given)
             case "enum":
                 assert isinstance(given, list)
-                return any(equal(value, one) for one in given)
+                return self._listed(value, place, given)
             case "allOf":
                 return every(self._each(value, place, keyword))
+            case "anyOf" | "oneOf" if self._is_option(value, place, keyword):
+                return True
             case "anyOf":
                 return some(self._each(value, place, keyword))
             case "oneOf":
@@ -136,6 +154,22 @@ class Evaluator:
                 return self._array(value, place, keyword, given)
             case dict():
                 return self._object(value, place, keyword, given)
+
+    def _is_option(self, value: Json, place: Place, keyword: str) -> bool:
+        """Whether the options are one text each, and it is one of them: there may be thousands."""
+        if not isinstance(value, str):
+            return False
+        if place.number not in self._options:
+            assert isinstance(place.schema, dict)
+            self._options[place.number] = frozenset(constants(place.schema[keyword]) or ())
+        return value in self._options[place.number]
+
+    def _listed(self, value: Json, place: Place, given: list[Json]) -> bool:
+        if not isinstance(value, str):
+            return any(equal(value, one) for one in given)
+        if place.number not in self._texts:
+            self._texts[place.number] = {one for one in given if isinstance(one, str)}
+        return value in self._texts[place.number]
 
     def _each(self, value: Json, place: Place, keyword: str) -> Iterable[Verdict]:
         assert isinstance(place.schema, dict)
@@ -255,18 +289,18 @@ def _number(value: Fraction, keyword: str, given: Json, place: Place) -> Verdict
             bound = place.schema.get(flags[keyword])
             return bound is None or value != exact(bound)  # type: ignore[arg-type]
         return True
-    bound = exact(given)
+    limit = exact(given)
     match keyword:
         case "minimum":
-            return value >= bound
+            return value >= limit
         case "maximum":
-            return value <= bound
+            return value <= limit
         case "exclusiveMinimum":
-            return value > bound
+            return value > limit
         case "exclusiveMaximum":
-            return value < bound
+            return value < limit
         case "multipleOf":
-            return value % bound == 0
+            return value % limit == 0
         case _:
             return True
 

@@ -71,7 +71,7 @@ FORMATS = {
         for n in (1, 3, 4, 5, 6, 7, 8)
     },
     "json-pointer": "(?:/(?:[^/~\\x00-\\x1f]|~[01])*)*",
-    "relative-json-pointer": "(?:0|[1-9][0-9]{0,3})(?:#|(?:/(?:[^/~\\x00-\\x1f]|~[01])*)*)",
+    "relative-json-pointer": "[0-9](?:#|(?:/(?:[^/~\\x00-\\x1f]|~[01])*)*)",
     "regex": "[A-Za-z0-9 _-]*",
 }
 """Format and the expression of all its strings."""

@@ -25,8 +25,10 @@ MAX_ELEMENTS = 1_000_000
 MAX_NESTING = 50
 MAX_REPETITION = 2000
 """llama.cpp's own number: above it a repetition has no end there."""
+MAX_EMPTY_REPETITION = 8
+"""For what may be empty: above it llama.cpp needs seconds for each character."""
 MAX_CHAIN = 2000
-MAX_PATHS = 100_000
+MAX_PATHS = 20_000
 MAX_WALK = 5_000_000
 
 
@@ -76,9 +78,17 @@ def read_grammar(text: str, root: str = "root") -> Program:
     """The grammar, checked as :func:`check_grammar` does."""
     if len(text.encode()) > MAX_TEXT:
         raise InvalidInput(f"grammar is larger than {MAX_TEXT} bytes: make it smaller")
-    program = _Reader(text).program(root)
+    reader = _Reader(text)
+    program = reader.program(root)
     _check_ends(program)
-    _check_left(program)
+    empty = _closure(program, lambda _: False)
+    for name, part in reader.repeated:
+        if all(one in empty for one in part):
+            raise InvalidInput(
+                f"grammar: the rule {name!r} repeats something that may be empty more than {MAX_EMPTY_REPETITION} times: "
+                "leave the empty text out of it"
+            )
+    _check_left(program, empty)
     return program
 
 
@@ -107,6 +117,7 @@ class _Reader:
         self.elements = 0
         self.has_tokens = False
         self._characters: dict[str, CharSet] = {}
+        self.repeated: list[tuple[str, Sequence_]] = []
 
     def program(self, root: str) -> Program:
         if "\0" in self.text:
@@ -259,6 +270,8 @@ class _Reader:
         if weight * total > MAX_REPETITION:
             self.fail(f"repetitions of repetitions make more than {MAX_REPETITION} rules")
         part = tuple(elements[last:])
+        if max(least, most) > MAX_EMPTY_REPETITION and all(isinstance(e, int) for e in part):
+            self.repeated.append((name, part))
         self.elements += len(part) * least
         if self.elements > MAX_ELEMENTS:
             self.fail(f"more than {MAX_ELEMENTS} elements, repetitions counted: make it smaller")
@@ -412,9 +425,8 @@ def _closure(program: Program, terminal: Callable[[CharSet | Token], bool]) -> s
     return found
 
 
-def _lefts(program: Program) -> list[list[int]]:
+def _lefts(program: Program, empty: set[int]) -> list[list[int]]:
     """For each rule, the rules with which its texts may begin; one that occurs twice is there twice."""
-    empty = _closure(program, lambda _: False)
     lefts: list[list[int]] = []
     for alternatives in program.rules:
         found: list[int] = []
@@ -429,9 +441,9 @@ def _lefts(program: Program) -> list[list[int]]:
     return lefts
 
 
-def _check_left(program: Program) -> None:
+def _check_left(program: Program, empty: set[int]) -> None:
     """Refuse left recursion, and rules whose beginnings llama.cpp would follow for ever, or too deep."""
-    lefts = _lefts(program)
+    lefts = _lefts(program, empty)
     paths: dict[int, int] = {}
     chains: dict[int, int] = {}
     open_rules: set[int] = set()

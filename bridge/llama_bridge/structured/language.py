@@ -6,6 +6,7 @@ and Turon 2009): a state is the expression of what may still follow.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ __all__ = [
     "literal",
     "matches",
     "union",
+    "word_automaton",
     "words",
 ]
 
@@ -106,38 +108,39 @@ def union(parts: Iterable[Language]) -> Language:
     return several[0] if len(several) == 1 else Or(several)
 
 
+class _Trie(dict[str, "_Trie"]):
+    """Characters, and what follows each; "" for the end of a word."""
+
+
 def words(texts: Iterable[str]) -> Language:
     """Those strings: shared beginnings are shared, so that thousands of them stay fast."""
-    root: dict[str, dict[str, object]] = {}
+    root = _Trie()
     for text in texts:
-        node: dict[str, object] = root  # type: ignore[assignment]  # a tree of itself
+        node = root
         for c in text:
-            node = node.setdefault(c, {})  # type: ignore[assignment]
-        node[""] = True
-    return _trie(root)
+            node = node.setdefault(c, _Trie())
+        node[""] = _Trie()
+    return _from_trie(root)
 
 
-def _trie(node: dict[str, object]) -> Language:  # type: ignore[type-arg,unused-ignore]
+def _from_trie(root: _Trie) -> Language:
     # Without recursion: a name may be thousands of characters long.
-    stack: list[tuple[dict[str, object], list[Language], list[str]]] = [(node, [], list(node))]
+    stack: list[tuple[_Trie, list[Language], list[str]]] = [(root, [], list(root))]
     while True:
         here, parts, left = stack[-1]
         if not left:
             stack.pop()
             if not stack:
-                return union(parts) if parts else NEVER
+                return union(parts)
             _, above, names = stack[-1]
             rest = union(parts)  # one way only: no level of its own, or long names nest deep
             tail = rest.parts if isinstance(rest, Cat) else (rest,)
             above.append(Cat((Set(chars(names.pop())), *tail)))
-            continue
-        name = left[-1]
-        if name == "":
+        elif left[-1] == "":
             left.pop()
             parts.append(EMPTY)
         else:
-            below = here[name]
-            assert isinstance(below, dict)
+            below = here[left[-1]]
             stack.append((below, [], list(below)))
 
 
@@ -192,6 +195,35 @@ class Automaton:
         return found
 
 
+def word_automaton(texts: Iterable[str]) -> Automaton:
+    """The automaton of some strings, however many; not none."""
+    root = _Trie()
+    for text in texts:
+        node = root
+        for c in text:
+            node = node.setdefault(c, _Trie())
+        node[""] = _Trie()
+    # From the ends: what accepts the same is one state.
+    order: list[_Trie] = [root]
+    for node in order:
+        order.extend(below for c, below in node.items() if c)
+    numbers: dict[tuple[bool, tuple[tuple[str, int], ...]], int] = {}
+    becomes: dict[int, int] = {}
+    for node in reversed(order):
+        key = ("" in node, tuple((c, becomes[id(below)]) for c, below in node.items() if c))
+        becomes[id(node)] = numbers.setdefault(key, len(numbers))
+    last = len(numbers) - 1
+    accepting: list[bool] = []
+    steps: list[tuple[tuple[CharSet, int], ...]] = []
+    for ends, moves in reversed(numbers):
+        by_target: dict[int, str] = {}
+        for c, target in moves:
+            by_target[target] = by_target.get(target, "") + c
+        accepting.append(ends)
+        steps.append(tuple((chars(text), last - target) for target, text in by_target.items()))
+    return Automaton(tuple(accepting), tuple(steps))
+
+
 def automaton(language: Language) -> Automaton:
     """The automaton of a language.
 
@@ -220,7 +252,8 @@ def matches(language: Language, text: str) -> bool:
     return machine.nullable[state]
 
 
-_Key = tuple[object, ...]
+_Key = tuple[str, tuple[int, ...]]
+"""What an expression is, and of which others it is made. "set": a mask. "rep": a part, least, most or -1."""
 _NEVER, _EMPTY = 0, 1
 
 
@@ -239,8 +272,8 @@ class _Derivatives:
         self.nullable: list[bool] = []
         self._splits: dict[int, tuple[int, ...]] = {}
         self._after: dict[tuple[int, int], int] = {}
-        assert self._number(("or", ()), False) == _NEVER
-        assert self._number(("empty",), True) == _EMPTY
+        self._number(("or", ()), False)  # _NEVER
+        self._number(("empty", ()), True)  # _EMPTY
         self.start = self._from(language)
 
     # making expressions
@@ -258,8 +291,7 @@ class _Derivatives:
     def _from(self, language: Language) -> int:
         match language:
             case Set():
-                mask = self._masks[language.chars]
-                return self._number(("set", mask), False) if mask else _NEVER
+                return self._set(self._masks[language.chars])
             case Cat():
                 result = _EMPTY
                 for part in reversed(language.parts):
@@ -272,8 +304,13 @@ class _Derivatives:
             case Not():
                 return self._not(self._from(language.part))
             case Rep():
-                return self._rep(self._from(language.part), language.least, language.most)
-        raise AssertionError(language)
+                most = -1 if language.most is None else language.most
+                return self._rep(self._from(language.part), language.least, most)
+            case _:
+                raise AssertionError(language)
+
+    def _set(self, mask: int) -> int:
+        return self._number(("set", (mask,)), False) if mask else _NEVER
 
     def _cat(self, a: int, b: int) -> int:
         if _NEVER in (a, b):
@@ -282,27 +319,23 @@ class _Derivatives:
             return b
         if b == _EMPTY:
             return a
-        key = self._keys[a]
-        if key[0] == "cat":
-            first, rest = key[1], key[2]
-            assert isinstance(first, int)
-            assert isinstance(rest, int)
-            return self._cat(first, self._cat(rest, b))
-        return self._number(("cat", a, b), self.nullable[a] and self.nullable[b])
+        kind, parts = self._keys[a]
+        if kind == "cat":
+            return self._cat(parts[0], self._cat(parts[1], b))
+        return self._number(("cat", (a, b)), self.nullable[a] and self.nullable[b])
 
     def _or(self, parts: Iterable[int]) -> int:
         flat: set[int] = set()
         mask = 0
         for part in parts:
             for one in self._operands(part, "or"):
-                key = self._keys[one]
-                if key[0] == "set":
-                    assert isinstance(key[1], int)
-                    mask |= key[1]
-                elif one != _NEVER:
+                kind, inner = self._keys[one]
+                if kind == "set":
+                    mask |= inner[0]
+                else:
                     flat.add(one)
         if mask:
-            flat.add(self._number(("set", mask), False))
+            flat.add(self._set(mask))
         everything = self._everything()
         if everything in flat:
             return everything
@@ -327,28 +360,24 @@ class _Derivatives:
         ordered = tuple(sorted(flat))
         return self._number(("and", ordered), all(self.nullable[p] for p in ordered))
 
-    def _operands(self, part: int, kind: str) -> Iterable[int]:
+    def _operands(self, part: int, kind: str) -> tuple[int, ...]:
         key = self._keys[part]
-        if key[0] != kind:
-            return (part,)
-        assert isinstance(key[1], tuple)
-        return key[1]
+        return key[1] if key[0] == kind else (part,)
 
     def _everything(self) -> int:
-        return self._number(("rep", self._number(("set", self._all), False), 0, None), True)
+        return self._number(("rep", (self._set(self._all), 0, -1)), True)
 
     def _not(self, part: int) -> int:
-        key = self._keys[part]
-        if key[0] == "not":
-            assert isinstance(key[1], int)
-            return key[1]
+        kind, parts = self._keys[part]
+        if kind == "not":
+            return parts[0]
         if part == _NEVER:
             return self._everything()
         if part == self._everything():
             return _NEVER
-        return self._number(("not", part), not self.nullable[part])
+        return self._number(("not", (part,)), not self.nullable[part])
 
-    def _rep(self, part: int, least: int, most: int | None) -> int:
+    def _rep(self, part: int, least: int, most: int) -> int:
         if most == 0 or part == _EMPTY:
             return _EMPTY
         if part == _NEVER:
@@ -357,7 +386,7 @@ class _Derivatives:
             return part
         if self.nullable[part]:
             least = 0
-        return self._number(("rep", part, least, most), least == 0)
+        return self._number(("rep", (part, least, most)), least == 0)
 
     # what may follow
 
@@ -376,19 +405,18 @@ class _Derivatives:
         return known
 
     def _computed_split(self, key: _Key) -> Iterable[int]:
-        match key:
-            case ("set", int(mask)):
-                return [m for m in (mask, self._all & ~mask) if m]
-            case ("cat", int(a), int(b)):
-                if not self.nullable[a]:
-                    return self._split(a)
-                return _meet([self._split(a), self._split(b)])
-            case ("or" | "and", tuple(parts)) if parts:
-                return _meet([self._split(part) for part in parts])
-            case ("not" | "rep", int(part), *_):
-                return self._split(part)
-            case _:
-                return (self._all,)
+        kind, parts = key
+        if kind == "set":
+            return [mask for mask in (parts[0], self._all & ~parts[0]) if mask]
+        if kind == "cat":
+            if not self.nullable[parts[0]]:
+                return self._split(parts[0])
+            return _meet([self._split(part) for part in parts])
+        if kind in ("or", "and") and parts:
+            return _meet([self._split(part) for part in parts])
+        if kind in ("not", "rep"):
+            return self._split(parts[0])
+        return (self._all,)
 
     def after(self, number: int, atom: int) -> int:
         """The expression of what may follow once a character of that atom was read."""
@@ -398,24 +426,24 @@ class _Derivatives:
         return known
 
     def _computed_after(self, key: _Key, atom: int) -> int:
-        match key:
-            case ("set", int(mask)):
-                return _EMPTY if mask & atom else _NEVER
-            case ("cat", int(a), int(b)):
-                first = self._cat(self.after(a, atom), b)
-                return self._or([first, self.after(b, atom)]) if self.nullable[a] else first
-            case ("or", tuple(parts)):
-                return self._or(self.after(part, atom) for part in parts)
-            case ("and", tuple(parts)):
-                return self._and(self.after(part, atom) for part in parts)
-            case ("not", int(part)):
-                return self._not(self.after(part, atom))
-            case ("rep", int(part), int(least), most):
-                assert most is None or isinstance(most, int)
-                left = None if most is None else most - 1
-                return self._cat(self.after(part, atom), self._rep(part, max(least - 1, 0), left))
-            case _:
-                return _NEVER
+        kind, parts = key
+        if kind == "set":
+            return _EMPTY if parts[0] & atom else _NEVER
+        if kind == "cat":
+            a, b = parts
+            first = self._cat(self.after(a, atom), b)
+            return self._or([first, self.after(b, atom)]) if self.nullable[a] else first
+        if kind == "or":
+            return self._or(self.after(part, atom) for part in parts)
+        if kind == "and":
+            return self._and(self.after(part, atom) for part in parts)
+        if kind == "not":
+            return self._not(self.after(parts[0], atom))
+        if kind == "rep":
+            part, least, most = parts
+            left = most - 1 if most > 0 else most
+            return self._cat(self.after(part, atom), self._rep(part, max(least - 1, 0), left))
+        return _NEVER
 
     def automaton(self) -> Automaton:
         states = {self.start: 0}
@@ -525,7 +553,7 @@ def _alphabet(sets: list[CharSet]) -> tuple[list[CharSet], dict[CharSet, int]]:
     edges = sorted(opened)
     grouped: dict[int, list[tuple[int, int]]] = {}
     signature = 0
-    for edge, following in zip(edges, edges[1:], strict=False):
+    for edge, following in itertools.pairwise(edges):
         signature ^= opened[edge]
         if edge in ANY:
             grouped.setdefault(signature, []).append((edge, following - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from functools import lru_cache
 
 from ..errors import InvalidInput
@@ -10,7 +11,9 @@ from .gbnf import Program, read_grammar
 
 __all__ = ["Matcher"]
 
-MAX_WIDTH = 5000
+MAX_WIDTH = 2000
+MAX_WORK = 2_000_000
+"""Comparisons for one character: llama.cpp compares each way with each other one."""
 MAX_STACKS = 200_000
 MAX_FORCED = 500
 
@@ -39,7 +42,7 @@ class Matcher:
         """Move on by the text; or return False, and stay, if it does not fit here.
 
         Raises:
-            InvalidInput: the grammar reads it in more than 5,000 ways; it stays where it was.
+            InvalidInput: the grammar reads it in too many ways; it stays where it was.
         """
         state = self._state
         for c in text:
@@ -59,6 +62,17 @@ class Matcher:
             self._paths.find_forced(state)
             assert state.forced is not None
         return state.forced
+
+    def allowed(self) -> tuple[tuple[int, int], ...]:
+        """The code points that can come next, as ranges; none where the text must end."""
+        found = CharSet(())
+        for chars, _ in self._state.tops:
+            found = found | chars
+        return found.ranges
+
+    def completion(self) -> str:
+        """A shortest text that completes this one; "" where it may end."""
+        return self._paths.completion(self._state)
 
     @property
     def may_end(self) -> bool:
@@ -118,21 +132,24 @@ class _Paths:
     def __init__(self, program: Program) -> None:
         self._elements: list[CharSet | int] = []
         self._next: list[int] = []  # the place behind each place; -1 at the end of an alternative
-        self._begins: list[
-            tuple[int, ...]
-        ] = []  # for each rule, where its alternatives begin; -1 for an empty one
+        # For each rule, where its alternatives begin; -1 for an empty one.
+        self._begins: list[tuple[int, ...]] = []
         for alternatives in program.rules:
             begins: list[int] = []
             for alternative in alternatives:
                 begins.append(len(self._elements) if alternative else -1)
                 for element in alternative:
-                    assert not hasattr(element, "negated")
-                    self._elements.append(element)  # type: ignore[arg-type]
+                    assert isinstance(element, CharSet | int)
+                    self._elements.append(element)
                     self._next.append(len(self._elements))
                 if alternative:
                     self._next[-1] = -1
             self._begins.append(tuple(begins))
         self._root = program.root
+        self._program = program
+        self._lengths: list[
+            int
+        ] = []  # of the shortest text from each place to the end of its alternative
         self._numbers: dict[tuple[int, int], int] = {(-1, -1): _END}
         self._stacks: list[tuple[int, int]] = [(-1, -1)]
         self._closures: dict[int, frozenset[int]] = {}
@@ -202,10 +219,13 @@ class _Paths:
         """The state after one more character, kept for the next time."""
         code = ord(c)
         found: set[int] = set()
+        ways = 0
         for chars, stack in state.tops:
             if code in chars:
-                found |= self._closure(stack)
-        if len(found) > MAX_WIDTH:
+                closed = self._closure(stack)
+                ways += len(closed)
+                found |= closed
+        if len(found) > MAX_WIDTH or ways * len(found) > MAX_WORK:
             raise _too_wide()
         following = self._from_stacks(frozenset(found)) if found else _NOWHERE
         state.after[c] = following
@@ -231,6 +251,77 @@ class _Paths:
             rest = c + rest
             one.forced = rest[:MAX_FORCED]
 
+    def completion(self, state: _State) -> str:
+        """A shortest text from a state to an end."""
+        if state.may_end:
+            return ""
+        if not self._lengths:
+            self._lengths = self._shortest()
+        lengths: dict[int, int] = {_END: 0}
+        written: list[str] = []
+        chars, stack = min(state.tops, key=lambda top: self._length(top[1], lengths))
+        while True:
+            low, high = chars.ranges[0]
+            written.append(chr(min(max(low, ord("0")), high)))
+            if stack == _END:
+                return "".join(written)
+            below = min(self._closure(stack), key=lambda one: self._length(one, lengths))
+            if below == _END:
+                return "".join(written)
+            place, rest = self._stacks[below]
+            element = self._elements[place]
+            assert isinstance(element, CharSet)
+            chars, stack = element, self._stack(self._next[place], rest)
+
+    def _length(self, stack: int, known: dict[int, int]) -> int:
+        """Of the shortest text that a stack stands for."""
+        way: list[int] = []
+        while stack not in known:
+            way.append(stack)
+            stack = self._stacks[stack][1]
+        length = known[stack]
+        for one in reversed(way):
+            length += self._lengths[self._stacks[one][0]]
+            known[one] = length
+        return length
+
+    def _shortest(self) -> list[int]:
+        """For each place, the length of a shortest text from there to the end of its alternative.
+
+        Rules in the order of their lengths: the shortest first, then those that need only such ones (Knuth 1977).
+        """
+        rules: dict[int, int] = {}
+        users: dict[int, list[tuple[int, int]]] = {}
+        open_parts: dict[tuple[int, int], tuple[int, int]] = {}
+        todo: list[tuple[int, int]] = []
+        for number, alternatives in enumerate(self._program.rules):
+            for i, alternative in enumerate(alternatives):
+                needed = [one for one in alternative if isinstance(one, int)]
+                length = len(alternative) - len(needed)
+                open_parts[number, i] = len(needed), length
+                for one in needed:
+                    users.setdefault(one, []).append((number, i))
+                if not needed:
+                    heapq.heappush(todo, (length, number))
+        while todo:
+            length, number = heapq.heappop(todo)
+            if number in rules:
+                continue
+            rules[number] = length
+            for user in users.get(number, ()):
+                left, sum_ = open_parts[user]
+                open_parts[user] = left - 1, sum_ + length
+                if left == 1:
+                    heapq.heappush(todo, (sum_ + length, user[0]))
+        lengths = [0] * len(self._elements)
+        for place in reversed(range(len(self._elements))):
+            element = self._elements[place]
+            # What no text fulfils is not reached from the root; any length will do.
+            one = rules.get(element, 0) if isinstance(element, int) else 1
+            following = self._next[place]
+            lengths[place] = one + (lengths[following] if following >= 0 else 0)
+        return lengths
+
 
 def _only(state: _State) -> str | None:
     """The one character that can come next."""
@@ -247,5 +338,5 @@ def _only(state: _State) -> str | None:
 
 def _too_wide() -> InvalidInput:
     return InvalidInput(
-        f"grammar: it reads the text so far in more than {MAX_WIDTH} ways: make it less ambiguous"
+        "grammar: it reads the text so far in too many ways at once: make it less ambiguous"
     )

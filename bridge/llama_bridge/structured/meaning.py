@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidSchema
 from .document import Document, Json, Place, dumps
+from .effects import Alternative, Clause, Effect, OneOf
 from .evaluate import Evaluator, every, kind, negated
-from .keywords import Alternative, Clause, Effect, Keywords, OneOf
+from .keywords import Keywords
 from .language import TooLarge, automaton
 from .nodes import (
     Arrays,
@@ -82,10 +83,11 @@ class Meaning:
     def _branches(self, key: Key, literals: list[Literal], of: str, wide: bool) -> Iterator[Node]:
         todo = [_Branch(top(of), literals, set(), [])]
         steps = found = 0
+        limit = MAX_ALTERNATIVES
         while todo:
             branch = todo.pop()
             steps += 1
-            if steps > MAX_STEPS or found >= MAX_ALTERNATIVES:
+            if steps > max(MAX_STEPS, 3 * limit) or found >= limit:
                 if wide:
                     yield top(of)
                 return  # fewer alternatives: narrower
@@ -93,6 +95,7 @@ class Meaning:
                 continue
             if branch.clauses:
                 clause = min(branch.clauses, key=len)
+                limit = max(limit, len(clause))  # what is written out one by one is not too much
                 left = [one for one in branch.clauses if one is not clause]
                 for alternative in reversed(clause):
                     following = _Branch(

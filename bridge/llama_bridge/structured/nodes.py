@@ -187,10 +187,10 @@ class ObjectOrigin:
     properties: tuple[tuple[str, Literal], ...] = ()
     patterns: tuple[tuple[str, Literal], ...] = ()
     additional: Literal | None = None
-    named: dict[str, Literal] = field(default_factory=dict, compare=False, repr=False)
+    named: dict[str, Literal] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.named.update(self.properties)
+        object.__setattr__(self, "named", dict(self.properties))
 
 
 @dataclass(frozen=True)

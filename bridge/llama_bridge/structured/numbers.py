@@ -14,12 +14,14 @@ from .charset import CharSet, chars
 from .language import Automaton
 from .nodes import Numbers
 
-__all__ = ["TooFine", "digits"]
+__all__ = ["TooFine", "digits", "listed"]
 
 SIGNIFICANT = 15
 WHOLE = 9
+HUGE = 10**SIGNIFICANT
 MAX_STATES = 6000
 MAX_PLACES = 40
+MAX_LISTED = 200
 
 
 class TooFine(Exception):
@@ -60,20 +62,47 @@ def digits(numbers: Numbers) -> tuple[Automaton | None, Automaton | None]:
     )
 
 
+def listed(numbers: Numbers) -> list[str] | None:
+    """The texts of all of them, if they are few multiples of one number; otherwise None."""
+    if numbers.multiple is None:
+        return None
+    low, high = numbers.limits()
+    places = _places(numbers.multiple)
+    if low is None or high is None or high - low > MAX_LISTED or places > MAX_PLACES:
+        return None
+    texts: list[str] = []
+    for factor in range(low, high + 1):
+        number = factor * numbers.multiple
+        scaled = number * 10**places
+        if numbers.holds(number) and scaled.denominator == 1:
+            digits = str(abs(scaled.numerator)).zfill(places + 1)
+            whole, part = digits[: len(digits) - places], digits[len(digits) - places :]
+            part = part.rstrip("0")
+            texts.append("-" * (number < 0) + whole + ("." + part if part else ""))
+    return texts
+
+
 def _scaled(numbers: Numbers) -> _Scaled:
     if numbers.multiple is not None:
         places = _places(numbers.multiple)
     else:
         ends = [abs(bound[0]) for bound in (numbers.low, numbers.high) if bound is not None]
-        widest = max((len(str(int(end))) for end in ends), default=WHOLE)
-        if len(ends) < 2:
-            widest = max(widest, WHOLE)
+        near = [len(str(int(end))) for end in ends if end < HUGE]
+        widest = max([*near, WHOLE] if len(near) < 2 else near)
+        if _is_huge(numbers):
+            widest = SIGNIFICANT
         # To be no multiple of something is to be told by a remainder: few decimals, or it has too many values.
         places = max(0, min(SIGNIFICANT - widest, 2 if numbers.not_multiples else SIGNIFICANT))
         needed = max((_places(end) for end in ends), default=0)
         if needed > places and _is_empty(_at(numbers, places)):
             places = min(needed + 1, MAX_PLACES)
     return _at(numbers, places)
+
+
+def _is_huge(numbers: Numbers) -> bool:
+    """Whether all of them are: then a float has no room for decimals."""
+    low, high = numbers.low, numbers.high
+    return (low is not None and low[0] >= HUGE) or (high is not None and high[0] <= -HUGE)
 
 
 def _places(number: Fraction) -> int:
@@ -111,6 +140,12 @@ def _is_empty(scaled: _Scaled) -> bool:
     return scaled.low is not None and scaled.high is not None and scaled.low > scaled.high
 
 
+def _without(number: int, prime: int) -> int:
+    while number % prime == 0:
+        number //= prime
+    return number
+
+
 _Entry = tuple[int, bool, bool, int, frozenset[str]]
 """Digits left, still on the lower bound, still on the upper one, remainder with zeros for the digits left, excluded
 numbers that begin like this."""
@@ -133,23 +168,26 @@ class _Digits:
         self._step, self._not = scaled.step, scaled.not_steps
         self._period = math.lcm(scaled.step, *scaled.not_steps)
         least = self._wholes(low)
-        room = max(1, MAX_STATES // self._period - scaled.places)
-        if least > room:
+        # Twos and fives of a period are told by the last digits: they cost little.
+        room = MAX_STATES // _without(_without(self._period, 2), 5) - scaled.places
+        if room < max(least, 4):
             raise TooFine
-        if high is None:
+        if high is None or self._wholes(high) > max(least, SIGNIFICANT) + 1:
             wanted = SIGNIFICANT - scaled.places if scaled.places else SIGNIFICANT
             wanted = max(wanted, least + 1)
-            high = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
-        elif self._wholes(high) > room:
-            high = 10 ** (room + scaled.places) - 1
-        self._low, self._high = low, high
-        self._bounds = {
-            n + self._places: (
-                str(low).zfill(n + self._places) if n == least and low else "",
-                str(high) if n == self._wholes(high) and str(high).strip("9") else "",
+            highest = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
+        else:
+            highest = min(high, 10 ** (room + scaled.places) - 1)
+        self._low, self._high = low, highest
+        self._bounds: dict[int, tuple[str, str]] = {}
+        for wholes in range(least, self._wholes(highest) + 1):
+            total = wholes + self._places
+            lower, upper = str(low).zfill(total), str(highest).zfill(total)
+            # "" for a bound that says nothing.
+            self._bounds[total] = (
+                lower if wholes == least and low else "",
+                upper if wholes == self._wholes(highest) and upper.strip("9") else "",
             )
-            for n in range(least, self._wholes(high) + 1)
-        }
         self._excluded = excluded
 
     def _wholes(self, number: int) -> int:

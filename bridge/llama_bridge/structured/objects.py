@@ -24,9 +24,11 @@ class Writer(Protocol):
 
     def value(self, key: Key) -> str | None:
         """A rule for values, or None if there are none."""
+        ...
 
     def name(self, language: Automaton) -> str:
         """A rule for a name."""
+        ...
 
 
 _Member = tuple[str, str, bool]
@@ -55,6 +57,7 @@ def write_object(writer: Writer, plan: ObjectPlan) -> str | None:
     low = plan.least > required
     high = plan.most is not None and (possible is None or plan.most < possible)
     shape = _Shape(writer, members, others)
+    body: str | None
     if not low and not high:
         body = shape.free()
     elif len(members) ** 2 <= MAX_COUNTED:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import InvalidSchema
-from .language import EVERYTHING, And, Language, Not, Or, TooLarge, automaton, words
+from .language import EVERYTHING, And, Cat, Language, Not, Or, TooLarge, automaton, words
 from .meaning import KINDS, Meaning, member
 from .nodes import Arrays, Key, Literal, Node, Objects, Strings, Values, top
 from .regex import found_in
@@ -17,6 +17,10 @@ __all__ = ["ArrayPlan", "Member", "ObjectPlan", "Planner"]
 MAX_KEYS = 20_000
 MAX_PATTERNS = 5
 MAX_CONTAINS = 3
+MAX_EXCLUDED = 300
+"""Characters of names that other members of an object must not have; each may be a rule."""
+MAX_EXCLUSIONS = 30
+"""So many objects have rules of their own for that; the rest share some."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Planner:
         self._nodes: dict[Key, tuple[tuple[Node, ...], tuple[Node, ...]]] = {}
         self._objects: dict[Objects, ObjectPlan] = {}
         self._component: dict[Key, int] = {}
+        self._exclusions = 0
+        self._others_everywhere: Language | None = None
 
     def nodes(self, key: Key) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
         """The sets to write, and those to write only if all of the first are empty.
@@ -148,7 +154,7 @@ class Planner:
             parts: list[Language] = [found_in(p) for p in group]
             parts += [Not(found_in(p, True)) for p in patterns if p not in group]
             if node.declared:
-                parts.append(Not(words(node.declared)))
+                parts.append(self._other_than(node.declared))
             if allowed is not None:
                 parts.append(allowed)
             names = And(tuple(parts)) if parts else EVERYTHING
@@ -159,6 +165,21 @@ class Planner:
                 raise InvalidSchema(
                     self._pointer(node), "patternProperties", "the names need too large a grammar"
                 ) from error
+
+    def _other_than(self, names: list[str]) -> Language:
+        """Names that are none of these. Where they are many: also none that begins as one of these does."""
+        known = self.meaning.document.names
+        shared = self._exclusions >= MAX_EXCLUSIONS or sum(map(len, names)) > MAX_EXCLUDED
+        if not shared or not known.issuperset(names):
+            self._exclusions += 1
+            return Not(words(names))
+        if self._others_everywhere is None:
+            for length in (12, 8, 5, 3, 2, 1):
+                beginnings = sorted({name[:length] for name in known})
+                if sum(map(len, beginnings)) <= MAX_EXCLUDED:
+                    break
+            self._others_everywhere = Not(Cat((words(beginnings), EVERYTHING)))
+        return self._others_everywhere
 
     def _other_key(self, node: Objects, group: tuple[str, ...]) -> Key:
         found: list[Literal] = []

@@ -89,12 +89,12 @@ def _not(one: _Class) -> _Class:
     return _Class(lambda: ~one.wide(), lambda: ~one.narrow())
 
 
-_CLASSES = {
+_LOWER = {
     "d": _Class(lambda: _DIGIT, lambda: _category("Nd")),
     "w": _Class(lambda: _WORD, lambda: _category("L", "N", "M", "Pc")),
     "s": _Class(lambda: _SPACE, lambda: _WIDE_SPACE),
 }
-_CLASSES |= {name.upper(): _not(one) for name, one in _CLASSES.items()}
+_CLASSES = {**_LOWER, **{name.upper(): _not(one) for name, one in _LOWER.items()}}
 _DOT = _Class(lambda: ~_LINE_ENDS, lambda: ~chars("\n"))
 _CONTROL = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
 _PROPERTIES = {
@@ -252,10 +252,14 @@ class _Parser:
     def left(self) -> bool:
         return self.pos < len(self.pattern)
 
-    def peek(self, text: str = "") -> str | bool:
-        if text:
-            return self.pattern.startswith(text, self.pos)
+    def peek(self) -> str:
         return self.pattern[self.pos : self.pos + 1]
+
+    def at(self, text: str) -> bool:
+        return self.pattern.startswith(text, self.pos)
+
+    def digit(self) -> bool:
+        return "0" <= self.peek() <= "9"
 
     def take(self, text: str) -> bool:
         if self.pattern.startswith(text, self.pos):
@@ -279,7 +283,7 @@ class _Parser:
 
     def sequence(self, depth: int) -> _Node:
         parts: list[_Node] = []
-        while self.left() and not self.peek("|") and not self.peek(")"):
+        while self.left() and not self.at("|") and not self.at(")"):
             parts.append(self.term(depth))
         return _Sequence(tuple(parts))
 
@@ -295,7 +299,7 @@ class _Parser:
         if bounds is None:
             return atom
         self.take("?")  # lazy: the same strings
-        if self.left() and str(self.peek()) in "*+{":
+        if self.left() and self.peek() in "*+{":
             raise Unsupported(f"a quantifier of a quantifier at {self.pos}")
         return _Repeat(atom, *bounds)
 
@@ -311,7 +315,7 @@ class _Parser:
         least = self.number()
         most: int | None = least
         if self.take(","):
-            most = None if self.peek("}") else self.number()
+            most = None if self.at("}") else self.number()
         if not self.take("}"):
             raise Unsupported(f"a quantifier without '}}' at {self.pos}")
         if least > MAX_COUNT or (most or 0) > MAX_COUNT:
@@ -322,7 +326,7 @@ class _Parser:
 
     def number(self) -> int:
         digits = ""
-        while str(self.peek()) and str(self.peek()) in "0123456789":
+        while self.digit():
             digits += self.next()
         if not digits or len(digits) > 9:
             raise Unsupported(f"a quantifier without a usable number at {self.pos}")
@@ -371,7 +375,7 @@ class _Parser:
             return self.property(c == "P")
         if c == "b" and in_class:
             return _same(chars("\b"))
-        if c == "0" and str(self.peek()) and str(self.peek()) in "0123456789":
+        if c == "0" and self.digit():
             raise Unsupported("an octal escape")
         if c in _CONTROL:
             return _same(chars(_CONTROL[c]))
@@ -441,7 +445,7 @@ class _Parser:
         parts: list[_Class] = []
         while not self.take("]"):
             low = self.class_atom()
-            if self.peek("-") and not self.peek("-]"):
+            if self.at("-") and not self.at("-]"):
                 self.next()
                 high = self.class_atom()
                 parts.append(_same(span(_only(low), self.upper(low, high))))

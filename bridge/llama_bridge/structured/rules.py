@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from .charset import ANY, CharSet, chars, span
 from .language import Automaton
@@ -17,6 +19,13 @@ UP_TO = 48
 """Above it a repetition is made of blocks: llama.cpp writes one rule for each time."""
 
 
+SHORT = 200
+"""A rule that is a text of at most that length is written out where it is used."""
+FACTORED = 3
+_ELEMENT = re.compile(r'"(?:[^"\\]|\\.)*"\S*|\[(?:[^\]\\]|\\.)*\]\S*|\S+')
+_UNIT = re.compile(r"\\x..|\\u....|\\U........|\\.|.")
+
+
 class TooMany(Exception):
     """More rules than a grammar may have."""
 
@@ -27,16 +36,34 @@ class Rules:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._bodies: dict[str, str] = {}
+        self._sequences: dict[str, list[str]] = {}
         self._size = 0
 
     def add(self, body: str, hint: str = "r") -> str:
-        """The name of a rule with that body."""
+        """The name of a rule with that body. Rules in it that are one short text are written out there."""
+        ways = self._ways(body)
+        body = " | ".join(" ".join(way) for way in ways)
         name = self._names.get(body)
         if name is None:
             name = self.name(hint)
             self._names[body] = name
             self.define(name, body)
+            if len(ways) == 1:
+                self._sequences[name] = ways[0]
         return name
+
+    def _ways(self, body: str) -> list[list[str]]:
+        """The alternatives of a body, each as elements, neighbouring texts as one."""
+        ways: list[list[str]] = [[]]
+        for token in _ELEMENT.findall(body):
+            if token == "|":
+                ways.append([])
+                continue
+            known = self._sequences.get(token, ())
+            if len(known) == 1 and _is_text(known[0]) and len(known[0]) <= SHORT:
+                token = known[0]
+            ways[-1].append(token)
+        return [_merged(way) or ['""'] for way in ways]
 
     def name(self, hint: str = "r") -> str:
         """A new name, for a rule that is defined later: one that refers to itself."""
@@ -70,9 +97,37 @@ class Rules:
         return "\n".join(lines) + "\n"
 
     def choice(self, alternatives: Iterable[str], hint: str = "r") -> str:
-        """A rule for any of them."""
+        """A rule for any of them: what several begin with is written once, so that they are told apart late."""
         distinct = list(dict.fromkeys(alternatives))
-        return self.add(" | ".join(distinct), hint)
+        if len(distinct) < FACTORED:
+            return self.add(" | ".join(distinct), hint)
+        ways = [
+            self._sequences.get(way[0], way) if len(way) == 1 else way
+            for one in distinct
+            for way in self._ways(one)
+        ]
+        texts = [(_UNIT.findall(way[0][1:-1]), way[1:]) for way in ways if _is_text(way[0])]
+        others = [" ".join(way) for way in ways if not _is_text(way[0])]
+        return self.add(" | ".join([*self._factored(texts, hint), *others]), hint)
+
+    def _factored(self, ways: list[tuple[list[str], list[str]]], hint: str) -> list[str]:
+        """Alternatives, each a text and what follows it, grouped by how the text begins."""
+        groups: dict[str, list[tuple[list[str], list[str]]]] = {}
+        for text, rest in ways:
+            groups.setdefault(text[0] if text else "", []).append((text, rest))
+        found: list[str] = []
+        for first, group in groups.items():
+            if not first or len(group) == 1:
+                found += [" ".join([f'"{"".join(text)}"', *rest]) for text, rest in group]
+                continue
+            texts = [text for text, _ in group]
+            shared = 0
+            while all(len(t) > shared and t[shared] == texts[0][shared] for t in texts):
+                shared += 1
+            below = self._factored([(text[shared:], rest) for text, rest in group], hint)
+            inner = self.add(" | ".join(dict.fromkeys(below)), hint)
+            found.append(f'"{"".join(texts[0][:shared])}" {inner}')
+        return found
 
     def repeated(self, one: str, least: int, most: int | None) -> str:
         """An element so many times; "" for never. ``one`` must be one element, and not be empty itself."""
@@ -174,15 +229,23 @@ def _bounds(least: int, most: int) -> str:
     return f"{{{least}}}" if least == most else f"{{{least},{most}}}"
 
 
-def _joined(tokens: Sequence[str]) -> str:
-    """Elements one after the other, neighbouring texts as one."""
+def _is_text(token: str) -> bool:
+    return token[0] == '"' and token[-1] == '"'
+
+
+def _merged(tokens: Sequence[str]) -> list[str]:
+    """Elements, neighbouring texts as one."""
     merged: list[str] = []
     for token in tokens:
-        if merged and token[0] == '"' and merged[-1][0] == '"':
+        if merged and _is_text(token) and _is_text(merged[-1]):
             merged[-1] = merged[-1][:-1] + token[1:]
-        else:
+        elif token != '""':
             merged.append(token)
-    return " ".join(merged) if merged else '""'
+    return merged
+
+
+def _joined(tokens: Sequence[str]) -> str:
+    return " ".join(_merged(tokens)) or '""'
 
 
 _TEXT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -201,6 +264,7 @@ def _shown(code: int) -> str:
     return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
 
 
+@lru_cache(4096)
 def _class(found: CharSet) -> str:
     if len(found) == 1:
         return quoted(chr(found.ranges[0][0]))
@@ -227,6 +291,7 @@ _SHORT = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t"
 _SHORT_SET = chars("".join(_SHORT))
 
 
+@lru_cache(4096)
 def json_characters(found: CharSet) -> list[list[str]]:
     """The ways to write one of these characters inside a JSON string: one for each character, as json.dumps has it."""
     ways: list[list[str]] = []

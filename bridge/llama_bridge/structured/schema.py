@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ..checks import shown
 from ..errors import InvalidInput
@@ -69,7 +69,7 @@ def _loaded(schema: object) -> object:
                 f"json_schema={shown(schema)}: give a dict, True, JSON text, or a class: a pydantic model, a dataclass "
                 "or a TypedDict"
             )
-        return schema
+        return cast(object, schema)
     try:
         return json.loads(schema)
     except (ValueError, RecursionError) as error:

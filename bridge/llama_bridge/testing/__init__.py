@@ -14,7 +14,8 @@ With llama-bridge installed, pytest has these without further setup (``-p no:lla
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
     conformance.py   BackendConformance, for those who write an engine; what it must refuse is in
-                     conformance_misuse.py, how it draws in conformance_sampling.py, fixtures are in conformance_base.py
+                     conformance_misuse.py, how it draws in conformance_sampling.py, embeddings in
+                     conformance_embedding.py, fixtures in conformance_base.py
     runtime_conformance.py
                      RuntimeConformance, for those who write a runtime that answers in text
 

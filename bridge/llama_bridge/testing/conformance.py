@@ -25,6 +25,7 @@ from ..errors import ClosedError, UnsupportedCapability
 from ..local.engine_backend import EngineBackend
 from ..params import SamplingParams
 from .conformance_base import GREEDY
+from .conformance_embedding import EmbeddingTests
 from .conformance_misuse import MisuseTests
 from .conformance_sampling import SamplingTests
 
@@ -33,12 +34,13 @@ __all__ = ["BackendConformance"]
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(SamplingTests, MisuseTests):
+class BackendConformance(SamplingTests, MisuseTests, EmbeddingTests):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:
         model: the model to load; a chat model with a context of at least 256 tokens.
         text: the text that it reads.
+        difference: how much embeddings may differ between a text alone and in a batch.
     """
 
     # what it reports
@@ -72,6 +74,15 @@ class BackendConformance(SamplingTests, MisuseTests):
     def test_the_bytes_of_all_tokens_are_the_text(self, engine: Engine) -> None:
         tokens = engine.tokenize(self.text, add_special=False, parse_special=False)
         assert b"".join(map(engine.token_bytes, tokens)).decode().strip() == self.text
+
+    @pytest.mark.parametrize(
+        "text", ["", " ", "hello " * 50, "=" * 300, "日本語" * 50, " \n" * 100]
+    )
+    def test_a_text_has_at_least_as_many_tokens_as_are_foretold(
+        self, engine: Engine, text: str
+    ) -> None:
+        tokens = engine.tokenize(text, add_special=False, parse_special=False)
+        assert 0 <= engine.least_tokens(text) <= len(tokens)
 
     def test_a_whole_text_begins_with_bos_where_the_model_wants_it(self, engine: Engine) -> None:
         assert engine.info.add_bos == (self.prompt(engine)[0] == engine.info.bos)

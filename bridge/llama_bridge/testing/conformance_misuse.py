@@ -230,6 +230,7 @@ class MisuseTests(EngineTests):
         calls: list[Callable[[], object]] = [
             lambda: engine.tokenize(self.text, add_special=True, parse_special=True),
             lambda: engine.token_bytes(some(), special=True),
+            lambda: engine.least_tokens(self.text),
             lambda: engine.length,
             lambda: engine.decode(row()),
             lambda: engine.decode([some()]),

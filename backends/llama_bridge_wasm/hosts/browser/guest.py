@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llama_bridge.errors import BackendUnavailable, EngineError
+from llama_bridge.errors import BackendUnavailable, EngineError, OutOfMemory
 from llama_bridge.progress import OnProgress
 
 from ...abi import MAX_MEMORY, BadPointer
@@ -59,7 +59,7 @@ class BrowserGuest(Hosted):
 
         Raises:
             BackendUnavailable: the module cannot be used here.
-            OutOfMemory: the limit is too small even for the module itself.
+            OutOfMemory: the limit is too small even for the module itself, or the browser has no memory for it.
             EngineError: it could not be started.
         """
         # Before the try: on_progress may raise a JavaScript error, which is the caller's own.
@@ -78,7 +78,7 @@ class BrowserGuest(Hosted):
         self._threads: Threads | None = None
         self._exports: Any = None
         try:
-            self._memory: Any = _memory(asked, asked.most(memory_limit, file.path), shared=shared)
+            self._memory: Any = _memory(asked, memory_limit, file.path, shared=shared)
             if shared:
                 self._threads = Threads(module, self._memory)
             imports = new(js.Object)
@@ -231,15 +231,25 @@ def _module(wasm: Path, shared: bool, on_progress: OnProgress | None) -> tuple[A
     return module, asked
 
 
-def _memory(asked: MemoryImport, most: int, *, shared: bool) -> Any:
-    """A memory of at most ``most`` pages, or fewer if the browser reserves them at once and cannot get as many."""
+def _memory(asked: MemoryImport, limit: int, model: Path, *, shared: bool) -> Any:
+    """A memory of at most ``limit`` bytes, or fewer if the browser reserves them at once and cannot get as many.
+
+    Raises:
+        OutOfMemory: the limit is too small even for the module itself, or the browser has no memory for it.
+    """
     options = new(js.Object)
     options.initial, options.shared = asked.minimum, shared
+    most = asked.most(limit, model)
     while True:
         options.maximum = most
         try:
             return new(js.WebAssembly.Memory, options)
-        except JsException:
-            if not shared or most // 2 < asked.minimum:
+        except JsException as error:
+            if getattr(error, "name", "") == "TypeError":  # no memory of this kind here
                 raise
+            if not shared or most // 2 < asked.minimum:
+                raise OutOfMemory(
+                    model,
+                    f"the browser has no memory for llama.wasm ({error}): close() other models, or reload the page",
+                ) from error
             most //= 2

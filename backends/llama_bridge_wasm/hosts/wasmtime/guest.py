@@ -24,11 +24,15 @@ from llama_bridge.progress import OnProgress
 from ...abi import BadPointer
 from ..hosted import Hosted
 from ..wasi import GuestFile
+from .address_space import check_address_space
 from .instance import Instance
 from .module import Compiled, compiled_module
 from .threads import SharedMemory, Threads, refuse
 
 __all__ = ["WasmtimeGuest"]
+
+_SMALL = 64 << 20
+"""Address space for what a start needs besides its two reservations."""
 
 
 class WasmtimeGuest(Hosted):
@@ -58,9 +62,10 @@ class WasmtimeGuest(Hosted):
 
         Raises:
             BackendUnavailable: the module cannot be used here.
-            OutOfMemory: the limit is too small even for the module itself.
+            OutOfMemory: the limit is too small even for the module itself, or there is no address space.
             EngineError: it could not be started.
         """
+        check_address_space(file.path)  # first: the compiler ends the process if it gets no memory
         compiled = compiled_module(wasm, cache, shared=shared, on_progress=on_progress)
         most = compiled.memory.most(memory_limit, file.path)
         self._limits = wasmtime.Limits(compiled.memory.minimum, most)
@@ -70,6 +75,7 @@ class WasmtimeGuest(Hosted):
         self._base = 0
         self._size: Callable[[], int] = int
         self._threads: Threads | None = None
+        self._shared: SharedMemory | None = None
         self._main: Instance | None = None
         imports, unknown = self.world.imports(), self.world.unknown
         try:
@@ -82,6 +88,7 @@ class WasmtimeGuest(Hosted):
             self._begin()
         except self.failures as error:
             self.close()
+            check_address_space(file.path, _SMALL)
             raise EngineError(f"llama.wasm could not be started: {self._words(error)}") from error
         except BaseException:
             self.close()
@@ -89,7 +96,7 @@ class WasmtimeGuest(Hosted):
 
     def _shared_memory(self, compiled: Compiled) -> SharedMemory:
         kind = wasmtime.MemoryType(self._limits, shared=True)
-        memory = SharedMemory(compiled.engine, kind)
+        memory = self._shared = SharedMemory(compiled.engine, kind)
         self._base, self._size = memory.address, memory.data_len
         return memory
 
@@ -158,6 +165,8 @@ class WasmtimeGuest(Hosted):
                 self._threads.join()
             self._main.close()
         self._size, self._threads = int, None  # they hold the memory
+        if self._shared is not None:
+            self._shared.close()  # not left to the garbage collector: a failure's frames may hold it for long
         self.world.close()
 
     # inside

@@ -41,8 +41,26 @@ class Instance:
         unknown: Callable[..., int | None],
         spawn: Callable[[int], int],
     ) -> None:
-        store = self.store = wasmtime.Store(compiled.engine)
+        self.store = wasmtime.Store(compiled.engine)
         linker = wasmtime.Linker(compiled.engine)
+        try:
+            self._exports = self._link(linker, compiled, memory, imports, unknown, spawn)
+        except BaseException:
+            self.store.close()
+            raise
+        finally:
+            linker.close()  # like the store, at once: they hold gigabytes of address space
+
+    def _link(
+        self,
+        linker: wasmtime.Linker,
+        compiled: Compiled,
+        memory: Callable[[wasmtime.Store], Any],
+        imports: Mapping[str, Callable[..., int | None]],
+        unknown: Callable[..., int | None],
+        spawn: Callable[[int], int],
+    ) -> dict[str, PreparedCall]:
+        store = self.store
         linker.define_wasi()
         linker.allow_shadowing = True
         store.set_wasi(wasmtime.WasiConfig())
@@ -64,7 +82,7 @@ class Instance:
             ):
                 linker.define_func(WASI, name, wanted.type, imports.get(name, unknown))
         exports = linker.instantiate(store, compiled.module).exports(store)
-        self._exports = {
+        return {
             export.name: PreparedCall(store, exports[export.name])
             for export in compiled.module.exports
             if isinstance(export.type, wasmtime.FuncType)

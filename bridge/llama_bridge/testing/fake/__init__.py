@@ -8,6 +8,7 @@
     answers.py    the answers and what was asked
     constrained.py
                   makes an answer fit a grammar
+    vectors.py    its embeddings
     model.py      its own GGUF file
 """
 

@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 from ...capabilities import Capability, as_capability
+from ...checks import shown
 from ...engine import MemoryKind
-from ...errors import BackendUnavailable, BridgeError, EngineError
+from ...errors import BackendUnavailable, BridgeError, EngineError, InvalidInput
 from ...local.engine_backend import EngineBackend
 from ...models.source import ModelFile
 from ...params import ModelParams
 from ...progress import OnProgress, Progress
 from ...runtime import Availability
-from .answers import Answer, Answers, Asked, FakeAnswer, echo
+from .answers import Answer, Answers, Asked, FakeAnswer, check_seconds, echo
 from .engine import FakeEngine
 
 __all__ = ["FakeBackend"]
@@ -31,6 +32,9 @@ class FakeBackend(EngineBackend):
         memory: the kind of KV cache. Only a dense one can be rewound and has ``PREFIX_CACHE``.
         prefill_token_seconds: time that each prompt token takes, unless it is cancelled.
         load_error: what loading a model raises; a BackendUnavailable also shows in ``probe()``.
+
+    Raises:
+        InvalidInput: one of them has the wrong type.
 
     Attributes:
         asked: what each answer so far was conditioned on, in order.
@@ -51,6 +55,8 @@ class FakeBackend(EngineBackend):
         | Capability.PREFIX_CACHE
         | Capability.SESSION_PERSISTENCE
         | Capability.SESSION_TOOLS
+        | Capability.EMBEDDINGS
+        | Capability.RERANK
     )
 
     def __init__(
@@ -66,8 +72,12 @@ class FakeBackend(EngineBackend):
         if capabilities is not None:
             self.capabilities = as_capability(capabilities)
         self.capabilities &= ~as_capability(lacks)
+        if not isinstance(memory, MemoryKind):
+            raise InvalidInput(f"memory={shown(memory)}: give a MemoryKind")
+        if not isinstance(load_error, BridgeError | None):
+            raise InvalidInput(f"load_error={shown(load_error)}: give a BridgeError, or None")
         self._memory = memory
-        self._prefill_token_seconds = prefill_token_seconds
+        self._prefill_token_seconds = check_seconds("prefill_token_seconds", prefill_token_seconds)
         self.asked: list[Asked] = []
         self._load_error = load_error
         self._answers = _function(answers)
@@ -112,7 +122,11 @@ def _function(answers: Answers) -> Callable[[Asked], Answer]:
         return partial(_look_up, answers)
     if callable(answers):
         return answers
-    return partial(_take_next, iter(answers))
+    try:
+        return partial(_take_next, iter(answers))
+    except TypeError as error:
+        what = "give a text, a list of texts, a dict from prompt to text, or a function"
+        raise InvalidInput(f"answers={shown(answers)}: {what}") from error
 
 
 def _look_up(answers: Mapping[Any, Answer], asked: Asked) -> Answer:

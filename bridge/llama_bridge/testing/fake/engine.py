@@ -26,6 +26,7 @@ from ...engine_arguments import (
     check_length,
     check_room,
     check_sampler,
+    check_sequences,
     check_state,
     check_text,
     check_token,
@@ -34,9 +35,10 @@ from ...engine_arguments import (
 from ...errors import ClosedError, EngineError
 from ...grammar import Grammar
 from ...models.source import ModelFile
-from ...params import ModelParams, SamplingParams
+from ...params import ModelParams, Pooling, SamplingParams
 from .answers import Asked, FakeAnswer
 from .model import read_special_tokens
+from .vectors import WIDTH, overlap, vector
 
 if TYPE_CHECKING:
     from .constrained import Constraint
@@ -45,6 +47,8 @@ __all__ = ["FakeEngine"]
 
 _N_BYTES = 256
 _PREFILL_CHUNK = 32
+_POOLING: Pooling = "mean"
+_OF_POOLING = Capability.EMBEDDINGS | Capability.RERANK
 _KEY = "@what the user says@"
 _CERTAIN = 10.0
 """The logit of the planned token; all others have 0."""
@@ -96,6 +100,14 @@ class FakeEngine(Engine):
             self.capabilities &= ~(Capability.CHAT_TEMPLATE | Capability.TOOLS)
         if memory is not MemoryKind.DENSE:
             self.capabilities &= ~Capability.PREFIX_CACHE
+        pooling = params.pooling or _POOLING
+        self.capabilities &= ~_OF_POOLING | _OF_POOLING & (
+            Capability.RERANK
+            if pooling == "rank"
+            else Capability(0)
+            if pooling == "none"
+            else Capability.EMBEDDINGS
+        )
         n_ctx_train = model.n_ctx_train or 1 << 16
         ends = [self._ids[text] for text in self._special.ends]
         self.info = EngineInfo(
@@ -114,6 +126,10 @@ class FakeEngine(Engine):
             version="fake",
             state_format="fake-1",
             n_batch=_PREFILL_CHUNK,
+            n_embd=WIDTH,
+            pooling=pooling,
+            sep=ends[0],
+            add_sep=pooling == "rank",
         )
 
     # vocabulary
@@ -124,6 +140,7 @@ class FakeEngine(Engine):
         tokens = [self.info.bos] if add_special and self.info.add_bos else []
         for piece in self._split.split(text) if parse_special else [text]:
             tokens += [self._ids[piece]] if parse_special and piece in self._ids else piece.encode()
+        tokens += [self.info.sep] if add_special and self.info.add_sep else []
         return [token for token in tokens if token is not None]
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
@@ -301,6 +318,27 @@ class FakeEngine(Engine):
     def _text(self, signs: str, *, special: bool) -> str:
         raw = b"".join(self.token_bytes(ord(sign), special=special) for sign in signs)
         return raw.decode("utf-8", "replace")
+
+    # embeddings
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> memoryview[float] | None:
+        if not self.capabilities & _OF_POOLING:
+            return super().embed(sequences)
+        with self._working():
+            packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
+            rows: list[float] = []
+            for tokens in packed:
+                if self._cancelled_within(self._prefill_token_seconds * len(tokens)):
+                    return None
+                rows += self._row(_signs(tokens))
+            width = len(rows) // len(packed)
+            return memoryview(struct.pack(f"{len(rows)}f", *rows)).cast("f", (len(packed), width))
+
+    def _row(self, signs: str) -> list[float]:
+        if self.info.pooling != "rank" or self.info.sep is None:
+            return vector(self._text(signs, special=False))
+        query, _, document = signs.partition(chr(self.info.sep))
+        return [overlap(self._text(query, special=False), self._text(document, special=False))]
 
     # cancelling
 

@@ -12,7 +12,7 @@ from ...bridge import LlamaBridge
 from ...capabilities import Capability
 from ...engine import MemoryKind
 from ...errors import BridgeError
-from ...params import SamplingParams
+from ...params import Pooling, SamplingParams
 from ...progress import OnProgress
 from .answers import Answers, Asked, echo
 from .backend import FakeBackend
@@ -28,6 +28,8 @@ class FakeLlama(LlamaBridge):
         answers, capabilities, lacks, memory, prefill_token_seconds, load_error: as in FakeBackend.
         model: a GGUF file whose chat template is used instead, such as ``"demo"``.
         n_ctx: tokens that the context holds; a token is a byte here. 0 gives 65,536.
+        pooling: ``"rank"`` makes it a reranker, ``"none"`` a model that cannot embed; else ``embed`` gives vectors in which
+            texts that share words are close.
         sampling, system, on_progress: as in LlamaBridge; without ``sampling``, answers are not cut off.
     """
 
@@ -42,6 +44,7 @@ class FakeLlama(LlamaBridge):
         load_error: BridgeError | None = None,
         model: str | os.PathLike[str] | None = None,
         n_ctx: int = 0,
+        pooling: Pooling | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
         on_progress: OnProgress | None = None,
@@ -60,6 +63,7 @@ class FakeLlama(LlamaBridge):
                 write_fake_model(Path(self._fake_folder, "fake.gguf")) if model is None else model,
                 backend=self.fake,
                 n_ctx=n_ctx,
+                pooling=pooling,
                 on_progress=on_progress,
                 sampling=sampling or SamplingParams(max_tokens=None, temperature=0),
                 system=system,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...models.gguf import ArrayRef
+from ...models.arrays import read_integers, read_strings
 from ...models.source import ModelFile
 
 __all__ = ["CHAT_TEMPLATE", "SpecialTokens", "read_special_tokens", "write_fake_model"]
@@ -93,8 +93,10 @@ class SpecialTokens:
 def read_special_tokens(model: ModelFile) -> SpecialTokens:
     """The control tokens of any GGUF file, so that the fake can use its chat template."""
     metadata = model.header.metadata
-    tokens = _strings(model, "tokenizer.ggml.tokens")
-    kinds = _integers(model, "tokenizer.ggml.token_type")
+    tokens = [
+        word.decode("utf-8", "replace") for word in read_strings(model, "tokenizer.ggml.tokens")
+    ]
+    kinds = read_integers(model, "tokenizer.ggml.token_type")
     control = [token for token, kind in zip(tokens, kinds, strict=False) if kind == _CONTROL]
 
     def named(key: str) -> str | None:
@@ -106,31 +108,3 @@ def read_special_tokens(model: ModelFile) -> SpecialTokens:
     control += [token for token in (bos, *ends) if token and token not in control]
     add_bos = metadata.get("tokenizer.ggml.add_bos_token") is True and bos is not None
     return SpecialTokens(tuple(control), bos, add_bos, tuple(dict.fromkeys(ends)))
-
-
-def _raw(model: ModelFile, key: str) -> tuple[int, bytes]:
-    array = model.header.metadata.get(key)
-    if not isinstance(array, ArrayRef):
-        return 0, b""
-    with model.open() as file:
-        file.seek(array.start)
-        return array.count, file.read(array.end - array.start)
-
-
-def _strings(model: ModelFile, key: str) -> list[str]:
-    count, data = _raw(model, key)
-    found: list[str] = []
-    at = 0
-    for _ in range(count):
-        (length,) = struct.unpack_from("<Q", data, at)
-        found.append(data[at + 8 : at + 8 + length].decode("utf-8", "replace"))
-        at += 8 + length
-    return found
-
-
-def _integers(model: ModelFile, key: str) -> list[int]:
-    small = model.header.metadata.get(key)
-    if isinstance(small, list):
-        return [value for value in small if isinstance(value, int)]
-    count, data = _raw(model, key)
-    return list(struct.unpack(f"<{count}i", data))

@@ -1,0 +1,138 @@
+"""``llama-bridge embed`` and ``rerank``: texts to vectors and scores, for shells and scripts."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+import click
+
+from ..bridge import LlamaBridge
+from ..capabilities import Capability
+from ..errors import InvalidInput
+from ..params import Pooling
+from .logs import verbose
+from .options import BEST, as_json, loading_options, make_params
+from .terminal import Terminal
+
+__all__ = ["embed", "rerank"]
+
+_model = click.option("--model", "-m", required=True, help="A GGUF file.")
+_truncate = click.option("--truncate", is_flag=True, help="Cut texts that are too long.")
+
+
+@click.command
+@click.argument("text", nargs=-1)
+@_model
+@click.option(
+    "--pooling",
+    type=click.Choice(("mean", "cls", "last")),
+    help="How a text's tokens become one vector. Default: as the model's file says.",
+)
+@click.option("--raw", is_flag=True, help="Vectors as the model gives them, not of length 1.")
+@_truncate
+@loading_options(BEST)
+@as_json
+@verbose
+@click.pass_context
+def embed(
+    context: click.Context,
+    /,
+    text: tuple[str, ...],
+    model: str,
+    pooling: str | None,
+    raw: bool,
+    truncate: bool,
+    backend: str,
+    n_ctx: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Print a vector for each TEXT, its numbers on one line.
+
+    Without TEXT, each line of standard input is one.
+    """
+    terminal: Terminal = context.obj
+    texts = list(text) or _lines(
+        "give a text: llama-bridge embed -m MODEL.gguf TEXT, or pipe lines in"
+    )
+    with _load(terminal, model, backend, n_ctx, threads, pooling) as llama:
+        llama.requires(Capability.EMBEDDINGS)
+        with terminal.waiting("reading the texts"):
+            vectors = llama.embed(texts, normalize=not raw, truncate=truncate)
+        if as_json:
+            record: dict[str, Any] = {"model": llama.model.name, "backend": llama.backend}
+            record |= {"n_embd": vectors.n_embd, "pooling": llama.info.pooling}
+            terminal.json(record | {"embeddings": vectors.tolist()})
+            return
+        for vector in vectors:
+            terminal.write(" ".join(f"{value:.7g}" for value in vector) + "\n")
+
+
+@click.command
+@click.argument("query")
+@click.argument("document", nargs=-1)
+@_model
+@_truncate
+@loading_options(BEST)
+@as_json
+@verbose
+@click.pass_context
+def rerank(
+    context: click.Context,
+    /,
+    query: str,
+    document: tuple[str, ...],
+    model: str,
+    truncate: bool,
+    backend: str,
+    n_ctx: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Print each DOCUMENT after its score, the one that fits QUERY best first.
+
+    Without DOCUMENT, each line of standard input is one.
+    """
+    terminal: Terminal = context.obj
+    documents = list(document) or _lines("give documents after the query, or pipe lines in")
+    with _load(terminal, model, backend, n_ctx, threads, None) as llama:
+        llama.requires(Capability.RERANK)
+        with terminal.waiting("reading the documents"):
+            ranked = llama.rerank(query, documents, truncate=truncate)
+        if as_json:
+            results = [
+                {"index": index, "score": score, "document": documents[index]}
+                for index, score in ranked
+            ]
+            record = {"model": llama.model.name, "backend": llama.backend}
+            terminal.json(record | {"results": results})
+            return
+        for index, score in ranked:
+            terminal.write(f"{score:.6g}\t{documents[index]}\n")
+
+
+def _load(
+    terminal: Terminal, model: str, backend: str, n_ctx: int, threads: int, pooling: str | None
+) -> LlamaBridge:
+    params = make_params(n_ctx, threads)
+    with terminal.waiting(f"loading {model}"):
+        return LlamaBridge(
+            model,
+            backend=backend,
+            params=params,
+            pooling=cast("Pooling | None", pooling),
+            on_progress=terminal.progress,
+        )
+
+
+def _lines(usage: str) -> list[str]:
+    """The lines of standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError(usage)
+    text = sys.stdin.read()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("standard input is not UTF-8 text") from error
+    return text.splitlines()

@@ -1,0 +1,1 @@
+"""AsyncLlamaBridge under asyncio and trio, and without threads."""

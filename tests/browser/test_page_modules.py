@@ -1,0 +1,252 @@
+"""What examples/browser makes of what a model writes, and what it keeps: its modules in Chromium, without Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "emscripten":
+    pytest.skip("it drives a browser from outside", allow_module_level=True)
+if not os.environ.get("CI"):  # there it is an error
+    pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+
+from playwright.sync_api import BrowserContext, Page
+
+from tools.browser import fetch
+from tools.browser.server import CSP, serve
+from tools.browser.site import MARKDOWN
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], None]) -> Path:
+    """The page's modules, and an empty page beside them."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "empty.html").write_text("<!doctype html><title>empty</title>")
+    (folder / "markdown").mkdir()
+    for path in EXAMPLE.glob("*.mjs"):
+        shutil.copy(path, folder)
+    try:
+        for name in MARKDOWN:
+            shutil.copy(fetch.node_modules() / name, folder / "markdown")
+    except fetch.FetchError as error:
+        missing(str(error))
+    return folder
+
+
+@pytest.fixture
+def empty(context: BrowserContext, modules: Path) -> Iterator[Open]:
+    """Opens the empty page, as a server with this Content-Security-Policy sends it."""
+    with serve(modules) as strict, serve(modules, csp="") as lax:
+
+        def open_it(csp: str = CSP) -> Page:
+            page = context.new_page()
+            page.goto((strict if csp else lax) + "empty.html")
+            return page
+
+        yield open_it
+
+
+@pytest.fixture
+def blank(empty: Open) -> Page:
+    return empty()
+
+
+HOSTILE = [
+    "<img src=x onerror=pwned()>",
+    "<script>pwned()</script>",
+    "<svg onload=pwned()><circle/></svg>",
+    "<iframe srcdoc='<script>parent.pwned()</script>'></iframe>",
+    "<style>body { display: none }</style>",
+    "<form action=/stolen><button>Send</button></form>",
+    "<details open ontoggle=pwned()>x</details>",
+    "<a href='javascript:pwned()'>click</a>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=pwned()>",
+    "[click](javascript:pwned())",
+    "[click](JaVaScRiPt&#58;pwned())",
+    "[click](&#x6A;avascript:pwned())",
+    "[click](data:text/html,<script>pwned()</script>)",
+    "[click](vbscript:pwned())",
+    "<javascript:pwned()>",
+    '[click](https://example.org/ "onmouseover=pwned() x")',
+    "[click][1]\n\n[1]: javascript:pwned()",
+    "![a picture](/stolen.png?what-was-said)",
+    "[click](/stolen.html)",
+    "![a picture](javascript:pwned())",
+    '![" onerror=pwned() x](x)',
+    "`<img src=x onerror=pwned()>`",
+    "```\n<img src=x onerror=pwned()>\n```",
+    '```"><img src=x onerror=pwned()>\ncode\n```',
+    "| <img src=x onerror=pwned()> | b |\n|---|---|\n| <script>pwned()</script> | d |",
+    "- [ ] <img src=x onerror=pwned()>",
+    "<!-- <img src=x onerror=pwned()> -->",
+    "<b>a</b> <pre><img src=x onerror=pwned()></pre>",
+]
+LOADS_OR_RUNS = "img, script, svg, math, iframe, style, form, input, details, object, embed, video, link, base, meta"
+
+
+SHOW = """async (texts) => {
+    const { show } = await import("./markdown.mjs");
+    for (const text of texts) show(document.body.appendChild(document.createElement("article")), text);
+}"""
+
+
+@pytest.mark.parametrize("csp", [CSP, ""], ids=["CSP", "no CSP"])
+def test_what_a_hostile_model_writes_is_shown_and_does_nothing(empty: Open, csp: str) -> None:
+    page = empty(csp)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("() => { self.pwned = () => { self.harmed = true; }; }")
+    page.evaluate(SHOW, HOSTILE)
+    shown = page.locator("article")
+    assert shown.locator(LOADS_OR_RUNS).count() == 0
+    for given, text in zip(HOSTILE, shown.all_inner_texts(), strict=True):
+        assert text.strip()
+        if given.startswith("<") and "javascript:pwned()>" not in given:
+            assert text.split() == given.split(), "HTML is shown as it was written"
+    for link in shown.locator("a").all():
+        href = link.get_attribute("href")
+        assert href is None or href.startswith("https://"), href
+        assert (link.get_attribute("rel") or "").startswith("noopener") == (href is not None)
+    attributes = page.evaluate(
+        """() => [...document.querySelectorAll("article > div *:not(button)")]
+            .flatMap((element) => element.getAttributeNames())"""
+    )
+    assert set(attributes) <= {"class", "href", "target", "rel", "title", "align"}
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => self.harmed") is None
+    assert [url for url in asked if not url.endswith("js")] == []
+
+
+def test_the_second_fence_holds_without_the_first(empty: Open) -> None:
+    page = empty("")
+    page.evaluate(
+        """async (html) => {
+            self.pwned = () => { self.harmed = true; };
+            const { clean } = await import("./markdown.mjs");
+            document.body.append(clean(html));
+        }""",
+        " ".join(each for each in HOSTILE if each.startswith("<")),
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => self.harmed") is None
+    assert page.locator("body").locator(LOADS_OR_RUNS).count() == 0
+
+
+def test_markdown_is_shown_as_such_and_code_can_be_copied(
+    blank: Page, context: BrowserContext
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    code = 'print("a < b && c")\n'
+    text = f"""# A title
+
+Some **bold** words
+and a [link](https://example.org)
+
+```python
+{code}```
+
+1. one
+2. two
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+- [x] done
+"""
+    blank.evaluate(SHOW, [text])
+    answer = blank.locator("article")
+    for tag, words in {"h1": "A title", "strong": "bold", "a": "link", "td >> nth=1": "2"}.items():
+        assert answer.locator(tag).inner_text() == words
+    assert answer.locator("ol li").all_inner_texts() == ["one", "two"]
+    assert answer.locator("pre").inner_text() == code
+    assert "☑ done" in answer.inner_text()
+    answer.get_by_role("button", name="Copy this code").click()
+    blank.locator("button.done").wait_for()
+    assert blank.evaluate("async () => await navigator.clipboard.readText()") == code
+
+
+def test_an_answer_that_grows_ends_as_if_it_had_come_at_once(blank: Page) -> None:
+    text = "Some *words*\n\n1. one\n\n   ```\n   code\n   ```\n2. two\n\n[a link][1]\n\n[1]: https://example.org\n"
+    grown, whole, kept = blank.evaluate(
+        """async (text) => {
+            const { show } = await import("./markdown.mjs");
+            const [grown, whole] = [0, 1].map(() => document.createElement("div"));
+            show(grown, text.slice(0, 20));
+            document.body.append(grown);
+            getSelection().selectAllChildren(grown.firstChild);
+            for (let i = 21; i < 60; i++) show(grown, text.slice(0, i));
+            const kept = String(getSelection()) === "Some words";
+            for (let i = 60; i <= text.length; i++) show(grown, text.slice(0, i));
+            show(whole, text);
+            return [grown.innerHTML, whole.innerHTML, kept];
+        }""",
+        text,
+    )
+    assert grown == whole
+    assert 'href="https://example.org"' in whole
+    assert kept, "what is selected in a finished block stays selected"
+
+
+SLOW = (
+    *("> ", "- ", "1. ", "# ", "[", "[[a]", "[a](", "![](", "*a ", "**a", "***a", "a*", "_a__"),
+    *("*a_", "~~a", "`", "`a", "<", "<a@", "a@", "https://", "&#", "\\", "|-|\n", "a\n", "a\n\n"),
+)
+
+
+def test_no_answer_keeps_the_page_busy(blank: Page) -> None:
+    took = blank.evaluate(
+        """async (texts) => {
+            const { show } = await import("./markdown.mjs");
+            return texts.map((text) => {
+                const start = performance.now();
+                show(document.createElement("div"), text);
+                return performance.now() - start;
+            });
+        }""",
+        [part * (20_000 // len(part)) for part in SLOW],
+    )
+    # Some 50 on an idle machine. Without care, the slowest takes ten seconds.
+    assert {part: ms for part, ms in zip(SLOW, took, strict=True) if ms > 2000} == {}
+
+
+def test_only_so_much_is_kept_and_the_oldest_goes_first(blank: Page) -> None:
+    kept = blank.evaluate(
+        """async () => {
+            const { keep } = await import("./talk.mjs");
+            const messages = [];
+            for (let i = 0; i < 40; i++) {
+                messages.push({ role: "user", content: `${i} `.padEnd(30000, "q") });
+                messages.push({ role: "assistant", content: `${i} `.padEnd(30000, "a") });
+            }
+            keep({ messages });
+            const { talk } = await import("./talk.mjs?after-a-reload");
+            return talk.messages.map(({ content }) => content.split(" ")[0]);
+        }"""
+    )
+    assert 20 < len(kept) < 40
+    assert kept == [str(i) for i in range(40 - len(kept) // 2, 40) for _ in "qa"]
+
+
+@pytest.mark.parametrize("kept", ["no JSON", "[]", "null", '{"messages": 3}', '{"messages": [{}]}'])
+def test_what_is_not_a_talk_is_not_taken_for_one(blank: Page, kept: str) -> None:
+    code = """async (text) => {
+        localStorage["llama-bridge.talk"] = text;
+        return (await import("./talk.mjs")).talk;
+    }"""
+    assert blank.evaluate(code, kept) == {
+        "messages": [],
+        "draft": "",
+        "model": None,
+        "costs": False,
+    }

@@ -1,0 +1,246 @@
+"""examples/browser in Chromium, used as a person would rather not: what is missing, broken, too large."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "emscripten":
+    pytest.skip("it drives a browser from outside", allow_module_level=True)
+if not os.environ.get("CI"):  # there it is an error
+    pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+
+from playwright.sync_api import BrowserContext, Route
+
+from tools.browser.server import serve
+
+from .person import Person
+from .visiting import DEMO, EXAMPLE, STOP_WITHIN, SpoiltHandler, Visit
+
+pytestmark = pytest.mark.slow
+
+
+def poorer(context: BrowserContext, code: str) -> None:
+    """Make the browser one that lacks something: ``code`` runs first in the page's worker."""
+
+    headers = {
+        "Content-Type": "text/javascript",
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+    def answer(route: Route) -> None:
+        body = f"{code}\n{(EXAMPLE / 'worker.mjs').read_text()}"
+        route.fulfill(body=body, headers=headers)
+
+    context.route("**/worker.mjs", answer)
+
+
+def test_without_webassembly_the_page_says_so(context: BrowserContext, visit: Visit) -> None:
+    poorer(context, "delete self.WebAssembly;")
+    person = visit()
+    assert person.status == "Python could not be started"
+    reason = "This browser cannot run the page: this browser has no WebAssembly"
+    assert person.trouble.startswith(reason)
+    assert "Chrome 137" in person.trouble
+
+
+def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
+    context: BrowserContext, visit: Visit
+) -> None:
+    poorer(
+        context,
+        """WebAssembly.Module = new Proxy(WebAssembly.Module, {
+            construct(kind, [code]) {
+                if (code.byteLength > 3e6) throw new WebAssembly.CompileError("invalid simd opcode 0x114");
+                return new kind(code);
+            },
+        });""",
+    )
+    person = visit()
+    person.take_demo()
+    assert person.trouble.startswith("BackendUnavailable: backend 'wasm' is not available")
+    assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.trouble
+    assert person.status == "That did not work"
+
+
+def test_where_nothing_can_be_kept_the_page_says_so_and_works(
+    context: BrowserContext, visit: Visit, tiny: Path
+) -> None:
+    poorer(
+        context,
+        """StorageManager.prototype.getDirectory = async () => {
+            throw new DOMException("not in a private window", "SecurityError");
+        };""",
+    )
+    person = visit()
+    why = "this browser keeps no files for this page: not in a private window"
+    assert why in person.text("#space")
+    person.pick(DEMO)
+    assert person.trouble == f"StoreUnavailable: model store: {why}"
+    assert person.status.endswith(", but not kept")
+    person.say("Hello!")
+    assert person.answers[0]
+
+
+def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(person: Person) -> None:
+    person.take_demo()
+    person.say("Hello!")
+    person.drop("index.html", "notes.gguf")
+    assert person.trouble.startswith("InvalidModel: notes.gguf: this is a web page, not a GGUF")
+    assert person.status == "That did not work"
+    person.get("models/page.gguf")
+    assert person.trouble.startswith("InvalidModel: page.gguf: this is a web page, not a GGUF")
+    assert person.kept == []
+    person.say("Hello!")
+    assert len(person.answers) == 2
+    assert person.trouble == ""
+
+
+def test_a_model_that_the_server_does_not_have(person: Person) -> None:
+    person.get("models/nowhere.gguf")
+    assert person.trouble.startswith("ModelNotFound: ")
+    assert person.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
+    person.get("https://example.org/model.gguf")
+    assert person.trouble.startswith(
+        "Another server: this page may only connect to http://127.0.0.1"
+    )
+
+
+def test_half_a_model_is_refused(person: Person) -> None:
+    person.get("models/cut.gguf")
+    assert person.trouble.startswith("InvalidModel: cut.gguf: truncated GGUF: ")
+    assert "download or copy it again" in person.trouble
+    assert person.kept == []
+
+
+def test_a_download_that_breaks_goes_on_with_the_next_try(person: Person) -> None:
+    person.get("models/tiny.gguf?half")
+    assert person.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
+    assert person.trouble.endswith("MB are kept, and the next try continues from there")
+    assert person.kept == ["tiny.gguf"]
+    person.press("Resume")
+    person.idle()
+    assert person.status.startswith("Ready, loaded in ")
+    assert person.kept == ["tiny.gguf"]
+
+
+def test_a_server_without_ranges_starts_over_and_the_page_says_so(visit: Visit, site: Path) -> None:
+    with serve(site, ranges=False, handler=SpoiltHandler) as address:
+        person = visit(address)
+        person.get("models/tiny.gguf?slow", wait=False)
+        person.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", person.status))
+        person.stop()
+        person.press("Resume")
+        person.until(lambda: "; starts over: the server cannot send only the rest" in person.status)
+        person.idle()
+        assert person.status.startswith("Ready, loaded in ")
+        assert person.kept == ["tiny.gguf"]
+
+
+def test_a_model_beyond_the_quota_is_used_but_not_kept(
+    person: Person, context: BrowserContext, address: str, tiny: Path
+) -> None:
+    quota = {"origin": address, "quotaSize": 3_000_000}
+    context.new_cdp_session(person.page).send("Storage.overrideQuotaForOrigin", quota)
+    person.pick(tiny)
+    assert person.trouble.startswith(f"StoreFull: {tiny.name}: keeping it takes ")
+    assert "MB left for this page: delete a kept model" in person.trouble
+    assert person.status.endswith(", but not kept")
+    assert person.kept == []
+    person.get("models/tiny.gguf")
+    assert person.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
+    assert person.kept == []
+    person.say("Hello", wait=False)
+    person.until(lambda: person.answers and person.answers[0])
+    person.stop()
+
+
+def test_a_model_larger_than_memory_is_refused_before_it_is_read(
+    person: Person, tiny: Path, tmp_path: Path
+) -> None:
+    person.take_demo()
+    large = tmp_path / "large.gguf"
+    large.write_bytes(tiny.read_bytes())
+    os.truncate(large, 5 << 30)  # sparse: it takes no room on the disk
+    person.pick(large)
+    assert person.trouble.startswith("OutOfMemory: large.gguf: its weights of 51")
+    assert person.kept == []
+    person.say("Hello!")
+    assert person.answers[0]
+
+
+def test_a_second_tab_shares_the_models_but_not_a_download(person: Person, visit: Visit) -> None:
+    person.get("models/demo-copy.gguf")
+    person.get("models/tiny.gguf?slower", wait=False)
+    person.until(lambda: person.status.startswith("Downloading: "))
+    second = visit()
+    second.get("models/tiny.gguf?slower")
+    assert second.trouble.startswith("ModelBusy: tiny.gguf: another tab of this page has it open")
+    second.press("Use demo-copy.gguf")
+    second.idle()
+    second.say("My name is Zorvane.")
+    assert "Zorvane" in second.answers[0]
+    assert person.stop() < STOP_WITHIN
+    assert person.status == "Stopped"
+
+
+def test_what_goes_wrong_is_a_typed_error_in_python(person: Person, address: str) -> None:
+    code = f"""
+import js
+from llama_bridge import ModelNotFound, InvalidModel
+from llama_bridge_wasm.store.model_store import *
+from llama_bridge_wasm.page import new, to_js
+store = ModelStore("elsewhere")
+url = {address!r} + "models/"
+said = []
+async def fails(work):
+    try:
+        await work
+        said.append("fine")
+    except StoreError as error:
+        said.append(f"{{type(error).__name__}} {{vars(error)}}")
+    except (ModelNotFound, InvalidModel) as error:
+        said.append(type(error).__name__)
+async def opened(sha256):
+    async with store.open(sha256) as source:
+        with source.open() as file:
+            assert file.read(4) == b"GGUF"
+await fails(store.download(url + "tiny.gguf?half"))
+[part] = await store.unfinished()
+said.append(f"{{part.name}} {{part.size < part.total}}")
+await fails(store.discard(part.url))
+said.append(str(await store.unfinished()))
+await fails(store.download(url + "nowhere.gguf"))
+await fails(store.download(url + "cut.gguf"))
+steps = []
+model = await store.download(url + "demo-copy.gguf", steps.append)
+assert steps[-1].done == steps[-1].total == model.size
+again = await store.download(url + "demo-copy.gguf")
+assert [again] == await store.models()
+await fails(opened(model.sha256))
+await fails(opened("0" * 64))
+await fails(store.add(new(js.Blob, to_js(["nothing"])), "nothing.gguf"))
+root = await js.navigator.storage.getDirectory()
+for name in ("elsewhere", "models"):
+    root = await root.getDirectoryHandle(name)
+held = await (await root.getFileHandle(model.sha256 + ".gguf")).createSyncAccessHandle()
+await fails(opened(model.sha256))
+await fails(store.delete(model.sha256))
+held.close()
+await fails(store.delete(model.sha256))
+await fails(store.delete(model.sha256))
+said.append(str(await store.models()))
+"\\n".join(said)
+"""
+    said = str(person.python(code)).splitlines()
+    assert said[0].startswith("DownloadError {'path': 'tiny.gguf', 'reason': 'the connection broke")
+    assert said[1:6] == ["tiny.gguf True", "fine", "[]", "ModelNotFound", "InvalidModel"]
+    assert said[6:9] == ["fine", "ModelNotFound", "InvalidModel"]
+    assert said[9].startswith("ModelBusy {'path': 'demo-copy.gguf'")
+    assert said[10].startswith("ModelBusy ")
+    assert said[11:] == ["fine", "fine", "[]"]
