@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from . import registry
 from .capabilities import Capability, as_capability, capability_names
+from .chat.form import ToolForm
 from .chat.message import check_messages
 from .checks import (
     check_callback,
@@ -221,6 +222,23 @@ class LlamaBridge(Conversation):
             UnsupportedCapability: the backend lacks ``TOKENS``.
         """
         return self._shared.do(Capability.TOKENS, lambda runtime: runtime.info)
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """How tools are told to this model in a chat.
+
+        ``"template"`` if its chat template describes tools and has a form for calls; ``"own"`` if it has not, so that
+        this library describes them in the system message and has them called as JSON, which the model was not trained
+        for; None without a chat template.
+
+        Raises:
+            NoModel, ClosedError, TemplateError.
+        """
+
+        def form(runtime: Runtime) -> ToolForm | None:
+            return runtime.tool_form if Capability.TOOLS in runtime.capabilities else None
+
+        return self._shared.do(Capability(0), form)
 
     @property
     def backend(self) -> str:

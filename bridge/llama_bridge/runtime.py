@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .capabilities import Capability
-from .chat.form import ChatPrompt, ChatWish
+from .chat.form import ChatPrompt, ChatWish, ToolForm
 from .chat.message import Message
 from .checks import NotCopied
 from .engine import EngineInfo
@@ -106,6 +106,11 @@ class Runtime(NotCopied, ABC):
             InvalidInput, TemplateError.
         """
         raise UnsupportedCapability(Capability.CHAT_TEMPLATE, self.backend)
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """How :meth:`ask` tells tools to the model; None if it cannot."""
+        return None
 
     # with Capability.EMBEDDINGS
 

@@ -49,7 +49,7 @@ def test_a_vocabulary_without_weights_says_that_it_has_none(run: Run, tmp_path: 
 def test_it_loads_no_engine() -> None:
     code = (
         "import sys; from llama_bridge.cli.app import app; app(['info', 'demo'], standalone_mode=False)\n"
-        "assert not {'llama_cpp', 'wasmtime'} & set(sys.modules)"
+        "assert not {'llama_cpp', 'llama_bridge_wasm.engine'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=SECONDS, check=True, capture_output=True)
 

@@ -6,6 +6,9 @@ from typing import Any, cast
 
 import click
 
+from ..chat.module.host import missing
+from ..chat.template import ChatTemplate
+from ..errors import TemplateError
 from ..files.format import SessionFile, read_session_file
 from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
@@ -59,6 +62,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "context length": f"{n_ctx:,} tokens" if n_ctx else "not specified",
             "vocabulary": f"{facts['vocabulary']:,} tokens ({facts['tokenizer']})",
             "chat template": template,
+            "tools": _TOOLS[facts["tools"]],
             "embeddings": _WORDS[facts["pooling"]],
             "KV cache": cache,
         }
@@ -80,10 +84,28 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "vocabulary": header.n_vocab,
         "tokenizer": header.text("tokenizer.ggml.model", "none"),
         "chat_template": model.chat_template is not None,
+        "tools": _tool_form(model),
         "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": header.number("split.count", 1),
     }
+
+
+_TOOLS: dict[str | None, str] = {
+    "template": "in the form of its chat template",
+    "own": "in a form of this library: its chat template knows none",
+    None: "none",
+}
+
+
+def _tool_form(model: ModelFile) -> str | None:
+    """How tools are told to this model."""
+    if model.chat_template is None or missing():
+        return None
+    try:
+        return ChatTemplate(model.chat_template).tool_form
+    except TemplateError:
+        return None
 
 
 def _mix(header: GgufHeader) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..bell import Bell
 from ..capabilities import Capability
-from ..chat.form import ChatPrompt, ChatWish
+from ..chat.form import ChatPrompt, ChatWish, ToolForm
 from ..chat.message import Message
 from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
@@ -295,6 +295,12 @@ class LocalRuntime(Runtime):
     def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """See :meth:`Runtime.ask`."""
         return self._pool.active.ask(messages, wish)
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """See :attr:`Runtime.tool_form`."""
+        template = self._pool.active.template
+        return None if template is None else template.tool_form
 
     # conversations
 
