@@ -183,7 +183,7 @@ def test_a_wrong_load_time_setting_leaves_the_model_in_use(keywords: Any, named:
 def test_a_session_has_the_short_names_and_no_engine() -> None:
     names = {name for name in dir(Session) if not name.startswith("_")}
     assert names == {
-        *ASKING, "name", "tokens", "messages", "n_turns", "active",
+        *ASKING, "chat", "chat_stream", "name", "tokens", "messages", "n_turns", "active",
         "save", "load", "reset", "fork", "rewind", "verify", "delete",
     }  # fmt: skip
 
