@@ -53,7 +53,7 @@ def test_what_is_accepted_is_valid(schema: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, **QUIET)
+@settings(max_examples=600, **QUIET)
 @given(schemas(3))
 def test_what_is_accepted_is_valid_in_deeper_ones(schema: Any) -> None:
     judged(schema, 8)
