@@ -166,7 +166,7 @@ def test_each_call_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(("sync", "name"), calls())
-def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: Loop) -> None:
+def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, way: Loop) -> None:
     from llama_bridge.testing.fake.model import write_fake_model
 
     write_fake_model(tmp_path / "other.gguf")
@@ -201,7 +201,7 @@ def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: L
                 found = ["stream", together(items), plain(await found.result())]
             return [plain(found), state(llama)]
 
-    assert loop(in_a_task) == by_itself()
+    assert way(in_a_task) == by_itself()
 
 
 def plain(found: object) -> object:
