@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from ..bridge import LlamaBridge
@@ -33,7 +33,13 @@ class Texts(Protocol):
 
     def __enter__(self) -> object: ...
 
-    def __exit__(self, *_: Any) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
     @property
     def result(self) -> Generation:
