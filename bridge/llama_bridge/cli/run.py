@@ -159,12 +159,13 @@ def _tools(path: str | None) -> list[Any] | None:
     if text is None:
         return None
     try:
-        tools = json.loads(text)
+        tools: object = json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"{path} is not JSON: {error}", param_hint="--tools") from error
     if not isinstance(tools, list):
         raise click.BadParameter(f"{path} is not a list of tools", param_hint="--tools")
-    return tools
+    found: list[Any] = tools
+    return found
 
 
 def _check_folder(session: str) -> None:
