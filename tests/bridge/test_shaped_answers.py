@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import pytest
 
 from llama_bridge import (
+    EngineError,
     FinishReason,
     Generation,
     InvalidAnswer,
@@ -327,6 +328,15 @@ LONG_KEYS = {
     "required": [f"a_very_long_name_of_a_property_{i}" for i in range(3)],
     "additionalProperties": False,
 }
+
+
+def test_a_grammar_with_ever_more_readings_ends_the_answer(llama: LlamaBridge) -> None:
+    # Each "a" doubles the readings. llama.cpp would follow all of them, until memory ends.
+    grammar = 'root ::= "a" root "x" | "a" root "y" | "b"'
+    llama.generate("Hello.")
+    with pytest.raises(EngineError, match="too many ways"):
+        llama.generate("Hi.", grammar=grammar, logit_bias={"b": -math.inf}, temperature=0)
+    assert llama.generate("Hello.", temperature=0, max_tokens=3).text
 
 
 def test_what_is_forced_is_appended_in_one_decode_and_not_drawn(llama: LlamaBridge) -> None:

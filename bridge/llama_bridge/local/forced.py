@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Callable
 
 from ..engine import Engine
-from ..errors import InvalidInput
+from ..errors import EngineError, InvalidInput
 from ..grammar import Grammar
 from ..structured.matcher import Matcher
 
@@ -16,7 +16,7 @@ __all__ = ["ForcedText"]
 class ForcedText:
     """Follows an answer through its grammar.
 
-    If the grammar and the engine ever disagreed, nothing more would be forced: the engine's own check always holds.
+    If the matcher and the engine ever disagreed, nothing more would be forced: the engine's own check always holds.
 
     Args:
         grammar: a grammar that is in force from the first token.
@@ -38,12 +38,17 @@ class ForcedText:
         """The tokens that must follow once these bytes were said; the engine has accepted them.
 
         The last token of a forced text is left to be drawn, because what follows may belong into the same token.
+
+        Raises:
+            EngineError: the grammar reads what was said in too many ways, and llama.cpp would take memory and time for
+                each of them; or an engine let bytes through that are not UTF-8.
         """
         try:
             return self._after(piece)
-        except (UnicodeDecodeError, InvalidInput):
-            self._matcher = None
-            return []
+        except (UnicodeDecodeError, InvalidInput) as error:
+            raise EngineError(
+                f"the answer cannot follow the grammar any further: {error}"
+            ) from error
 
     def _after(self, piece: bytes) -> list[int]:
         matcher = self._matcher
