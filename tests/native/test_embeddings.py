@@ -53,6 +53,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "rerank_template": "<|im_start|>user\n<Query>: {query}\n<Document>: {document}<|im_end|>\n",
     },
 }  # fmt: skip
+LARGE = ("qwen3", "qwen3 reranker", "quantised")
+"""Those with 150,000 words, which take seconds to write."""
 WORDS = [
     "the",
     "KV",
@@ -96,7 +98,10 @@ def rows_of(engine: Engine, sequences: Sequence[Sequence[int]]) -> list[list[flo
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in MODELS],
+)
 def test_embeddings_are_those_of_llama_cpp(make_model: MakeModel, name: str, fused: bool) -> None:
     path = make_model(**MODELS[name])
     params = ModelParams(n_threads=1, n_ctx=1024, flash_attn=fused)
@@ -127,6 +132,7 @@ def test_any_size_of_a_batch_gives_the_same(make_model: MakeModel, n_batch: int)
             assert near(found, expected, FUSED * ROUNDED)
 
 
+@pytest.mark.slow
 def test_a_longer_text_gets_a_larger_context(
     make_model: MakeModel,
 ) -> None:
@@ -141,6 +147,7 @@ def test_a_longer_text_gets_a_larger_context(
         assert near(found, raw.embed([tokens])[0], EXACT)
 
 
+@pytest.mark.slow
 def test_the_last_token_alone_needs_no_logits_of_the_others(make_model: MakeModel) -> None:
     """A text of more tokens than there are logits for is read in two passes, in pieces; llama.cpp does it in one."""
     path = make_model(**MODELS["qwen3"])
@@ -153,7 +160,10 @@ def test_the_last_token_alone_needs_no_logits_of_the_others(make_model: MakeMode
             assert near(row, raw.embed([tokens])[0], ROUNDED)
 
 
-@pytest.mark.parametrize("name", ["reranker", "modern reranker", "qwen3 reranker"])
+@pytest.mark.parametrize(
+    "name",
+    ["reranker", "modern reranker", pytest.param("qwen3 reranker", marks=pytest.mark.slow)],
+)
 def test_a_pair_is_read_as_llama_server_reads_it(make_model: MakeModel, name: str) -> None:
     path, query = make_model(**MODELS[name]), "what does a turn cost?"
     documents = ["Only its own tokens.", "the cache", "It keeps\n\nwhat was said. " * 5]

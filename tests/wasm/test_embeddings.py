@@ -51,6 +51,7 @@ def test_the_numbers_are_those_of_native(
         assert ours == pytest.approx(native, abs=by)
 
 
+@pytest.mark.slow
 def test_a_long_text_is_read_in_two_passes_of_pieces(
     native_backend: None, make_model: MakeModel, wasm: Path
 ) -> None:

@@ -47,6 +47,7 @@ def check_pooling(model: ModelFile, params: ModelParams) -> None:
 
 def _wrong(header: GgufHeader, pooling: Pooling) -> Generator[str]:
     arch = header.architecture
+    yield from _wrong_encoder(header)
     number = header.metadata.get(f"{arch}.pooling_type", 0)
     if not isinstance(number, int) or not 0 <= number < len(POOLINGS):
         yield f"pooling_type is {number!r}, not 0 to {len(POOLINGS) - 1}"
@@ -72,12 +73,33 @@ def _wrong(header: GgufHeader, pooling: Pooling) -> Generator[str]:
             or sizes["dense_2_feat_out"] != sizes["dense_3_feat_in"]
         ):
             yield "its dense layers do not fit together"
-    elif out not in (0, width) and dense[0] is None:
+    ends_as_wide = arch == "gemma-embedding" or dense[0] is None
+    if pooling != "rank" and out not in (0, width) and ends_as_wide:
         yield f"embedding_length_out is {out}, but nothing makes vectors of that length"
     if arch in _WIDER:
         yield "its states are wider than its embeddings"
 
 
+def _wrong_encoder(header: GgufHeader) -> Generator[str]:
+    """What ends llama.cpp when an encoder computes: no K and V, or no layer of one of two kinds of attention."""
+    arch = header.architecture
+    if is_causal(header):
+        return
+    if header.metadata.get(f"{arch}.attention.head_count_kv") == 0:
+        yield "attention.head_count_kv is 0"
+    if arch not in _PATTERNS or not header.number(f"{arch}.attention.sliding_window"):
+        return
+    pattern = header.metadata.get(f"{arch}.attention.sliding_window_pattern", _PATTERNS[arch])
+    n_layers = header.number(f"{arch}.block_count")
+    least = (
+        2 if arch == "modern-bert" else pattern
+    )  # the first or the last of a pattern attends to all
+    if isinstance(pattern, int) and (pattern < 2 or (isinstance(least, int) and n_layers < least)):
+        yield f"sliding_window_pattern is {pattern} in {n_layers} layers: one kind of attention has no layer"
+
+
+_PATTERNS = {"gemma-embedding": 6, "modern-bert": 3}
+"""How many layers llama.cpp counts to the next one without a window, if the file does not say."""
 _DENSE_SIZES = ("dense_2_feat_in", "dense_2_feat_out", "dense_3_feat_in", "dense_3_feat_out")
 _WIDER = frozenset(("deepseek4", "gemma4-assistant"))
 """Architectures whose states llama.cpp would read as embeddings of another length."""
