@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from tkinter import filedialog, ttk
 
-from llama_bridge import Capability, LlamaBridge, Message, Progress
+from llama_bridge import Capability, LlamaBridge, Message, Progress, TextDelta
 
 GENERATE, FILES, CANCEL = Capability.GENERATE, Capability.SESSION_PERSISTENCE, Capability.CANCEL
 SESSIONS, TEMPLATE, ANYTIME = Capability.KV_CONTINUATION, Capability.CHAT_TEMPLATE, Capability(0)
@@ -59,14 +59,15 @@ class ChatWindow:
     def answer(self, prompt: str) -> str:
         llama, asked = self.llama, [*self.said, Message(role="user", content=prompt)]
         if TEMPLATE in self.able and SESSIONS not in self.able:
-            whole = llama.apply_chat_template(asked)
-            stream = llama.generate_stream(whole, on_progress=self.progress)
+            stream = llama.chat_stream(asked, on_progress=self.progress)
         else:
             stream = llama.generate_continue_stream(prompt, on_progress=self.progress)
         if self.stopping.is_set():  # pressed before there was anything to cancel
             llama.cancel()
-        for text in stream:
-            self.events.put(partial(self.write, text))
+        for delta in stream:  # texts of a session; of a chat also what the model thinks
+            text = delta.text if isinstance(delta, TextDelta) else delta
+            if isinstance(text, str):
+                self.events.put(partial(self.write, text))
         end, usage = stream.result, stream.result.usage
         if end.text:
             self.said = [*asked, Message(role="assistant", content=end.text)]

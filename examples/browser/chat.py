@@ -12,11 +12,14 @@ from pyodide.ffi import to_js
 
 from llama_bridge import (
     Capability,
+    ChatStream,
     ContextOverflow,
     LlamaBridge,
     ModelSource,
     Progress,
+    ReasoningDelta,
     TextStream,
+    ToolCallDelta,
 )
 from llama_bridge.chat.module.host import prepare
 from llama_bridge_wasm.hosts.browser import stop, threads
@@ -133,8 +136,11 @@ class Chat:
         if stopped or self.stopping:
             self.llama.cancel()
         breath = time.monotonic() + BREATH
-        for text in stream:
-            tell("text", text=text)
+        for delta in stream:
+            if isinstance(delta, ReasoningDelta):
+                tell("busy", status="Thinking…")
+            elif not isinstance(delta, ToolCallDelta):
+                tell("text", text=delta if isinstance(delta, str) else delta.text)
             if time.monotonic() > breath and not stop.is_shared():
                 await asyncio.sleep(0.004)  # the shortest sleep in which Pyodide handles messages
                 breath = time.monotonic() + BREATH
@@ -145,10 +151,10 @@ class Chat:
 
     # what jobs do
 
-    def answer(self, messages: list[dict[str, str]]) -> TextStream:
+    def answer(self, messages: list[dict[str, str]]) -> ChatStream | TextStream:
         """Answer the last message. What the others have in common with the KV cache is not evaluated again."""
         if Capability.CHAT_TEMPLATE in self.llama.capabilities:
-            return self.llama.generate_stream(self.llama.apply_chat_template(messages))
+            return self.llama.chat_stream(messages)
         return self.llama.generate_stream("".join(message["content"] for message in messages))
 
     async def use(self, sha256: str) -> str:
