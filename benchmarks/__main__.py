@@ -11,6 +11,7 @@ from typing import Any
 from llama_bridge import registry
 from llama_bridge_wasm import artifact
 
+from .embeddings import measure_embeddings
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -33,6 +34,7 @@ SECTIONS = (
     "overhead",
     "structured",
     "async",
+    "embeddings",
     "turns",
     "sessions",
     "keeping",
@@ -51,11 +53,12 @@ class Sizes:
     kept: int
     imports: int
     context: int
+    texts: int
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, {})
-QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, {"shapes": ((256, 8),), "tokens": (1, 4)})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, {})
+QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, 16, {"shapes": ((256, 8),), "tokens": (1, 4)})
 
 
 def options() -> argparse.Namespace:
@@ -148,6 +151,15 @@ def main() -> int:
             backends,
             n_threads=given.threads,
             rounds=max(4, 3 * rounds),
+        )
+    if "embeddings" in sections:
+        measure_embeddings(
+            report,
+            backends,
+            n_threads=given.threads,
+            rounds=rounds,
+            n_texts=sizes.texts,
+            quick=given.quick,
         )
     if "turns" in sections:
         for backend in backends:

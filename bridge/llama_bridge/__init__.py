@@ -10,6 +10,7 @@ From the top down; each may import what is below it:
     conversation.py     the calls of a conversation, on the bridge and on each session
     chatting.py         the calls of a chat, which come with all their messages
     local/              a runtime over an engine: turns, token loop, sessions
+    refusal.py          what a missing capability is told with
     registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
     files/              session files

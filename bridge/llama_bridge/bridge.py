@@ -21,7 +21,7 @@ from .checks import (
     check_texts,
     shown,
 )
-from .conversation import Conversation, Session, Shared, refuse
+from .conversation import Conversation, Session, Shared
 from .engine import EngineInfo
 from .errors import (
     BackendUnavailable,
@@ -35,6 +35,7 @@ from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
 from .prompt import Prompt
+from .refusal import refuse
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
 from .snapshot import SessionInfo

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from . import registry
 from .capabilities import Capability
 from .chat.message import Message
-from .chat.module.host import missing
 from .chat.stream import ChatStream, answer_message
 from .chatting import ChatCall, Chatting
 from .checks import (
@@ -33,7 +31,6 @@ from .errors import (
     InvalidInput,
     NoModel,
     PathLike,
-    UnsupportedCapability,
 )
 from .generation import Fallback, Generation
 from .grammar import Grammar, JsonSchema
@@ -41,6 +38,7 @@ from .markup import rows, said
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
 from .prompt import Prompt
+from .refusal import refuse
 from .request import Request
 from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
@@ -49,7 +47,7 @@ from .stream import PendingAnswer, TextStream
 if TYPE_CHECKING:
     from .verification import Verification
 
-__all__ = ["Conversation", "Session", "Shared", "refuse"]
+__all__ = ["Conversation", "Session", "Shared"]
 
 T = TypeVar("T")
 
@@ -115,46 +113,6 @@ class Shared:
         if not self.warned:
             warnings.warn(str(Fallback.UNSUPPORTED), FallbackWarning, stacklevel=_outside())
             self.warned = True  # not reached if warnings are errors
-
-
-def refuse(runtime: Runtime, capability: Capability) -> None:
-    """Raise if a runtime lacks a capability, and name the backends that have it.
-
-    Raises:
-        UnsupportedCapability: names the first flag that is missing.
-    """
-    for flag in Capability:
-        if flag in capability and flag not in runtime.capabilities:
-            where = [name for name in registry.available_in(flag) if name != runtime.backend]
-            why = "" if where else registry.unusable_in(flag)
-            if of_model := _why_the_model_cannot(runtime, flag):
-                where, why = [], of_model
-            raise UnsupportedCapability(flag, runtime.backend, where, why)
-
-
-def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
-    """Why a flag is missing, and what to do, if that is for the model and not the backend; otherwise empty."""
-    if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
-        lacks = missing() or "the model has no chat template"
-        return lacks + (
-            ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""
-        )
-    if Capability.TOKENS not in runtime.capabilities or not runtime.info.n_embd:
-        return ""
-    pooling = runtime.info.pooling
-    if flag is Capability.GENERATE:
-        instead = "rerank" if pooling == "rank" else "embed"
-        return f"the model was not made to generate text: call {instead}(), or load another"
-    if flag is Capability.EMBEDDINGS and pooling == "rank":
-        return "the model is a reranker: call rerank(), or load an embedding model"
-    if flag is Capability.EMBEDDINGS and pooling == "none":
-        return (
-            "the model's file names no pooling, because it was made to generate: load an embedding model, or this one "
-            "with pooling='mean' or pooling='last'"
-        )
-    if flag is Capability.RERANK and pooling != "rank":
-        return "the model is not a reranker: load one, such as a cross-encoder"
-    return ""
 
 
 class Conversation(NotCopied, Chatting):

@@ -11,7 +11,7 @@ messages = []
 with LlamaBridge("demo") as llama:  # or the path of a GGUF file
     for question in ("Hello! My name is Zorblax.", "What is my name?"):
         messages.append({"role": "user", "content": question})
-        answer = llama.generate(llama.apply_chat_template(messages))
-        messages.append({"role": "assistant", "content": answer.text})
+        answer = llama.chat(messages)
+        messages.append(answer.message)
         print(answer)
 `);

@@ -46,3 +46,11 @@ def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Loo
     if request.param == "slices":
         monkeypatch.setattr(bridge, "_ways", Slices)
     return on_trio if request.param == "trio" else on_asyncio
+
+
+@pytest.fixture(params=["threads", "slices"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """Both ways to wait, on asyncio."""
+    if request.param == "slices":
+        monkeypatch.setattr(bridge, "_ways", Slices)
+    return on_asyncio

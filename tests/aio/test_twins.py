@@ -29,7 +29,7 @@ from llama_bridge import (
     TextStream,
     Verification,
 )
-from llama_bridge.chat.stream import ChatStream
+from llama_bridge.chat.stream import ChatStream, TextDelta
 from llama_bridge.testing import FakeLlama
 
 from .conftest import Loop
@@ -166,7 +166,7 @@ def test_each_call_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(("sync", "name"), calls())
-def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: Loop) -> None:
+def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, way: Loop) -> None:
     from llama_bridge.testing.fake.model import write_fake_model
 
     write_fake_model(tmp_path / "other.gguf")
@@ -197,11 +197,11 @@ def test_the_answers_are_the_same(sync: type, name: str, tmp_path: Path, loop: L
             if inspect.isawaitable(found) and not isinstance(found, AsyncStream):
                 found = await found
             if isinstance(found, AsyncStream):
-                texts = [text async for text in found]
-                found = ["stream", texts, plain(await found.result())]
+                items = [item async for item in found]
+                found = ["stream", together(items), plain(await found.result())]
             return [plain(found), state(llama)]
 
-    assert loop(in_a_task) == by_itself()
+    assert way(in_a_task) == by_itself()
 
 
 def plain(found: object) -> object:
@@ -211,7 +211,7 @@ def plain(found: object) -> object:
         counts = (usage.cached_tokens, usage.evaluated_tokens, usage.completion_tokens)
         return found.text, found.finish_reason, found.mode, found.fallback, counts
     if isinstance(found, TextStream | ChatStream):
-        return ["stream", list(found), plain(found.result)]
+        return ["stream", together(list(found)), plain(found.result)]
     if isinstance(found, Session | AsyncSession):
         return "session", found.name, found.tokens, found.messages, found.n_turns, found.active
     if isinstance(found, SessionInfo):
@@ -219,6 +219,13 @@ def plain(found: object) -> object:
     if isinstance(found, Verification):
         return found.n_tokens, found.fields, found.ok, found.logits is None
     return found
+
+
+def together(items: list[Any]) -> list[Any]:
+    """The items; of a chat's events, which may be read together, the words."""
+    if all(isinstance(item, TextDelta) for item in items):
+        return ["".join(item.text for item in items)]
+    return items
 
 
 def state(llama: LlamaBridge) -> object:

@@ -100,9 +100,15 @@ def looked_at(llama: LlamaBridge) -> None:
     llama.apply_chat_template([{"role": "user", "content": "x"}])
 
 
+def in_a_shape(llama: LlamaBridge) -> None:
+    llama.generate_continue("what?", grammar='root ::= "forced " ("a" | "b") "!!"')
+    llama.generate_continue("and?", logprobs=1)
+
+
 OPERATIONS: list[Callable[[LlamaBridge], None]] = [
     one_turn,
     fresh_turn,
+    in_a_shape,
     half_read_then_another,
     two_conversations,
     saved_and_loaded,

@@ -75,8 +75,8 @@ def info(text: str) -> SessionInfo:
 @pytest.mark.parametrize("text", ["", "Hello!", EVIL, EVIL * 500, "\x1b[31m\0\n" * 9, "é🎈" * 5000])
 @pytest.mark.parametrize("make", [generation, info, conversation])
 def test_what_somebody_said_is_short_as_text_and_escaped_as_html(make: Any, text: str) -> None:
-    if make is conversation and not text.strip():
-        return
+    if make is conversation:
+        text = text[:3000] or "nothing"
     made = make(text)
     several = [made]
     if isinstance(made, LlamaBridge):

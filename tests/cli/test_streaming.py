@@ -6,11 +6,13 @@ import signal
 import sys
 import threading
 import time
+from typing import cast
 
 import pytest
 
 from llama_bridge import EngineError, LlamaBridge, TextStream
-from llama_bridge.cli.streaming import stream_answer
+from llama_bridge.chat.stream import ChatStream, ReasoningDelta, TextDelta
+from llama_bridge.cli.streaming import TextsAndThoughts, stream_answer
 from llama_bridge.cli.terminal import Terminal
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tests.ledger import engine_of, machine
@@ -112,3 +114,9 @@ def test_it_works_in_a_thread_that_hears_no_signals() -> None:
         worker.start()
         worker.join()
         assert texts == ["fine"]
+
+
+def test_what_a_model_thinks_is_a_paragraph_of_its_own() -> None:
+    events = [ReasoningDelta("Hm, "), ReasoningDelta("yes."), TextDelta("Y"), TextDelta("es.")]
+    stream = cast("ChatStream", iter(events))
+    assert "".join(TextsAndThoughts(stream)) == "Hm, yes.\n\nYes."

@@ -18,8 +18,8 @@ from tests.making import MakeModel
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
+from benchmarks.raw_embedding import RawEmbedder
 from llama_bridge_native.opening import open_engine
-from tests.native.raw_embedding import RawEmbedder
 
 EXACT = 1e-5
 ROUNDED = 5e-4

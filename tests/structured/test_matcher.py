@@ -38,14 +38,12 @@ def test_what_does_not_fit_changes_nothing() -> None:
 
 def test_the_end_is_told() -> None:
     matcher = Matcher('root ::= "a" "b"?')
-    assert not matcher.may_end
+    assert (matcher.may_end, matcher.must_end) == (False, False)
     assert matcher.accept("a")
-    assert matcher.may_end
-    assert not matcher.must_end
+    assert (matcher.may_end, matcher.must_end) == (True, False)
     assert matcher.forced() == "", "b can come, but need not"
     assert matcher.accept("b")
-    assert matcher.may_end
-    assert matcher.must_end
+    assert (matcher.may_end, matcher.must_end) == (True, True)
     assert not matcher.accept("b")
 
 

@@ -115,3 +115,21 @@ def test_no_float_leaves_the_bounds_by_rounding() -> None:
 def test_a_period_that_is_too_long_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="multipleOf"):
         to_gbnf({"type": "integer", "multipleOf": 7919 * 7927})
+
+
+@pytest.mark.parametrize("step", [1000, 1024, 365, 86400, 30, 7])
+def test_multiples_with_a_long_period(step: int) -> None:
+    start = Matcher(to_gbnf({"type": "integer", "multipleOf": step}))
+    for number in (0, step, 2 * step, -3 * step, 4 * step):
+        assert accepts(start, str(number)), number
+        assert not accepts(start, str(number + 1)), number + 1
+        assert not accepts(start, str(number + step // 2)), number + step // 2
+
+
+@pytest.mark.parametrize("step", [10, 3, 0.5, 2.5, 0.25])
+def test_what_is_no_multiple(step: float) -> None:
+    start = Matcher(to_gbnf({"type": "number", "not": {"multipleOf": step}}))
+    for hundredths in range(-1200, 1200):
+        text = f"{hundredths / 100:.2f}".rstrip("0").rstrip(".")
+        multiple = Fraction(hundredths, 100) % Fraction(str(step)) == 0
+        assert accepts(start, text) is not multiple or text == "-0", text

@@ -17,7 +17,7 @@ from llama_bridge.structured import Matcher, to_gbnf
 if sys.platform == "emscripten":
     pytest.skip("a page fetches no source distribution", allow_module_level=True)
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 
 from .native_judge import native_judge
 from .official import Group, groups

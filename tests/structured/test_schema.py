@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from llama_bridge import InvalidInput, InvalidSchema
 from llama_bridge.structured import Matcher, check_grammar, compile_schema, to_gbnf
 
-from .walks import accepts
+from .walks import accepts, walk
 
 TREE = {
     "$defs": {
@@ -378,6 +379,16 @@ def test_many_alternatives_are_read_in_few_ways() -> None:
     assert matcher.forced() == '{"kind": "kind '
     assert matcher.accept('{"kind": "kind 1')
     assert matcher.width < 20, "a digit more, or the end"
+
+
+def test_equal_values_are_the_same_item_however_they_are_written() -> None:
+    values = [{"a": 1, "b": 2}, {"b": 2, "a": 1.0}, 1e15, 10**15]
+    schema = {"type": "array", "items": {"enum": values}, "uniqueItems": True, "minItems": 2}
+    start = Matcher(to_gbnf(schema))
+    rng = random.Random(1)
+    for _ in range(20):
+        first, second = json.loads(walk(start, rng))
+        assert isinstance(first, dict) != isinstance(second, dict)
 
 
 def test_no_option_is_left_out_because_there_are_many() -> None:

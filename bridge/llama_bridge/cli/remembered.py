@@ -18,7 +18,7 @@ from ..files.manifest import read_conversation
 from ..files.replacing import replace_file
 from ..generation import Generation
 from ..prompt import Prompt
-from ..stream import TextStream
+from .streaming import Texts, TextsAndThoughts
 from .terminal import count, size
 
 __all__ = ["MAIN", "Remembered", "remembered"]
@@ -63,11 +63,11 @@ class Remembered(ABC):
         """Its tokens."""
 
     @abstractmethod
-    def ask(self, text: str) -> TextStream:
+    def ask(self, text: str) -> Texts:
         """Answer a message."""
 
     @abstractmethod
-    def ask_again(self) -> TextStream:
+    def ask_again(self) -> Texts:
         """Answer the last message again, in place of the answer."""
 
     @abstractmethod
@@ -125,10 +125,10 @@ class _InSessions(Remembered):
     def n_tokens(self) -> int:
         return len(self._session.tokens)
 
-    def ask(self, text: str) -> TextStream:
+    def ask(self, text: str) -> Texts:
         return self._session.generate_continue_stream(text)
 
-    def ask_again(self) -> TextStream:
+    def ask_again(self) -> Texts:
         return self._session.regenerate_stream()
 
     def answered(self, answer: Generation) -> None:
@@ -184,37 +184,40 @@ class _AsMessages(Remembered):
 
     @property
     def n_tokens(self) -> int:
-        messages = self._said[self._name]
-        return len(self._llama.tokenize(self._prompt(messages, answer=False))) if messages else 0
+        if not self.messages:
+            return 0
+        whole: str | Prompt = _text_of(self.messages)
+        if self._is_chat:
+            whole = self._llama.apply_chat_template(
+                [*self._system(), *self.messages], add_generation_prompt=False
+            )
+        return len(self._llama.tokenize(whole))
 
-    def ask(self, text: str) -> TextStream:
+    def ask(self, text: str) -> Texts:
         return self._answer([*self.messages, Message(role="user", content=text)])
 
-    def ask_again(self) -> TextStream:
+    def ask_again(self) -> Texts:
         if not self.messages:
             raise InvalidInput("there is nothing to answer again yet")
         return self._answer(self._said[self._name][:-1])
 
-    def _answer(self, messages: list[Message]) -> TextStream:
+    def _answer(self, messages: list[Message]) -> Texts:
         self._asked = messages
-        return self._llama.generate_stream(self._prompt(messages))
+        if self._is_chat:
+            return TextsAndThoughts(self._llama.chat_stream([*self._system(), *messages]))
+        return self._llama.generate_stream(_text_of(messages))
 
-    def _prompt(self, messages: list[Message], *, answer: bool = True) -> str | Prompt:
-        if Capability.CHAT_TEMPLATE not in self._llama.capabilities:
-            return "".join(message["content"] for message in messages)
-        whole = [*self._system(), *messages]
-        return self._llama.apply_chat_template(whole, add_generation_prompt=answer)
+    @property
+    def _is_chat(self) -> bool:
+        return Capability.CHAT_TEMPLATE in self._llama.capabilities
 
     def _system(self) -> list[Message]:
         system = self._llama.system
         return [] if system is None else [Message(role="system", content=system)]
 
     def answered(self, answer: Generation) -> None:
-        if answer.text or answer.finish_reason != "cancelled":
-            self._said[self._name] = [
-                *self._asked,
-                Message(role="assistant", content=answer.text),
-            ]
+        if answer.text or answer.reasoning or answer.finish_reason != "cancelled":
+            self._said[self._name] = [*self._asked, Message(answer.message)]
 
     def undo(self, turns: int) -> None:
         there = len(self.messages) // 2
@@ -265,6 +268,11 @@ class _AsMessages(Remembered):
             self._llama.system = system
         self._said[self._name] = messages
         return count(len(messages), "message")
+
+
+def _text_of(messages: Sequence[Message]) -> str:
+    """What a model without a chat template continues."""
+    return "".join(message["content"] for message in messages)
 
 
 def _is_system(message: Message) -> bool:

@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from ..bridge import LlamaBridge
-from ..chat.stream import ChatStream, TextDelta
+from ..chat.stream import ChatStream, ReasoningDelta, TextDelta
 from ..generation import Generation, Usage
 from .terminal import Terminal, count
 from .typed_ahead import TypedAhead
 
-__all__ = ["Texts", "TextsOfChat", "cost", "ending", "record", "stream_answer"]
+__all__ = ["Texts", "TextsAndThoughts", "TextsOfChat", "cost", "ending", "record", "stream_answer"]
 
 _WAIT = 0.1
 _LONG = 0.4
@@ -33,7 +33,13 @@ class Texts(Protocol):
 
     def __enter__(self) -> object: ...
 
-    def __exit__(self, *_: Any) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
     @property
     def result(self) -> Generation:
@@ -60,6 +66,20 @@ class TextsOfChat:
     def result(self) -> Generation:
         """The whole answer."""
         return self._stream.result
+
+
+class TextsAndThoughts(TextsOfChat):
+    """The texts of a chat's answer, after what the model thinks, which is a paragraph of its own."""
+
+    def __iter__(self) -> Iterator[str]:
+        thinks = False
+        for event in self._stream:
+            if isinstance(event, ReasoningDelta):
+                thinks = True
+                yield event.text
+            elif isinstance(event, TextDelta):
+                yield "\n\n" * thinks + event.text
+                thinks = False
 
 
 def stream_answer(

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..generation import Generation
-from ..stream import TextStream
 from .remembered import remembered
-from .streaming import cost, ending, stream_answer
+from .streaming import Texts, cost, ending, stream_answer
 from .terminal import Terminal
 from .typed_ahead import TypedAhead
 
@@ -58,7 +57,7 @@ class Talk:
             return
         self.answer(lambda: self.past.ask(text))
 
-    def answer(self, start: Callable[[], TextStream]) -> None:
+    def answer(self, start: Callable[[], Texts]) -> None:
         """Show an answer as it arrives, and what it cost.
 
         Raises:

@@ -31,8 +31,23 @@ validates; some of what validates is not accepted. Read in this order:
 May import the ground floor only: checks, errors.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .gbnf import check_grammar
 from .matcher import Matcher
-from .schema import Structured, compile_schema, to_gbnf
+
+if TYPE_CHECKING:
+    from .schema import Structured, compile_schema, to_gbnf
 
 __all__ = ["Matcher", "Structured", "check_grammar", "compile_schema", "to_gbnf"]
+
+
+def __getattr__(name: str) -> object:
+    # Whoever loads a model needs the Matcher. Schemas take 50 ms more to import: they come with the first one.
+    if name in ("Structured", "compile_schema", "to_gbnf"):
+        from . import schema
+
+        return getattr(schema, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -331,6 +331,8 @@ def _excludes(place: Place, of: str) -> bool:
     """Whether a schema says by its ``type`` that a type is none of it."""
     if isinstance(place.schema, bool):
         return not place.schema
+    if place.old and "$ref" in place.schema:
+        return False
     given = place.schema.get("type")
     names = given if isinstance(given, list) else [given]
     return given is not None and of not in names and not (of == "number" and "integer" in names)

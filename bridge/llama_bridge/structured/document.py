@@ -12,7 +12,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from ..checks import shown
 from ..errors import InvalidInput, InvalidSchema
 
-__all__ = ["Document", "Json", "Place", "Schema", "dumps", "plain_json"]
+__all__ = ["Document", "Json", "Place", "Schema", "canonical", "dumps", "plain_json"]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Schema = bool | dict[str, Json]
@@ -340,11 +340,16 @@ def dumps(value: Json) -> str:
     return json.dumps(_spelled(value), ensure_ascii=False)
 
 
-def _spelled(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+def canonical(value: Json) -> str:
+    """A text that equal values share: 1 and 1.0, and objects with their members in another order."""
+    return json.dumps(_spelled(value, True), sort_keys=True)
+
+
+def _spelled(value: Json, every: bool = False) -> Json:
+    if isinstance(value, float) and value.is_integer() and (every or abs(value) < 1e15):
         return int(value)
     if isinstance(value, list):
-        return [_spelled(one) for one in value]
+        return [_spelled(one, every) for one in value]
     if isinstance(value, dict):
-        return {key: _spelled(one) for key, one in value.items()}
+        return {key: _spelled(one, every) for key, one in value.items()}
     return value

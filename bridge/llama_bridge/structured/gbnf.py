@@ -297,7 +297,7 @@ class _Reader:
             if not c:
                 self.fail("a text without its closing '\"'")
             if c == "\\":
-                found.append(_shown(span(code := self.escape(), code)))
+                found.append(self.existing(span(code := self.escape(), code)))
             else:
                 match = _PLAIN.match(self.text, self.pos)
                 assert match
@@ -353,7 +353,14 @@ class _Reader:
             self.fail("an empty '[]', which llama.cpp takes for no character at all")
         self.pos += 1
         found = NOTHING | CharSet(tuple((a, min(b, 0x10FFFF)) for a, b in ranges if a <= 0x10FFFF))
-        return _shown(~found if negated else found)
+        return self.existing(~found if negated else found)
+
+    def existing(self, found: CharSet) -> CharSet:
+        """Without NUL, which llama.cpp never matches: it marks the end of a token there."""
+        shown = found - _NUL if 0 in found else found
+        if not shown:
+            self.fail("no such character can come: NUL and surrogates are none")
+        return shown
 
     def token(self) -> Token:
         match = _TOKEN.match(self.text, self.pos)
@@ -367,12 +374,8 @@ class _Reader:
         return Token(text.removeprefix("!"), text.startswith("!"))
 
 
-_VISIBLE = ANY - chars("\0")
-
-
-def _shown(found: CharSet) -> CharSet:
-    """Without NUL, which llama.cpp never matches: it marks the end of a token there."""
-    return found - chars("\0") if 0 in found else found
+_NUL = chars("\0")
+_VISIBLE = ANY - _NUL
 
 
 def _check_ends(program: Program) -> None:

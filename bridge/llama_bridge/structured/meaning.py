@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidSchema
-from .document import Document, Json, Place, dumps
+from .document import Document, Json, Place, canonical, dumps
 from .effects import Alternative, Clause, Effect, OneOf
 from .evaluate import Evaluator, every, kind, negated
 from .keywords import Keywords
@@ -228,7 +228,7 @@ class Meaning:
                 if values is None:
                     return None
                 found += values
-        distinct = {dumps(value): value for value in found}
+        distinct = {canonical(value): value for value in found}
         return list(distinct.values()) if len(distinct) <= most else None
 
     # references that never end

@@ -20,6 +20,8 @@ SIGNIFICANT = 15
 WHOLE = 9
 HUGE = 10**SIGNIFICANT
 MAX_STATES = 6000
+FEWER = 600
+"""With a long period, numbers without a bound have so many digits less."""
 MAX_PLACES = 40
 MAX_LISTED = 200
 
@@ -146,9 +148,12 @@ def _without(number: int, prime: int) -> int:
     return number
 
 
-_Entry = tuple[int, bool, bool, int, frozenset[str]]
-"""Digits left, still on the lower bound, still on the upper one, remainder with zeros for the digits left, excluded
+_Entry = tuple[int, bool, bool, tuple[int, ...], frozenset[str]]
+"""Digits left, still on the lower bound, still on the upper one, remainders with zeros for the digits left, excluded
 numbers that begin like this."""
+
+_SURELY = -1
+"""Instead of a remainder: whatever follows, it will not be a multiple."""
 
 _State = tuple[frozenset[tuple[int, _Entry]], bool]
 """Entries by their number of digits, and whether the point was read."""
@@ -165,16 +170,16 @@ class _Digits:
 
     def __init__(self, scaled: _Scaled, low: int, high: int | None, excluded: set[int]) -> None:
         self._places = scaled.places
-        self._step, self._not = scaled.step, scaled.not_steps
-        self._period = math.lcm(scaled.step, *scaled.not_steps)
+        self._steps = (scaled.step, *scaled.not_steps)
         least = self._wholes(low)
         # Twos and fives of a period are told by the last digits: they cost little.
-        room = MAX_STATES // _without(_without(self._period, 2), 5) - scaled.places
+        period = math.prod(_without(_without(step, 2), 5) for step in self._steps)
+        room = MAX_STATES // period - scaled.places
         if room < max(least, 4):
             raise TooFine
         if high is None or self._wholes(high) > max(least, SIGNIFICANT) + 1:
             wanted = SIGNIFICANT - scaled.places if scaled.places else SIGNIFICANT
-            wanted = max(wanted, least + 1)
+            wanted = max(min(wanted, FEWER // period), least + 1, 4)
             highest = 10 ** (min(wanted, max(room, least)) + scaled.places) - 1
         else:
             highest = min(high, 10 ** (room + scaled.places) - 1)
@@ -205,11 +210,12 @@ class _Digits:
                 if len(text := str(one).zfill(total)) == total
                 and self._wholes(one) + self._places == total
             )
-            entries.add((total, (total, bool(low), bool(high), 0, texts)))
+            rests = (0,) * len(self._steps)
+            entries.add((total, (total, bool(low), bool(high), rests, texts)))
         return frozenset(entries)
 
     def _read(self, total: int, entry: _Entry, digit: str) -> _Entry | None:
-        left, on_low, on_high, rest, texts = entry
+        left, on_low, on_high, rests, texts = entry
         if left == total and digit == "0" and total > self._places + 1:
             return None  # no leading zeros
         at = total - left
@@ -222,21 +228,33 @@ class _Digits:
             if digit > high[at]:
                 return None
             on_high = digit == high[at]
-        rest = (rest + int(digit) * 10 ** (left - 1)) % self._period
+        left -= 1
+        following = tuple(
+            self._rest(rest, int(digit), left, step)
+            for rest, step in zip(rests, self._steps, strict=True)
+        )
+        if following[0] == _SURELY:
+            return None
         kept = frozenset(text for text in texts if text[at] == digit)
-        return left - 1, on_low, on_high, rest, kept
+        return left, on_low, on_high, following, kept
+
+    def _rest(self, rest: int, digit: int, left: int, step: int) -> int:
+        if rest == _SURELY:
+            return rest
+        rest = (rest + digit * 10**left) % step
+        return rest if -rest % step < 10**left else _SURELY
 
     def _ends(self, total: int, entry: _Entry) -> bool:
         """Whether it may end here, zeros filling up what is left."""
-        left, on_low, _, rest, texts = entry
+        left, on_low, _, rests, texts = entry
         if left > self._places:
             return False
         at = total - left
         low, _ = self._bounds[total]
         return (
             not (on_low and low[at:].strip("0"))
-            and rest % self._step == 0
-            and all(rest % one for one in self._not)
+            and rests[0] == 0
+            and 0 not in rests[1:]
             and not any(not text[at:].strip("0") for text in texts)
         )
 

@@ -26,6 +26,7 @@ import pytest
 from ..capabilities import Capability
 from ..errors import ClosedError, InvalidInput, UnsupportedCapability
 from ..generation import Fallback, Generation, Mode
+from ..grammar import Grammar
 from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams
 from ..progress import Progress
@@ -135,6 +136,25 @@ class RuntimeConformance:
         texts, generation = read(runtime.answer(request))
         assert "".join(texts) == generation.text == whole[: whole.index(stop)]
         assert generation.finish_reason == "stop"
+
+    def test_an_answer_fits_its_grammar_and_ends_with_it(self, runtime: Runtime) -> None:
+        if Capability.JSON_SCHEMA not in runtime.capabilities:
+            pytest.skip(f"the {runtime.backend} backend lacks json_schema")
+        grammar = Grammar('root ::= "{\\"sure\\": " ("true" | "false") "}"')
+        request = replace(self.request(runtime), grammar=grammar)
+        texts, generation = read(runtime.answer(request))
+        assert "".join(texts) == generation.text
+        assert generation.text in ('{"sure": true}', '{"sure": false}')
+        assert generation.finish_reason == "stop"
+
+    def test_each_token_has_its_log_probability_where_asked_for(self, runtime: Runtime) -> None:
+        if Capability.LOGPROBS not in runtime.capabilities:
+            pytest.skip(f"the {runtime.backend} backend lacks logprobs")
+        assert self.ask(runtime).logprobs is None
+        _, generation = read(runtime.answer(replace(self.request(runtime), logprobs=2)))
+        assert generation.logprobs
+        assert all(one.logprob <= 0 and len(one.top) == 2 for one in generation.logprobs)
+        assert generation.text.startswith(generation.logprobs[0].text)
 
     def test_it_says_no_more_than_it_may(self, runtime: Runtime) -> None:
         request = replace(self.request(runtime), sampling=replace(_GREEDY, max_tokens=1))

@@ -1,4 +1,4 @@
-"""llama.cpp's embeddings by its own C calls, as its examples make them: what ours are compared with."""
+"""llama.cpp's embeddings by its own C calls, as its examples make them: what ours are compared with, here and in the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["RawEmbedder"]
 class RawEmbedder:
     """A model and a context for embeddings, in the way of llama.cpp's ``examples/embedding``."""
 
-    def __init__(self, path: Path, n_batch: int, fused: bool) -> None:
+    def __init__(self, path: str | Path, n_batch: int, fused: bool, n_threads: int) -> None:
+        self.n_batch = n_batch
         options = lib.llama_model_default_params()
         options.n_gpu_layers = 0
         self.model = lib.llama_model_load_from_file(str(path).encode(), options)
@@ -24,7 +25,7 @@ class RawEmbedder:
         settings = lib.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = n_batch
         settings.n_seq_max = 64
-        settings.n_threads = settings.n_threads_batch = 1
+        settings.n_threads = settings.n_threads_batch = n_threads
         settings.kv_unified = True
         settings.embeddings = True
         settings.flash_attn_type = int(fused)
@@ -37,8 +38,11 @@ class RawEmbedder:
 
     @classmethod
     @contextmanager
-    def of(cls, path: Path, *, n_batch: int = 512, fused: bool = True) -> Iterator[RawEmbedder]:
-        raw = cls(path, n_batch, fused)
+    def of(
+        cls, path: str | Path, *, n_batch: int = 512, fused: bool = True, n_threads: int = 1
+    ) -> Iterator[RawEmbedder]:
+        """Open one, and free it at the end."""
+        raw = cls(path, n_batch, fused, n_threads)
         try:
             yield raw
         finally:
@@ -46,6 +50,7 @@ class RawEmbedder:
             lib.llama_model_free(raw.model)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of a text."""
         data = text.encode()
         room = (ctypes.c_int32 * (len(data) + 16))()
         n = lib.llama_tokenize(
@@ -56,13 +61,13 @@ class RawEmbedder:
     def embed(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """All in one batch."""
         batch = lib.llama_batch_init(sum(map(len, sequences)), 0, 1)
+        at = 0
         for number, tokens in enumerate(sequences):
             for position, token in enumerate(tokens):
-                at = batch.n_tokens
                 batch.token[at], batch.pos[at] = token, position
-                batch.n_seq_id[at], batch.logits[at] = 1, 1
-                batch.seq_id[at][0] = number
-                batch.n_tokens += 1
+                batch.n_seq_id[at], batch.logits[at], batch.seq_id[at][0] = 1, 1, number
+                at += 1
+        batch.n_tokens = at
         memory = lib.llama_get_memory(self.context)
         if memory:
             lib.llama_memory_clear(memory, True)
@@ -73,3 +78,15 @@ class RawEmbedder:
         lib.llama_batch_free(batch)
         rows = (lib.llama_get_embeddings_seq(self.context, i) for i in range(len(sequences)))
         return [row[: self.width] for row in rows]
+
+    def embed_texts(self, texts: Sequence[str]) -> list[list[float]]:
+        """Tokenise texts and embed them in their order, as many at a time as fit."""
+        rows: list[list[float]] = []
+        batch: list[list[int]] = []
+        for text in texts:
+            tokens = self.tokenize(text, add_special=True, parse_special=False)
+            if batch and (sum(map(len, batch)) + len(tokens) > self.n_batch or len(batch) == 64):
+                rows += self.embed(batch)
+                batch = []
+            batch.append(tokens)
+        return rows + self.embed(batch)
