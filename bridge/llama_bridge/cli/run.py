@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -153,18 +153,18 @@ def _file(option: str, path: str | None) -> str | None:
         raise click.BadParameter(f"cannot read {path}: {why}", param_hint=option) from error
 
 
-def _tools(path: str | None) -> list[Any] | None:
-    """The tools in a file; the bridge checks each of them."""
+def _tools(path: str | None) -> Any:
+    """The list of tools in a file, or None; the bridge checks each of them."""
     text = _file("--tools", path)
     if text is None:
         return None
     try:
-        tools = json.loads(text)
+        tools: object = json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"{path} is not JSON: {error}", param_hint="--tools") from error
     if not isinstance(tools, list):
         raise click.BadParameter(f"{path} is not a list of tools", param_hint="--tools")
-    return tools
+    return cast("list[object]", tools)
 
 
 def _check_folder(session: str) -> None:
