@@ -6,6 +6,7 @@
     models.py       the measured models
     speed.py        prefill and decode, against the raw llama.cpp loop and llama-cpp-python's Llama
     kernels.py      products in llama.wasm, against ggml's own kernels
+    chats.py        chat.wasm: rendering templates, reading answers
     embeddings.py   embeddings and reranking, against raw llama.cpp (raw_embedding.py)
     turns.py        time to first token: a continued turn against a fresh prompt
     sessions.py     save, load, size, against plain writes and reads

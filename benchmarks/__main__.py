@@ -11,6 +11,7 @@ from typing import Any
 from llama_bridge import registry
 from llama_bridge_wasm import artifact
 
+from .chats import measure_chats
 from .embeddings import measure_embeddings
 from .keeping import measure_keeping
 from .kernels import measure_kernels
@@ -33,6 +34,7 @@ SECTIONS = (
     "numerics",
     "overhead",
     "structured",
+    "chats",
     "async",
     "embeddings",
     "turns",
@@ -144,6 +146,8 @@ def main() -> int:
             n_threads=given.threads,
             rounds=rounds,
         )
+    if "chats" in sections:
+        measure_chats(report, rounds=rounds)
     if "async" in sections:
         measure_tasks(
             report,

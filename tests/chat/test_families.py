@@ -214,6 +214,14 @@ def test_nothing_that_is_said_to_it_becomes_a_control_token(family: Family, make
     assert secret not in tokens
 
 
+@pytest.mark.parametrize("name", ["gpt-oss", "Gemma 4", "Qwen 3"])
+def test_an_answer_in_no_form_is_not_lost(name: str, make: Make) -> None:
+    llama = make(FAMILIES[name], ["Just words, in no channel."])
+    reply = llama.chat(HELLO, tools=TOOLS)
+    assert reply.text == "Just words, in no channel."
+    assert reply.finish_reason == "stop"
+
+
 def test_arguments_that_the_schema_refuses_are_not_passed_on(make: Make) -> None:
     family = FAMILIES["Qwen 3 Coder"]
     tool = {

@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack, cast, overload
 from .. import registry
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
+from ..chat.form import ToolForm
 from ..checks import shown
 from ..claim import CLAIM, Claim
 from ..engine import EngineInfo
@@ -136,6 +137,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     @property
     def info(self) -> EngineInfo:
         return self._loaded.info
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        return self._loaded.tool_form
 
     @property
     def backend(self) -> str:
