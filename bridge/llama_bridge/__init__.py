@@ -41,17 +41,14 @@ From the top down; each may import what is below it:
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
-from .chat.form import AnswerReader, ChatPrompt, ChatWish, ToolForm
 from .chat.message import Message
-from .chat.module.guest import Parsed, ParsedCall
-from .chat.stream import ChatEvent, ChatStream, ReasoningDelta, TextDelta, ToolCallDelta
-from .chat.tools import Tool, ToolChoice, ToolLike
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
@@ -107,6 +104,10 @@ from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
     from .aio import AsyncLlamaBridge, AsyncSession, AsyncStream
+    from .chat.form import AnswerReader, ChatPrompt, ChatWish, ToolForm
+    from .chat.module.guest import Parsed, ParsedCall
+    from .chat.stream import ChatEvent, ChatStream, ReasoningDelta, TextDelta, ToolCallDelta
+    from .chat.tools import Tool, ToolChoice, ToolLike
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
     from .showing import ProgressBar
@@ -221,6 +222,19 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
+_OF_CHATS = {
+    name: f".chat.{module}"
+    for module, names in {
+        "form": "AnswerReader ChatPrompt ChatWish ToolForm",
+        "module.guest": "Parsed ParsedCall",
+        "stream": "ChatEvent ChatStream ReasoningDelta TextDelta ToolCallDelta",
+        "tools": "Tool ToolChoice ToolLike",
+    }.items()
+    for name in names.split()
+}
+"""What only chats need, and where it is."""
+
+
 def __getattr__(name: str) -> object:
     # The runtime over an engine takes 15 ms to import, a third of the total: it is imported with the first model.
     if name == "EngineBackend":
@@ -235,6 +249,8 @@ def __getattr__(name: str) -> object:
         from . import aio  # 20 ms
 
         return getattr(aio, name)
+    if name in _OF_CHATS:
+        return getattr(importlib.import_module(_OF_CHATS[name], __name__), name)  # 10 ms
     if name == "ProgressBar":
         from .showing import ProgressBar  # 2 ms
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from . import registry
 from .capabilities import Capability, as_capability, capability_names
-from .chat.form import ToolForm
 from .chat.message import check_messages
 from .checks import (
     check_callback,
@@ -42,6 +41,7 @@ from .snapshot import SessionInfo
 from .vectors import Ranked, Vectors
 
 if TYPE_CHECKING:
+    from .chat.form import ToolForm
     from .files.folder import SessionFolder
     from .verification import Verification
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from .chat.form import ChatWish
 from .chat.message import Message, check_messages
-from .chat.stream import ChatStream
-from .chat.tools import ToolChoice, ToolLike, check_tool_choice, check_tools
 from .checks import check_flag, check_stops, shown
 from .errors import InvalidInput
 from .generation import Generation
 from .grammar import JsonSchema
 from .params import SamplingParams, SamplingSettings
 from .progress import OnProgress
+
+if TYPE_CHECKING:
+    from .chat.form import ChatWish
+    from .chat.stream import ChatStream
+    from .chat.tools import ToolChoice, ToolLike
 
 __all__ = ["ChatCall", "Chatting"]
 
@@ -169,6 +171,9 @@ def _checked(
     Raises:
         InvalidInput: names the argument.
     """
+    from .chat.form import ChatWish  # 10 ms with what reads answers
+    from .chat.tools import check_tool_choice, check_tools
+
     said = tuple(check_messages(messages))
     checked = check_tools(tools)
     choice = check_tool_choice(tool_choice, checked)

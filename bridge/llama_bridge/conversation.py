@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from .capabilities import Capability
 from .chat.message import Message
-from .chat.stream import ChatStream, answer_message
 from .chatting import ChatCall, Chatting
 from .checks import (
     NotCopied,
@@ -45,6 +44,7 @@ from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer, TextStream
 
 if TYPE_CHECKING:
+    from .chat.stream import ChatStream
     from .verification import Verification
 
 __all__ = ["Conversation", "Session", "Shared"]
@@ -264,6 +264,8 @@ class Conversation(NotCopied, Chatting):
 
     def _chat(self, call: ChatCall) -> ChatStream:
         """See :class:`Chatting`."""
+        from .chat.stream import ChatStream, answer_message  # 10 ms with tools and json
+
         shared, wish = self._shared, call.wish
         sampling = self._drawn(call.sampling, call.settings)
         progress = check_callback("on_progress", call.on_progress) or shared.on_progress

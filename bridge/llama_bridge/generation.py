@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -169,6 +168,8 @@ class Generation:
     @property
     def message(self) -> dict[str, Any]:
         """The answer as a message in OpenAI's shape, to append to the messages of a chat."""
+        import json  # 2 ms: only calls need it
+
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.reasoning:
             message["reasoning_content"] = self.reasoning

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from . import registry
 from .capabilities import Capability
-from .chat.module.host import missing
 from .errors import UnsupportedCapability
 from .runtime import Runtime
 
@@ -29,6 +28,8 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
 def _why_the_model_cannot(runtime: Runtime, flag: Capability) -> str:
     """Why a flag is missing, and what to do, if that is for the model and not the backend; otherwise empty."""
     if flag in Capability.CHAT_TEMPLATE | Capability.TOOLS:
+        from .chat.module.host import missing  # 1 ms: only models without a template get here
+
         lacks = missing() or "the model has no chat template"
         return lacks + (
             ": pass chat=False for raw text" if flag is Capability.CHAT_TEMPLATE else ""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .capabilities import Capability
-from .chat.form import ChatPrompt, ChatWish, ToolForm
 from .chat.message import Message
 from .checks import NotCopied
 from .engine import EngineInfo
@@ -29,6 +28,7 @@ from .stream import PendingAnswer
 from .vectors import Vectors
 
 if TYPE_CHECKING:
+    from .chat.form import ChatPrompt, ChatWish, ToolForm
     from .files.folder import SessionFolder
     from .verification import Verification
 

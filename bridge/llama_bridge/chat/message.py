@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Self, cast
 
@@ -163,6 +162,8 @@ def _call(name: str, call: object) -> _Fixed:
 
 def _arguments(name: str, arguments: object) -> str:
     """A call's arguments as JSON text of an object."""
+    import json  # 2 ms: only messages with calls need it
+
     try:
         value: object = json.loads(arguments) if isinstance(arguments, str) else arguments
         if isinstance(value, Mapping):
