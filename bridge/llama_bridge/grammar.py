@@ -36,14 +36,18 @@ class Trigger:
     token: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
+        if not isinstance(self.kind, str) or self.kind not in _KINDS:
             raise InvalidInput(f"kind={shown(self.kind)}: give one of {', '.join(_KINDS)}")
         check_text("value", self.value)
         if self.kind == "token":
             if isinstance(self.token, bool) or not isinstance(self.token, int) or self.token < 0:
                 raise InvalidInput(f"token={shown(self.token)}: give a token id")
+        elif self.token is not None:
+            raise InvalidInput(f"token={shown(self.token)}: only kind='token' has one")
         elif not self.value:
-            raise InvalidInput("value is empty: give a text or a pattern")
+            raise InvalidInput(
+                "value is empty: give a text or a pattern, or kind='token' with token="
+            )
 
 
 @dataclass(frozen=True, slots=True)

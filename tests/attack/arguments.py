@@ -97,6 +97,7 @@ _RIGHT: dict[str, Any] = {
     "capability": Capability.GENERATE,
     "documents": ["x"],
     "kind": "word",
+    "value": "x",
     "messages": [{"role": "user", "content": "x"}],
     "model": "demo",
     "name": "work",

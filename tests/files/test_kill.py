@@ -39,6 +39,7 @@ def save(folder: Path, ready: Event) -> None:
 def keep(folder: Path, ready: Event) -> None:
     """Go on in a few named sessions that are written in the background, for ever."""
     with LlamaBridge("demo", backend="native", sessions_dir=folder) as llama:
+        llama.generate(SAID[0], sampling=SHORT)  # the first one starts chat.wasm
         ready.set()
         while True:
             for name in "abc":
@@ -52,6 +53,7 @@ def evict(folder: Path, ready: Event) -> None:
     with LlamaBridge(
         "demo", backend="native", sessions_dir=folder, session_memory=0, sessions_disk=600_000
     ) as llama:
+        llama.generate(SAID[0], sampling=SHORT)
         ready.set()
         while True:
             for _ in SAID:

@@ -108,6 +108,9 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
         "llama-bridge",
         "wasmtime",
         "xxhash",
+        "anyio",
+        "idna",
+        "typing_extensions",
         "platformdirs",
     }
 

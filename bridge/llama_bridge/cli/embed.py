@@ -90,7 +90,9 @@ def rerank(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Print each DOCUMENT after its score, the one that fits QUERY best first.
+    """Print documents by how well they fit QUERY, best first.
+
+    Each DOCUMENT stands after its score.
 
     Without DOCUMENT, each line of standard input is one.
     """

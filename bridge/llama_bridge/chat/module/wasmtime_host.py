@@ -65,6 +65,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+_MORE = "more address space: 640 MiB for chat.wasm (ulimit -v unlimited, or RLIMIT_AS)"
+
+
 class WasmtimeHost:
     """An instance in a store of its own. See :class:`~.host.Host`."""
 
@@ -86,8 +89,9 @@ class WasmtimeHost:
             self._calls["_initialize"](())
             found = self._calls["lb_chat_abi_version"](())
         except FAILURES as error:
+            why = words(error)
             raise BackendUnavailable(
-                "chat", f"chat.wasm cannot be started: {words(error)}"
+                "chat", f"chat.wasm cannot be started: {why}", _MORE if "mmap" in why else ""
             ) from error
         if found != ABI_VERSION:
             raise BackendUnavailable(
