@@ -83,8 +83,8 @@ class Chatting(ABC):
             sampling, on_progress, settings: as in ``generate``.
 
         Returns:
-            The answer: its ``text``, its ``reasoning`` apart from it, and its ``tool_calls``, whose arguments validate
-            against the tools' schemas. ``finish_reason`` is ``"tool_calls"`` if there are any.
+            The answer with its ``text``, its ``reasoning`` apart from it, and its ``tool_calls``, whose arguments
+            validate against the tools' schemas. ``finish_reason`` is ``"tool_calls"`` if there are any.
 
         Raises:
             UnsupportedCapability: the model has no chat template.

@@ -18,6 +18,7 @@ import pytest
 
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
 from llama_bridge.models.source import open_model
+from tests.making import embedding_model
 
 from .pages import PAGES, ROOT, Block, blocks, commands
 
@@ -151,6 +152,10 @@ def test_the_command_line_does_as_it_is_told(command: str, place: str, folder: P
         with LlamaBridge("demo") as llama:
             llama.generate("Hello!")
             llama.session_save("chat.session")
+    if "embedding.gguf" in command:
+        embedding_model(folder / "embedding.gguf")
+    if "lines.txt" in command:
+        Path("lines.txt").write_text("one\ntwo words\n", encoding="utf-8")
     scripts = sysconfig.get_path("scripts")
     done = subprocess.run(
         command,
