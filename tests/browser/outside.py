@@ -25,7 +25,14 @@ PAGE = HERE / "page"
 
 _INSIDE = ("__init__.py", "inside.py")
 _PACKED = ("tests/**/*.py", "examples/*.py", "examples/gated_tests/*")
-OPTIONS = ["--llama-backend=wasm", "-m", "not slow", "--assert=plain", "tests"]
+_LONG = ("gbnf", "grammars_by_chance", "languages", "numbers", "official_suite", "schemas_by_chance")
+"""In tests/structured: what computes for a minute in a page, in Python that is the same everywhere."""
+OPTIONS = [
+    "--llama-backend=wasm",
+    *("-m", "not slow", "--assert=plain"),
+    *(f"--ignore=tests/structured/test_{name}.py" for name in _LONG),
+    "tests",
+]
 """For pytest. Taking asserts apart would double the time; in a page each file is compiled anew."""
 NODE_OPTIONS = [*OPTIONS[:-1], "tests/wasm", "tests/testing", "tests/chat"]
 """What is another on Node: the host, the plugin, and packages from pip. The rest ran in Chromium, which has the same V8."""
