@@ -25,7 +25,14 @@ PAGE = HERE / "page"
 
 _INSIDE = ("__init__.py", "inside.py")
 _PACKED = ("tests/**/*.py", "examples/*.py", "examples/gated_tests/*")
-_LONG = ("gbnf", "grammars_by_chance", "languages", "numbers", "official_suite", "schemas_by_chance")
+_LONG = (
+    "gbnf",
+    "grammars_by_chance",
+    "languages",
+    "numbers",
+    "official_suite",
+    "schemas_by_chance",
+)
 """In tests/structured: what computes for a minute in a page, in Python that is the same everywhere."""
 OPTIONS = [
     "--llama-backend=wasm",
