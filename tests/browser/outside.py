@@ -31,9 +31,11 @@ _LONG = (
     "languages",
     "numbers",
     "official_suite",
+    "schema",
     "schemas_by_chance",
 )
-"""In tests/structured: what computes for a minute in a page, in Python that is the same everywhere."""
+"""In tests/structured: what computes for a minute in a page, in Python that is the same everywhere; and schemas, whose
+conversion, below pytest, is too deep for the stack of a page."""
 OPTIONS = [
     "--llama-backend=wasm",
     *("-m", "not slow", "--assert=plain"),
