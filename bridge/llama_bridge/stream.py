@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .checks import NotCopied
 from .errors import BridgeError, InvalidAnswer
 from .generation import Generation
 
-__all__ = ["PendingAnswer", "TextStream"]
+__all__ = ["AnswerStream", "PendingAnswer", "TextStream", "with_value"]
 
 
 class PendingAnswer(NotCopied, ABC):
@@ -51,46 +51,37 @@ class PendingAnswer(NotCopied, ABC):
         """
 
 
-class TextStream(NotCopied, Iterator[str]):
-    """The texts of an answer while it is generated. Joined, they are ``result.text``.
+T_co = TypeVar("T_co", covariant=True)
 
-    A stream that is left half read blocks nobody: the next call that needs the model finishes the answer first, and
-    the rest waits here. ``close()``, the end of a ``with`` block and dropping the stream end the answer at once;
-    what was said stays in the conversation, as after ``cancel()``.
-    """
 
-    def __init__(self, answer: PendingAnswer, parse: Callable[[str], Any] | None = None) -> None:
+class AnswerStream(NotCopied, Iterator[T_co], ABC):
+    """An answer while it is generated, in items: what streams of texts and of events have in common."""
+
+    def __init__(self, answer: PendingAnswer) -> None:
         self._answer = answer
-        self._parse = parse
-        self._result: Generation | None = None
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> str:
-        text = self._answer.read()
-        if text is None:
-            raise StopIteration
-        return text
-
-    def poll(self) -> str | None:
-        """The next text; "" after a piece of a long prompt was evaluated, None at the end. For event loops."""
-        return self._answer.poll()
+    @property
+    @abstractmethod
+    def result(self) -> Generation:
+        """The whole answer. Reads the rest of the stream first."""
 
     def show(self) -> None:
-        """Show the texts while they are generated: in a notebook in one place, elsewhere on standard output.
+        """Show the words while they are generated: in a notebook in one place, elsewhere on standard output.
 
         Reads the whole stream, or what is left of it; :attr:`result` has the answer then.
 
         Raises:
-            EngineError: the generation failed.
+            EngineError, InvalidToolCall, InvalidAnswer: as :attr:`result`.
         """
         from .showing import LiveText  # 2 ms
 
         live = LiveText()
         try:
-            for text in self:
-                live.add(text)
+            for item in self:
+                live.add(item)
         except BaseException:
             live.end()
             raise
@@ -122,6 +113,30 @@ class TextStream(NotCopied, Iterator[str]):
         if hasattr(self, "_answer"):  # an interrupt may come before it is set
             self._answer.end()
 
+
+class TextStream(AnswerStream[str]):
+    """The texts of an answer while it is generated. Joined, they are ``result.text``.
+
+    A stream that is left half read blocks nobody: the next call that needs the model finishes the answer first, and
+    the rest waits here. ``close()``, the end of a ``with`` block and dropping the stream end the answer at once;
+    what was said stays in the conversation, as after ``cancel()``.
+    """
+
+    def __init__(self, answer: PendingAnswer, parse: Callable[[str], Any] | None = None) -> None:
+        super().__init__(answer)
+        self._parse = parse
+        self._result: Generation | None = None
+
+    def __next__(self) -> str:
+        text = self._answer.read()
+        if text is None:
+            raise StopIteration
+        return text
+
+    def poll(self) -> str | None:
+        """The next text; "" after a piece of a long prompt was evaluated, None at the end. For event loops."""
+        return self._answer.poll()
+
     @property
     def result(self) -> Generation:
         """The whole answer. Reads the rest of the stream first.
@@ -133,16 +148,21 @@ class TextStream(NotCopied, Iterator[str]):
         for _ in self:
             pass
         if self._result is None:
-            self._result = self._parsed(self._answer.generation)
+            self._result = with_value(self._answer.generation, self._parse)
         return self._result
 
-    def _parsed(self, generation: Generation) -> Generation:
-        """The generation with its value, if it is whole."""
-        if self._parse is None or generation.finish_reason != "stop":
-            return generation
-        try:
-            return replace(generation, parsed=self._parse(generation.text))
-        except BridgeError:
-            raise
-        except Exception as error:  # a validator of the caller's class
-            raise InvalidAnswer(generation.text, str(error)) from error
+
+def with_value(generation: Generation, parse: Callable[[str], Any] | None) -> Generation:
+    """The generation with its value, if it is whole and ``parse`` makes one of its text.
+
+    Raises:
+        InvalidAnswer: a validator of the caller's class refuses it.
+    """
+    if parse is None or generation.finish_reason != "stop":
+        return generation
+    try:
+        return replace(generation, parsed=parse(generation.text))
+    except BridgeError:
+        raise
+    except Exception as error:
+        raise InvalidAnswer(generation.text, str(error)) from error

@@ -6,16 +6,13 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
-from ..checks import NotCopied
-from ..errors import BridgeError, InvalidAnswer, InvalidToolCall, TemplateError
+from ..errors import BridgeError, InvalidToolCall, TemplateError
 from ..generation import Generation, ToolCall
-from ..showing import LiveText
-from ..stream import PendingAnswer
+from ..stream import AnswerStream, PendingAnswer, with_value
 from .form import AnswerReader, ChatPrompt
 from .module.guest import Parsed
 from .tools import Tool
@@ -76,7 +73,7 @@ class ToolCallDelta:
 ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta
 
 
-class ChatStream(NotCopied, Iterator[ChatEvent]):
+class ChatStream(AnswerStream[ChatEvent]):
     """What comes of an answer while it is generated.
 
     Like :class:`TextStream` it blocks nobody while it is left half read, and ends the answer when it is closed.
@@ -89,7 +86,7 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         tools: Sequence[Tool],
         parse: Callable[[str], Any] | None = None,
     ) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._reader = asked.reader
         self._tools = {tool.name: tool for tool in tools}
         self._parse = parse
@@ -100,9 +97,6 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         self._length = 0  # of what was read
         self._generation: Generation | None = None
         self._failure: BridgeError | None = None
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> ChatEvent:
         while not self._events:
@@ -132,49 +126,6 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         if self._events:
             return self._events.popleft()
         return None if self._generation is not None else ""
-
-    def show(self) -> None:
-        """Show the words of the answer while they are generated: in a notebook in one place, elsewhere on standard output.
-
-        Reads the whole stream, or what is left of it; :attr:`result` has the answer then.
-
-        Raises:
-            EngineError, InvalidToolCall, InvalidAnswer: as :attr:`result`.
-        """
-        live = LiveText()
-        try:
-            for event in self:
-                live.add(event)
-        except BaseException:
-            live.end()
-            raise
-        live.end(self.result)
-
-    def cancel(self) -> None:
-        """End this answer soon. Works from any thread, and waits for nothing; what was said can still be read."""
-        self._answer.end()
-
-    def close(self) -> None:
-        """End the answer here. ``result`` is then what was said so far, or the failure. Closing twice does nothing."""
-        self._answer.end()
-        with contextlib.suppress(BridgeError):
-            for _ in self:
-                pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_answer"):  # an interrupt may come before it is set
-            self._answer.end()
 
     @property
     def result(self) -> Generation:
@@ -216,14 +167,7 @@ class ChatStream(NotCopied, Iterator[ChatEvent]):
         )
         if calls and not cut:
             generation = replace(generation, finish_reason="tool_calls")
-        if self._parse is not None and not cut:
-            try:
-                generation = replace(generation, parsed=self._parse(generation.text))
-            except BridgeError:
-                raise
-            except Exception as error:  # a validator of the caller's class
-                raise InvalidAnswer(generation.text, str(error)) from error
-        self._generation = generation
+        self._generation = with_value(generation, self._parse)
 
     def _calls(self, parsed: Parsed, text: str, *, cut: bool) -> tuple[ToolCall, ...]:
         made: list[ToolCall] = []
