@@ -234,18 +234,36 @@ def test_paths_that_the_system_refuses_are_typed_errors(path: str, tmp_path: Pat
         LlamaBridge(tmp_path / path)
 
 
-def test_a_model_replaced_on_the_disk_gives_no_session_its_name(tmp_path: Path) -> None:
+def test_a_model_replaced_on_the_disk_keeps_its_own_name(tmp_path: Path) -> None:
+    demo = open_model("demo").path
     model = tmp_path / "m.gguf"
-    model.write_bytes(open_model("demo").path.read_bytes())
+    model.write_bytes(demo.read_bytes())
     with LlamaBridge(model, backend="native") as llama:
         llama.generate("Hello!", sampling=GREEDY)
-        os.replace(_copy(model), model)
-        with pytest.raises(InvalidModel, match="changed on the disk"):
-            llama.session_save(tmp_path / "s")
+        other = tmp_path / "other"
+        random_model(other)
+        os.replace(other, model)
+        llama.session_save(tmp_path / "s")
         model.unlink()
-        with pytest.raises(InvalidModel, match="changed on the disk"):
-            llama.session_save(tmp_path / "s")
+        llama.session_save(tmp_path / "again")
         assert llama.generate_continue("Thanks!", sampling=GREEDY).text
+    with LlamaBridge(demo, backend="native") as llama:
+        for saved in ("s", "again"):
+            assert llama.session_load(tmp_path / saved).n_tokens
+
+
+def test_a_file_replaced_before_its_fingerprint_was_taken_is_not_taken_for_the_model(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(open_model("demo").path.read_bytes())
+    model = open_model(path)
+    os.replace(_copy(path), path)
+    with pytest.raises(InvalidModel, match="changed on the disk"):
+        _ = model.fingerprint
+    path.unlink()
+    with pytest.raises(InvalidModel, match="changed on the disk"):
+        _ = model.fingerprint
 
 
 def _copy(path: Path) -> Path:

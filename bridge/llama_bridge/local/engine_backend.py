@@ -49,5 +49,5 @@ class EngineBackend(Backend):
         file = open_model(model)
         engine = self.load(file, params, on_progress)
         if Capability.SESSION_PERSISTENCE in engine.capabilities:
-            prepare_files()
+            prepare_files(file)
         return LocalRuntime(engine, file, storage)

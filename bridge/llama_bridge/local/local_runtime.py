@@ -31,6 +31,7 @@ from ..errors import (
     ClosedError,
     EngineError,
     InvalidInput,
+    InvalidModel,
     NoSession,
     PathLike,
     UnsupportedCapability,
@@ -69,8 +70,10 @@ _keeping: weakref.WeakSet[LocalRuntime] = weakref.WeakSet()
 _log = logging.getLogger(__name__)
 
 
-def prepare_files() -> None:
-    """Import what session files need: negligible next to loading a model, but not next to the first file."""
+def prepare_files(model: ModelFile) -> None:
+    """Import and compute what session files need: negligible next to loading a model, but not next to the first file."""
+    with contextlib.suppress(InvalidModel):  # told when a file is saved or loaded
+        _ = model.fingerprint  # 13 ms with 150,000 tokens
     with contextlib.suppress(ImportError):  # a page neither has nor needs xxhash
         importlib.import_module("xxhash")
         importlib.import_module(f"{__package__}.restore")
