@@ -33,6 +33,7 @@ From the top down; each may import what is below it:
     checks.py           checks of arguments
     errors.py           the error tree
     bell.py             wakes waiting threads
+    json_text.py        JSON that is not too deep for a page
     markup.py           short texts, and HTML for notebooks
     claim.py            whether a call that waits for its turn is still wanted
     on_wasmtime/        what runs on wasmtime shares this

@@ -25,17 +25,8 @@ PAGE = HERE / "page"
 
 _INSIDE = ("__init__.py", "inside.py")
 _PACKED = ("tests/**/*.py", "examples/*.py", "examples/gated_tests/*")
-_LONG = (
-    "gbnf",
-    "grammars_by_chance",
-    "languages",
-    "numbers",
-    "official_suite",
-    "schema",
-    "schemas_by_chance",
-)
-"""In tests/structured: what computes for a minute in a page, in Python that is the same everywhere; and schemas, whose
-conversion, below pytest, is too deep for the stack of a page."""
+_LONG = ("grammars_by_chance", "numbers", "official_suite", "schemas_by_chance")
+"""In tests/structured: what computes for a minute in a page, in Python that is the same everywhere."""
 OPTIONS = [
     "--llama-backend=wasm",
     *("-m", "not slow", "--assert=plain"),

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from llama_bridge import InvalidToolCall, LlamaBridge, ReasoningDelta, TextDelta, ToolCallDelta
+from llama_bridge import (
+    InvalidToolCall,
+    LlamaBridge,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from llama_bridge.chat.form import ChatWish
 from llama_bridge.chat.message import check_messages
 from llama_bridge.chat.stream import ChatEvent
@@ -241,6 +247,23 @@ def test_arguments_that_the_schema_refuses_are_not_passed_on(make: Make) -> None
     assert caught.value.name == "special_function"
     assert "7" in caught.value.arguments
     assert llama.chat(HELLO, tools=[tool]).tool_calls[0].arguments == {"arg1": 1}
+
+
+@pytest.mark.parametrize("levels", [5, 300, 5_000])
+def test_a_call_that_is_too_deep_to_be_read_is_text(levels: int, make: Make) -> None:
+    """Reading it ends chat.wasm's instance: nothing is lost, neither the answer nor the next chat."""
+    tree: dict[str, Any] = {"type": "array", "items": {"$ref": "#/$defs/tree"}}
+    schema = {"type": "object", "properties": {"a": tree}, "$defs": {"tree": tree}}
+    tool = {"type": "function", "function": {"name": "special_function", "parameters": schema}}
+    says = f"<parameter=a>\n{'[' * levels}{']' * levels}\n</parameter>"
+    call = f"<tool_call>\n<function=special_function>\n{says}\n</function>\n</tool_call>"
+    llama = make(FAMILIES["Qwen 3 Coder"], [call, "Words."])
+    reply = llama.chat(HELLO, tools=[tool])
+    if levels == 5:
+        assert reply.tool_calls[0].arguments == {"a": [[[[[]]]]]}
+    else:
+        assert (reply.text, reply.tool_calls, reply.finish_reason) == (call, (), "stop")
+    assert llama.chat(HELLO, tools=[tool]).text == "Words."
 
 
 def test_a_real_model_calls_what_it_must(llama: LlamaBridge) -> None:

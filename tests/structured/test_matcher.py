@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -112,3 +113,13 @@ def test_a_step_costs_microseconds() -> None:
     for _ in range(20):
         matcher.copy().accept(text)
     assert (time.process_time() - start) / (20 * len(text)) < 3e-6
+
+
+def test_a_grammar_that_is_forgotten_takes_a_long_text_with_it() -> None:
+    """Freeing a chain of states took the stack of a page, and with it the page."""
+    matcher = Matcher('root ::= [a-z]{0,1900} "!"')
+    assert matcher.accept("a" * 1900)
+    for i in range(8):  # so many grammars are remembered
+        Matcher(f'root ::= "{i}"')
+    del matcher
+    gc.collect()

@@ -162,14 +162,13 @@ def _call(name: str, call: object) -> _Fixed:
 
 def _arguments(name: str, arguments: object) -> str:
     """A call's arguments as JSON text of an object."""
-    import json  # 2 ms: only messages with calls need it
+    from ..json_text import read_json, write_json  # 2 ms: only messages with calls need it
 
     try:
-        value: object = json.loads(arguments) if isinstance(arguments, str) else arguments
+        value: object = read_json(arguments) if isinstance(arguments, str) else arguments
         if isinstance(value, Mapping):
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            return check_text(f"{name} arguments", text)
-    except (TypeError, ValueError, RecursionError) as error:
+            return check_text(f"{name} arguments", write_json(value))
+    except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}: its arguments are no JSON object: {error}") from error
     raise InvalidInput(
         f"{name}: its arguments are {shown(arguments)}: give a dictionary, or the JSON text of one"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from ..errors import BridgeError, InvalidToolCall, TemplateError
 from ..generation import Generation, ToolCall
+from ..json_text import read_json
 from ..stream import AnswerStream, PendingAnswer, with_value
 from .form import AnswerReader, ChatPrompt
 from .module.guest import Parsed
@@ -24,6 +24,7 @@ __all__ = [
     "TextDelta",
     "ToolCallDelta",
     "answer_message",
+    "refused",
 ]
 
 _SHARE = 250
@@ -173,7 +174,7 @@ class ChatStream(AnswerStream[ChatEvent]):
         made: list[ToolCall] = []
         for i, call in enumerate(parsed.calls):
             try:
-                arguments: Any = json.loads(call.arguments or "{}")
+                arguments: Any = read_json(call.arguments or "{}")
             except ValueError as error:
                 if cut and i == len(parsed.calls) - 1:
                     break  # the answer ended in the middle of it
@@ -181,10 +182,9 @@ class ChatStream(AnswerStream[ChatEvent]):
             tool = self._tools.get(call.name)
             if tool is None:
                 raise InvalidToolCall(call.name, call.arguments, text, "there is no such tool")
-            if not _fits(tool, arguments):
+            if why := refused(tool, arguments):
                 if cut and i == len(parsed.calls) - 1:
                     break
-                why = "its schema refuses these arguments"
                 raise InvalidToolCall(call.name, call.arguments, text, why)
             made.append(ToolCall(self._id(i, call.id), call.name, arguments))
         return tuple(made)
@@ -266,7 +266,7 @@ def answer_message(reader: AnswerReader) -> Callable[[str, bool], Mapping[str, A
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(read_json(text), dict)
     except ValueError:
         return False
 
@@ -276,13 +276,17 @@ def _added(before: str, now: str) -> str | None:
     return now[len(before) :] if now.startswith(before) else None
 
 
-def _fits(tool: Tool, arguments: object) -> bool:
-    """Whether the arguments satisfy the tool's schema."""
+def refused(tool: Tool, arguments: object) -> str:
+    """Why a call with these arguments is not passed on; "" if it is."""
+    why = "its schema refuses these arguments"
     if not isinstance(arguments, dict):
-        return False
+        return why
     from ..structured.document import Document  # 60 ms, for those who give tools
     from ..structured.evaluate import Evaluator  # as above
 
     document = Document(dict(tool.parameters))
     given = cast("dict[str, Any]", arguments)
-    return Evaluator(document).valid(given, document.root) is not False
+    try:
+        return why if Evaluator(document).valid(given, document.root) is False else ""
+    except RecursionError:
+        return "these arguments are too deep for its schema"

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, cast
 
 from ..checks import check_text, shown
 from ..errors import InvalidInput
+from ..json_text import write_json
 
 __all__ = ["Tool", "ToolChoice", "ToolLike", "check_tool_choice", "check_tools"]
 
@@ -154,13 +155,13 @@ def _from_spec(name: str, tool: Mapping[str, Any]) -> Tool:
 
 def _copy(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text = write_json(schema)
         check_text(name, text)
         copied: dict[str, Any] = json.loads(text)
         return copied
     except InvalidInput:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name} are no JSON: {error}") from error
 
 

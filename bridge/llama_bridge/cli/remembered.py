@@ -17,6 +17,7 @@ from ..files.format import read_session_head
 from ..files.manifest import read_conversation
 from ..files.replacing import replace_file
 from ..generation import Generation
+from ..json_text import read_json
 from ..prompt import Prompt
 from .streaming import Texts, TextsAndThoughts
 from .terminal import count, size
@@ -290,6 +291,6 @@ def _read(path: PathLike) -> list[Message]:
             text = file.read(_MOST + 1)
         if len(text) > _MOST:
             raise ValueError(f"it is longer than {size(_MOST)}")
-        return check_messages(json.loads(text))
-    except (OSError, ValueError, RecursionError) as error:
+        return check_messages(read_json(text))
+    except (OSError, ValueError) as error:
         raise SessionCorrupt(path, f"this JSON file holds no conversation: {error}") from error

@@ -13,6 +13,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
+from ..json_text import read_json
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
@@ -159,7 +160,7 @@ def _tools(path: str | None) -> Any:
     if text is None:
         return None
     try:
-        tools: object = json.loads(text)
+        tools: object = read_json(text)
     except ValueError as error:
         raise click.BadParameter(f"{path} is not JSON: {error}", param_hint="--tools") from error
     if not isinstance(tools, list):

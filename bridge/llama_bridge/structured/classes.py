@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from ..checks import shown
 from ..errors import InvalidInput
+from ..json_text import read_json
 from .document import Json
 
 __all__ = ["class_schema", "is_class"]
@@ -42,7 +43,7 @@ def class_schema(given: Any) -> tuple[dict[str, Json], Callable[[str], Any]]:
     whole: dict[str, Json] = dict(schema)
     if builder.definitions:
         whole["$defs"] = dict(builder.definitions)
-    return whole, lambda text: parse(json.loads(text))
+    return whole, lambda text: parse(read_json(text))
 
 
 def _is_pydantic(given: Any) -> bool:

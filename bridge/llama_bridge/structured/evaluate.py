@@ -1,11 +1,13 @@
 """Whether a value satisfies a schema: yes, no, or None where this library will not say.
 
 For the few values that a schema itself lists (``enum``, ``const``): those that the rest of it forbids are left out.
+
+What goes down into a schema is a plain loop, here and in :mod:`.meaning`. A generator that C code asks for its values takes
+from the stack of C, which is small in a page, and whose end is the page's end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 
 from .document import Document, Json, Place
@@ -68,7 +70,7 @@ def constants(options: Json) -> list[str] | None:
     return texts if len(set(texts)) == len(texts) else None
 
 
-def every(verdicts: Iterable[Verdict]) -> Verdict:
+def every(verdicts: list[Verdict]) -> Verdict:
     """Three-valued and."""
     result: Verdict = True
     for one in verdicts:
@@ -84,9 +86,9 @@ def negated(verdict: Verdict) -> Verdict:
     return None if verdict is None else not verdict
 
 
-def some(verdicts: Iterable[Verdict]) -> Verdict:
+def some(verdicts: list[Verdict]) -> Verdict:
     """Three-valued or."""
-    return negated(every(negated(one) for one in verdicts))
+    return negated(every([negated(one) for one in verdicts]))
 
 
 def counted(verdicts: list[Verdict], least: int, most: int | None) -> Verdict:
@@ -113,7 +115,36 @@ class Evaluator:
             return schema
         if place.old and "$ref" in schema:
             return self.valid(value, self._document.target(place, "$ref"))
-        return every(self._keyword(value, place, keyword, schema[keyword]) for keyword in schema)
+        verdict: Verdict = True
+        for keyword, given in schema.items():
+            one = self._keyword(value, place, keyword, given)
+            if one is False:
+                return False
+            if one is None:
+                verdict = None
+        return verdict
+
+    def all(self, pairs: list[tuple[Json, Place]]) -> Verdict:
+        """Whether each value satisfies its schema; the first that does not ends it."""
+        verdict: Verdict = True
+        for value, place in pairs:
+            one = self.valid(value, place)
+            if one is False:
+                return False
+            if one is None:
+                verdict = None
+        return verdict
+
+    def _any(self, pairs: list[tuple[Json, Place]]) -> Verdict:
+        """Whether some value satisfies its schema; the first that does ends it."""
+        verdict: Verdict = False
+        for value, place in pairs:
+            one = self.valid(value, place)
+            if one:
+                return True
+            if one is None:
+                verdict = None
+        return verdict
 
     def _keyword(self, value: Json, place: Place, keyword: str, given: Json) -> Verdict:
         match keyword:
@@ -130,13 +161,15 @@ class Evaluator:
                 assert isinstance(given, list)
                 return self._listed(value, place, given)
             case "allOf":
-                return every(self._each(value, place, keyword))
+                return self.all(self._each(value, place, keyword))
             case "anyOf" | "oneOf" if self._is_option(value, place, keyword):
                 return True
             case "anyOf":
-                return some(self._each(value, place, keyword))
+                return self._any(self._each(value, place, keyword))
             case "oneOf":
-                return counted(list(self._each(value, place, keyword)), 1, 1)
+                return counted(
+                    [self.valid(value, one) for _, one in self._each(value, place, keyword)], 1, 1
+                )
             case "not":
                 return negated(self.valid(value, self._document.below(place, "not")))
             case "if":
@@ -171,20 +204,19 @@ class Evaluator:
             self._texts[place.number] = {one for one in given if isinstance(one, str)}
         return value in self._texts[place.number]
 
-    def _each(self, value: Json, place: Place, keyword: str) -> Iterable[Verdict]:
+    def _each(self, value: Json, place: Place, keyword: str) -> list[tuple[Json, Place]]:
         assert isinstance(place.schema, dict)
         given = place.schema[keyword]
         assert isinstance(given, list)
-        for i in range(len(given)):
-            yield self.valid(value, self._document.below(place, keyword, i))
+        return [(value, self._document.below(place, keyword, i)) for i in range(len(given))]
 
     def _conditional(self, value: Json, place: Place) -> Verdict:
         assert isinstance(place.schema, dict)
         condition = self.valid(value, self._document.below(place, "if"))
-        then, otherwise = (
+        then, otherwise = [
             self.valid(value, self._document.below(place, key)) if key in place.schema else True
             for key in ("then", "else")
-        )
+        ]
         if condition is None:
             return then if then == otherwise else None
         return then if condition else otherwise
@@ -203,21 +235,15 @@ class Evaluator:
                 return not given or not any(equal(a, b) for a, b in pairs)
             case "prefixItems":
                 assert isinstance(given, list)
-                return every(
-                    self.valid(one, below(place, keyword, i))
-                    for i, one in enumerate(value[: len(given)])
-                )
+                return self._first(value, place, keyword, given)
             case "items" if isinstance(given, list):
-                return every(
-                    self.valid(one, below(place, keyword, i))
-                    for i, one in enumerate(value[: len(given)])
-                )
+                return self._first(value, place, keyword, given)
             case "items":
                 prefix = schema.get("prefixItems", [])
                 assert isinstance(prefix, list)
-                return every(self.valid(one, below(place, keyword)) for one in value[len(prefix) :])
+                return self.all([(one, below(place, keyword)) for one in value[len(prefix) :]])
             case "additionalItems" if isinstance(items := schema.get("items"), list):
-                return every(self.valid(one, below(place, keyword)) for one in value[len(items) :])
+                return self.all([(one, below(place, keyword)) for one in value[len(items) :]])
             case "contains":
                 least, most = schema.get("minContains", 1), schema.get("maxContains")
                 verdicts = [self.valid(one, below(place, keyword)) for one in value]
@@ -226,6 +252,12 @@ class Evaluator:
                 return True if given is True or not value else None
             case _:
                 return True
+
+    def _first(self, value: list[Json], place: Place, keyword: str, given: list[Json]) -> Verdict:
+        below = self._document.below
+        return self.all(
+            [(one, below(place, keyword, i)) for i, one in enumerate(value[: len(given)])]
+        )
 
     def _object(self, value: dict[str, Json], place: Place, keyword: str, given: Json) -> Verdict:
         schema = place.schema
@@ -240,34 +272,38 @@ class Evaluator:
                 return all(name in value for name in given)  # type: ignore[union-attr]
             case "properties":
                 assert isinstance(given, dict)
-                return every(
-                    self.valid(value[name], below(place, keyword, name))
-                    for name in given
-                    if name in value
+                return self.all(
+                    [(value[name], below(place, keyword, name)) for name in given if name in value]
                 )
             case "patternProperties":
                 assert isinstance(given, dict)
                 return every(
-                    some([negated(found), self.valid(one, below(place, keyword, pattern))])
-                    for pattern in given
-                    for name, one in value.items()
-                    if (found := _found(pattern, name)) is not False
+                    [
+                        some([negated(found), self.valid(one, below(place, keyword, pattern))])
+                        for pattern in given
+                        for name, one in value.items()
+                        if (found := _found(pattern, name)) is not False
+                    ]
                 )
             case "additionalProperties":
                 return every(
-                    some([self._declared(name, schema), self.valid(one, below(place, keyword))])
-                    for name, one in value.items()
+                    [
+                        some([self._declared(name, schema), self.valid(one, below(place, keyword))])
+                        for name, one in value.items()
+                    ]
                 )
             case "propertyNames":
-                return every(self.valid(name, below(place, keyword)) for name in value)
+                return self.all([(name, below(place, keyword)) for name in value])
             case "dependentRequired" | "dependentSchemas" | "dependencies":
                 assert isinstance(given, dict)
                 return every(
-                    all(other in value for other in needed)
-                    if isinstance(needed, list)
-                    else self.valid(value, below(place, keyword, name))
-                    for name, needed in given.items()
-                    if name in value
+                    [
+                        all(other in value for other in needed)
+                        if isinstance(needed, list)
+                        else self.valid(value, below(place, keyword, name))
+                        for name, needed in given.items()
+                        if name in value
+                    ]
                 )
             case "unevaluatedProperties":
                 return True if given is True or not value else None

@@ -44,14 +44,14 @@ class Matcher:
         Raises:
             InvalidInput: the grammar reads it in too many ways; it stays where it was.
         """
-        state = self._state
+        state, states = self._state, self._paths.states
         for c in text:
-            following = state.after.get(c)
-            if following is None:
-                following = self._paths.step(state, c)
-            if following is _NOWHERE:
+            number = state.after.get(c)
+            if number is None:
+                number = self._paths.step(state, c)
+            if number == _NOWHERE:
                 return False
-            state = following
+            state = states[number]
         self._state = state
         return True
 
@@ -97,18 +97,22 @@ class Matcher:
 
 
 class _State:
-    """All the stacks with which the grammar can have read the text so far."""
+    """All the stacks with which the grammar can have read the text so far.
+
+    States know each other by number: freeing a chain of references takes from the stack of C, which is small in a page.
+    """
 
     __slots__ = ("after", "forced", "may_end", "tops")
 
     def __init__(self, tops: tuple[tuple[CharSet, int], ...], may_end: bool) -> None:
         self.tops = tops  # what each stack takes next, and the stack after that
         self.may_end = may_end
-        self.after: dict[str, _State] = {}
+        self.after: dict[str, int] = {}
         self.forced: str | None = None
 
 
-_NOWHERE = _State((), False)
+_NOWHERE = 0
+"""The state after what no text goes on with."""
 _END = 0
 """The empty stack."""
 
@@ -153,8 +157,9 @@ class _Paths:
         self._numbers: dict[tuple[int, int], int] = {(-1, -1): _END}
         self._stacks: list[tuple[int, int]] = [(-1, -1)]
         self._closures: dict[int, frozenset[int]] = {}
-        self._states: dict[frozenset[int], _State] = {}
-        self.start = self._from_stacks(self._first())
+        self._known: dict[frozenset[int], int] = {}
+        self.states = [_State((), False)]
+        self.start = self.states[self._from_stacks(self._first())]
 
     @property
     def crowded(self) -> bool:
@@ -202,9 +207,9 @@ class _Paths:
         closed = self._closures[stack] = frozenset(found)
         return closed
 
-    def _from_stacks(self, stacks: frozenset[int]) -> _State:
-        state = self._states.get(stacks)
-        if state is None:
+    def _from_stacks(self, stacks: frozenset[int]) -> int:
+        number = self._known.get(stacks)
+        if number is None:
             tops: list[tuple[CharSet, int]] = []
             for stack in sorted(stacks):
                 if stack != _END:
@@ -212,11 +217,12 @@ class _Paths:
                     element = self._elements[place]
                     assert isinstance(element, CharSet)
                     tops.append((element, self._stack(self._next[place], below)))
-            state = self._states[stacks] = _State(tuple(tops), _END in stacks)
-        return state
+            number = self._known[stacks] = len(self.states)
+            self.states.append(_State(tuple(tops), _END in stacks))
+        return number
 
-    def step(self, state: _State, c: str) -> _State:
-        """The state after one more character, kept for the next time."""
+    def step(self, state: _State, c: str) -> int:
+        """The number of the state after one more character, kept for the next time."""
         code = ord(c)
         found: set[int] = set()
         ways = 0
@@ -246,7 +252,7 @@ class _Paths:
                 break
             way.append((here, c))
             following = here.after.get(c)
-            here = following if following is not None else self.step(here, c)
+            here = self.states[following if following is not None else self.step(here, c)]
         for one, c in reversed(way):
             rest = c + rest
             one.forced = rest[:MAX_FORCED]

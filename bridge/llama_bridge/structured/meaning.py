@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..errors import InvalidSchema
 from .document import Document, Json, Place, canonical, dumps
 from .effects import Alternative, Clause, Effect, OneOf
-from .evaluate import Evaluator, every, kind, negated
+from .evaluate import Evaluator, kind
 from .keywords import Keywords
 from .language import TooLarge, automaton
 from .nodes import (
@@ -80,17 +80,17 @@ class Meaning:
             known = self._sets[key, of, wide] = tuple(found)
         return known
 
-    def _branches(self, key: Key, literals: list[Literal], of: str, wide: bool) -> Iterator[Node]:
+    def _branches(self, key: Key, literals: list[Literal], of: str, wide: bool) -> list[Node]:
         todo = [_Branch(top(of), literals, set(), [])]
-        steps = found = 0
+        found: list[Node] = []
+        steps = 0
         limit = MAX_ALTERNATIVES
         while todo:
             branch = todo.pop()
             steps += 1
-            if steps > max(MAX_STEPS, 3 * limit) or found >= limit:
-                if wide:
-                    yield top(of)
-                return  # fewer alternatives: narrower
+            if steps > max(MAX_STEPS, 3 * limit) or len(found) >= limit:
+                # Fewer alternatives are narrower.
+                return [*found, top(of)] if wide else found
             if not self._settle(branch, of, wide):
                 continue
             if branch.clauses:
@@ -104,9 +104,8 @@ class Meaning:
                     _apply(following, alternative)
                     todo.append(following)
                 continue
-            for node in self._finished(branch, key, of, wide):
-                found += 1
-                yield node
+            found += self._finished(branch, key, of, wide)
+        return found
 
     def _settle(self, branch: _Branch, of: str, wide: bool) -> bool:
         """Follow all that has one alternative only; False if none is left."""
@@ -141,16 +140,14 @@ class Meaning:
             case _:
                 return False
 
-    def _finished(self, branch: _Branch, key: Key, of: str, wide: bool) -> Iterator[Node]:
+    def _finished(self, branch: _Branch, key: Key, of: str, wide: bool) -> list[Node]:
         if branch.values is not None:
-            if values := self._satisfying(branch.values, [*key, *branch.seen], of, wide):
-                yield Values(tuple(map(dumps, values)), tuple(values))
-            return
+            values = self._satisfying(branch.values, [*key, *branch.seen], of, wide)
+            return [Values(tuple(map(dumps, values)), tuple(values))] if values else []
         node = branch.node
         if isinstance(node, Objects) and node.outside and not wide:
-            yield from self._violated(node)
-        else:
-            yield node
+            return list(self._violated(node))
+        return [node]
 
     def _satisfying(
         self, values: Iterable[Json], literals: list[Literal], of: str, wide: bool
@@ -160,14 +157,20 @@ class Meaning:
         for value in values:
             if kind(value) != of:
                 continue
-            verdict = every(
-                found if one.positive else negated(found)
-                for one in literals
-                for found in [self._evaluator.valid(value, one.place)]
-            )
+            verdict = self._all_hold(value, literals)
             if verdict or (wide and verdict is None):
                 kept.append(value)
         return kept
+
+    def _all_hold(self, value: Json, literals: list[Literal]) -> bool | None:
+        verdict: bool | None = True
+        for literal in literals:
+            valid = self._evaluator.valid(value, literal.place)
+            if valid is None:
+                verdict = None
+            elif valid is not literal.positive:
+                return False
+        return verdict
 
     def _violated(self, node: Objects) -> Iterator[Node]:
         """With a member outside of each origin that must be violated: one of those that another schema names."""
@@ -195,7 +198,11 @@ class Meaning:
             return known
         if depth > MAX_LOOK:
             return False
-        answer = all(self._empty_node(node, depth) for node in self.sets(key, of, True))
+        answer = True
+        for node in self.sets(key, of, True):
+            if not self._empty_node(node, depth):
+                answer = False
+                break
         if answer or depth == 0:
             self._empty[key, of] = answer
         return answer
@@ -210,14 +217,21 @@ class Meaning:
                 except TooLarge:
                     return False
             case Arrays():
-                return any(self._nothing(node.item(i), depth) for i in range(min(node.least, 20)))
+                needed = [node.item(i) for i in range(min(node.least, 20))]
             case Objects():
-                return any(self._nothing(member(node, name, True), depth) for name in node.required)
+                needed = [member(node, name, True) for name in node.required]
             case _:
                 return False
+        for key in needed:  # noqa: SIM110 (any() takes from the stack of C)
+            if self._nothing(key, depth):
+                return True
+        return False
 
     def _nothing(self, key: Key, depth: int) -> bool:
-        return bool(key) and all(self.empty(key, of, depth + 1) for of in KINDS)
+        for of in KINDS:
+            if not self.empty(key, of, depth + 1):
+                return False
+        return bool(key)
 
     def finite(self, key: Key, most: int) -> list[Json] | None:
         """All values that satisfy the literals, or None if they are more than ``most``, or not known."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..checks import shown
-from ..errors import InvalidInput
+from ..errors import InvalidInput, InvalidSchema
+from ..json_text import read_json
 from .classes import class_schema, is_class
 from .document import Document
 from .emit import grammar
@@ -59,7 +59,7 @@ def compile_schema(given: object) -> Structured:
     if is_class(given):
         schema, parse = class_schema(given)
         return Structured(_grammar(schema, True), parse)
-    return Structured(_grammar(_loaded(given), False), json.loads)
+    return Structured(_grammar(_loaded(given), False), read_json)
 
 
 def _loaded(schema: object) -> object:
@@ -71,11 +71,14 @@ def _loaded(schema: object) -> object:
             )
         return cast(object, schema)
     try:
-        return json.loads(schema)
-    except (ValueError, RecursionError) as error:
+        return read_json(schema)
+    except ValueError as error:
         raise InvalidInput(f"json_schema is not JSON: {error}") from error
 
 
 def _grammar(schema: object, formats: bool) -> str:
     document = Document(schema)
-    return grammar(Meaning(document, formats), frozenset({Literal(document.root)}))
+    try:
+        return grammar(Meaning(document, formats), frozenset({Literal(document.root)}))
+    except RecursionError as error:
+        raise InvalidSchema("#", "", "its schemas are too deep inside each other") from error

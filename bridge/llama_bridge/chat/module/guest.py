@@ -221,6 +221,10 @@ class ChatGuest:
                     self._drop()
 
 
+class _Unreadable(TemplateError):
+    """Reading the answer ended the instance: so would reading more of it."""
+
+
 class Reader:
     """Reads one answer as it comes.
 
@@ -237,6 +241,7 @@ class Reader:
         self.parser = parser
         self.text = ""
         self.parsed = Parsed()
+        self._unreadable: _Unreadable | None = None
         self._guest = guest
 
     def read(self, text: str, *, partial: bool) -> Parsed:
@@ -250,7 +255,12 @@ class Reader:
             TemplateError: the answer is not in the form that the template asks for.
         """
         try:
+            if self._unreadable is not None:
+                raise self._unreadable
             answer = self._guest._read(self, text, partial)  # pyright: ignore[reportPrivateUsage]
+        except _Unreadable as error:
+            self._unreadable = error
+            raise
         finally:
             self.text += text  # whatever came of it: what follows may make sense of it
         old = self.parsed
@@ -297,7 +307,7 @@ def _now() -> int:
 
 def _lost(why: str, name: str) -> BridgeError:
     if name == "lb_chat_parse":
-        return EngineError(f"chat.wasm stopped in {name}: {why}")
+        return _Unreadable(f"the answer needs more time or memory to read than any should: {why}")
     return TemplateError(f"the chat template needs more time or memory than any should: {why}")
 
 
