@@ -141,7 +141,7 @@ def main() -> int:
     if "structured" in sections:
         measure_structured(
             report,
-            large_vocabulary(),
+            find_models(None, quick=True)["tiny"] if given.quick else large_vocabulary(),
             backends,
             n_threads=given.threads,
             rounds=rounds,

@@ -7,6 +7,7 @@ import linecache
 import random
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -178,6 +179,7 @@ class _Interrupt:
     def __init__(self, at: int, step: Step) -> None:
         self.left = at
         self._step = step
+        self._times: Counter[tuple[CodeType, int | None, CodeType | None, int | None]] = Counter()
         self._after: dict[FrameType, int] = {}  # the instruction before, of each frame
 
     def run(self, work: Callable[[], object]) -> None:
@@ -206,16 +208,20 @@ class _Interrupt:
         return self._look
 
     def _is_reached(self, frame: FrameType) -> bool:
-        """Whether a signal can come here."""
+        """Whether a signal can come here. A line counts twice for each line that led to it: what loops is tried in both."""
         if self._step == "line":
-            return not is_out_of_reach(frame)
-        before = self._after.get(frame, 0)
+            before = frame.f_back
+            led = (before.f_code, before.f_lineno) if before else (None, None)
+            place = (frame.f_code, frame.f_lineno, *led)
+            self._times[place] += 1
+            return self._times[place] <= 2 and not is_out_of_reach(frame)
+        instruction = self._after.get(frame, 0)
         self._after[frame] = frame.f_lasti
         if (
             _name(frame.f_code, frame.f_lasti) == "CALL"
         ):  # what comes before it is a part of the call
             return False
-        return _name(frame.f_code, before).startswith(_CHECKS)
+        return _name(frame.f_code, instruction).startswith(_CHECKS)
 
 
 def _name(code: CodeType, at: int) -> str:

@@ -1,4 +1,7 @@
-"""Ctrl-C at the first, second, third ... line of a call, until it runs through: afterwards all is whole each time."""
+"""Ctrl-C at the first, second, third ... line of a call, until it runs through: afterwards all is whole each time.
+
+A line in a loop is tried twice. ``make attack`` tries each instruction.
+"""
 
 from __future__ import annotations
 
