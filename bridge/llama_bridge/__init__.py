@@ -84,7 +84,6 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
-from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
 from .models.source import ModelFile, ModelSource
 from .params import (
     KvType,
@@ -111,6 +110,7 @@ if TYPE_CHECKING:
     from .chat.tools import Tool, ToolChoice, ToolLike
     from .files.folder import SessionFolder
     from .local.engine_backend import EngineBackend
+    from .models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
     from .showing import ProgressBar
     from .verification import FieldCheck, LogitCheck, Verification
 
@@ -223,41 +223,26 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-_OF_CHATS = {
-    name: f".chat.{module}"
+_LATER = {
+    name: module
     for module, names in {
-        "form": "AnswerReader ChatPrompt ChatWish ToolForm",
-        "module.guest": "Parsed ParsedCall",
-        "stream": "ChatEvent ChatStream ReasoningDelta TextDelta ToolCallDelta",
-        "tools": "Tool ToolChoice ToolLike",
+        ".local.engine_backend": "EngineBackend",
+        ".files.folder": "SessionFolder",
+        ".aio": "AsyncLlamaBridge AsyncSession AsyncStream",
+        ".chat.form": "AnswerReader ChatPrompt ChatWish ToolForm",
+        ".chat.module.guest": "Parsed ParsedCall",
+        ".chat.stream": "ChatEvent ChatStream ReasoningDelta TextDelta ToolCallDelta",
+        ".chat.tools": "Tool ToolChoice ToolLike",
+        ".models.gguf": "ArrayRef GgufHeader TensorInfo Value",
+        ".showing": "ProgressBar",
+        ".verification": "FieldCheck LogitCheck Verification",
     }.items()
     for name in names.split()
 }
-"""What only chats need, and where it is."""
+"""What is imported when it is first used, and from where: all of it takes as long as the rest."""
 
 
 def __getattr__(name: str) -> object:
-    # The runtime over an engine takes 15 ms to import, a third of the total: it is imported with the first model.
-    if name == "EngineBackend":
-        from .local.engine_backend import EngineBackend
-
-        return EngineBackend
-    if name == "SessionFolder":
-        from .files.folder import SessionFolder  # 4 ms
-
-        return SessionFolder
-    if name in ("AsyncLlamaBridge", "AsyncSession", "AsyncStream"):
-        from . import aio  # 20 ms
-
-        return getattr(aio, name)
-    if name in _OF_CHATS:
-        return getattr(importlib.import_module(_OF_CHATS[name], __name__), name)  # 10 ms
-    if name == "ProgressBar":
-        from .showing import ProgressBar  # 2 ms
-
-        return ProgressBar
-    if name in ("FieldCheck", "LogitCheck", "Verification"):
-        from . import verification  # 2 ms
-
-        return getattr(verification, name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 
 from ..checks import check_path
 from ..errors import InvalidModel, ModelNotFound
-from .fingerprint import fingerprint
-from .gguf import GgufHeader, read_gguf
+
+if TYPE_CHECKING:
+    from .gguf import GgufHeader
 
 __all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
 
@@ -113,6 +114,8 @@ class ModelFile:
         It depends on content, never on path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
+        from .fingerprint import fingerprint  # with the header: see open_model()
+
         try:
             if self.source is not None or _identity(self.path.stat()) == self.identity:
                 return fingerprint(self.open, self.header)
@@ -143,6 +146,8 @@ def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
             raise InvalidModel(model, _about_directory(path), "directory")
         if not stat.S_ISREG(status.st_mode):  # before opening: a pipe would block for ever
             raise InvalidModel(model, "not a regular file")
+        from .gguf import read_gguf  # 6 ms: only loading a model needs it
+
         with path.open("rb") as file:
             header = read_gguf(file, os.fspath(model))
             identity = _identity(os.fstat(file.fileno()))
@@ -169,6 +174,8 @@ def _way_to_a_file(model: str | os.PathLike[str], path: Path) -> str:
 
 
 def _open_source(source: ModelSource) -> ModelFile:
+    from .gguf import read_gguf  # as in open_model()
+
     try:
         with source.open() as file:
             return ModelFile(Path(source.name), read_gguf(file, source.name), source=source)
