@@ -264,6 +264,56 @@ CHAT_EDITS = (
         "    lb_chat_keep_rendered(tmpl, std::move(inp), inputs.mark_input, result);\n    return result;\n",
         "as above",
     ),
+    Edit(
+        "common/jinja/value.h",
+        "        return typeid(*this) == typeid(other) && val_str.str() == other.val_str.str();\n",
+        "        if (val_str.parts.size() == 1 && other.val_str.parts.size() == 1) {\n"
+        "            return typeid(*this) == typeid(other) && val_str.parts[0].val == other.val_str.parts[0].val;\n"
+        "        }\n"
+        "        return typeid(*this) == typeid(other) && val_str.str() == other.val_str.str();\n",
+        "two texts were copied to compare them: a tenth of a render",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "        if (has_key(key)) {\n            // if key exists, replace value in ordered list instead of appending\n",
+        "        const auto [found, added] = unordered.try_emplace(key, val);\n"
+        "        if (!added) {\n            found->second = val;\n"
+        "            // if key exists, replace value in ordered list instead of appending\n",
+        "each key was looked up twice",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "        unordered[key] = val;\n        if (!replaced) {",
+        "        if (!replaced) {",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/value.h",
+        "        if (!has_key(key)) {\n            return default_val;\n        }\n        return unordered.at(key);\n",
+        "        const auto found = unordered.find(key);\n"
+        "        return found == unordered.end() ? default_val : found->second;\n",
+        "as above",
+    ),
+    Edit(
+        "common/jinja/string.cpp",
+        "    std::ostringstream oss;\n    for (const auto & part : parts) {\n        oss << part.val;\n    }\n"
+        "    return oss.str();\n",
+        "    std::string whole;\n    whole.reserve(length());\n    for (const auto & part : parts) {\n"
+        "        whole += part.val;\n    }\n    return whole;\n",
+        "a stream is made of locales",
+    ),
+    Edit(
+        "common/chat-auto-parser-generator.cpp",
+        "    data.parser = parser.save();\n",
+        "    if (lb_chat_keeps_parser) {\n        data.parser = parser.save();\n    }\n",
+        "who asks for a prompt only needs no parser",
+    ),
+    Edit(
+        "common/chat-auto-parser-generator.cpp",
+        '#include "chat-auto-parser.h"\n',
+        '#include "chat-auto-parser.h"\n#include "analysis.h"\n',
+        "declares lb_chat_keeps_parser",
+    ),
 )
 """For chat.wasm."""
 

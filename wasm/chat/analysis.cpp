@@ -38,6 +38,8 @@ std::string key_of(const autoparser::generation_params & inputs) {
 
 } // namespace
 
+bool lb_chat_keeps_parser = true;
+
 const autoparser::autoparser & lb_chat_analysis(const common_chat_template & tmpl) {
     if (kept_of != &tmpl) {
         lb_chat_forget_analysis();

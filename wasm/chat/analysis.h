@@ -14,5 +14,8 @@ void lb_chat_forget_rendered();
 const std::string * lb_chat_generation_prompt(const common_chat_template & tmpl, const autoparser::generation_params & inputs);
 std::string lb_chat_keep_generation_prompt(const autoparser::generation_params & inputs, std::string && text);
 
+// Whether the parser of the answer is wanted, too.
+extern bool lb_chat_keeps_parser;
+
 // Before that template goes.
 void lb_chat_forget_analysis();

@@ -148,6 +148,7 @@ json render(const json & in) {
         }
     }
     lb_chat_forget_rendered();
+    lb_chat_keeps_parser = in.value("parse", false);
     auto made = apply(inputs);
     lb_chat_forget_rendered();
 
