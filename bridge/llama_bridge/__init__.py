@@ -14,6 +14,7 @@ From the top down; each may import what is below it:
     registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
     files/              session files
+    hub/                a model's name to a file on the disk: caches, downloads, digests
     engine.py           contract 2: works on tokens
     engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
@@ -38,6 +39,7 @@ From the top down; each may import what is below it:
     claim.py            whether a call that waits for its turn is still wanted
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
+    user_cache.py       where this user's caches are
 """
 
 from __future__ import annotations
@@ -53,11 +55,14 @@ from .chat.message import Message
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
+    AccessDenied,
     BackendUnavailable,
     BridgeError,
     Cancelled,
     ClosedError,
     ContextOverflow,
+    DigestMismatch,
+    DownloadError,
     EngineError,
     FallbackWarning,
     InvalidAnswer,
@@ -70,8 +75,10 @@ from .errors import (
     ModelNotFound,
     NoModel,
     NoSession,
+    NotEnoughSpace,
     OutOfMemory,
     PathLike,
+    RateLimited,
     SessionCancelled,
     SessionCorrupt,
     SessionError,
@@ -116,6 +123,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "AccessDenied",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -133,6 +141,8 @@ __all__ = [
     "ChatWish",
     "ClosedError",
     "ContextOverflow",
+    "DigestMismatch",
+    "DownloadError",
     "Engine",
     "EngineBackend",
     "EngineError",
@@ -167,6 +177,7 @@ __all__ = [
     "ModelSource",
     "NoModel",
     "NoSession",
+    "NotEnoughSpace",
     "OnProgress",
     "OutOfMemory",
     "Parsed",
@@ -181,6 +192,7 @@ __all__ = [
     "ProgressUnit",
     "Prompt",
     "Ranked",
+    "RateLimited",
     "ReasoningDelta",
     "Request",
     "Runtime",

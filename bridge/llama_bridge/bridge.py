@@ -155,7 +155,7 @@ class LlamaBridge(Conversation):
             raise ClosedError("this LlamaBridge is closed: make a new one")
         backends = registry.candidates(self._backend_choice)
         if unload_first:
-            backends[0].check(model)
+            backends[0].check(model, progress)
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
         try:
