@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -312,3 +314,39 @@ def test_a_function_that_is_no_tool_is_refused_and_named(function: Any) -> None:
         check_tools([function])
     name = getattr(function, "__name__", "")
     assert name in str(caught.value)
+
+
+def test_an_interrupt_that_loses_a_piece_of_the_answer_does_not_change_the_result() -> None:
+    with FakeLlama("Hello there!") as llama:
+        stream = llama.chat_stream(HELLO)
+        next(stream)
+        read = stream._answer.read
+
+        def interrupted() -> None:
+            read()
+            del stream._answer.read
+            raise KeyboardInterrupt
+
+        stream._answer.read = interrupted  # type: ignore[method-assign,assignment]
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        assert stream.result.text == "Hello there!"
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="a page has no threads")
+def test_several_threads_may_read_one_answer() -> None:
+    text = "".join(map(str, range(200)))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with FakeLlama(text) as llama:
+            for _ in range(5):
+                stream = llama.chat_stream(HELLO)
+                threads = [threading.Thread(target=list, args=(stream,)) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(20)
+                assert stream.result.text == text
+    finally:
+        sys.setswitchinterval(before)
