@@ -327,7 +327,7 @@ def test_an_interrupt_that_loses_a_piece_of_the_answer_does_not_change_the_resul
             del stream._answer.read
             raise KeyboardInterrupt
 
-        stream._answer.read = interrupted  # type: ignore[method-assign,assignment]
+        stream._answer.read = interrupted  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             next(stream)
         assert stream.result.text == "Hello there!"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -121,7 +122,7 @@ def _interrupted_in_the_callback(at: int, call: Callable[[], object]) -> bool:
     """Whether the call ended with an interrupt at this step of what llama.cpp calls back."""
     steps = 0
 
-    def trace(frame: FrameType, event: str, _: object) -> object:
+    def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal steps
         if frame.f_code is not Tap._apply.__code__:
             return None
@@ -160,7 +161,7 @@ def test_an_interrupt_at_any_step_of_the_callback_comes_out_and_ends_nothing(
             token = engine.sample()
             assert engine.token_bytes(token).startswith(b"x")
             best = engine.logprobs(token, 2)
-            _interrupted_in_the_callback(at, lambda token=token: engine.logprobs(token, 2))
+            _interrupted_in_the_callback(at, partial(engine.logprobs, token, 2))
             assert engine.logprobs(token, 2) == best
         assert at > 20
     finally:

@@ -340,7 +340,7 @@ def _interrupted(call: Callable[[], None], at: int) -> bool:
     """Whether the call has so many steps; then it was interrupted at that one."""
     steps = 0
 
-    def trace(frame: FrameType, event: str, _: object) -> object:
+    def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal steps
         frame.f_trace_opcodes = True
         steps += 1
