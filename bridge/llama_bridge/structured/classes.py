@@ -19,7 +19,7 @@ from ..errors import InvalidInput
 from ..json_text import read_json
 from .document import Json
 
-__all__ = ["class_schema", "is_class"]
+__all__ = ["QUALIFIERS", "class_schema", "is_class", "is_required"]
 
 Parse: TypeAlias = Callable[[Any], Any]
 
@@ -133,7 +133,7 @@ _list, _object = _just(list), _just(dict)
 
 # Python 3.12 and 3.13 have these.
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)
-_QUALIFIERS = (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required))
+QUALIFIERS = (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required))
 
 
 class _Builder:
@@ -160,7 +160,7 @@ class _Builder:
             schema, parse = self.of(arguments[0], where, depth)
             texts = [one for one in arguments[1:] if isinstance(one, str)]
             return ({**schema, "description": texts[0]} if texts else schema), parse
-        if origin in _QUALIFIERS:
+        if origin in QUALIFIERS:
             return self.of(arguments[0], where, depth)
         if _ALIAS is not None and isinstance(given, _ALIAS):
             return self.of(given.__value__, where, depth + 1)
@@ -306,7 +306,7 @@ class _Builder:
             ) from error
         typed = typing.is_typeddict(given)
         if typed:
-            fields = {key: _is_required(hints[key], key, given) for key in hints}
+            fields = {key: is_required(hints[key], key, given) for key in hints}
         else:
             fields = {
                 one.name: one.default is dataclasses.MISSING
@@ -354,7 +354,8 @@ def _key(value: Any) -> str:
     return json.dumps(int(value) if whole else value)
 
 
-def _is_required(hint: Any, key: str, given: Any) -> bool:
+def is_required(hint: Any, key: str, given: Any) -> bool:
+    """Whether a TypedDict needs this key."""
     # Where annotations are texts, __required_keys__ does not know of NotRequired.
     origin = typing.get_origin(hint)
     if origin in (typing.Required, typing.NotRequired):
