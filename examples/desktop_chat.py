@@ -207,7 +207,11 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="demo", help="path of a GGUF, or demo")
     parser.add_argument("--backend", default="auto", help="auto, native or wasm")
     args = parser.parse_args()
-    ChatWindow(tk.Tk(), LlamaBridge(backend=args.backend), args.model).root.mainloop()
+    try:
+        root = tk.Tk()
+    except tk.TclError as error:
+        parser.exit(1, f"There is no screen for a window ({error}). Use llama-bridge chat.\n")
+    ChatWindow(root, LlamaBridge(backend=args.backend), args.model).root.mainloop()
 
 
 if __name__ == "__main__":

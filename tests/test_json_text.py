@@ -92,3 +92,14 @@ def test_arguments_that_are_deeper_than_their_schema_can_be_followed_are_refused
     assert refused(tool, {"a": [[[]]]}) == ""
     assert refused(tool, {"a": [[[1]]]}) == "its schema refuses these arguments"
     assert refused(tool, read_json('{"a": ' + "[" * 490 + "]" * 490 + "}")).startswith("these arg")
+
+
+def test_what_is_in_itself_twice_is_refused_and_not_written_for_ever() -> None:
+    node: dict[str, object] = {}
+    node |= {"left": node, "right": node}
+    shared: object = "x"
+    for _ in range(40):
+        shared = [shared, shared]
+    for value in (node, shared):
+        with pytest.raises(ValueError, match="more than 1,000,000 values"):
+            write_json(value)

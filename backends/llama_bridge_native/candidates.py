@@ -64,12 +64,15 @@ def _name(_: Any) -> bytes:
 class Tap:
     """A sampler that calls a Python function with a row of candidates: ``llama_token_data_array``.
 
-    An exception in it does not get through llama.cpp: it is kept for :meth:`reraise`.
+    An exception in it does not get through llama.cpp: it is kept for :meth:`reraise`. One that a signal handler raises
+    on the first or last line of the callback cannot be kept either, so :meth:`reraise` also sees whether the function
+    was through.
     """
 
     def __init__(self, look: Callable[[Any], None]) -> None:
         self._look = look
         self._failure: BaseException | None = None
+        self._through = False
         name = lib.llama_sampler_i_name(_name)
         apply = lib.llama_sampler_i_apply(self._apply)
         self._interface = lib.llama_sampler_i(name=name, apply=apply)
@@ -78,20 +81,29 @@ class Tap:
         """A sampler to add to a chain, which frees it. The tap must live as long."""
         return lib.llama_sampler_init(ctypes.pointer(self._interface), None)
 
+    def begin(self) -> None:
+        """The chain is about to draw."""
+        self._failure, self._through = None, False
+
     def _apply(self, _: Any, given: Any) -> None:
-        row = given.contents
-        size, selected = row.size, row.selected
         try:
+            # llama.cpp ends the process for a row without a selected token, and an interrupt may come between any two
+            # changes. So the function gets a copy, which takes the row's place in one step.
+            row = lib.llama_token_data_array.from_buffer_copy(given.contents)
             self._look(row)
+            ctypes.memmove(given, ctypes.byref(row), ctypes.sizeof(row))
+            self._through = True
         except BaseException as error:
             self._failure = error
-            row.size, row.selected = (
-                size,
-                selected,
-            )  # llama.cpp ends the process if none is selected
 
     def reraise(self) -> None:
-        """Raise what the function raised."""
+        """Raise what the function raised.
+
+        Raises:
+            KeyboardInterrupt: it was not through, so a signal's exception came where ctypes only prints it.
+        """
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        if not self._through:
+            raise KeyboardInterrupt

@@ -196,11 +196,16 @@ class Constraint:
 
     # from the engine
 
+    def begin(self) -> None:
+        """The chain is about to draw a token for :meth:`settle`."""
+        self._tap.begin()
+
     def settle(self, token: int) -> None:
         """Accept a token that the chain has drawn.
 
         Raises:
             EngineError: no token fits.
+            KeyboardInterrupt: the token was not checked.
         """
         self._tap.reraise()
         self._accept(token)

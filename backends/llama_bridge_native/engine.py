@@ -414,6 +414,8 @@ class NativeEngine(Engine):
         # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
         if values[0] != values[0]:
             self._refuse_nan(self._logits())
+        if self._constraint is not None:
+            self._constraint.begin()
         token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
         if values[token] != values[token]:
             self._refuse_nan(self._logits())

@@ -25,6 +25,7 @@ class Logprobs:
         chain = self._chains.get(n)
         if chain is None:
             chain = self._chains[n] = self._make(n)
+        self._tap.begin()
         lib.llama_sampler_sample(chain, self._context, -1)
         self._tap.reraise()
         _, logit, p = self._best[0]
@@ -34,13 +35,16 @@ class Logprobs:
     def _make(self, n: int) -> Any:
         """Softmax, the best tokens, and the tap. What it draws is not used."""
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        for sampler in (lib.llama_sampler_init_dist(0), lib.llama_sampler_init_top_k(max(n, 1))):
+        for sampler in (
+            lib.llama_sampler_init_dist(0),
+            lib.llama_sampler_init_top_k(max(n, 1)),
+            lib.llama_sampler_init_greedy(),  # what the first one drew may no longer be in the row
+        ):
             lib.llama_sampler_chain_add(chain, sampler)
         lib.llama_sampler_chain_add(chain, self._tap.sampler())
         return chain
 
     def _look(self, row: Any) -> None:
-        row.selected = 0  # what was drawn may no longer be in the row
         self._best = [(one.id, one.logit, one.p) for one in row.data[: row.size]]
 
     def close(self) -> None:

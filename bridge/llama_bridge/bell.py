@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable
 
 __all__ = ["Bell"]
@@ -25,14 +27,17 @@ class Bell:
     def __init__(self) -> None:
         self.waiters: list[threading.Lock] = []
 
-    def wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready`` returns True. It is called now, after each ring and from time to time."""
-        while not ready():
+    def wait(self, ready: Callable[[], bool], seconds: float = math.inf) -> None:
+        """Wait until ``ready`` returns True, or the time is up. It is called now, after each ring and from time to time."""
+        end = time.monotonic() + seconds
+        while not ready() and (left := end - time.monotonic()) > 0:
             waiter = threading.Lock()
             waiter.acquire()
             self.waiters.append(waiter)
             if not ready():  # it may be ready by now
-                waiter.acquire(timeout=_PATIENCE)
+                waiter.acquire(timeout=min(left, _PATIENCE))
+            with contextlib.suppress(ValueError):  # rung, so it is gone
+                self.waiters.remove(waiter)
 
     def ring(self) -> None:
         """Wake all waiting threads."""

@@ -61,6 +61,8 @@ class LlamaBridge(Conversation):
         model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads no model yet.
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
+        untrusted: whether to take only backends with a sandbox, whatever else is installed: for models that nobody
+            vouches for. Such a backend may lack sessions; :attr:`capabilities` says what it can do.
         params: load-time settings.
         sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every new chat.
@@ -89,6 +91,7 @@ class LlamaBridge(Conversation):
         model: Model | None = None,
         *,
         backend: str | Backend = registry.AUTO,
+        untrusted: bool = False,
         params: ModelParams | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
@@ -101,6 +104,7 @@ class LlamaBridge(Conversation):
     ) -> None:
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
         self._backend_choice = backend
+        self._untrusted = check_flag("untrusted", untrusted)
         self._params = _loading(ModelParams(), params, settings)
         self._folder: SessionFolder | None = None
         self.sampling = sampling if sampling is not None else SamplingParams()
@@ -153,7 +157,8 @@ class LlamaBridge(Conversation):
         chosen = _loading(self._params, params, settings)
         if shared.closed:
             raise ClosedError("this LlamaBridge is closed: make a new one")
-        backends = registry.candidates(self._backend_choice)
+        choose = registry.sandboxes if self._untrusted else registry.candidates
+        backends = choose(self._backend_choice)
         if unload_first:
             backends[0].check(model, progress)
             self._replace(None)
@@ -176,7 +181,9 @@ class LlamaBridge(Conversation):
     ) -> Runtime:
         for i, backend in enumerate(backends):
             try:
-                return backend.open(model, params, self._storage, on_progress)
+                runtime = backend.open(model, params, self._storage, on_progress)
+                runtime.untrusted = self._untrusted
+                return runtime
             except BackendUnavailable as error:
                 # It looked available but is not, because of a broken shared library, say: try the next and log it.
                 if i + 1 == len(backends):
@@ -545,6 +552,8 @@ class LlamaBridge(Conversation):
             return {"model": "no model"}
         facts = {"model": runtime.model.name if runtime.model else "a model elsewhere"}
         facts["backend"] = runtime.backend
+        if self._untrusted:
+            facts["trust"] = "untrusted"
         if Capability.TOKENS in runtime.capabilities:
             facts["context"] = f"n_ctx={runtime.info.n_ctx}"
         return facts

@@ -14,6 +14,8 @@ __all__ = ["read_json", "write_json"]
 
 _MAX_DEPTH = 500
 _DEEP = f"it is nested more than {_MAX_DEPTH} deep"
+_MAX_VALUES = 1_000_000
+"""So many values are written; an object that is in itself twice has two to the power of the depth."""
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -40,7 +42,11 @@ def write_json(value: object) -> str:
         TypeError, ValueError: it has no JSON form, or is too deep.
     """
     level: list[object] = [value]
+    values = 0
     for _ in range(_MAX_DEPTH):
+        values += sum(len(one) for one in level if isinstance(one, Mapping | list | tuple))
+        if values > _MAX_VALUES:
+            raise ValueError(f"it has more than {_MAX_VALUES:,} values, or is in itself")
         level = [below for one in level for below in _below(one)]
         if not level:
             return json.dumps(value, ensure_ascii=False, allow_nan=False)

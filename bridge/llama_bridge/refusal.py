@@ -22,6 +22,11 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
             why = "" if where else registry.unusable_in(flag)
             if of_model := _why_the_model_cannot(runtime, flag):
                 where, why = [], of_model
+            elif runtime.untrusted and where:
+                safe = registry.available_in(Capability.SANDBOX)
+                if not (safe_too := [name for name in where if name in safe]):
+                    why = f"the model is untrusted, and {', '.join(where)} would run it without a sandbox"
+                where = safe_too
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 

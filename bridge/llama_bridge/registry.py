@@ -20,6 +20,7 @@ __all__ = [
     "backends",
     "candidates",
     "probe_all",
+    "sandboxes",
     "unusable_in",
 ]
 
@@ -112,6 +113,39 @@ def unusable_in(capability: Capability) -> str:
 
 def _with(capability: Capability) -> list[Backend]:
     return [backend for backend in backends() if capability in backend.capabilities]
+
+
+def sandboxes(choice: str | Backend = AUTO) -> list[Backend]:
+    """The backends to try for a model that nobody vouches for, best first: those with a sandbox.
+
+    What the environment names counts only if it has one.
+
+    Raises:
+        BackendUnavailable: there is none; says why and what to do.
+        InvalidInput: the choice has none, or is neither a name nor a Backend.
+    """
+    flag = Capability.SANDBOX
+    if choice == AUTO:
+        found = [_probe(backend) for backend in _with(flag)]
+        if usable := [each.name for each in found if each.ok]:
+            first = os.environ.get(ENVIRONMENT, "")
+            usable.sort(key=lambda name: name != first)
+            _log.info("the model is untrusted, so it runs in the sandbox of %s", usable[0])
+            return [backend for name in usable for backend in candidates(name)]
+        why = (
+            "; ".join(f"{each.name}: {each.reason}" for each in found) or "no backend here has one"
+        )
+        hint = "\n".join(each.hint for each in found if each.hint)
+        raise BackendUnavailable(AUTO, f"an untrusted model needs a sandbox: {why}", hint)
+    chosen = candidates(choice)
+    for backend in chosen:
+        if flag not in backend.capabilities:
+            others = ", ".join(each.name for each in _with(flag)) or "there is none"
+            raise InvalidInput(
+                f"untrusted=True needs a sandbox, and backend={backend.name!r} has none: leave it out, or give one that "
+                f"has: {others}"
+            )
+    return chosen
 
 
 def candidates(choice: str | Backend = AUTO) -> list[Backend]:

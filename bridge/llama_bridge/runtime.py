@@ -50,11 +50,13 @@ class Runtime(NotCopied, ABC):
         backend: name of the backend that made it.
         capabilities: what this model can do here.
         model: the model's file, or None if there is none here.
+        untrusted: whether the model may only run in a sandbox; the bridge sets it.
     """
 
     backend: str
     capabilities: Capability
     model: ModelFile | None = None
+    untrusted: bool = False
 
     @abstractmethod
     def answer(self, request: Request) -> PendingAnswer:

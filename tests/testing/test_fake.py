@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -317,3 +319,40 @@ def test_it_needs_no_pytest() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="a page has no Ctrl-C")
+def test_an_interrupt_of_a_cancel_leaves_nobody_waiting() -> None:
+    with FakeLlama("answer") as llama:
+        at, goes_on = 0, True
+        while goes_on:
+            at += 1
+            goes_on = _interrupted(llama.cancel, at)
+            thread = threading.Thread(target=llama.cancel, daemon=True)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive(), f"at step {at}"
+        assert at > 10
+        assert llama.generate("x").text == "answer"
+
+
+def _interrupted(call: Callable[[], None], at: int) -> bool:
+    """Whether the call has so many steps; then it was interrupted at that one."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        frame.f_trace_opcodes = True
+        steps += 1
+        if steps == at:
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False

@@ -58,6 +58,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         model: Model | None = None,
         *,
         backend: str | Backend = registry.AUTO,
+        untrusted: bool = False,
         params: ModelParams | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
@@ -72,6 +73,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
             LlamaBridge(
                 None,
                 backend=backend,
+                untrusted=untrusted,
                 params=params,
                 sampling=sampling,
                 system=system,

@@ -95,6 +95,8 @@ def _message(name: str, message: object) -> Message:
     message = cast("object", message)
     given = cast("Mapping[str, object]", message)
     role, content, calls = given.get("role"), given.get("content"), given.get("tool_calls")
+    if _is_nothing(calls):
+        calls = None
     if not isinstance(role, str):
         raise InvalidInput(f"{name} needs the strings 'role' and 'content', got {shown(message)}")
     made: dict[str, Any] = {"role": check_text(f"{name} role", role)}
@@ -105,7 +107,7 @@ def _message(name: str, message: object) -> Message:
         made["content"] = _FixedList(
             _part(f"{name}['content'][{i}]", part) for i, part in enumerate(parts)
         )
-    elif content is None and calls:
+    elif content is None and calls is not None:
         made["content"] = None
     else:
         raise InvalidInput(f"{name} needs the strings 'role' and 'content', got {shown(message)}")
@@ -114,7 +116,7 @@ def _message(name: str, message: object) -> Message:
             if not isinstance(value, str):
                 raise InvalidInput(f"{name}[{key!r}] is {shown(value)}: give a string")
             made[key] = check_text(f"{name} {key}", value)
-    if calls:
+    if calls is not None:
         if not isinstance(calls, Sequence) or isinstance(calls, str | bytes):
             raise InvalidInput(f"{name}['tool_calls'] is {shown(calls)}: give a list")
         several = cast("Sequence[object]", calls)
@@ -122,12 +124,17 @@ def _message(name: str, message: object) -> Message:
             _call(f"{name}['tool_calls'][{i}]", call) for i, call in enumerate(several)
         )
     for key, value in given.items():
-        if key not in _KNOWN and value not in (None, [], {}, ""):
+        if key not in _KNOWN and not _is_nothing(value):
             raise InvalidInput(
                 f"{name} has {shown(key)}, which has no meaning here: leave it out "
                 f"(known are {', '.join(_KNOWN)})"
             )
     return Message(made)
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a value is None or empty. Others are not asked whether they are true: a numpy array raises."""
+    return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
 
 
 def _as_mapping(value: object) -> Mapping[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +96,9 @@ class ChatStream(AnswerStream[ChatEvent]):
         self._told = Parsed()  # what the events so far amount to
         self._ids: list[str] = []
         self._unread = ""
-        self._length = 0  # of what was read
+        self._reading = threading.RLock()  # whose thread uses the reader, or a signal handler in it
+        self._read: list[str] = []  # what the reader has read
+        self._length = 0  # of that
         self._generation: Generation | None = None
         self._failure: BridgeError | None = None
 
@@ -111,14 +114,17 @@ class ChatStream(AnswerStream[ChatEvent]):
         if self._failure is not None:
             raise self._failure
         text = read()
-        if text is not None:
-            self._hear(text)
-            return
-        try:
-            self._finish()
-        except BridgeError as error:
-            self._failure = error
-            raise
+        with self._reading:
+            if text is not None:
+                self._hear(text)
+                return
+            if self._generation is not None:  # another thread was faster
+                return
+            try:
+                self._finish()
+            except BridgeError as error:
+                self._failure = error
+                raise
 
     def poll(self) -> ChatEvent | Literal[""] | None:
         """The next event; "" after a part of the work that gave none, None at the end. For event loops."""
@@ -150,17 +156,22 @@ class ChatStream(AnswerStream[ChatEvent]):
         if len(self._unread) * _SHARE < self._length:
             return
         more, self._unread = self._unread, ""
-        self._length += len(more)
         with contextlib.suppress(TemplateError):  # what follows may make sense of it
             self._tell(self._reader.read(more, partial=True))
+        self._length += len(more)
+        self._read.append(more)
 
     def _finish(self) -> None:
         generation = self._answer.generation
         cut = generation.finish_reason != "stop"
+        reader, rest = self._reader, self._unread
+        if "".join((*self._read, rest)) != generation.text:  # an interrupt, or another thread
+            reader, rest = reader.anew(), generation.text
+        self._read.append("?")  # until this is done, the reader may have read the rest or not
         try:
-            parsed = read_whole(self._reader, self._unread, generation.text, cut=cut)
+            parsed = read_whole(reader, rest, generation.text, cut=cut)
         finally:
-            self._reader.close()
+            reader.close()
         calls = self._calls(parsed, generation.text, cut=cut)
         self._tell(parsed)
         generation = replace(

@@ -12,7 +12,7 @@ from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..params import Pooling
 from .logs import verbose
-from .options import BEST, as_json, loading_options, make_params
+from .options import BEST, as_json, loading_options, make_params, untrusted_option
 from .terminal import Terminal
 
 __all__ = ["embed", "rerank"]
@@ -32,6 +32,7 @@ _truncate = click.option("--truncate", is_flag=True, help="Cut texts that are to
 @click.option("--raw", is_flag=True, help="Vectors as the model gives them, not of length 1.")
 @_truncate
 @loading_options(BEST)
+@untrusted_option
 @as_json
 @verbose
 @click.pass_context
@@ -43,10 +44,8 @@ def embed(
     pooling: str | None,
     raw: bool,
     truncate: bool,
-    backend: str,
-    n_ctx: int,
-    threads: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Print a vector for each TEXT, its numbers on one line.
 
@@ -56,7 +55,7 @@ def embed(
     texts = list(text) or _lines(
         "give a text: llama-bridge embed -m MODEL.gguf TEXT, or pipe lines in"
     )
-    with _load(terminal, model, backend, n_ctx, threads, pooling) as llama:
+    with _load(terminal, model, pooling, **options) as llama:
         llama.requires(Capability.EMBEDDINGS)
         with terminal.waiting("reading the texts"):
             vectors = llama.embed(texts, normalize=not raw, truncate=truncate)
@@ -75,6 +74,7 @@ def embed(
 @_model
 @_truncate
 @loading_options(BEST)
+@untrusted_option
 @as_json
 @verbose
 @click.pass_context
@@ -85,10 +85,8 @@ def rerank(
     document: tuple[str, ...],
     model: str,
     truncate: bool,
-    backend: str,
-    n_ctx: int,
-    threads: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Print documents by how well they fit QUERY, best first.
 
@@ -98,7 +96,7 @@ def rerank(
     """
     terminal: Terminal = context.obj
     documents = list(document) or _lines("give documents after the query, or pipe lines in")
-    with _load(terminal, model, backend, n_ctx, threads, None) as llama:
+    with _load(terminal, model, None, **options) as llama:
         llama.requires(Capability.RERANK)
         with terminal.waiting("reading the documents"):
             ranked = llama.rerank(query, documents, truncate=truncate)
@@ -115,13 +113,21 @@ def rerank(
 
 
 def _load(
-    terminal: Terminal, model: str, backend: str, n_ctx: int, threads: int, pooling: str | None
+    terminal: Terminal,
+    model: str,
+    pooling: str | None,
+    *,
+    backend: str,
+    untrusted: bool,
+    n_ctx: int,
+    threads: int,
 ) -> LlamaBridge:
     params = make_params(n_ctx, threads)
     with terminal.waiting(f"loading {model}"):
         return LlamaBridge(
             model,
             backend=backend,
+            untrusted=untrusted,
             params=params,
             pooling=cast("Pooling | None", pooling),
             on_progress=terminal.progress,

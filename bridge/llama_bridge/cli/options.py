@@ -16,7 +16,15 @@ from ..params import ModelParams, SamplingParams
 from ..registry import AUTO, ENVIRONMENT
 from .terminal import Terminal
 
-__all__ = ["BEST", "as_json", "load", "loading_options", "make_params", "sampling_options"]
+__all__ = [
+    "BEST",
+    "as_json",
+    "load",
+    "loading_options",
+    "make_params",
+    "sampling_options",
+    "untrusted_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +59,15 @@ def loading_options(default: str) -> Callable[[F], F]:
         ),
     )
     return lambda command: reduce(lambda made, option: option(made), options, command)
+
+
+def untrusted_option(command: F) -> F:
+    """``--untrusted``."""
+    return click.option(
+        "--untrusted",
+        is_flag=True,
+        help="Run the model in a sandbox, whatever is installed: for files that nobody vouches for.",
+    )(command)
 
 
 def sampling_options(command: F) -> F:
@@ -108,6 +125,7 @@ def load(
     model: str,
     *,
     backend: str,
+    untrusted: bool,
     n_ctx: int,
     threads: int,
     temperature: float | None,
@@ -127,6 +145,7 @@ def load(
         llama = LlamaBridge(
             model,
             backend=backend,
+            untrusted=untrusted,
             params=params,
             sampling=sampling,
             system=system,

@@ -17,7 +17,7 @@ from ..json_text import read_json
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
-from .options import BEST, as_json, load, loading_options, sampling_options
+from .options import BEST, as_json, load, loading_options, sampling_options, untrusted_option
 from .streaming import Texts, TextsOfChat, ending, record, stream_answer
 from .terminal import Terminal
 
@@ -53,6 +53,7 @@ _INTERRUPTED = 130
     help="How it may call them: auto, none, required, or the name of the one to call.",
 )
 @loading_options(BEST)
+@untrusted_option
 @sampling_options
 @as_json
 @verbose

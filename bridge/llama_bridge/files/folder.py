@@ -187,7 +187,7 @@ class SessionFolder:
         """Wait until everything is on the disk. What failed before is tried again.
 
         Raises:
-            SessionWriteError: a session cannot be written. It stays in memory for another try.
+            SessionWriteError: a session cannot be written; its notes name the others. They stay in memory for another try.
         """
         self._refuse_waiting()
         with self._mutex:
@@ -198,7 +198,10 @@ class SessionFolder:
         with self._mutex:
             failed = [error for _, error in self._failed.values()]
         if failed:
-            raise failed[0]
+            first, *others = failed
+            for other in others:
+                first.add_note(f"also: {other}")
+            raise first
 
     def close(self) -> None:
         """Write what is queued, then release the folder.

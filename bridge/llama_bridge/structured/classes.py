@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import json
+import re
 import types
 import typing
 import uuid
@@ -18,7 +19,7 @@ from ..errors import InvalidInput
 from ..json_text import read_json
 from .document import Json
 
-__all__ = ["class_schema", "is_class"]
+__all__ = ["QUALIFIERS", "class_schema", "is_class", "is_required"]
 
 Parse: TypeAlias = Callable[[Any], Any]
 
@@ -65,26 +66,74 @@ def _pydantic_schema(model: Any) -> dict[str, Json]:
     return schema
 
 
+def _just(*kinds: type) -> Parse:
+    """Takes a value of these types as it is. Which class of a union is meant is found by trying."""
+
+    def parse(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise ValueError(f"{shown(value)} is no {kinds[0].__name__}")
+        return value
+
+    return parse
+
+
+_number = _just(int, float)
+
+
+def _float(value: Any) -> float:
+    return float(_number(value))
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(repr(_number(value)))
+
+
+def _text(make: Callable[[str], Any], form: str) -> Parse:
+    """Makes a value of a text in its one JSON form: Python also reads others, which are just texts."""
+    pattern = re.compile(form)
+
+    def parse(value: Any) -> Any:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(f"{shown(value)} is not of the form that is meant")
+        return make(value)
+
+    return parse
+
+
+_DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d:\d\d.*"
 _PLAIN: dict[Any, tuple[dict[str, Json], Parse]] = {
-    str: ({"type": "string"}, lambda value: value),
-    int: ({"type": "integer"}, int),
-    float: ({"type": "number"}, float),
-    bool: ({"type": "boolean"}, lambda value: value),
-    None: ({"type": "null"}, lambda value: value),
-    type(None): ({"type": "null"}, lambda value: value),
+    str: ({"type": "string"}, _just(str)),
+    int: ({"type": "integer"}, _just(int)),
+    float: ({"type": "number"}, _float),
+    bool: ({"type": "boolean"}, _just(bool)),
+    None: ({"type": "null"}, _just(type(None))),
+    type(None): ({"type": "null"}, _just(type(None))),
     Any: ({}, lambda value: value),
     object: ({}, lambda value: value),
-    Decimal: ({"type": "number"}, lambda value: Decimal(repr(value))),
-    datetime.datetime: ({"type": "string", "format": "date-time"}, datetime.datetime.fromisoformat),
-    datetime.date: ({"type": "string", "format": "date"}, datetime.date.fromisoformat),
-    datetime.time: ({"type": "string", "format": "time"}, datetime.time.fromisoformat),
-    uuid.UUID: ({"type": "string", "format": "uuid"}, uuid.UUID),
+    Decimal: ({"type": "number"}, _decimal),
+    datetime.datetime: (
+        {"type": "string", "format": "date-time"},
+        _text(datetime.datetime.fromisoformat, f"{_DATE}[Tt]{_TIME}"),
+    ),
+    datetime.date: (
+        {"type": "string", "format": "date"},
+        _text(datetime.date.fromisoformat, _DATE),
+    ),
+    datetime.time: (
+        {"type": "string", "format": "time"},
+        _text(datetime.time.fromisoformat, _TIME),
+    ),
+    uuid.UUID: (
+        {"type": "string", "format": "uuid"},
+        _text(uuid.UUID, "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
+    ),
 }
+_list, _object = _just(list), _just(dict)
 
 
 # Python 3.12 and 3.13 have these.
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)
-_QUALIFIERS = (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required))
+QUALIFIERS = (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", typing.Required))
 
 
 class _Builder:
@@ -111,7 +160,7 @@ class _Builder:
             schema, parse = self.of(arguments[0], where, depth)
             texts = [one for one in arguments[1:] if isinstance(one, str)]
             return ({**schema, "description": texts[0]} if texts else schema), parse
-        if origin in _QUALIFIERS:
+        if origin in QUALIFIERS:
             return self.of(arguments[0], where, depth)
         if _ALIAS is not None and isinstance(given, _ALIAS):
             return self.of(given.__value__, where, depth + 1)
@@ -147,14 +196,16 @@ class _Builder:
 
     def _literal(self, values: tuple[Any, ...], where: str) -> tuple[dict[str, Json], Parse]:
         choices: dict[str, Any] = {}
+        plains: list[Json] = []
         for value in values:
             plain = value.value if isinstance(value, enum.Enum) else value
             if plain is not None and not isinstance(plain, str | int | bool):
                 raise InvalidInput(
                     f"json_schema: {where} has the literal {shown(value)}, which is not JSON"
                 )
-            choices[json.dumps(plain)] = value
-        return {"enum": [json.loads(key) for key in choices]}, lambda v: choices[json.dumps(v)]
+            choices[_key(plain)] = value
+            plains.append(json.loads(json.dumps(plain)))
+        return {"enum": plains}, lambda v: choices[_key(v)]
 
     def _enum(self, given: type[enum.Enum], where: str) -> tuple[dict[str, Json], Parse]:
         choices: dict[str, enum.Enum] = {}
@@ -163,10 +214,11 @@ class _Builder:
                 raise InvalidInput(
                     f"json_schema: {where} has {one}, whose value {shown(one.value)} is not JSON"
                 )
-            choices[json.dumps(one.value)] = one
+            choices[_key(one.value)] = one
         if not choices:
             raise InvalidInput(f"json_schema: {where} is an Enum without members")
-        return {"enum": [json.loads(key) for key in choices]}, lambda v: choices[json.dumps(v)]
+        plains: list[Json] = [json.loads(json.dumps(one.value)) for one in given]
+        return {"enum": plains}, lambda v: choices[_key(v)]
 
     def _union(
         self, options: tuple[Any, ...], where: str, depth: int
@@ -174,12 +226,11 @@ class _Builder:
         made = [self.of(option, where, depth + 1) for option in options]
 
         def parse(value: Any) -> Any:
-            for (_, parser), option in zip(made, options, strict=True):
-                if _fits(value, option):
-                    try:
-                        return parser(value)
-                    except (TypeError, ValueError, KeyError):
-                        continue
+            for _, parser in made:
+                try:
+                    return parser(value)
+                except (TypeError, ValueError, KeyError):
+                    continue
             raise ValueError(f"{where}: {shown(value)} is none of {options}")
 
         return {"anyOf": [schema for schema, _ in made]}, parse
@@ -188,14 +239,18 @@ class _Builder:
         self, kind: Any, arguments: tuple[Any, ...], where: str, depth: int
     ) -> tuple[dict[str, Json], Parse]:
         if kind is dict:
-            return {"type": "object"}, lambda value: value
+            return {"type": "object"}, _object
+        if kind in (set, frozenset) and not all(map(_may_be_in_a_set, arguments)):
+            raise InvalidInput(
+                f"json_schema: {where} is a set of {shown(arguments[0])}, which cannot be in a set: use a list"
+            )
         makers: dict[Any, Parse] = {set: set, frozenset: frozenset, tuple: tuple}
         make = makers.get(kind, list)
         item, parse = self.of(arguments[0] if arguments else Any, f"{where}[]", depth + 1)
         schema: dict[str, Json] = {"type": "array"}
         if item:
             schema["items"] = item
-        return schema, lambda value: make(parse(one) for one in value)
+        return schema, lambda value: make(parse(one) for one in _list(value))
 
     def _tuple(
         self, arguments: tuple[Any, ...], where: str, depth: int
@@ -203,7 +258,7 @@ class _Builder:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             item, parse = self.of(arguments[0], f"{where}[]", depth + 1)
             return {"type": "array", "items": item}, lambda value: tuple(
-                parse(one) for one in value
+                parse(one) for one in _list(value)
             )
         made = [self.of(one, f"{where}[{i}]", depth + 1) for i, one in enumerate(arguments)]
         schema: dict[str, Json] = {
@@ -214,7 +269,9 @@ class _Builder:
         }
         if made:
             schema["prefixItems"] = [one for one, _ in made]
-        return schema, lambda value: tuple(p(one) for (_, p), one in zip(made, value, strict=True))
+        return schema, lambda value: tuple(
+            p(one) for (_, p), one in zip(made, _list(value), strict=True)
+        )
 
     def _mapping(
         self, arguments: tuple[Any, ...], where: str, depth: int
@@ -225,7 +282,7 @@ class _Builder:
             )
         item, parse = self.of(arguments[1], f"{where}[...]", depth + 1)
         schema: dict[str, Json] = {"type": "object", "additionalProperties": item or True}
-        return schema, lambda value: {key: parse(one) for key, one in value.items()}
+        return schema, lambda value: {key: parse(one) for key, one in _object(value).items()}
 
     def _class(self, given: Any, where: str, depth: int) -> tuple[dict[str, Json], Parse]:
         if given not in self._names:
@@ -249,54 +306,58 @@ class _Builder:
             ) from error
         typed = typing.is_typeddict(given)
         if typed:
-            fields = {key: _is_required(hints[key], key, given) for key in hints}
+            fields = {key: is_required(hints[key], key, given) for key in hints}
         else:
             fields = {
                 one.name: one.default is dataclasses.MISSING
                 and one.default_factory is dataclasses.MISSING
-                for one in dataclasses.fields(given)
-                if one.init
+                for one in given.__dataclass_fields__.values()
+                if one.init and typing.get_origin(hints[one.name]) is not typing.ClassVar
+            }
+            hints = {
+                key: hint.type if isinstance(hint, dataclasses.InitVar) else hint
+                for key, hint in hints.items()
             }
         made = {key: self.of(hints[key], f"{name}.{key}", depth + 1) for key in fields}
+        required = [key for key, needed in fields.items() if needed]
         schema: dict[str, Json] = {
             "type": "object",
             "properties": {key: one for key, (one, _) in made.items()},
-            "required": [key for key, needed in fields.items() if needed],
+            "required": list[Json](required),
             "additionalProperties": False,
         }
 
         def parse(value: Any) -> Any:
+            given_keys = _object(value).keys()
+            if not given_keys <= made.keys() or not given_keys >= set(required):
+                raise ValueError(f"{shown(value)} is no {name}")
             values = {key: made[key][1](one) for key, one in value.items()}
             return values if typed else given(**values)
 
         return schema, parse
 
 
-def _is_required(hint: Any, key: str, given: Any) -> bool:
+def _may_be_in_a_set(kind: Any) -> bool:
+    """Whether values of a type have a hash."""
+    origin: Any = typing.get_origin(kind) or kind
+    arguments = typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _may_be_in_a_set(arguments[0])
+    if origin in (typing.Union, types.UnionType, tuple, frozenset):
+        return all(_may_be_in_a_set(one) for one in arguments)
+    return origin is not Sequence and getattr(origin, "__hash__", None) is not None
+
+
+def _key(value: Any) -> str:
+    """A scalar as JSON text: one for each value, because 1.0 is written as 1."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value)
+
+
+def is_required(hint: Any, key: str, given: Any) -> bool:
+    """Whether a TypedDict needs this key."""
     # Where annotations are texts, __required_keys__ does not know of NotRequired.
     origin = typing.get_origin(hint)
     if origin in (typing.Required, typing.NotRequired):
         return origin is typing.Required
     return key in given.__required_keys__
-
-
-def _fits(value: Any, option: Any) -> bool:
-    """Whether a JSON value may be of a type of a union: a float is no int, a string no list."""
-    if option is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if option in (float, Decimal):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if option in (bool, str):
-        return isinstance(value, option)
-    if option in (None, type(None)):
-        return value is None
-    if option in (datetime.datetime, datetime.date, datetime.time, uuid.UUID):
-        return isinstance(value, str)
-    origin = typing.get_origin(option) or option
-    if origin is typing.Annotated:
-        return _fits(value, typing.get_args(option)[0])
-    if origin in (list, tuple, set, frozenset, Sequence):
-        return isinstance(value, list)
-    if origin in (dict, Mapping) or dataclasses.is_dataclass(option) or typing.is_typeddict(option):
-        return isinstance(value, dict)
-    return True

@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from ...bell import Bell
 from ...capabilities import Capability
 from ...chat.message import Message
 from ...chat.module.host import missing
@@ -92,7 +93,8 @@ class FakeEngine(Engine):
         self._answer: FakeAnswer | None = None
         self._planned: list[int] = []
         self._start = 0
-        self._cancel = threading.Event()
+        self._cancel = False
+        self._bell = Bell()
         self._one_at_a_time = threading.Lock()
         self._closed = False
         self.capabilities = capabilities
@@ -343,17 +345,20 @@ class FakeEngine(Engine):
     # cancelling
 
     def cancel(self) -> None:
-        self._cancel.set()
+        self._cancel = True
+        self._bell.ring()
 
     def clear_cancel(self) -> None:
-        self._cancel.clear()
+        self._cancel = False
 
     @property
     def cancelled(self) -> bool:
-        return self._cancel.is_set()
+        return self._cancel
 
     def _cancelled_within(self, seconds: float) -> bool:
-        return self._cancel.wait(seconds) if seconds > 0 else self._cancel.is_set()
+        if seconds > 0:
+            self._bell.wait(lambda: self._cancel, seconds)
+        return self._cancel
 
     # state
 
