@@ -10,7 +10,8 @@
     wrapping.py     wraps words at the edge as they arrive
     streaming.py    shows an answer as it arrives; Ctrl-C stops it
     walkthrough.py  what the demo does and checks; demo.py shows it
-    chat.py  run.py  embed.py  doctor.py  info.py  verify.py
+    bar.py          the bar of a download
+    chat.py  run.py  embed.py  models.py  doctor.py  info.py  verify.py
                     one command each
 
 For ``chat`` alone:

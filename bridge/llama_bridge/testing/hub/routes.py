@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -43,6 +44,17 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def _hub(self) -> HubServer:
         return cast("HubServer", cast("Any", self.server).hub)
+
+    def setup(self) -> None:
+        """Note the connection, so that the server can end it."""
+        super().setup()
+        self._hub.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """The connection is over."""
+        self._hub.connections.discard(self.connection)
+        with suppress(OSError):
+            super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Tests are quiet."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
-from typing import TypedDict as _TypedDict
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 from .faults import Fault, FaultKind, Faults
@@ -65,7 +66,7 @@ class Repo:
     gated: bool = False
 
 
-class _FaultSettings(_TypedDict, total=False):
+class _FaultSettings(TypedDict, total=False):
     path: str
     times: int | None
     after: int
@@ -88,6 +89,7 @@ class HubServer:
         self.faults = Faults()
         self.asked: list[Asked] = []
         self.closing = threading.Event()
+        self.connections: set[socket.socket] = set()
         self._servers = [_Server(self, kind) for kind in ("hub", "files")]
         self.url, self.files_url = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
 
@@ -147,10 +149,15 @@ class HubServer:
         return [a for a in self.asked if a.server == "files" and a.method == "GET"]
 
     def close(self) -> None:
-        """Stop. Requests that are being answered end."""
+        """Stop. Requests that are being answered end, and so do all connections. Closing twice does nothing."""
+        if self.closing.is_set():
+            return
         self.closing.set()
         for server in self._servers:
             server.end()
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self
