@@ -316,9 +316,9 @@ def test_without_a_connection_what_is_there_is_used(
     hub.close()
     assert find_model("hf:org/repo") == path
     assert "using what is in the cache" in caplog.text
-    with pytest.raises(DownloadError, match="no connection to http://127.0.0.1"):
+    with pytest.raises(DownloadError, match="no connection to http"):
         pull_model("hf:org/repo")
-    with pytest.raises(DownloadError, match="no connection to http://127.0.0.1"):
+    with pytest.raises(DownloadError, match="no connection to http"):
         find_model("hf:org/other")
 
 

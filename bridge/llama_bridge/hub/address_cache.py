@@ -27,8 +27,8 @@ from ..models.source import open_model
 from ..progress import OnProgress
 from ..user_cache import user_cache
 from .answers import Answer, Get
-from .digests import check_digest, file_digest, remember
-from .fetching import only_one
+from .digests import check_digest, file_digest, known_digest, remember
+from .fetching import only_one, writing
 from .transfer import Wanted, receive
 
 __all__ = ["address_folder", "fetch_address", "kept_addresses"]
@@ -57,34 +57,28 @@ def fetch_address(
         raise DownloadError(str(name), "this user has no cache folder: set XDG_CACHE_HOME to one")
     path = folder / _file_name(name)
     part = folder / f"{path.name}.incomplete"
-    try:
-        with only_one(folder / "lock", part, None, on_progress):
-            about = _read(folder)
-            if path.exists() and not (refresh and _has_changed(name, path, about, get)):
-                promised = name.sha256 or about.get("sha256") or file_digest(path, on_progress)
-                way_out = f"it has changed on this disk, and is not used: llama-bridge pull {name}"
-                check_digest(path, promised, str(name), way_out + " fetches it again", on_progress)
-                return path
-            if offline:
-                raise DownloadError(str(name), "offline mode (HF_HUB_OFFLINE) is on")
-            validator = str(about.get("validator", ""))
-            if not validator and name.sha256 is None:
-                with suppress(FileNotFoundError):
-                    part.unlink()  # nobody could tell whether the rest belongs to it
-            noting = _noting(name, folder, get)
-            wanted = Wanted(str(name), None, name.sha256, validator)
-            sha256 = receive(part, noting, wanted, on_progress)
-            _check_model(name, part)
-            os.replace(part, path)
-            remember(path, sha256)
-            _write(folder, _read(folder) | {"sha256": sha256})
+    with only_one(str(name), folder / "lock", part, None, on_progress):
+        about = _read(folder)
+        if path.exists() and not (refresh and _has_changed(name, path, about, get)):
+            promised = name.sha256 or about.get("sha256") or file_digest(path, on_progress)
+            way_out = f"it has changed on this disk, and is not used: llama-bridge pull {name}"
+            check_digest(path, promised, str(name), way_out + " fetches it again", on_progress)
             return path
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and hasattr(error, "reason"):
-            raise  # a ModelNotFound
-        raise DownloadError(
-            str(name), f"the cache cannot be written to: {error.filename}: {error.strerror}"
-        ) from error
+        if offline:
+            raise DownloadError(str(name), "offline mode (HF_HUB_OFFLINE) is on")
+        validator = str(about.get("part", ""))
+        if not validator and name.sha256 is None:
+            with writing(str(name)):
+                part.unlink(missing_ok=True)  # nobody could tell whether the rest belongs to it
+        wanted = Wanted(str(name), None, name.sha256, validator)
+        sha256 = receive(part, _noting(name, folder, get), wanted, on_progress)
+        _check_model(name, part)
+        with writing(str(name)):
+            os.replace(part, path)
+            about = _read(folder)
+            _write(folder, about | {"sha256": sha256, "validator": about.get("part", "")})
+        remember(path, sha256)
+        return path
 
 
 def kept_addresses() -> list[tuple[str, Path]]:
@@ -118,7 +112,7 @@ def _has_changed(name: UrlName, path: Path, about: Mapping[str, Any], get: Get) 
     if name.sha256 is not None:
         return file_digest(path) != name.sha256
     validator = str(about.get("validator", ""))
-    if not validator:
+    if not validator or known_digest(path) != about.get("sha256"):
         return True
     header = "If-None-Match" if validator.startswith('"') else "If-Modified-Since"
     with get({header: validator}) as answer:
@@ -134,10 +128,11 @@ def _noting(name: UrlName, folder: Path, get: Get) -> Get:
             if answer.status == 200:
                 tag = answer.headers.get("etag", "")
                 validator = tag if tag.startswith('"') else answer.headers.get("last-modified", "")
-                about = {"validator": validator}
+                about = _read(folder) | {"part": validator}
                 if not urlsplit(name.url).query:  # which may be a secret
                     about["url"] = str(name)
-                _write(folder, about)
+                with writing(str(name)):
+                    _write(folder, about)
             yield answer
 
     return noting

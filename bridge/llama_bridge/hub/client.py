@@ -28,7 +28,6 @@ from .transfer import seconds_without_data
 __all__ = ["ask_repository", "getter"]
 
 _LIBRARY = "llama-bridge"
-_PIECE = 1 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -100,7 +99,7 @@ def getter(name: HubName, commit: str, path: str) -> Get:
 
 def _pieces(response: httpx2.Response) -> Iterator[bytes]:
     try:
-        yield from response.iter_raw(_PIECE)
+        yield from response.iter_raw()  # in pieces of a size, it would keep back what a break then loses
     except httpx2.TransportError as error:
         raise ConnectionBroke(_no_answer(error)) from error
 

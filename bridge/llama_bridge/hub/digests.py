@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import DigestMismatch
+from ..errors import DigestMismatch, InvalidModel
 from ..progress import OnProgress, Progress
 from ..user_cache import user_cache
 
@@ -28,7 +29,7 @@ def check_digest(
 
     Raises:
         DigestMismatch: names both.
-        OSError: it cannot be read.
+        InvalidModel: it cannot be read.
     """
     found = file_digest(path, on_progress)
     if found != expected:
@@ -39,24 +40,38 @@ def file_digest(path: Path, on_progress: OnProgress | None = None) -> str:
     """The sha256 of a file: from memory, or computed, which takes about a second for each GB.
 
     Raises:
-        OSError: it cannot be read.
+        InvalidModel: it cannot be read.
     """
     if (known := known_digest(path)) is not None:
         return known
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    buffer = memoryview(bytearray(_PIECE))
+    done = 0
+    with _reading(path):
+        file = path.open("rb", buffering=0)
+    with file:
         before = os.fstat(file.fileno())
-        buffer = memoryview(bytearray(_PIECE))
-        done, total = 0, before.st_size
-        while n := file.readinto(buffer):
+        while True:
+            with _reading(path):
+                n = file.readinto(buffer)
+            if not n:
+                break
             digest.update(buffer[:n])
             done += n
             if on_progress is not None:
-                on_progress(Progress("verify", done, max(done, total), "bytes"))
+                on_progress(Progress("verify", done, max(done, before.st_size), "bytes"))
         same = _identity(before) == _identity(os.fstat(file.fileno()))
     if same:  # otherwise somebody writes to it
         remember(path, digest.hexdigest())
     return digest.hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidModel(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def known_digest(path: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DownloadError
@@ -18,7 +18,7 @@ from .digests import check_digest, file_digest, remember
 from .repository import RepoFile
 from .transfer import Wanted, receive
 
-__all__ = ["fetch", "only_one"]
+__all__ = ["fetch", "only_one", "writing"]
 
 _LOOK = 0.1
 
@@ -54,43 +54,45 @@ def fetch(
             f"the hub gives no sha256 for {file.path}, so it cannot be checked: give its address, "
             "https://…#sha256=<hex>",
         )
-    part = cache.part(sha256)
-    try:
-        with only_one(cache.lock(sha256), part, file.size, on_progress):
-            there = [
-                p for p in (cache.blob(sha256), cache.pointer(commit, file.path)) if p.exists()
-            ]
-            if there and replace and file_digest(there[0], on_progress) != sha256:
+    part, blob = cache.part(sha256), cache.blob(sha256)
+    with only_one(str(name), cache.lock(sha256), part, file.size, on_progress):
+        there = [path for path in (blob, cache.pointer(commit, file.path)) if path.exists()]
+        if there and replace and file_digest(there[0], on_progress) != sha256:
+            with writing(str(name)):
                 for path in [there[0].resolve(), *there]:
-                    with suppress(FileNotFoundError):
-                        os.unlink(path)
-                there = []
-            if there:
-                way_out = (
-                    f"the file in the cache is damaged, and is not used: llama-bridge pull {name}"
-                )
-                check_digest(
-                    there[0], sha256, str(name), way_out + " fetches it again", on_progress
-                )
-            else:
-                receive(part, get, Wanted(str(name), file.size, sha256), on_progress)
-                os.replace(part, cache.blob(sha256))
+                    path.unlink(missing_ok=True)
+            there = []
+        if there:
+            way_out = f"the file in the cache is damaged, and is not used: llama-bridge pull {name}"
+            check_digest(there[0], sha256, str(name), way_out + " fetches it again", on_progress)
+        else:
+            receive(part, get, Wanted(str(name), file.size, sha256), on_progress)
+        with writing(str(name)):
+            if not there:
+                os.replace(part, blob)
             path = cache.keep(name, commit, file)
-            remember(path, sha256)
-            return path
-    except PermissionError as error:
-        raise DownloadError(
-            str(name), f"the cache cannot be written to: {error.filename}: {error.strerror}"
-        ) from error
+    remember(path, sha256)
+    return path
+
+
+@contextmanager
+def writing(name: str) -> Generator[None]:
+    """Turn what the disk refuses into a DownloadError."""
+    try:
+        yield
+    except OSError as error:
+        why = f"the cache cannot be written to: {error.strerror or error}: {error.filename}"
+        raise DownloadError(name, why) from error
 
 
 @contextmanager
 def only_one(
-    lock: Path, part: Path, total: int | None, on_progress: OnProgress | None
+    name: str, lock: Path, part: Path, total: int | None, on_progress: OnProgress | None
 ) -> Generator[None]:
     """Wait while another process, or another thread, fetches the same file, and tell how far it is."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
+    with writing(name):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
     try:
         while not _is_mine(handle):
             if on_progress is not None and total is not None:
