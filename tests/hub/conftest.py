@@ -11,6 +11,7 @@ from llama_bridge.hub import transfer
 from llama_bridge.models.source import open_model
 from llama_bridge.progress import Progress
 from llama_bridge.testing.hub import HubServer
+from llama_bridge.user_cache import user_cache
 
 MakeBytes = Callable[[str], bytes]
 
@@ -24,9 +25,19 @@ def real(mark: str) -> bytes:
     return data.replace(NAME, NAME[:-4] + mark.encode(), 1)
 
 
+def keep_compiled(caches: Path) -> None:
+    """Give an empty cache folder the modules that were compiled for this machine: that takes seconds."""
+    if (there := user_cache()) is not None and (there / "compiled").is_dir():
+        folder = caches / "llama-bridge" / "compiled"
+        folder.mkdir(parents=True, mode=0o700)
+        for path in (there / "compiled").glob("*.cwasm"):
+            (folder / path.name).symlink_to(path)
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """An empty hub that everything here asks."""
+    keep_compiled(tmp_path / "caches")
     monkeypatch.setattr(transfer, "PAUSE", 0.01)
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
