@@ -23,9 +23,9 @@ __all__ = ["models", "pull", "rm"]
 @verbose
 @click.pass_context
 def pull(context: click.Context, name: str, as_json: bool) -> None:
-    """Fetch NAME, or a newer one than there is: hf:org/repo, hf:org/repo:Q5_K_M, https://...
+    """Fetch a model, or a newer one than there is.
 
-    What an earlier try fetched is not fetched again. The file is checked against its sha256.
+    NAME is hf:org/repo, hf:org/repo:Q5_K_M, hf:org/repo/file.gguf, or an address such as https://example.org/x.gguf. What an earlier try fetched is not fetched again. The file is checked against its sha256.
     """
     terminal: Terminal = context.obj
     with terminal.waiting(f"looking for {name}"):
