@@ -24,10 +24,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ..checks import shown
 from ..errors import InvalidInput
 
-__all__ = ["DEMO", "FORMS", "AppName", "HubName", "Name", "PathName", "UrlName", "read_name"]
-
-DEMO = "demo"
-"""Name of the small chat model in the package."""
+__all__ = ["FORMS", "AppName", "HubName", "Name", "PathName", "UrlName", "read_name"]
 
 FORMS = (
     'a path, "demo", https://…, hf:org/repo, hf:org/repo:QUANTISATION or hf:org/repo/file.gguf, '

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 
 from ..checks import check_path
 from ..errors import InvalidModel, ModelNotFound
-from .name import DEMO
 
 if TYPE_CHECKING:
     from .gguf import GgufHeader
 
 __all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
+
+DEMO = "demo"
+"""Name of the small chat model in the package."""
 
 
 @runtime_checkable
