@@ -102,18 +102,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         files = sorted(repo.files[commit].items())
         if match["what"] == "tree":
-            self._json([{"type": "file", "path": path, **_about(file)} for path, file in files])
+            self._json([{"type": "file", "path": path, **file.facts} for path, file in files])
             return
-        more = "blobs" in query
-        siblings = [
-            {"rfilename": path} | ({"blobId": file.sha256[:40], **_about(file)} if more else {})
-            for path, file in files
-        ]
-        name = match["repo"]
-        gated = "manual" if repo.gated else False
-        self._json(
-            {"id": name, "modelId": name, "sha": commit, "gated": gated, "siblings": siblings}
-        )
+        self._json(self._hub.state_of(match["repo"], commit, blobs="blobs" in query))
 
     def _resolve(self, match: re.Match[str]) -> None:
         repo = self._repo(match["repo"])
@@ -236,8 +227,3 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-
-def _about(file: File) -> dict[str, Any]:
-    lfs = {"oid": file.sha256, "sha256": file.sha256, "size": file.size, "pointerSize": 130}
-    return {"size": file.size, "oid": file.sha256[:40], "lfs": lfs}
