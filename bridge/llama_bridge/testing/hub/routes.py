@@ -134,9 +134,10 @@ class Handler(BaseHTTPRequestHandler):
         if file is None:
             self._refuse(404)
             return
-        self._send(file)
+        # Some versions of huggingface_hub look for the hub's headers here: host and port are not told apart.
+        self._send(file, {"X-Repo-Commit": commit or ""} if match["kind"] == "blob" else {})
 
-    def _send(self, file: File) -> None:
+    def _send(self, file: File, headers: dict[str, str]) -> None:
         path, faults, tag = urlsplit(self.path).path, self._hub.faults, f'"{file.sha256}"'
         if self.headers.get("If-None-Match") == tag:
             self._refuse(304)
@@ -160,6 +161,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", tag)
         self.send_header("Last-Modified", _DATE)
         self.send_header("Accept-Ranges", "bytes")
+        for key, value in headers.items():
+            self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
             self._body(file, path, start, end)
