@@ -181,3 +181,20 @@ def test_a_server_that_is_not_there(hub: HubServer, url: str) -> None:
     hub.close()
     with pytest.raises(DownloadError, match="no connection to 127"):
         find_model(url)
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1:1/x.gguf", "file:///etc/hosts", "data:,x"])
+def test_a_server_cannot_send_us_to_another_kind_of_address(
+    hub: HubServer, url: str, target: str
+) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": target})
+    with pytest.raises(DownloadError, match=r"sends us on to|status 302"):
+        find_model(url)
+
+
+def test_a_server_may_send_us_on_and_round_in_circles_is_an_end(hub: HubServer, url: str) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": url}, times=1)
+    assert content(find_model(url)) == real("mark")
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": url}, times=None)
+    with pytest.raises(DownloadError, match="status 302"):
+        find_model(url + "?again")
