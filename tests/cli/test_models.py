@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +115,18 @@ def test_a_terminal_shows_a_bar_with_speed_and_time(hub: HubServer, show: Open) 
     screen.wait_for(r"downloading .*2\.6 MB +\d+\.\d [kM]B/s")
     screen.wait_for(r"\(2\.64 MB\)")
     assert "downloading" not in "\n".join(screen.lines)
+
+
+def test_ctrl_c_ends_a_download_quietly_and_the_next_one_goes_on(
+    hub: HubServer, show: Open, program: Program
+) -> None:
+    hub.fail("slow", path="/blob/*", seconds=0.15, times=None)
+    names = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HOME", "HF_TOKEN_PATH")
+    screen = show("pull", "hf:org/repo", columns=100, **{name: os.environ[name] for name in names})
+    screen.wait_for("B/s")
+    screen.key("C-c")
+    assert screen.status() == 130
+    assert "Traceback" not in "\n".join(screen.lines)
+    hub.faults.clear()
+    assert program("pull", "hf:org/repo").returncode == 0
+    assert re.fullmatch(r"bytes=[1-9]\d+-", hub.downloads()[-1].headers["range"])
