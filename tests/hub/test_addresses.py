@@ -125,11 +125,37 @@ def test_damage_on_the_disk_is_found_and_pull_mends_it(hub: HubServer, url: str)
     assert content(path) == real("mark")
 
 
-def test_what_is_no_model_is_not_kept(hub: HubServer) -> None:
-    hub.add("org/repo", {"page.gguf": b"<!doctype html><title>Log in</title>"})
-    with pytest.raises(InvalidModel, match=r"what the server sent.*web page") as error:
-        find_model(hub.address("org/repo", "page.gguf"))
-    assert error.value.found == "html"
+@pytest.mark.parametrize(
+    ("data", "kind", "found"),
+    [
+        (b"<!doctype html><title>Log in</title>", "a web page", "html"),
+        (b"PK\x03\x04" + bytes(3_000_000), "a ZIP archive", "zip"),
+        (bytes(3_000_000), "no GGUF file", ""),
+    ],
+)
+def test_what_is_no_model_is_not_even_fetched(
+    hub: HubServer, data: bytes, kind: str, found: str, heard: Heard
+) -> None:
+    hub.add("org/repo", {"page.gguf": data})
+    with pytest.raises(InvalidModel, match=f"the server sends {kind}") as error:
+        find_model(hub.address("org/repo", "page.gguf"), heard)
+    assert error.value.found == found
+    assert kept() == []
+    assert heard[-1].done == 0
+
+
+def test_a_damaged_model_is_not_kept(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("org/repo", {"half.gguf": real("mark")[:1_000_000]})
+    with pytest.raises(InvalidModel, match="what the server sent: truncated"):
+        find_model(hub.address("org/repo", "half.gguf"))
+    assert kept() == []
+    assert list(tmp_path.rglob("*.incomplete")) == []
+
+
+def test_an_empty_file_is_refused(hub: HubServer) -> None:
+    hub.add("org/repo", {"empty.gguf": b""})
+    with pytest.raises(InvalidModel, match="what the server sent"):
+        find_model(hub.address("org/repo", "empty.gguf"))
     assert kept() == []
 
 

@@ -143,6 +143,9 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(304)
             return
         size = file.size
+        if faults.take(path, ("endless",)) is not None:
+            self._send_for_ever(file)
+            return
         if (lie := faults.take(path, ("longer", "shorter"))) is not None:
             size += 1 if lie.kind == "longer" else -1
         start, end = 0, size
@@ -166,6 +169,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self._body(file, path, start, end)
+
+    def _send_for_ever(self, file: File) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self._write(file.read(0, file.size))
+        while not self._hub.closing.is_set():
+            self._write(bytes(_PIECE))
 
     def _body(self, file: File, path: str, start: int, end: int) -> None:
         hub = self._hub
