@@ -143,8 +143,8 @@ def _from_spec(name: str, tool: Mapping[str, Any]) -> Tool:
         parameters = _NO_PARAMETERS
     if not isinstance(parameters, Mapping):
         raise InvalidInput(f"{name}: its parameters are {shown(parameters)}: give a JSON schema")
-    parameters = parameters or _NO_PARAMETERS
-    schema = _copy(f"{name}: its parameters", cast("Mapping[str, Any]", parameters))
+    given = cast("Mapping[str, Any]", parameters) or _NO_PARAMETERS
+    schema = _copy(f"{name}: its parameters", given)
     if schema.get("type", "object") != "object":
         raise InvalidInput(
             f"{name}: its parameters have the type {shown(schema['type'])}: give a schema of an object"

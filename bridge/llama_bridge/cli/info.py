@@ -16,6 +16,7 @@ from ..models.pooling import pooling_of
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams, Pooling
 from .logs import verbose
+from .memory_table import memory_facts, show_memory
 from .options import as_json
 from .terminal import Terminal, count, size
 
@@ -68,6 +69,7 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
         }
         | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
     )
+    show_memory(terminal, facts["memory"])
 
 
 def _facts(model: ModelFile) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": header.number("split.count", 1),
+        "memory": memory_facts(header, model.n_ctx_train),
     }
 
 

@@ -13,6 +13,7 @@ Read in this order:
     words.py          the same for the vocabulary
     pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
+    memory_need.py    how much a loaded model takes: weights, cache, work space
     control_tokens.py what only a chat template may spell
     least_tokens.py   how many tokens a text has at least, without a tokenizer
     long_runs.py      texts that would crash a tokenizer
