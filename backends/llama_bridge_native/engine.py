@@ -29,6 +29,7 @@ from llama_bridge.engine_arguments import (
 from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.grammar import Grammar
+from llama_bridge.later_signals import LaterSignals
 from llama_bridge.local.cores import compute_threads
 from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.least_tokens import LeastTokens
@@ -143,7 +144,8 @@ class NativeEngine(Engine):
             context = load_embedding_context(
                 self._model, file, params, n_tokens, at_once, n_sequences, n_outputs
             )
-            lib.llama_set_abort_callback(context, abort_callback, stop)
+            with LaterSignals():
+                lib.llama_set_abort_callback(context, abort_callback, stop)
             return context
 
         self._embedder = Embedder(
@@ -414,9 +416,13 @@ class NativeEngine(Engine):
         # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
         if values[0] != values[0]:
             self._refuse_nan(self._logits())
-        if self._constraint is not None:
+        draw = lib.llama_sampler_sample
+        if self._constraint is None:
+            token = int(draw(self._sampler, self._context, -1))
+        else:
             self._constraint.begin()
-        token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
+            with LaterSignals():
+                token = int(draw(self._sampler, self._context, -1))
         if values[token] != values[token]:
             self._refuse_nan(self._logits())
         if self._constraint is not None:
@@ -526,7 +532,8 @@ class NativeEngine(Engine):
         self._has_logits = False
         lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attn)
         self._took_copy = True
-        taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
+        with LaterSignals():
+            taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
         if taken != len(state):
             self.clear()
             return False
@@ -550,8 +557,9 @@ class NativeEngine(Engine):
         if self._embedder is not None:
             self._embedder.close()
         self._context = self._memory = None
-        lib.llama_free(context)
-        lib.llama_model_free(model)
+        with LaterSignals():  # llama.cpp logs
+            lib.llama_free(context)
+            lib.llama_model_free(model)
 
     def _check_alive(self) -> None:
         self._open(self._context)

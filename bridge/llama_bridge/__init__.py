@@ -36,6 +36,7 @@ From the top down; each may import what is below it:
     json_text.py        JSON that is not too deep for a page
     markup.py           short texts, and HTML for notebooks
     claim.py            whether a call that waits for its turn is still wanted
+    later_signals.py    lets signals wait while C code calls Python functions
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
 """

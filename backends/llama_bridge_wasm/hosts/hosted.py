@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 from llama_bridge.errors import ClosedError, EngineError
+from llama_bridge.later_signals import LaterSignals, signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
 from ..abi import MODEL_PATH
@@ -33,6 +34,19 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
     Raises:
         BackendUnavailable, OutOfMemory, EngineError: from ``make``.
     """
+    guest: G | None = None
+    try:
+        # Python's wasmtime frees things twice if an interrupt comes between two of its lines.
+        with LaterSignals():
+            guest = _open(make, threads)
+    except BaseException:
+        if guest is not None:
+            guest.close()
+        raise
+    return guest
+
+
+def _open(make: Callable[[bool], G], threads: int) -> G:
     guest = make(True)
     try:
         if guest.probe(max(2, threads)):
@@ -52,7 +66,8 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
 def tell_compile(on_progress: OnProgress | None, done: int, total: int) -> None:
     """Report the stage ``"compile"``: with 0 before it, with the size of llama.wasm after it."""
     if on_progress is not None:
-        on_progress(Progress("compile", done, total, "bytes"))
+        with signals_at_once():
+            on_progress(Progress("compile", done, total, "bytes"))
 
 
 class Hosted(Memory, ABC):
@@ -107,8 +122,11 @@ class Hosted(Memory, ABC):
         try:
             result = self._run(name, args)
         except self.failures as error:
+            failure = self.world.failure
             died = self._died(name, error)
             self._kill()  # only now: by then it is known which failure came first
+            if failure is not None and not isinstance(failure, Exception):
+                raise failure from error  # a Ctrl-C
             raise died from error
         if (failure := self.world.failure) is not None:
             self.world.failure = None

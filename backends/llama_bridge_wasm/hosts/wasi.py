@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from llama_bridge.later_signals import handle_signals
+
 from ..abi import BadPointer
 
 __all__ = ["MAX_OPEN_FILES", "WASI", "GuestFile", "Memory", "World"]
@@ -125,6 +127,7 @@ class World:
     def _shielded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
         def call(*args: int) -> int | None:
             try:
+                handle_signals()
                 return function(*args)
             except BadPointer:
                 return _FAULT

@@ -48,9 +48,7 @@ _INTERRUPTED = 130
 @click.option(
     "--tool-choice",
     metavar="CHOICE",
-    default="auto",
-    show_default=True,
-    help="How it may call them: auto, none, required, or the name of the one to call.",
+    help="How it may call them: auto, none, required, or the name of the one to call.  [default: auto]",
 )
 @loading_options(BEST)
 @untrusted_option
@@ -69,7 +67,7 @@ def run(
     json_schema: str | None,
     grammar: str | None,
     tools: str | None,
-    tool_choice: str,
+    tool_choice: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -84,6 +82,8 @@ def run(
         raise click.UsageError("--json-schema and --grammar exclude each other: give one of them")
     if tools is not None and (raw or session or json_schema or grammar):
         raise click.UsageError("--tools excludes --raw, --session, --json-schema and --grammar")
+    if tool_choice is not None and tools is None:
+        raise click.UsageError("--tool-choice needs --tools")
     tool_list = _tools(tools)
     schema_text = _file("--json-schema", json_schema)
     grammar_text = _file("--grammar", grammar)
@@ -102,7 +102,9 @@ def run(
                 said = {"role": "user", "content": text}
                 told = [] if system is None else [{"role": "system", "content": system}]
                 return TextsOfChat(
-                    llama.chat_stream([*told, said], tools=tool_list, tool_choice=tool_choice)
+                    llama.chat_stream(
+                        [*told, said], tools=tool_list, tool_choice=tool_choice or "auto"
+                    )
                 )
             return start(
                 text,
@@ -148,7 +150,7 @@ def _file(option: str, path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:  # Windows writes a mark
             return file.read()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
@@ -171,6 +173,8 @@ def _tools(path: str | None) -> Any:
 
 def _check_folder(session: str) -> None:
     # Checked first: an answer that took minutes should not fail because of a missing folder.
+    if not session:
+        raise click.BadParameter("it is empty: give a file", param_hint="--session")
     folder = os.path.dirname(os.path.realpath(os.path.expanduser(session)))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"no such folder: {folder}", param_hint="--session")
