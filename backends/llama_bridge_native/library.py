@@ -87,7 +87,8 @@ class LoggedErrors:
 
 def _log_line(level: int, text: bytes, _: object) -> None:
     try:
-        handle_signals()
+        if _here.listener is not None:  # it keeps what a handler raises
+            handle_signals()
         _take_line(level, text)
     except BaseException as error:
         if _here.listener is None:
