@@ -115,7 +115,7 @@ class Active:
         if request.prompt is None:
             return self.plan_again()
         if request.told:
-            tokens = self.tokenize(Prompt.of(request.prompt))
+            tokens = self._turn_tokens(Prompt.of(request.prompt))
             self._check(tokens, held=0)
             return Turn(tokens, True, [Message(message) for message in request.told])
         if not request.continues:
