@@ -14,6 +14,7 @@ From the top down; each may import what is below it:
     registry.py         which backends there are, which one is used
     runtime.py          contract 1: answers requests
     files/              session files
+    hub/                a model's name to a file on the disk: caches, downloads, digests
     engine.py           contract 2: works on tokens
     engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
@@ -39,6 +40,7 @@ From the top down; each may import what is below it:
     later_signals.py    lets signals wait while C code calls Python functions
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
+    user_cache.py       where this user's caches are
 """
 
 from __future__ import annotations
@@ -54,11 +56,14 @@ from .chat.message import Message
 from .conversation import Session
 from .engine import Engine, EngineInfo, MemoryKind
 from .errors import (
+    AccessDenied,
     BackendUnavailable,
     BridgeError,
     Cancelled,
     ClosedError,
     ContextOverflow,
+    DigestMismatch,
+    DownloadError,
     EngineError,
     FallbackWarning,
     InvalidAnswer,
@@ -71,8 +76,10 @@ from .errors import (
     ModelNotFound,
     NoModel,
     NoSession,
+    NotEnoughSpace,
     OutOfMemory,
     PathLike,
+    RateLimited,
     SessionCancelled,
     SessionCorrupt,
     SessionError,
@@ -117,6 +124,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "AccessDenied",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -134,6 +142,8 @@ __all__ = [
     "ChatWish",
     "ClosedError",
     "ContextOverflow",
+    "DigestMismatch",
+    "DownloadError",
     "Engine",
     "EngineBackend",
     "EngineError",
@@ -168,6 +178,7 @@ __all__ = [
     "ModelSource",
     "NoModel",
     "NoSession",
+    "NotEnoughSpace",
     "OnProgress",
     "OutOfMemory",
     "Parsed",
@@ -182,6 +193,7 @@ __all__ = [
     "ProgressUnit",
     "Prompt",
     "Ranked",
+    "RateLimited",
     "ReasoningDelta",
     "Request",
     "Runtime",

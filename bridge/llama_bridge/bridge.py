@@ -160,7 +160,7 @@ class LlamaBridge(Conversation):
         choose = registry.sandboxes if self._untrusted else registry.candidates
         backends = choose(self._backend_choice)
         if unload_first:
-            backends[0].check(model)
+            backends[0].check(model, progress)
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
         try:

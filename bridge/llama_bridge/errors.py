@@ -9,7 +9,12 @@
     ├── BackendUnavailable                    the backend cannot be used here; says how to get it
     ├── UnsupportedCapability                 this backend cannot do that; says which ones can
     ├── ModelError
-    │   ├── ModelNotFound (FileNotFoundError) no file at that path
+    │   ├── ModelNotFound (FileNotFoundError) no file at that path, or nothing of that name; lists what there is
+    │   ├── DownloadError                     a model could not be fetched; what has arrived is kept
+    │   │   ├── AccessDenied                  the server wants a token, or its owner's terms accepted
+    │   │   ├── RateLimited                   too many requests; says when to try again
+    │   │   ├── NotEnoughSpace                it does not fit on the disk
+    │   │   └── DigestMismatch                these are not the bytes that were promised; names both digests
     │   ├── InvalidModel                      not a GGUF file, truncated, or inconsistent
     │   └── ModelLoadError                    the engine refused a well-formed file
     │       └── OutOfMemory                   it does not fit into the memory it may use
@@ -43,11 +48,14 @@ if TYPE_CHECKING:
     from .capabilities import Capability
 
 __all__ = [
+    "AccessDenied",
     "BackendUnavailable",
     "BridgeError",
     "Cancelled",
     "ClosedError",
     "ContextOverflow",
+    "DigestMismatch",
+    "DownloadError",
     "EngineError",
     "FallbackWarning",
     "InvalidAnswer",
@@ -60,7 +68,9 @@ __all__ = [
     "ModelNotFound",
     "NoModel",
     "NoSession",
+    "NotEnoughSpace",
     "OutOfMemory",
+    "RateLimited",
     "SessionCancelled",
     "SessionCorrupt",
     "SessionError",
@@ -199,7 +209,90 @@ class ModelError(BridgeError):
 
 
 class ModelNotFound(ModelError, FileNotFoundError):
-    """No model file at that path."""
+    """No model file at that path, or nothing that a name means; the message lists what there is.
+
+    Attributes:
+        there: what there is instead: names of files, or of models on this disk; possibly empty.
+    """
+
+    def __init__(self, path: PathLike, reason: str, there: Sequence[str] = ()) -> None:
+        super().__init__(path, reason)
+        self.there = tuple(there)
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched: no answer, a refusal, a connection that broke. Nothing half-written is in the way.
+
+    Attributes:
+        received: bytes that are kept, so that the next try continues after them.
+        total: bytes of the whole file, or None if nobody said.
+        status: of the server's answer, or None without one.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        reason: str,
+        *,
+        received: int = 0,
+        total: int | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(path, reason)
+        self.received = received
+        self.total = total
+        self.status = status
+
+
+class AccessDenied(DownloadError):
+    """The server wants a token, another one, or the terms of the model accepted. The message says which and where."""
+
+
+class RateLimited(DownloadError):
+    """The server has had too many requests from here.
+
+    Attributes:
+        retry_after: seconds to wait before the next try, or None if the server did not say.
+    """
+
+    def __init__(self, path: PathLike, retry_after: float | None = None) -> None:
+        when = "some minutes" if retry_after is None else f"{retry_after:,.0f} s"
+        super().__init__(
+            path, f"the server has had too many requests: try again in {when}", status=429
+        )
+        self.retry_after = retry_after
+
+
+class NotEnoughSpace(DownloadError):
+    """The file does not fit on the disk.
+
+    Attributes:
+        needed: bytes that still have to be written.
+        free: bytes that can be written.
+    """
+
+    def __init__(self, path: PathLike, folder: PathLike, needed: int, free: int) -> None:
+        super().__init__(
+            path,
+            f"it takes {needed / 1e9:,.2f} GB more, but {os.fspath(folder)} has {free / 1e9:,.2f} GB left: "
+            "make room, or set HF_HUB_CACHE to a folder on another disk",
+        )
+        self.needed = needed
+        self.free = free
+
+
+class DigestMismatch(DownloadError):
+    """The bytes are not those that were promised. They are not used.
+
+    Attributes:
+        expected: the promised sha256, in hexadecimal.
+        found: the sha256 of what is there.
+    """
+
+    def __init__(self, path: PathLike, expected: str, found: str, way_out: str) -> None:
+        super().__init__(path, f"its sha256 should be {expected}, but is {found}: {way_out}")
+        self.expected = expected
+        self.found = found
 
 
 class InvalidModel(ModelError):

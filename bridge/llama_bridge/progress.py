@@ -8,7 +8,7 @@ from typing import Literal
 
 __all__ = ["OnProgress", "Progress", "ProgressStage", "ProgressUnit"]
 
-ProgressStage = Literal["compile", "load", "prefill", "embed"]
+ProgressStage = Literal["download", "verify", "compile", "load", "prefill", "embed"]
 ProgressUnit = Literal["bytes", "tokens", "texts"]
 
 
@@ -17,7 +17,8 @@ class Progress:
     """How far something that takes long has come.
 
     Attributes:
-        stage: ``"compile"`` (llama.wasm to machine code, on its first use only), ``"load"`` (a model's weights)
+        stage: ``"download"`` (a model from a server), ``"verify"`` (a file's digest, on its first use only),
+            ``"compile"`` (llama.wasm to machine code, on its first use only), ``"load"`` (a model's weights)
             ``"prefill"`` (the tokens of a prompt) or ``"embed"`` (the texts that ``embed`` or ``rerank`` was given).
         done, total: how much is done, and of how much. A stage that ends well ends with ``done == total``.
         unit: of both: ``"bytes"``, ``"tokens"`` or ``"texts"``.

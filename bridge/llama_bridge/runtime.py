@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Availability", "Backend", "Model", "Runtime", "SessionStorage"]
 
 Model = str | os.PathLike[str] | ModelSource
-"""A model to load: a path, ``"demo"``, a source, or whatever else a backend understands."""
+"""A model to load: a path, ``"demo"``, a name such as ``"hf:org/repo"``, a source, or whatever else a backend understands."""
 
 
 class Runtime(NotCopied, ABC):
@@ -244,8 +244,8 @@ class Backend(ABC):
     def probe(self) -> Availability:
         """Check whether it can be used here. Must be quick, never raise, and import as little as possible."""
 
-    def check(self, model: Model) -> None:  # noqa: B027 -- optional: open() fails otherwise
-        """Refuse what is certainly not a model, before the loaded one is freed for it. Must be quick.
+    def check(self, model: Model, on_progress: OnProgress | None = None) -> None:  # noqa: B027 -- optional: open() fails otherwise
+        """Refuse what is certainly not a model, before the loaded one is freed for it. Must be quick, but for a download.
 
         Raises:
             InvalidInput, ModelNotFound, InvalidModel.

@@ -15,7 +15,13 @@ from .progress import Progress
 __all__ = ["LiveText", "ProgressBar", "in_notebook"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_STAGES = {"compile": "compiling llama.wasm", "load": "loading", "prefill": "reading the prompt"}
+_STAGES = {
+    "download": "downloading",
+    "verify": "checking the file",
+    "compile": "compiling llama.wasm",
+    "load": "loading",
+    "prefill": "reading the prompt",
+}
 _UPDATES = 0.08
 """Seconds between two updates of what a notebook shows."""
 

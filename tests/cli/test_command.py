@@ -12,7 +12,7 @@ from llama_bridge import __version__
 from tests.cli.conftest import Program, Run
 from tests.cli.screens import SECONDS
 
-COMMANDS = ("demo", "chat", "run", "doctor", "info", "session")
+COMMANDS = ("demo", "chat", "run", "pull", "models", "rm", "doctor", "info", "session")
 
 
 def test_help_names_every_command_and_what_to_start_with(run: Run) -> None:

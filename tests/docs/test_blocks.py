@@ -18,6 +18,7 @@ import pytest
 
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
 from llama_bridge.models.source import open_model
+from llama_bridge.testing.hub import HubServer
 from tests.making import embedding_model
 
 from .pages import PAGES, ROOT, Block, blocks, commands
@@ -140,12 +141,23 @@ def test_a_command_is_run_here_or_elsewhere(command: str, place: str) -> None:
     assert elsewhere or "llama-bridge " in command, f"{place}: nothing runs {command!r}"
 
 
+@pytest.fixture
+def hub(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment of a hub on this machine that has what the pages name."""
+    with HubServer() as server:
+        server.add("org/repo", {"model-Q4_K_M.gguf": open_model("demo").path})
+        mine = {name: v for name, v in server.environment(folder).items() if name[0] != "X"}
+        yield mine
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "place"),
     [found for found in typed() if not any(found[0].startswith(each) for each in ELSEWHERE)],
 )
-def test_the_command_line_does_as_it_is_told(command: str, place: str, folder: Path) -> None:
+def test_the_command_line_does_as_it_is_told(
+    command: str, place: str, folder: Path, hub: dict[str, str]
+) -> None:
     if "session" in command:
         if not any(SESSIONS in each.capabilities for each in registry.candidates()):
             pytest.skip("no backend here keeps sessions")
@@ -156,11 +168,13 @@ def test_the_command_line_does_as_it_is_told(command: str, place: str, folder: P
         embedding_model(folder / "embedding.gguf")
     if "lines.txt" in command:
         Path("lines.txt").write_text("one\ntwo words\n", encoding="utf-8")
+    if command.startswith("llama-bridge rm"):
+        command = command.replace("rm", "pull") + " && " + command
     scripts = sysconfig.get_path("scripts")
     done = subprocess.run(
         command,
         shell=True,
-        env=os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])},
+        env=os.environ | hub | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

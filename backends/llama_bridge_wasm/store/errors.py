@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from llama_bridge import errors
 from llama_bridge.errors import ModelError
 
 __all__ = ["DownloadError", "ModelBusy", "StoreError", "StoreFull", "StoreUnavailable"]
@@ -49,15 +50,8 @@ class ModelBusy(StoreError):
     """Another tab has the file open, and this browser allows only one at a time."""
 
 
-class DownloadError(StoreError):
-    """The server refused, or the connection broke.
-
-    Attributes:
-        received: bytes that are kept; the next try continues after them.
-        total: bytes of the whole file, or None if the server did not say.
-    """
+class DownloadError(StoreError, errors.DownloadError):
+    """The server refused, or the connection broke. It is a :class:`llama_bridge.DownloadError` too."""
 
     def __init__(self, name: str, reason: str, received: int = 0, total: int | None = None) -> None:
-        super().__init__(name, reason)
-        self.received = received
-        self.total = total
+        errors.DownloadError.__init__(self, name, reason, received=received, total=total)

@@ -18,6 +18,7 @@ from .embed import embed, rerank
 from .failures import as_record, describe
 from .info import info, session
 from .logs import verbose
+from .models import models, pull, rm
 from .run import run
 from .terminal import STANDARD_OUTPUT, Terminal
 from .verify import verify
@@ -31,6 +32,7 @@ Start here:
   llama-bridge demo                   a conversation on each backend that works here
   llama-bridge chat                   talk to the packaged demo model
   llama-bridge chat MODEL.gguf        talk to your own model
+  llama-bridge chat hf:org/repo       talk to a model from the hub
   llama-bridge run "Hello" --json     one answer, for scripts
   llama-bridge doctor                 what works here, and what to do about the rest
 
@@ -98,6 +100,6 @@ def app(context: click.Context) -> None:
     context.obj = Terminal()
 
 
-for _command in (demo, chat, run, embed, rerank, doctor, info, session):
+for _command in (demo, chat, run, embed, rerank, pull, models, rm, doctor, info, session):
     app.add_command(_command)
 session.add_command(verify)

@@ -40,7 +40,7 @@ def chat(
     history: bool,
     **options: Any,
 ) -> None:
-    """Talk to MODEL, a GGUF file, or to the demo model.
+    """Talk to MODEL, a GGUF file or hf:org/repo, or to the demo model.
 
     /help lists the commands. Enter sends; Alt-Enter, or Enter after a backslash, starts a new line. Ctrl-C stops an
     answer and keeps the conversation; at the prompt it clears the line, and Ctrl-D leaves. In a pipe each line is a

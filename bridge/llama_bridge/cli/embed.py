@@ -17,7 +17,7 @@ from .terminal import Terminal
 
 __all__ = ["embed", "rerank"]
 
-_model = click.option("--model", "-m", required=True, help="A GGUF file.")
+_model = click.option("--model", "-m", required=True, help="A GGUF file, or a name: hf:org/repo.")
 _truncate = click.option("--truncate", is_flag=True, help="Cut texts that are too long.")
 
 

@@ -28,7 +28,9 @@ _INTERRUPTED = 130
 
 @click.command
 @click.argument("prompt", required=False)
-@click.option("--model", "-m", default=DEMO, show_default=True, help="A GGUF file.")
+@click.option(
+    "--model", "-m", default=DEMO, show_default=True, help="A GGUF file, or a name: hf:org/repo."
+)
 @click.option(
     "--session",
     metavar="FILE",

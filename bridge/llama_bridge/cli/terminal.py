@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..progress import Progress
+from .bar import DownloadBar
 from .wrapping import WordWrap
 
 __all__ = ["STANDARD_OUTPUT", "Terminal", "count", "duration", "plain", "size"]
@@ -31,6 +32,7 @@ _ROOM = 32
 """Columns that a value needs next to its name."""
 _INDENT = 4
 _STAGES = {
+    "verify": "checking the file, the first time only",
     "compile": "compiling llama.wasm to machine code: some seconds, the first time only",
     "load": "loading the model",
     "prefill": "reading the prompt",
@@ -58,6 +60,7 @@ class Terminal:
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
         self._status: Status | None = None
+        self._bar: DownloadBar | None = None
         self._wrap = WordWrap()
         self._open = False  # whether the current line has not ended yet
         self.interactive = self.out.is_terminal and bool(sys.stdin) and sys.stdin.isatty()
@@ -147,12 +150,28 @@ class Terminal:
             try:
                 yield
             finally:
+                self._end_bar()
                 self._status = None
 
     def progress(self, step: Progress) -> None:
         """Show the progress during :meth:`waiting`. Works from any thread."""
-        if (status := self._status) is not None:
-            status.update(Text(_STAGES[step.stage] + _share(step)))
+        if (status := self._status) is None:
+            return
+        if step.stage == "download":
+            if self._bar is None:
+                status.stop()
+                self._bar = DownloadBar(self.err)
+            self._bar.show(step)
+            return
+        if self._end_bar():
+            status.start()
+        status.update(Text(_STAGES[step.stage] + _share(step)))
+
+    def _end_bar(self) -> bool:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.end()
+        return bar is not None
 
     @property
     def tick(self) -> str:

@@ -32,7 +32,9 @@ _WAYS_OUT = {
 
 @click.command
 @click.argument("file")
-@click.option("--model", "-m", default=DEMO, show_default=True, help="A GGUF file.")
+@click.option(
+    "--model", "-m", default=DEMO, show_default=True, help="A GGUF file, or a name: hf:org/repo."
+)
 @click.option(
     "--deep", is_flag=True, help="Evaluate the conversation again and compare the logits after it."
 )

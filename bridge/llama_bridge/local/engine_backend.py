@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from ..capabilities import Capability
 from ..engine import Engine
+from ..hub.find import find_model
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams
 from ..progress import OnProgress
@@ -34,9 +35,9 @@ class EngineBackend(Backend):
             BackendUnavailable, InvalidModel, ModelLoadError, OutOfMemory, EngineError.
         """
 
-    def check(self, model: Model) -> None:
+    def check(self, model: Model, on_progress: OnProgress | None = None) -> None:
         """See :meth:`Backend.check`."""
-        open_model(model)
+        open_model(find_model(model, on_progress))
 
     def open(
         self,
@@ -46,7 +47,7 @@ class EngineBackend(Backend):
         on_progress: OnProgress | None,
     ) -> Runtime:
         """See :meth:`Backend.open`."""
-        file = open_model(model)
+        file = open_model(find_model(model, on_progress))
         engine = self.load(file, params, on_progress)
         if Capability.SESSION_PERSISTENCE in engine.capabilities:
             prepare_files(file)

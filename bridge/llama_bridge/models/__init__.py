@@ -4,7 +4,8 @@ Read in this order:
 
 .. code-block:: text
 
-    source.py         finds, checks and opens a model file
+    name.py           reads a model's name: a path, an address, a repository on the hub
+    source.py         checks and opens a model file
     gguf.py           reads and checks the header of a GGUF file
     ggml_types.py     the types of tensors and KV caches
     fingerprint.py    identifies a model by its content

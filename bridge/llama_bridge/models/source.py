@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class ModelFile:
         It depends on content, never on path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
-        from .fingerprint import fingerprint  # as in open_model(): 1 ms
+        from .fingerprint import fingerprint  # 1 ms, with the header: see open_model()
 
         try:
             if self.source is not None or _identity(self.path.stat()) == self.identity:
@@ -168,8 +169,11 @@ def _about_directory(path: Path) -> str:
 def _way_to_a_file(model: str | os.PathLike[str], path: Path) -> str:
     if path.stem.lower() == DEMO:
         return f"did you mean the packaged model, {DEMO!r}?"
-    if "://" in os.fspath(model):
+    text = os.fspath(model)
+    if "://" in text:
         return "download the file from this address and give its path"
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and not text.lower().endswith(".gguf"):
+        return f"give the path of a GGUF file; a model on the hub is called hf:{text}"
     return "give the path of a GGUF file"
 
 

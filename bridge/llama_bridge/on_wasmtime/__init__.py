@@ -5,5 +5,5 @@
     prepared_call.py    cheap calls into an instance
     compiled_cache.py   keeps machine code between runs
 
-Imports wasmtime and platformdirs, and nothing of llama_bridge. A page has none of it.
+Imports wasmtime, and of llama_bridge only where the user's caches are. A page has none of it.
 """

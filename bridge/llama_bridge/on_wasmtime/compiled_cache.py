@@ -24,11 +24,10 @@ import stat
 import tempfile
 from pathlib import Path
 
-import platformdirs
+from ..user_cache import user_cache
 
 __all__ = ["CompiledCache", "cache_key", "default_folder"]
 
-_OURS = "llama-bridge"
 _KEEP = 8
 _logger = logging.getLogger("llama_bridge.wasm")
 
@@ -38,16 +37,8 @@ def default_folder() -> Path | None:
 
     ``XDG_CACHE_HOME`` counts on every system.
     """
-    try:
-        given = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
-        if os.path.isabs(given):
-            base = Path(given, _OURS)
-        else:
-            base = platformdirs.user_cache_path(_OURS, appauthor=False, opinion=False)
-    except (OSError, RuntimeError) as error:  # for example a container's user without a home
-        _logger.debug("there is no cache folder: %s", error)
-        return None
-    return base / "compiled" if base.is_absolute() else None
+    base = user_cache()
+    return None if base is None else base / "compiled"
 
 
 def cache_key(code: bytes, *made_with: str) -> str:

@@ -13,6 +13,7 @@ With llama-bridge installed, pytest has these without further setup (``-p no:lla
     gates.py         the two markers, and what they skip
     shared.py        one loaded model for many tests
     fake/            FakeLlama: the real LlamaBridge over FakeBackend and FakeEngine
+    hub/             HubServer: a hub on this machine, with faults on demand
     conformance.py   BackendConformance, for those who write an engine; what it must refuse is in
                      conformance_misuse.py, how it draws in conformance_sampling.py, embeddings in
                      conformance_embedding.py, fixtures in conformance_base.py

@@ -1,0 +1,21 @@
+"""From a model's name to a file on this disk.
+
+.. code-block:: text
+
+    find.py          the way in: finds a model, or fetches it
+    fetching.py      a file of a repository into the hub's cache: once, checked, by one process
+    address_cache.py the same for a plain address, into a cache of our own
+    client.py        asks the hub, through huggingface_hub, which is an extra
+    address.py       asks any other server, through the standard library
+    transfer.py      receives a file: continues, counts, hashes, and never more than was promised
+    answers.py       what a server's refusal means
+    repository.py    which file of a repository is meant, and what else there is
+    cache.py         the folder that huggingface_hub and llama.cpp share
+    digests.py       sha256 of files, remembered
+    shelf.py         all models on this disk
+    removing.py      removes some of them
+    ollama.py  lm_studio.py  llama_cpp.py
+                     what these programs have on it; only read
+
+May import files.locking, models, progress, checks, errors. Only :mod:`client` imports huggingface_hub.
+"""

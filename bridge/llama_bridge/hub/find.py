@@ -1,0 +1,176 @@
+"""The way in: a model's name to something that opens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DownloadError, InvalidInput, ModelError, ModelNotFound
+from ..models.name import AppName, HubName, PathName, UrlName, read_name
+from ..models.source import ModelSource
+from ..progress import OnProgress
+
+if TYPE_CHECKING:
+    from .cache import RepoCache
+    from .repository import Repository
+
+__all__ = ["find_model", "is_offline", "pull_model"]
+
+_log = logging.getLogger(__name__)
+_EXTRA = 'huggingface_hub is not installed: pip install "llama-bridge[hub]"'
+
+Found = str | os.PathLike[str] | ModelSource
+
+
+def find_model(
+    model: str | os.PathLike[str] | ModelSource, on_progress: OnProgress | None = None
+) -> Found:
+    """What a model is read from: a path or ``"demo"`` or a source as it is, any other name as a file on this disk.
+
+    What is there already is used as it is, and nobody is asked, unless the name leaves open which file of a repository is
+    meant and the best one is not there. It is fetched if it is not there.
+
+    Args:
+        model: as people write it; see :mod:`llama_bridge.models.name`.
+        on_progress: called with the progress of ``"download"`` and ``"verify"``.
+
+    Raises:
+        InvalidInput: it looks like a name, but is none.
+        ModelNotFound: there is nothing of that name; lists what there is.
+        DownloadError: it could not be fetched.
+        InvalidModel: it is a model in several files.
+    """
+    name = read_name(model) if isinstance(model, str) else None
+    if isinstance(name, PathName):
+        name = None if _is_there(name.text) else name.instead
+    return model if name is None else _file_of(name, on_progress, refresh=False)
+
+
+def pull_model(model: str, on_progress: OnProgress | None = None) -> Path:
+    """Fetch a model, or a newer one than there is, and return its path. A damaged file is replaced.
+
+    Raises:
+        InvalidInput: it is a path, or no name at all.
+        ModelNotFound, DownloadError, InvalidModel: as for :func:`find_model`.
+    """
+    name = read_name(model)
+    if isinstance(name, PathName) and name.instead is not None:
+        name = name.instead
+    if isinstance(name, PathName | AppName):
+        raise InvalidInput(
+            f"model={model!r}: this is on the disk already or nowhere: give hf:org/repo or https://…"
+        )
+    return _file_of(name, on_progress, refresh=True)
+
+
+def is_offline() -> bool:
+    """Whether the environment says that no server may be asked."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    text = next(filter(None, (os.environ.get(name) for name in names)), "")
+    return text.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _file_of(
+    name: HubName | UrlName | AppName, on_progress: OnProgress | None, *, refresh: bool
+) -> Path:
+    if sys.platform == "emscripten":  # a page has no such disk
+        raise ModelNotFound(
+            str(name),
+            "a page loads models with llama_bridge_wasm.store: ModelStore().download(url)",
+        )
+    if isinstance(name, AppName):
+        from .shelf import model_of_app  # as below: 20 ms, only for a model by name
+
+        return model_of_app(name, on_progress)
+    if isinstance(name, UrlName):
+        from .address import getter  # 40 ms: most models are paths
+        from .address_cache import fetch_address
+
+        return fetch_address(name, getter(name), on_progress, refresh=refresh, offline=is_offline())
+    return _from_hub(name, on_progress, refresh=refresh)
+
+
+def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -> Path:
+    from .cache import RepoCache, hub_cache  # 20 ms, only for a model by name
+    from .fetching import fetch
+    from .repository import choose
+
+    cache = RepoCache(hub_cache(), name.repo)
+    here = cache.at(name.revision)
+    if not refresh or is_offline():
+        found = _in_cache(name, cache, here, on_progress)
+        if found is not None:
+            return found
+    try:
+        if is_offline():
+            raise DownloadError(
+                str(name), "it is not in the cache, and offline mode (HF_HUB_OFFLINE) is on"
+            )
+        try:
+            from . import client  # 300 ms, and an extra
+        except ImportError as error:
+            raise DownloadError(str(name), _EXTRA) from error
+        repository = client.ask_repository(name)
+    except ModelError as error:
+        found = _in_cache(name, cache, here, on_progress, anything=True) if not refresh else None
+        if found is None:
+            raise
+        _log.warning("%s; using what is in the cache: %s", error, found)
+        return found
+    file = choose(repository, name)
+    get = client.getter(name, repository.commit, file.path)
+    return fetch(name, cache, repository.commit, file, get, on_progress, replace=refresh)
+
+
+def _in_cache(
+    name: HubName,
+    cache: RepoCache,
+    here: Repository | None,
+    on_progress: OnProgress | None,
+    *,
+    anything: bool = False,
+) -> Path | None:
+    """The file in the cache, checked, or None if the hub has to be asked.
+
+    Args:
+        name: what is looked for.
+        cache: where.
+        here: what is there.
+        on_progress: told of ``"verify"``.
+        anything: whether a file will do that could be another one on the hub, or whose digest nobody knows.
+    """
+    from .digests import check_digest, file_digest, known_digest  # as in _from_hub(): 20 ms
+    from .repository import best_is_there, choose
+
+    anything = anything or is_offline()
+    if here is None:
+        return None
+    try:
+        file = choose(here, name)
+    except ModelNotFound:
+        if is_offline():
+            raise
+        return None
+    is_open = name.file is None and name.quantisation is None
+    if is_open and not anything and not best_is_there(here):
+        return None
+    path = cache.pointer(here.commit, file.path)
+    sha256 = file.sha256 or known_digest(path)
+    if sha256 is None and not anything:
+        return None
+    if sha256 is None:
+        _log.warning("%s: nobody here knows its sha256, so it is not checked", path)
+        sha256 = file_digest(path, on_progress)
+    way_out = f"the file in the cache is damaged, and is not used: llama-bridge pull {name}"
+    check_digest(path, sha256, str(name), f"{way_out} fetches it again", on_progress)
+    return path
+
+
+def _is_there(text: str) -> bool:
+    with suppress(ValueError):
+        return os.path.exists(os.path.expanduser(text))
+    return False

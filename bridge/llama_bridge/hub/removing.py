@@ -1,0 +1,100 @@
+"""Removes models from the hub's cache and from ours. What belongs to other programs stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import InvalidInput, ModelError, ModelNotFound
+from ..models.name import HubName, PathName, read_name
+from .cache import blob_digest
+from .repository import RepoFile, Repository, choose
+from .shelf import KeptModel, kept_models
+
+__all__ = ["models_named", "remove_model"]
+
+_OTHERS = {
+    "ollama": "it is Ollama's: remove it with ollama rm",
+    "lmstudio": "it is LM Studio's: remove it there",
+    "llama.cpp": "it is llama.cpp's: delete the file",
+}
+
+
+def models_named(text: str) -> list[KeptModel]:
+    """The models on this disk that a name means: all files of a repository if it names none of them.
+
+    Raises:
+        InvalidInput: it is no name.
+        ModelNotFound: there is none; lists what there is.
+    """
+    there = kept_models()
+    name = read_name(text)
+    if isinstance(name, PathName) and name.instead is not None:
+        name = name.instead
+    found = [model for model in there if text in (model.name, str(model.path))]
+    if not found and isinstance(name, HubName):
+        found = _of_repository(name, there)
+    elif not found:
+        found = [model for model in there if model.name == str(name)]
+    if not found:
+        names = [model.name for model in there]
+        what = "\n".join(["There is:", *(f"  {each}" for each in names)]) if names else ""
+        raise ModelNotFound(text, f"no such model on this disk. {what}".strip(), names)
+    return found
+
+
+def _of_repository(name: HubName, there: Sequence[KeptModel]) -> list[KeptModel]:
+    found: list[KeptModel] = []
+    for model in there:
+        other = read_name(model.name)
+        if model.place != "hub" or not isinstance(other, HubName) or other.repo != name.repo:
+            continue
+        if name.revision not in (None, "main", other.revision) or other.file is None:
+            continue
+        one = Repository(name.repo, "", (RepoFile(other.file, model.size),))
+        with suppress(ModelError):
+            choose(one, name)
+            found.append(model)
+    return found
+
+
+def remove_model(model: KeptModel) -> int:
+    """Remove a model's file; returns how many bytes that frees: none if another commit has it too.
+
+    Raises:
+        InvalidInput: it belongs to another program.
+        ModelError: it cannot be removed.
+    """
+    if (why := _OTHERS.get(model.place)) is not None:
+        raise InvalidInput(f"{model.name} is not removed: {why}")
+    try:
+        if model.place == "address":
+            shutil.rmtree(model.path.parent)
+            return model.size
+        return _remove_from_hub_cache(model.path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ModelError(model.name, f"cannot be removed: {why}: {error.filename}") from error
+
+
+def _remove_from_hub_cache(pointer: Path) -> int:
+    snapshots = next(parent for parent in pointer.parents if parent.name == "snapshots")
+    blob = Path(os.path.realpath(pointer))
+    size = blob.stat().st_size
+    pointer.unlink()
+    others = [path for path in snapshots.rglob("*") if path.is_file()]
+    freed = 0
+    if blob != pointer and blob_digest(blob) and blob not in {path.resolve() for path in others}:
+        blob.unlink()
+    if not blob.exists():
+        freed = size
+    for folder in pointer.parents:
+        if folder == snapshots or any(folder.iterdir()):
+            break
+        folder.rmdir()
+    if not others:
+        shutil.rmtree(snapshots.parent)
+    return freed

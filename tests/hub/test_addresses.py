@@ -1,0 +1,183 @@
+"""Models from plain addresses: continued, kept, and only under their name when they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from llama_bridge import (
+    AccessDenied,
+    DigestMismatch,
+    DownloadError,
+    InvalidModel,
+    ModelNotFound,
+    RateLimited,
+)
+from llama_bridge.hub import transfer
+from llama_bridge.hub.address_cache import kept_addresses
+from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.testing.hub import HubServer
+
+from .conftest import Heard, real
+
+TOKEN = "hf_" + "SeCrEt" * 6
+
+
+@pytest.fixture
+def url(hub: HubServer) -> str:
+    """The address of a model of 2.6 MB."""
+    hub.add("org/repo", {"my model.gguf": real("mark")})
+    return hub.address("org/repo", "my model.gguf")
+
+
+def content(path: object) -> bytes:
+    return Path(str(path)).read_bytes()
+
+
+def kept() -> list[str]:
+    return [path.name for _, path in kept_addresses()]
+
+
+def test_it_is_fetched_once_and_then_nobody_is_asked(
+    hub: HubServer, url: str, heard: Heard
+) -> None:
+    path = find_model(url, heard)
+    assert content(path) == real("mark")
+    assert heard.stages() == ["download"]
+    assert heard[-1].done == heard[-1].total == len(real("mark"))
+    assert kept_addresses() == [(url, path)]
+    heard.clear()
+    asked = len(hub.asked)
+    hub.close()
+    assert find_model(url, heard) == path
+    assert heard == []
+    assert len(hub.asked) == asked
+
+
+def test_no_token_is_sent(hub: HubServer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    find_model(url)
+    assert [a for a in hub.asked if "authorization" in a.headers] == []
+
+
+def test_a_digest_in_the_address_is_checked(hub: HubServer, url: str) -> None:
+    digest = hashlib.sha256(real("mark")).hexdigest()
+    assert content(find_model(f"{url}#sha256={digest}")) == real("mark")
+    with pytest.raises(DigestMismatch) as error:
+        find_model(f"{url}#sha256={'0' * 64}")
+    assert (error.value.expected, error.value.found) == ("0" * 64, digest)
+
+
+def test_a_digest_in_the_address_finds_damage_on_the_way(hub: HubServer, url: str) -> None:
+    name = f"{url}#sha256={hashlib.sha256(real('mark')).hexdigest()}"
+    hub.fail("corrupt", path="/plain/*", after=2_000_000)
+    with pytest.raises(DigestMismatch):
+        find_model(name)
+    assert kept() == []
+    assert content(find_model(name)) == real("mark")
+
+
+def test_it_is_continued_after_a_break(hub: HubServer, url: str) -> None:
+    hub.fail("cut", path="/plain/*", after=1_000_000, times=transfer.TRIES + 2)
+    hub.fail("no_ranges", path="/plain/*", times=transfer.TRIES + 1)
+    with pytest.raises(DownloadError, match=r"1.0 MB have arrived"):
+        find_model(url)
+    assert kept() == []
+    hub.faults.clear()
+    assert content(find_model(url)) == real("mark")
+    last = hub.downloads()[-1].headers
+    assert last["range"] == "bytes=1000000-"
+    assert last["if-range"] == f'"{hashlib.sha256(real("mark")).hexdigest()}"'
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(
+    hub: HubServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "TRIES", 0)
+    hub.fail("stall", path="/plain/*", after=1_000_000, times=2)
+    with pytest.raises(DownloadError):
+        find_model(url)
+    hub.faults.clear()
+    hub.add("org/repo", {"my model.gguf": real("next")})
+    assert content(find_model(url)) == real("next")
+
+
+def test_pull_asks_for_a_newer_one(hub: HubServer, url: str) -> None:
+    find_model(url)
+    n = len(hub.downloads())
+    pull_model(url)
+    assert len(hub.downloads()) == n + 1  # which was answered with: not modified
+    assert hub.downloads()[-1].headers["if-none-match"]
+    hub.add("org/repo", {"my model.gguf": real("next")})
+    assert content(find_model(url)) == real("mark")
+    assert content(pull_model(url)) == real("next")
+    assert content(find_model(url)) == real("next")
+
+
+def test_damage_on_the_disk_is_found_and_pull_mends_it(hub: HubServer, url: str) -> None:
+    path = Path(str(find_model(url)))
+    path.write_bytes(real("evil"))
+    with pytest.raises(DigestMismatch, match="llama-bridge pull http"):
+        find_model(url)
+    assert pull_model(url) == path
+    assert content(path) == real("mark")
+
+
+def test_what_is_no_model_is_not_kept(hub: HubServer) -> None:
+    hub.add("org/repo", {"page.gguf": b"<!doctype html><title>Log in</title>"})
+    with pytest.raises(InvalidModel, match=r"what the server sent.*web page") as error:
+        find_model(hub.address("org/repo", "page.gguf"))
+    assert error.value.found == "html"
+    assert kept() == []
+
+
+def test_refusals_are_typed(hub: HubServer, url: str) -> None:
+    with pytest.raises(ModelNotFound, match="no such file"):
+        find_model(url + "x")
+    for status in (401, 403):
+        hub.fail("status", path="/plain/*", status=status)
+        with pytest.raises(AccessDenied, match=f"status {status}"):
+            find_model(url)
+    hub.fail("status", path="/plain/*", status=429, headers={"Retry-After": "7"})
+    with pytest.raises(RateLimited) as error:
+        find_model(url)
+    assert error.value.retry_after == 7
+    assert content(find_model(url)) == real("mark")
+
+
+@pytest.mark.parametrize(
+    "path", ["/..%2f..%2fevil.gguf", "/%2e%2e/%2e%2e/x.gguf", "/a%5c..%5cb.gguf", "/%00.gguf", "/"]
+)
+def test_an_address_names_no_file_outside_its_folder(
+    hub: HubServer, tmp_path: Path, path: str
+) -> None:
+    hub.add("org/repo", {"m.gguf": real("mark")})
+    before = {*tmp_path.rglob("*")}
+    with pytest.raises(ModelNotFound):
+        find_model(hub.files_url + path)
+    assert all(
+        "downloads" in new.parts or new.suffix == "" for new in {*tmp_path.rglob("*")} - before
+    )
+
+
+def test_offline_mode_asks_nobody(
+    hub: HubServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "true")
+    with pytest.raises(DownloadError, match="offline mode"):
+        find_model(url)
+    assert hub.asked == []
+
+
+def test_a_secret_in_an_address_is_not_written(hub: HubServer, url: str, tmp_path: Path) -> None:
+    path = Path(str(find_model(f"{url}?signature=GEHEIM")))
+    assert kept_addresses() == [(str(path), path)]
+    assert not any(b"GEHEIM" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_a_server_that_is_not_there(hub: HubServer, url: str) -> None:
+    hub.close()
+    with pytest.raises(DownloadError, match="no connection to 127"):
+        find_model(url)
