@@ -84,6 +84,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.source import ModelFile, ModelSource
 from .params import (
     KvType,
@@ -116,6 +117,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "Adapter",
+    "AdapterFile",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -143,6 +146,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GgufHeader",
+    "GivenAdapter",
     "Grammar",
     "InvalidAnswer",
     "InvalidInput",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from ..capabilities import Capability
 from ..engine import Engine
+from ..models.adapter import AdapterFile, open_adapter
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams
 from ..progress import OnProgress
@@ -37,6 +39,14 @@ class EngineBackend(Backend):
     def check(self, model: Model) -> None:
         """See :meth:`Backend.check`."""
         open_model(model)
+
+    def check_adapters(self, model: Model, adapters: Sequence[tuple[AdapterFile, float]]) -> None:
+        """See :meth:`Backend.check_adapters`."""
+        from ..models.adapter_preflight import check_adapter  # only with adapters
+
+        file = open_model(model)
+        for given, _ in adapters:
+            check_adapter(open_adapter(given), file)
 
     def open(
         self,

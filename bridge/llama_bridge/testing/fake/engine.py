@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ from ...engine_arguments import (
 )
 from ...errors import ClosedError, EngineError
 from ...grammar import Grammar
+from ...models.adapter import Adapter, check_unchanged
+from ...models.adapter_preflight import check_adapters
 from ...models.source import ModelFile
 from ...params import ModelParams, Pooling, SamplingParams
 from .answers import Asked, FakeAnswer
@@ -82,6 +85,7 @@ class FakeEngine(Engine):
         self._ids = {text: _N_BYTES + i for i, text in enumerate(self._special.control)}
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._model = model
         self._template = model.chat_template
         self._tokens: list[int] = []
         self._ready = False  # whether there are logits
@@ -237,7 +241,7 @@ class FakeEngine(Engine):
     def logits(self) -> memoryview[float]:
         with self._working():
             values = [0.0] * self.info.n_vocab
-            values[self._next()] = _CERTAIN
+            values[self._next()] = _CERTAIN + sum(map(_effect, self.info.adapters))
             return memoryview(struct.pack(f"{len(values)}f", *values)).cast("f")
 
     def _check_sampler(self) -> None:
@@ -340,6 +344,21 @@ class FakeEngine(Engine):
         query, _, document = signs.partition(chr(self.info.sep))
         return [overlap(self._text(query, special=False), self._text(document, special=False))]
 
+    # adapters
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        if Capability.ADAPTERS not in self.capabilities:
+            super().set_adapters(adapters)
+        with self._working():
+            wanted = tuple(adapters)
+            if wanted == self.info.adapters:
+                return
+            check_adapters(wanted, self._model)
+            for adapter in wanted:
+                check_unchanged(adapter)
+            self._tokens, self._ready = [], False
+            self.info = replace(self.info, adapters=wanted)
+
     # cancelling
 
     def cancel(self) -> None:
@@ -409,6 +428,11 @@ class FakeEngine(Engine):
 def _signs(tokens: Sequence[int]) -> str:
     """One character per token, so that a conversation can be searched as a string."""
     return "".join(map(chr, tokens))
+
+
+def _effect(adapter: Adapter) -> float:
+    """What an adapter adds to the logit of the planned token: nothing else can tell that it is in force."""
+    return adapter.scale * (1 + int(adapter.sha256[:2], 16)) / 256
 
 
 def _read_state(state: memoryview) -> list[int]:
