@@ -51,7 +51,7 @@ class LoadedAdapters:
             raise InvalidInput(
                 f"{adapter.name}: the native backend loads only files; give the path of one"
             )
-        with LoggedErrors() as errors:
+        with LoggedErrors(quiet=True) as errors:  # one warning for each matrix that is packed
             handle = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
             errors.reraise()
         if not handle:

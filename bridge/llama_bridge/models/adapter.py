@@ -105,7 +105,7 @@ def open_adapter(given: AdapterFile) -> ModelFile:
     header = file.header
     if not is_adapter(header):
         kind = header.text("general.type")
-        what = f"general.type is {kind!r}, not 'adapter'" if kind else "a model"
+        what = "a model" if kind in ("", "model") else f"general.type is {shown(kind)}"
         raise InvalidModel(given_path(file), f"{what}: not a LoRA adapter", "gguf")
     if (kind := header.text("adapter.type")) != "lora":
         raise InvalidModel(
@@ -129,15 +129,18 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
         raise InvalidInput(f"adapters has {len(given)} of them: at most {_MOST} can be in force")
     found: list[tuple[AdapterFile, float]] = []
     for i, one in enumerate(given):
-        file, scale = cast("tuple[object, object]", one) if _is_pair(one) else (one, 1.0)
+        file, scale = _pair(one)
         if not isinstance(file, str | os.PathLike | ModelSource):
             raise InvalidInput(f"adapters[{i}]={shown(one)}: {rule}")
         found.append((cast("AdapterFile", file), _check_scale(i, scale)))
     return found
 
 
-def _is_pair(given: object) -> bool:
-    return isinstance(given, tuple) and len(cast("tuple[object, ...]", given)) == 2
+def _pair(given: object) -> tuple[object, object]:
+    if isinstance(given, tuple | list) and len(cast("Sequence[object]", given)) == 2:
+        file, scale = cast("Sequence[object]", given)
+        return file, scale
+    return given, 1.0
 
 
 def _check_scale(i: int, scale: object) -> float:

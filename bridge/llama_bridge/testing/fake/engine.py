@@ -55,7 +55,8 @@ _OF_POOLING = Capability.EMBEDDINGS | Capability.RERANK
 _KEY = "@what the user says@"
 _CERTAIN = 10.0
 """The logit of the planned token; all others have 0."""
-_STATE = struct.Struct("<II")
+_STATE = struct.Struct("<III")
+"""Number of tokens, their checksum, and the adapters' that they were computed with."""
 
 
 class FakeEngine(Engine):
@@ -382,7 +383,9 @@ class FakeEngine(Engine):
         with self._working():
             memory = struct.pack(f"<{len(self._tokens)}i", *self._tokens)
             return memoryview(
-                bytearray(_STATE.pack(len(self._tokens), zlib.crc32(memory)) + memory)
+                bytearray(
+                    _STATE.pack(len(self._tokens), zlib.crc32(memory), self._checksum) + memory
+                )
             )
 
     def state_length(self, state: memoryview) -> int:
@@ -397,6 +400,8 @@ class FakeEngine(Engine):
             return super().state_set(state, tokens)
         with self._working():
             state, tokens = check_state(state), check_tokens("tokens", tokens, self.info.n_vocab)
+            if len(state) >= _STATE.size and _STATE.unpack_from(state)[2] != self._checksum:
+                raise EngineError("the caller uses a state that other adapters computed")
             self._tokens, self._ready = [], False
             try:
                 held = _read_state(state)
@@ -406,6 +411,11 @@ class FakeEngine(Engine):
                 return False
             self._tokens = held
             return True
+
+    @property
+    def _checksum(self) -> int:
+        """Of the adapters in force."""
+        return zlib.crc32(repr([(a.sha256, a.scale) for a in self.info.adapters]).encode())
 
     # life
 
@@ -436,7 +446,7 @@ def _effect(adapter: Adapter) -> float:
 
 
 def _read_state(state: memoryview) -> list[int]:
-    count, crc = _STATE.unpack_from(state)
+    count, crc, _ = _STATE.unpack_from(state)
     memory = state[_STATE.size :]
     if len(memory) != 4 * count or zlib.crc32(memory) != crc:
         raise ValueError("damaged")
