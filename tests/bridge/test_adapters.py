@@ -177,7 +177,7 @@ def of_another_kind(adapter: Path) -> Path:
 
 
 WRONG: list[tuple[Callable[[Path], Path], str]] = [
-    (no_adapter, "a model: not a LoRA adapter"),
+    (no_adapter, "this is a model, not a LoRA adapter"),
     (empty, "empty"),
     (of_text, "a text file"),
     (cut_off, "truncated"),

@@ -105,8 +105,8 @@ def open_adapter(given: AdapterFile) -> ModelFile:
     header = file.header
     if not is_adapter(header):
         kind = header.text("general.type")
-        what = "a model" if kind in ("", "model") else f"general.type is {shown(kind)}"
-        raise InvalidModel(given_path(file), f"{what}: not a LoRA adapter", "gguf")
+        what = "a model" if kind in ("", "model") else f"a GGUF file of the type {shown(kind)}"
+        raise InvalidModel(given_path(file), f"this is {what}, not a LoRA adapter", "gguf")
     if (kind := header.text("adapter.type")) != "lora":
         raise InvalidModel(
             given_path(file), f"an adapter of the type {kind!r}: only 'lora' can be used"
@@ -195,12 +195,9 @@ def check_unchanged(adapter: Adapter) -> None:
 
 def as_float32(value: float) -> float:
     """The number that llama.cpp makes of it, in the fewest digits that name it."""
-    packed = _FLOAT.pack(value)
-    for digits in range(6, 9):
-        short = float(f"{value:.{digits}g}")
-        if _FLOAT.pack(short) == packed:
-            return short
-    return float(f"{_FLOAT.unpack(packed)[0]:.9g}")
+    (single,) = _FLOAT.unpack(_FLOAT.pack(value))
+    shorter = (float(f"{single:.{digits}g}") for digits in range(6, 10))
+    return next(short for short in shorter if _FLOAT.pack(short) == _FLOAT.pack(single))
 
 
 def given_path(file: ModelFile) -> str:

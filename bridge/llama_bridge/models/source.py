@@ -123,7 +123,7 @@ class ModelFile:
         It depends on content, never on path or time: metadata, vocabulary, chat template, tensor table (names, shapes,
         quantisation) and bytes sampled from every tensor, so that other weights of the same shape differ.
         """
-        from .fingerprint import fingerprint  # with the header: see open_model()
+        from .fingerprint import fingerprint  # as open_model() does: with the header
 
         try:
             if self.is_unchanged:
