@@ -18,6 +18,7 @@ import pytest
 
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
 from llama_bridge.models.source import open_model
+from llama_bridge.testing.adapters import write_adapter
 from tests.making import embedding_model
 
 from .pages import PAGES, ROOT, Block, blocks, commands
@@ -154,6 +155,9 @@ def test_the_command_line_does_as_it_is_told(command: str, place: str, folder: P
             llama.session_save("chat.session")
     if "embedding.gguf" in command:
         embedding_model(folder / "embedding.gguf")
+    for name in ("style.gguf", "facts.gguf"):
+        if name in command:
+            write_adapter(folder / name, open_model("demo"))
     if "lines.txt" in command:
         Path("lines.txt").write_text("one\ntwo words\n", encoding="utf-8")
     scripts = sysconfig.get_path("scripts")

@@ -91,7 +91,7 @@ class WasmEngine(Engine):
         self._least = LeastTokens(model)
         self._buffer = buffer
         self._model = model
-        self._adapters = LoadedAdapters(guest, self._calls, buffer)
+        self._adapters = LoadedAdapters(guest, self._calls, buffer, model)
         self._applied = info.adapters  # what the guest was told
         self._embedder = Embedder(guest, self._calls, buffer, info)
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
