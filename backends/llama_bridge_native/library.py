@@ -49,9 +49,13 @@ class LoggedErrors:
     """Collects the errors that llama.cpp logs in this thread inside a ``with`` block: it gives no other reason.
 
     Signals wait meanwhile.
+
+    Args:
+        quiet: whether its warnings are only for those who debug.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         self._signals = LaterSignals()
         self._lines: deque[str] = deque(maxlen=8)
         self._failure: BaseException | None = None
@@ -104,8 +108,11 @@ def _take_line(level: int, text: bytes) -> None:
         return
     if _here.level >= logging.ERROR and _here.listener is not None:
         _here.listener.hear(line)
-    if _log.isEnabledFor(_here.level):
-        _log.log(_here.level, "%s", line)
+    level = _here.level
+    if level == logging.WARNING and _here.listener is not None and _here.listener.quiet:
+        level = logging.DEBUG
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", line)
 
 
 _on_log = lib.llama_log_callback(

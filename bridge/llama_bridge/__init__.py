@@ -92,6 +92,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.source import ModelFile, ModelSource
 from .params import (
     KvType,
@@ -125,6 +126,8 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "AccessDenied",
+    "Adapter",
+    "AdapterFile",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -154,6 +157,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GgufHeader",
+    "GivenAdapter",
     "Grammar",
     "InvalidAnswer",
     "InvalidInput",

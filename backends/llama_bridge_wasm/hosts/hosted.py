@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from pathlib import Path
+from typing import BinaryIO, ClassVar, TypeVar
 
 from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.later_signals import LaterSignals, signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
-from ..abi import MODEL_PATH
+from ..abi import ADAPTER_PATH, MODEL_PATH
 from .logs import log_lines
 from .wasi import GuestFile, Memory, World
 
@@ -85,7 +86,7 @@ class Hosted(Memory, ABC):
     has_threads = False
 
     def __init__(self, file: GuestFile) -> None:
-        self.world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
+        self.world = World(file, _name(MODEL_PATH), self, self._log)
         self._last_words = ""
         self._dead = ""
         self._closed = False
@@ -136,6 +137,14 @@ class Hosted(Memory, ABC):
             raise failure
         return result
 
+    def lend(self, open_file: Callable[[], BinaryIO], size: int, path: Path) -> None:
+        """See :class:`~.abi.Guest`."""
+        self.world.lend(_name(ADAPTER_PATH), GuestFile(open_file, size, path))
+
+    def take_back(self) -> None:
+        """See :class:`~.abi.Guest`."""
+        self.world.take_back(_name(ADAPTER_PATH))
+
     def _begin(self) -> None:
         self.call("_initialize")
         # Each line costs a call into Python, and a load logs hundreds: only if somebody listens.
@@ -160,3 +169,8 @@ class Hosted(Memory, ABC):
             if self.world.failure is not None:
                 level = logging.DEBUG  # that failure is raised; this one only follows from it
             _logger.log(level, "%s", text)
+
+
+def _name(path: str) -> str:
+    """A guest's path as WASI passes it on: relative to the one folder."""
+    return path.lstrip("/")

@@ -17,7 +17,15 @@ from ..json_text import read_json
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
-from .options import BEST, as_json, load, loading_options, sampling_options, untrusted_option
+from .options import (
+    BEST,
+    adapter_option,
+    as_json,
+    load,
+    loading_options,
+    sampling_options,
+    untrusted_option,
+)
 from .streaming import Texts, TextsOfChat, ending, record, stream_answer
 from .terminal import Terminal
 
@@ -54,6 +62,7 @@ _INTERRUPTED = 130
 )
 @loading_options(BEST)
 @untrusted_option
+@adapter_option
 @sampling_options
 @as_json
 @verbose

@@ -381,6 +381,7 @@ class Active:
             state=state,
             origin=self.kv.origin,
             sampling=self.sampling,
+            adapters=self.engine.info.adapters,
         )
 
     def branch(self) -> Snapshot:
@@ -393,7 +394,11 @@ class Active:
         return self.snapshot()
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Make a snapshot the conversation. False, with nothing lost, if the engine refuses its state."""
+        """Make a snapshot the conversation. False, with nothing lost, if the engine refuses its state.
+
+        A state that was computed with other adapters is left out: its tokens are owed.
+        """
+        snapshot = self.usable(snapshot)
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
             self.kv.aim(tokens, snapshot.origin)
@@ -404,6 +409,10 @@ class Active:
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
         self.sampling = snapshot.sampling
         return True
+
+    def usable(self, snapshot: Snapshot) -> Snapshot:
+        """The same conversation, without a state that was computed with other adapters."""
+        return snapshot if snapshot.adapters == self.engine.info.adapters else snapshot.bare()
 
     def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
         """Make a state without a manifest the conversation, as raw text.
