@@ -125,6 +125,7 @@ CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__|__getattr__")
 SHARED = {
     "copy_memory._free": "one step of a list at a time: no two threads take the same block",
     "deep_stack._started": "each thread takes out what has its own number",
+    "later_signals._holder": "written and read in the main thread only",
     "module._modules": "under its lock; what is in it cannot be changed",
     "module._process": "the same for all who set it",
     "threads._workers": "a page has one thread of Python, and takes its workers by Atomics",
@@ -178,7 +179,14 @@ def test_the_floors_hold() -> None:
 
 # one straight path
 
-BELOW = ("testing/", "engine_arguments.py", "models/", "chat/module/", "on_wasmtime/")
+BELOW = (
+    "testing/",
+    "engine_arguments.py",
+    "models/",
+    "chat/module/",
+    "on_wasmtime/",
+    "later_signals.py",
+)
 """What an engine calls for itself, and chat.wasm: the path ends at ledger and template, below are the modules."""
 
 

@@ -6,6 +6,7 @@
     opening.py          loads a model and gives it to the engine that it needs
     engine.py           the engine contract on llama.cpp's C interface
     encoder_engine.py   the same for models that only embed
+    adapters.py         LoRA adapters that llama.cpp holds
     embedder.py         embeddings, in a context of their own
     loading.py          loads weights and contexts, or says why not
     sampler.py          sampler chains

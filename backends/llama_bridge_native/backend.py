@@ -45,6 +45,7 @@ class NativeBackend(EngineBackend):
         | Capability.GPU_OFFLOAD
         | Capability.EMBEDDINGS
         | Capability.RERANK
+        | Capability.ADAPTERS
     )
 
     def probe(self) -> Availability:

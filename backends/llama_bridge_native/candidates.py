@@ -65,8 +65,8 @@ class Tap:
     """A sampler that calls a Python function with a row of candidates: ``llama_token_data_array``.
 
     An exception in it does not get through llama.cpp: it is kept for :meth:`reraise`. One that a signal handler raises
-    on the first or last line of the callback cannot be kept either, so :meth:`reraise` also sees whether the function
-    was through.
+    on the first or last line of the callback cannot be kept: callers hold signals back with
+    :class:`~llama_bridge.later_signals.LaterSignals`, and :meth:`reraise` also sees whether the function was through.
     """
 
     def __init__(self, look: Callable[[Any], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from llama_bridge.engine import batches_of
 from llama_bridge.errors import EngineError
+from llama_bridge.later_signals import LaterSignals
 from llama_bridge.params import Pooling
 
 from .library import LoggedErrors, lib
@@ -147,7 +148,8 @@ class Embedder:
         context, self._context = self._context, None
         self._memory, self._capacity = None, 0
         if context is not None:
-            lib.llama_free(context)
+            with LaterSignals():
+                lib.llama_free(context)
 
 
 class _Batch:

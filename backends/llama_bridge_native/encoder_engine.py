@@ -37,6 +37,7 @@ class NativeEncoder(EncoderCalls, NativeEngine):
             | Capability.GPU_OFFLOAD
             | Capability.EMBEDDINGS
             | Capability.RERANK
+            | Capability.ADAPTERS
         )
 
     @property

@@ -10,6 +10,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_bridge.capabilities import Capability
@@ -29,7 +30,10 @@ from llama_bridge.engine_arguments import (
 from llama_bridge.errors import BridgeError, ClosedError, EngineError
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.grammar import Grammar
+from llama_bridge.later_signals import LaterSignals
 from llama_bridge.local.cores import compute_threads
+from llama_bridge.models.adapter import Adapter
+from llama_bridge.models.adapter_preflight import check_adapters
 from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.long_runs import longest_run
@@ -37,6 +41,7 @@ from llama_bridge.models.pooling import is_causal, pooling_of
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
+from .adapters import LoadedAdapters
 from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
 from .embedder import Embedder
@@ -92,6 +97,7 @@ class NativeEngine(Engine):
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self._token = array("i", [0])  # raises unless given an int32; a ctypes array would truncate
         self._single = lib.llama_batch_get_one((ctypes.c_int32 * 1).from_buffer(self._token), 1)
+        self._file = file
         self._header = file.header
         self._least = LeastTokens(file)
         self._has_logits = False
@@ -110,6 +116,8 @@ class NativeEngine(Engine):
             self._chunk = min(self._chunk, _UNINTERRUPTED)
         self.info = self._describe(file, params, memory)
         self._layout = self._memory_layout(file, params)
+        self._adapters = LoadedAdapters(model)
+        self._applied = self.info.adapters  # what llama.cpp was told
         self._chains = SamplerChains(self._vocab, self.info.n_vocab, self.info.n_ctx)
         self._logprobs = Logprobs(context)
         self.capabilities = (
@@ -123,6 +131,7 @@ class NativeEngine(Engine):
             | Capability.SESSION_PERSISTENCE
             | Capability.SESSION_TOOLS
             | Capability.THREADS
+            | Capability.ADAPTERS
         )
         if self.info.memory in (MemoryKind.DENSE, MemoryKind.SWA):
             self.capabilities |= Capability.PREFIX_CACHE
@@ -143,7 +152,9 @@ class NativeEngine(Engine):
             context = load_embedding_context(
                 self._model, file, params, n_tokens, at_once, n_sequences, n_outputs
             )
-            lib.llama_set_abort_callback(context, abort_callback, stop)
+            with LaterSignals():
+                lib.llama_set_abort_callback(context, abort_callback, stop)
+            self._adapters.apply(context, self.info.adapters)
             return context
 
         self._embedder = Embedder(
@@ -286,6 +297,8 @@ class NativeEngine(Engine):
 
     def _decode(self, batch: Any) -> bool:
         """One call of llama_decode; False if it was aborted."""
+        if self._applied is not self.info.adapters:
+            self._apply_adapters()
         status = lib.llama_decode(self._context, batch)
         if status == _DONE:
             return True
@@ -414,9 +427,13 @@ class NativeEngine(Engine):
         # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
         if values[0] != values[0]:
             self._refuse_nan(self._logits())
-        if self._constraint is not None:
+        draw = lib.llama_sampler_sample
+        if self._constraint is None:
+            token = int(draw(self._sampler, self._context, -1))
+        else:
             self._constraint.begin()
-        token = int(lib.llama_sampler_sample(self._sampler, self._context, -1))
+            with LaterSignals():
+                token = int(draw(self._sampler, self._context, -1))
         if values[token] != values[token]:
             self._refuse_nan(self._logits())
         if self._constraint is not None:
@@ -473,6 +490,29 @@ class NativeEngine(Engine):
         packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
         return self._embedder.embed(packed)
 
+    # adapters
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        self._check_alive()
+        wanted = tuple(adapters)
+        if wanted == self.info.adapters:
+            return
+        check_adapters(wanted, self._file)
+        self._adapters.load(wanted)
+        # What was computed with the others goes first. The next line decides; an interrupt after it is made good by
+        # the next decode.
+        self.clear()
+        if self._embedder is not None:
+            self._embedder.close()
+        self.info = replace(self.info, adapters=wanted)
+        self._apply_adapters()
+        self._adapters.keep_only(wanted)
+
+    def _apply_adapters(self) -> None:
+        wanted = self.info.adapters
+        self._adapters.apply(self._context, wanted)
+        self._applied = wanted
+
     # cancelling
 
     def cancel(self) -> None:
@@ -526,7 +566,8 @@ class NativeEngine(Engine):
         self._has_logits = False
         lib.llama_memory_clear(self._memory, self._took_copy or not self.info.flash_attn)
         self._took_copy = True
-        taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
+        with LaterSignals():
+            taken = lib.llama_state_seq_set_data(self._context, buffer, len(state), _SEQ)
         if taken != len(state):
             self.clear()
             return False
@@ -550,8 +591,9 @@ class NativeEngine(Engine):
         if self._embedder is not None:
             self._embedder.close()
         self._context = self._memory = None
-        lib.llama_free(context)
-        lib.llama_model_free(model)
+        with LaterSignals():  # llama.cpp logs
+            lib.llama_free(context)
+            lib.llama_model_free(model)
 
     def _check_alive(self) -> None:
         self._open(self._context)

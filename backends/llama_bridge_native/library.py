@@ -16,6 +16,8 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
 
+from llama_bridge.later_signals import LaterSignals, handle_signals
+
 __all__ = ["LoggedErrors", "abort_callback", "lib"]
 
 lib: Any = llama_cpp
@@ -44,19 +46,29 @@ _here = _OfThread()
 
 
 class LoggedErrors:
-    """Collects the errors that llama.cpp logs in this thread inside a ``with`` block: it gives no other reason."""
+    """Collects the errors that llama.cpp logs in this thread inside a ``with`` block: it gives no other reason.
 
-    def __init__(self) -> None:
+    Signals wait meanwhile.
+
+    Args:
+        quiet: whether its warnings are only for those who debug.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._signals = LaterSignals()
         self._lines: deque[str] = deque(maxlen=8)
         self._failure: BaseException | None = None
         self._before: LoggedErrors | None = None
 
     def __enter__(self) -> Self:
+        self._signals.__enter__()
         self._before, _here.listener = _here.listener, self
         return self
 
     def __exit__(self, *_: object) -> None:
         _here.listener = self._before
+        self._signals.__exit__()
 
     def __str__(self) -> str:
         return "; ".join(self._lines) or "llama.cpp gave no reason"
@@ -71,6 +83,7 @@ class LoggedErrors:
 
     def reraise(self) -> None:
         """Raise what was raised while llama.cpp logged, such as a Ctrl-C."""
+        handle_signals()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -78,6 +91,8 @@ class LoggedErrors:
 
 def _log_line(level: int, text: bytes, _: object) -> None:
     try:
+        if _here.listener is not None:  # it keeps what a handler raises
+            handle_signals()
         _take_line(level, text)
     except BaseException as error:
         if _here.listener is None:
@@ -93,8 +108,11 @@ def _take_line(level: int, text: bytes) -> None:
         return
     if _here.level >= logging.ERROR and _here.listener is not None:
         _here.listener.hear(line)
-    if _log.isEnabledFor(_here.level):
-        _log.log(_here.level, "%s", line)
+    level = _here.level
+    if level == logging.WARNING and _here.listener is not None and _here.listener.quiet:
+        level = logging.DEBUG
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", line)
 
 
 _on_log = lib.llama_log_callback(

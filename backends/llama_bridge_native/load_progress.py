@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_bridge.later_signals import signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
 from .library import lib
@@ -38,7 +39,8 @@ class LoadProgress:
             return True
         self._told = done
         try:
-            self._on_progress(Progress("load", done, self._total, "bytes"))
+            with signals_at_once():
+                self._on_progress(Progress("load", done, self._total, "bytes"))
         except BaseException as error:  # ctypes would print it and go on
             self._failure = error
             return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from llama_bridge.later_signals import LaterSignals
+
 from .candidates import Tap
 from .library import lib
 
@@ -26,7 +28,8 @@ class Logprobs:
         if chain is None:
             chain = self._chains[n] = self._make(n)
         self._tap.begin()
-        lib.llama_sampler_sample(chain, self._context, -1)
+        with LaterSignals():
+            lib.llama_sampler_sample(chain, self._context, -1)
         self._tap.reraise()
         _, logit, p = self._best[0]
         total = logit - math.log(p)  # the best one has at least the share of one in all

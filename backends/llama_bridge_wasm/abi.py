@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from llama_bridge.errors import EngineError
 
 __all__ = [
     "ABI_VERSION",
+    "ADAPTER_PATH",
     "Accept",
     "BIAS",
     "CHECK_PARAMS",
@@ -22,6 +24,7 @@ __all__ = [
     "MODEL_PATH",
     "NO_TOKEN",
     "SAMPLER_PARAMS",
+    "SCALE",
     "BadPointer",
     "CheckOp",
     "Guest",
@@ -29,11 +32,13 @@ __all__ = [
     "Status",
 ]
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
-"""The guest's name for its one file."""
+"""The guest's name for its model."""
+ADAPTER_PATH = "/adapter.gguf"
+"""Its name for the LoRA adapter that it is lent to read."""
 NO_TOKEN = -1
 
 LOAD_PARAMS = struct.Struct("<7i")
@@ -44,6 +49,8 @@ XTC's probability and threshold; mirostat, tau, eta; dynatemp's range and expone
 and number of tokens."""
 BIAS = struct.Struct("<if")
 """token, bias."""
+SCALE = struct.Struct("<f")
+"""Of an adapter."""
 LOGPROB = struct.Struct("<if")
 """token, log-probability."""
 EMBED_PARAMS = struct.Struct("<6i")
@@ -158,6 +165,20 @@ class Guest(Protocol):
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into guest memory."""
+        ...
+
+    def lend(self, open_file: Callable[[], BinaryIO], size: int, path: Path) -> None:
+        """Let the guest read another file, as :data:`ADAPTER_PATH`, until it is taken back.
+
+        Args:
+            open_file: opens it unbuffered.
+            size: in bytes.
+            path: its name for people.
+        """
+        ...
+
+    def take_back(self) -> None:
+        """Let the guest read only its model again."""
         ...
 
     def flag(self, pointer: int) -> Callable[[int], None]:

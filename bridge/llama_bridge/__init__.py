@@ -37,6 +37,7 @@ From the top down; each may import what is below it:
     json_text.py        JSON that is not too deep for a page
     markup.py           short texts, and HTML for notebooks
     claim.py            whether a call that waits for its turn is still wanted
+    later_signals.py    lets signals wait while C code calls Python functions
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
     user_cache.py       where this user's caches are
@@ -91,6 +92,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.source import ModelFile, ModelSource
 from .params import (
     KvType,
@@ -124,6 +126,8 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "AccessDenied",
+    "Adapter",
+    "AdapterFile",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -153,6 +157,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GgufHeader",
+    "GivenAdapter",
     "Grammar",
     "InvalidAnswer",
     "InvalidInput",

@@ -28,8 +28,10 @@ from .errors import (
     InvalidInput,
     NoModel,
     PathLike,
+    UnsupportedCapability,
 )
 from .markup import rows
+from .models.adapter import Adapter, GivenAdapter, check_given
 from .models.source import ModelFile
 from .params import ModelParams, ModelSettings, SamplingParams, override
 from .progress import OnProgress
@@ -63,6 +65,7 @@ class LlamaBridge(Conversation):
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
         untrusted: whether to take only backends with a sandbox, whatever else is installed: for models that nobody
             vouches for. Such a backend may lack sessions; :attr:`capabilities` says what it can do.
+        adapters: LoRA adapters of this model, as in :meth:`set_adapters`.
         params: load-time settings.
         sampling: how tokens are drawn, unless a call says otherwise.
         system: system message at the start of every new chat.
@@ -92,6 +95,7 @@ class LlamaBridge(Conversation):
         *,
         backend: str | Backend = registry.AUTO,
         untrusted: bool = False,
+        adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
@@ -120,7 +124,9 @@ class LlamaBridge(Conversation):
         self._storage = SessionStorage(session_memory, self._folder)
         try:
             if model is not None:
-                self.load_model(model)
+                self.load_model(model, adapters=adapters)
+            elif check_given(adapters):
+                raise InvalidInput("adapters need a model: give both, here or to load_model()")
         except BaseException:
             self.close()
             raise
@@ -132,6 +138,7 @@ class LlamaBridge(Conversation):
         model: Model,
         params: ModelParams | None = None,
         *,
+        adapters: Sequence[GivenAdapter] = (),
         unload_first: bool = False,
         on_progress: OnProgress | None = None,
         **settings: Unpack[ModelSettings],
@@ -143,6 +150,7 @@ class LlamaBridge(Conversation):
         Args:
             model: as for the constructor.
             params: load-time settings; None keeps those of the constructor.
+            adapters: LoRA adapters of this model, as in :meth:`set_adapters`. Those of the constructor belong to its model.
             unload_first: free the current model before the new one is read, on a machine that cannot hold both.
                 If the new one cannot be loaded, the bridge is left without a model.
             on_progress: called with the progress of the load; None takes the bridge's.
@@ -154,6 +162,7 @@ class LlamaBridge(Conversation):
         shared = self._shared
         progress = check_callback("on_progress", on_progress) or shared.on_progress
         check_flag("unload_first", unload_first)
+        given = check_given(adapters)
         chosen = _loading(self._params, params, settings)
         if shared.closed:
             raise ClosedError("this LlamaBridge is closed: make a new one")
@@ -161,9 +170,18 @@ class LlamaBridge(Conversation):
         backends = choose(self._backend_choice)
         if unload_first:
             backends[0].check(model, progress)
+        if given:
+            if Capability.ADAPTERS not in backends[0].capabilities:
+                where = registry.available_in(Capability.ADAPTERS)
+                raise UnsupportedCapability(Capability.ADAPTERS, backends[0].name, where)
+            backends[0].check_adapters(model, given)
+        if unload_first:
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
         try:
+            if given:
+                refuse(runtime, Capability.ADAPTERS)
+                runtime.set_adapters(given)
             if self._folder is not None:
                 refuse(runtime, Capability.SESSION_PERSISTENCE)
             self._replace(runtime)
@@ -220,6 +238,31 @@ class LlamaBridge(Conversation):
         if runtime.model is None:
             raise NoModel(f"the {runtime.backend} backend has no model file here")
         return runtime.model
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """The LoRA adapters in force, each content once, without those whose scale is 0."""
+        return self._shared.alive().adapters
+
+    def set_adapters(self, adapters: Sequence[GivenAdapter]) -> None:
+        """Put LoRA adapters in force in place of those before; an empty list takes all away.
+
+        Several act together, and their changes add up. Conversations go on: what they hold is evaluated again with the
+        adapters of now, when they are next used.
+
+        Args:
+            adapters: paths of GGUF files or :class:`ModelSource` objects, each alone or in a pair with its scale, as in
+                ``["style.gguf", ("facts.gguf", 0.5)]``. The scale is 1 otherwise.
+
+        Raises:
+            InvalidInput, ModelNotFound.
+            InvalidModel: a file is no LoRA adapter, is damaged, or was made for another model.
+            ModelLoadError, OutOfMemory: the engine cannot load one.
+            UnsupportedCapability: the backend lacks ``ADAPTERS``.
+            After any of them, the adapters before are still in force.
+        """
+        given = check_given(adapters)
+        self._shared.do(Capability.ADAPTERS, lambda runtime: runtime.set_adapters(given))
 
     @property
     def info(self) -> EngineInfo:

@@ -64,6 +64,8 @@ class Capability(_Shown, enum.Flag):
     """The model turns texts into vectors: ``embed``."""
     RERANK = enum.auto()
     """The model says how well documents fit a query: ``rerank``."""
+    ADAPTERS = enum.auto()
+    """LoRA adapters: ``adapters=`` at load, and ``set_adapters``."""
 
     def __contains__(self, other: enum.Flag | str) -> bool:
         # Without this, a name would raise a TypeError here but work everywhere else.

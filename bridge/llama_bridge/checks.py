@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,10 @@ def check_callback(name: str, value: F | None) -> F | None:
     """Return a callable or None, or raise an InvalidInput that names it."""
     if value is not None and not callable(value):
         raise InvalidInput(f"{name}={shown(value)}: give a function, or None")
+    if inspect.iscoroutinefunction(value):
+        raise InvalidInput(
+            f"{name}={shown(value)}: nobody awaits it; give a plain function, without async"
+        )
     return value
 
 

@@ -20,6 +20,7 @@ from .checks import NotCopied, check_count
 from .engine_arguments import check_token
 from .errors import UnsupportedCapability
 from .grammar import Grammar
+from .models.adapter import Adapter
 from .params import Pooling, SamplingParams
 
 __all__ = ["EncoderCalls", "Engine", "EngineInfo", "MemoryKind", "batches_of"]
@@ -60,6 +61,7 @@ class EngineInfo:
         pooling: how the vectors of a text's tokens become one; ``"none"`` if they do not.
         sep: id of the SEP token, or None.
         add_eos, add_sep: whether the tokens of a whole text end with ``eos`` or ``sep``.
+        adapters: the LoRA adapters in force: each file once, ordered by its digest, none with the scale 0.
     """
 
     n_ctx: int
@@ -82,6 +84,7 @@ class EngineInfo:
     sep: int | None = None
     add_eos: bool = False
     add_sep: bool = False
+    adapters: tuple[Adapter, ...] = ()
 
 
 class Engine(NotCopied, ABC):
@@ -254,6 +257,22 @@ class Engine(NotCopied, ABC):
             EngineError: a number is NaN or infinite; OutOfMemory: a sequence needs more memory than there is.
         """
         raise UnsupportedCapability(Capability.EMBEDDINGS, self.backend)
+
+    # adapters; only with Capability.ADAPTERS
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Put these LoRA adapters in force in place of the others; :attr:`info` tells them.
+
+        Each file comes once and with a scale that is not 0, as :func:`~llama_bridge.models.adapter.read_adapters` gives
+        them. The KV cache is empty afterwards, unless the same were in force already. After an error the adapters and
+        the cache are as before.
+
+        Raises:
+            UnsupportedCapability: the engine cannot.
+            InvalidModel: one is for another model, or would end the process.
+            ModelLoadError: the engine refused one; OutOfMemory: there is not enough memory for it.
+        """
+        raise UnsupportedCapability(Capability.ADAPTERS, self.backend)
 
     # cancelling
 

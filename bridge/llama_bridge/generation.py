@@ -105,7 +105,7 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(hash=False)
 
     def result(self, content: str) -> dict[str, Any]:
         """The message that tells the model what the tool gave."""
@@ -137,7 +137,7 @@ class Generation:
     usage: Usage
     fallback: Fallback | None = None
     seed: int = field(default=0, compare=False)
-    parsed: Any = None
+    parsed: Any = field(default=None, hash=False)
     logprobs: tuple[TokenLogprob, ...] | None = None
 
     reasoning: str = ""

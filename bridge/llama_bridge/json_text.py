@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, cast
 
 __all__ = ["read_json", "write_json"]
@@ -44,7 +44,9 @@ def write_json(value: object) -> str:
     level: list[object] = [value]
     values = 0
     for _ in range(_MAX_DEPTH):
-        values += sum(len(one) for one in level if isinstance(one, Mapping | list | tuple))
+        values += sum(
+            len(cast("Sized", one)) for one in level if isinstance(one, Mapping | list | tuple)
+        )
         if values > _MAX_VALUES:
             raise ValueError(f"it has more than {_MAX_VALUES:,} values, or is in itself")
         level = [below for one in level for below in _below(one)]

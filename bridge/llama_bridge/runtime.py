@@ -18,6 +18,7 @@ from .chat.message import Message
 from .checks import NotCopied
 from .engine import EngineInfo
 from .errors import UnsupportedCapability
+from .models.adapter import Adapter, AdapterFile
 from .models.source import ModelFile, ModelSource
 from .params import ModelParams, SamplingParams
 from .progress import OnProgress
@@ -113,6 +114,21 @@ class Runtime(NotCopied, ABC):
     def tool_form(self) -> ToolForm | None:
         """How :meth:`ask` tells tools to the model; None if it cannot."""
         return None
+
+    # with Capability.ADAPTERS
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """The LoRA adapters in force, those with the scale 0 left out."""
+        return ()
+
+    def set_adapters(self, adapters: Sequence[tuple[AdapterFile, float]]) -> None:
+        """Put LoRA adapters in force in place of the others. Conversations stay; after an error nothing has changed.
+
+        Raises:
+            InvalidInput, ModelNotFound, InvalidModel, ModelLoadError, OutOfMemory.
+        """
+        raise UnsupportedCapability(Capability.ADAPTERS, self.backend)
 
     # with Capability.EMBEDDINGS
 
@@ -246,6 +262,15 @@ class Backend(ABC):
 
     def check(self, model: Model, on_progress: OnProgress | None = None) -> None:  # noqa: B027 -- optional: open() fails otherwise
         """Refuse what is certainly not a model, before the loaded one is freed for it. Must be quick, but for a download.
+
+        Raises:
+            InvalidInput, ModelNotFound, InvalidModel.
+        """
+
+    def check_adapters(  # noqa: B027 -- optional, as above
+        self, model: Model, adapters: Sequence[tuple[AdapterFile, float]]
+    ) -> None:
+        """Refuse what is certainly no adapter of this model, before the model is loaded. Must be quick.
 
         Raises:
             InvalidInput, ModelNotFound, InvalidModel.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .chat.message import Message
 from .markup import brief, rows
+from .models.adapter import Adapter
 from .params import SamplingParams
 
 __all__ = ["SessionInfo", "Snapshot", "TurnMark"]
@@ -40,6 +41,7 @@ class Snapshot:
         origin: stands for the file that the KV cache came from; None if it was evaluated here. Other
             conversations reuse nothing from a file, because it may claim tokens that its cells do not hold.
         state: a copy of the KV cache, with the engine's prefix; None if there is no copy.
+        adapters: the LoRA adapters that the state was computed with. With others it is of no use.
     """
 
     tokens: tuple[int, ...] = ()
@@ -49,6 +51,7 @@ class Snapshot:
     state: memoryview | None = field(default=None, repr=False)
     origin: object | None = field(default=None, repr=False, compare=False)
     sampling: SamplingParams | None = field(default=None, repr=False, compare=False)
+    adapters: tuple[Adapter, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def n_bytes(self) -> int:

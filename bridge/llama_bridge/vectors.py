@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple, overload
 
+from .checks import check_count, shown
 from .errors import InvalidInput
 
 __all__ = ["Ranked", "Vectors"]
@@ -42,9 +43,12 @@ class Vectors(Sequence["memoryview[float]"]):
     __slots__ = ("_data", "_floats", "_n_embd")
 
     def __init__(self, data: bytes | bytearray | memoryview, n_embd: int) -> None:
-        self._data = bytes(data)
-        self._n_embd = n_embd
-        if n_embd < 1 or len(self._data) % (_FLOAT * n_embd):
+        try:
+            self._data = bytes(memoryview(data))  # bytes() of a number is so many zeros
+        except TypeError as error:
+            raise InvalidInput(f"data={shown(data)}: give bytes") from error
+        self._n_embd = check_count("n_embd", n_embd, least=1)
+        if len(self._data) % (_FLOAT * n_embd):
             raise InvalidInput(f"{len(self._data)} bytes are not vectors of {n_embd} numbers")
         self._floats: memoryview[float] = memoryview(self._data).cast("f")
 

@@ -411,3 +411,60 @@ def test_a_dropped_bridge_frees_its_model(threads: Loop) -> None:
             engine.token_bytes(1)
 
     threads(work)
+
+
+@pytest.mark.parametrize("call", ["generate", "stream", "with_stream"])
+def test_a_task_whose_event_loop_is_closed_ends_its_generation_quietly(
+    call: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left_behind() -> None:
+        with FakeLlama([SLOW, "again"]) as llama:
+            bridge = AsyncLlamaBridge.of(llama)
+
+            async def read() -> None:
+                async for _ in bridge.generate_stream("hi"):
+                    pass
+
+            async def read_with() -> None:
+                async with bridge.generate_stream("hi") as stream:
+                    async for _ in stream:
+                        pass
+
+            calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+                "generate": lambda: bridge.generate("hi"),
+                "stream": read,
+                "with_stream": read_with,
+            }
+
+            async def work() -> None:
+                task = asyncio.ensure_future(calls[call]())
+                await asyncio.sleep(0.05)
+                left.append(task)
+
+            left: list[asyncio.Future[object]] = []
+            own = asyncio.new_event_loop()
+            own.run_until_complete(work())
+            own.close()
+            left.clear()
+            gc.collect()
+            start = time.perf_counter()
+            assert asyncio.run(bridge.generate("and?")).text == "again"
+            assert time.perf_counter() - start < 1
+
+    left_behind()
+    gc.collect()
+    assert "Exception ignored" not in capsys.readouterr().err
+
+
+def test_a_coroutine_that_is_closed_by_hand_waits_for_nothing() -> None:
+    async def work() -> None:
+        with FakeLlama(pooling="mean") as llama:
+            bridge = AsyncLlamaBridge.of(llama)
+            started = bridge.embed("a", on_progress=lambda step: time.sleep(0.2 * step.done))
+            started.send(None)  # a checkpoint
+            started.send(None)  # a thread works now
+            await asyncio.sleep(0.05)
+            started.close()
+            assert len(await bridge.embed("b")) == llama.info.n_embd
+
+    asyncio.run(work())

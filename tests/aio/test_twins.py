@@ -30,7 +30,9 @@ from llama_bridge import (
     Verification,
 )
 from llama_bridge.chat.stream import ChatStream, TextDelta
+from llama_bridge.models.source import ModelFile, open_model
 from llama_bridge.testing import FakeLlama
+from llama_bridge.testing.adapters import write_adapter
 
 from .conftest import Loop
 
@@ -108,6 +110,10 @@ def saved(folder: Path) -> str:
     return str(folder / "saved.session")
 
 
+def fake_model(folder: Path) -> ModelFile:
+    return open_model(folder / "other.gguf")
+
+
 def weather(city: str) -> str:
     """The weather in a city."""
     return city
@@ -139,6 +145,7 @@ EXAMPLES: dict[str, Callable[[Path], Given]] = {
     "session_rewind": lambda _: given(),
     "session_save": lambda folder: given(folder / "new.session"),
     "session_verify": lambda folder: given(saved(folder), deep=True),
+    "set_adapters": lambda folder: given([write_adapter(folder / "a.gguf", fake_model(folder))]),
     "sessions": lambda _: given(),
     "sessions_flush": lambda _: given(),
     "tokenize": lambda _: given("hi", add_special=False),

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import llama_bridge
 from llama_bridge import BridgeError, LlamaBridge, Message
 from llama_bridge.testing import FakeLlama, babble
+from llama_bridge.testing.adapters import write_adapter
 from tests.ledger import machine
 
 __all__ = [
@@ -106,6 +107,12 @@ def in_a_shape(llama: LlamaBridge) -> None:
     llama.generate_continue("and?", logprobs=1)
 
 
+def other_adapters(llama: LlamaBridge) -> None:
+    llama.session("work").generate("at work?")
+    llama.set_adapters([_beside(llama, "adapter.gguf")])
+    llama.generate_continue("what?")
+
+
 OPERATIONS: list[Callable[[LlamaBridge], None]] = [
     one_turn,
     fresh_turn,
@@ -117,6 +124,7 @@ OPERATIONS: list[Callable[[LlamaBridge], None]] = [
     forked_and_answered_anew,
     rewound_and_reset,
     looked_at,
+    other_adapters,
 ]
 
 
@@ -157,6 +165,9 @@ def prepare(llama: LlamaBridge) -> list[Message]:
     """The same beginning for each try; gives what was said in it."""
     for name in llama.sessions():
         llama.session(name).delete()
+    if not (adapter := _beside(llama, "adapter.gguf")).exists():
+        write_adapter(adapter, llama.model)
+    llama.set_adapters([])
     llama.generate("hello")
     return llama.session().messages
 

@@ -26,6 +26,7 @@ from llama_bridge import (
     ModelError,
     ModelNotFound,
     ModelParams,
+    Progress,
     SamplingParams,
     SessionCorrupt,
     SessionMismatch,
@@ -363,6 +364,13 @@ def test_numbers_that_are_none_are_named(fake_llama: Callable[..., FakeLlama]) -
     with pytest.raises(InvalidInput, match="on_progress"):
         LlamaBridge(on_progress=5)  # type: ignore[arg-type]
     assert len(llama.session().messages) == 2
+
+
+def test_a_function_that_would_have_to_be_awaited_is_refused(llama: LlamaBridge) -> None:
+    async def report(step: Progress) -> None: ...
+
+    with pytest.raises(InvalidInput, match=r"on_progress=.*without async"):
+        llama.generate("x", on_progress=report)
 
 
 @pytest.mark.parametrize("name", ["", b"x", True, 1.5, [], "\ud800"])

@@ -21,6 +21,7 @@ from llama_bridge import (
     TextDelta,
     UnsupportedCapability,
 )
+from llama_bridge.chat.stream import refused
 from llama_bridge.chat.tools import check_tools
 from llama_bridge.testing import FakeAnswer, FakeLlama
 
@@ -438,3 +439,63 @@ def test_what_has_a_name_that_is_no_text_is_no_tool() -> None:
 
     with pytest.raises(InvalidInput, match="has no name to call it by"):
         check_tools([Nameless()])
+
+
+def test_constraints_of_pydantic_are_those_of_the_tool() -> None:
+    pydantic = pytest.importorskip("pydantic", reason="it has no wheel here")
+
+    class City(pydantic.BaseModel):  # type: ignore[misc,name-defined,unused-ignore]
+        """A city."""
+
+        name: str = pydantic.Field(min_length=2, description="its name")
+
+    def find(days: int, cities: Any, city: Any = None) -> None:
+        """Find the weather.
+
+        Args:
+            days: how many.
+        """
+
+    field = pydantic.Field(ge=1, le=7)
+    find.__annotations__ |= {
+        "days": Annotated[int, field],
+        "cities": list[City],
+        "city": City | None,
+    }
+    found, city = check_tools([find, City])
+    assert found.parameters["properties"]["days"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 7,
+        "description": "how many.",
+    }
+    assert found.parameters["required"] == ["days", "cities"]
+    name = {"minLength": 2, "description": "its name", "title": "Name", "type": "string"}
+    assert found.parameters["$defs"]["City"]["properties"]["name"] == name
+    assert (city.name, city.description) == ("City", "A city.")
+    assert city.parameters["properties"]["name"] == name
+    for days, ok in ((0, False), (7, True), (8, False)):
+        why = refused(found, {"days": days, "cities": [{"name": "Oslo"}]})
+        assert (why == "") is ok
+    assert refused(found, {"days": 1, "cities": [{"name": "O"}]})
+
+
+def test_what_pydantic_cannot_tell_names_the_parameter() -> None:
+    pydantic = pytest.importorskip("pydantic", reason="it has no wheel here")
+
+    def find(test: Any) -> None: ...
+
+    find.__annotations__["test"] = list[Annotated[Callable[[], int], pydantic.Field()]]
+    with pytest.raises(InvalidInput, match=r"\(find\): its parameter 'test': pydantic makes no"):
+        check_tools([find])
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    pydantic = pytest.importorskip("pydantic", reason="it has no wheel here")
+    one, two = (pydantic.create_model("City", **{key: (int, ...)}) for key in ("a", "b"))
+
+    def find(x: Any, y: Any) -> None: ...
+
+    find.__annotations__ |= {"x": list[one], "y": list[two]}  # type: ignore[valid-type]
+    with pytest.raises(InvalidInput, match=r"'y'.* has another 'City'"):
+        check_tools([find])

@@ -381,3 +381,12 @@ def test_vectors_are_a_sequence_that_does_not_change() -> None:
     with pytest.raises(InvalidInput, match="5 bytes"):
         Vectors(b"12345", 1)
     assert Vectors(bytes(8), 2).normalized().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("data", "n_embd"), [(8, 2), (None, 1), ("abcd", 1), (bytes(8), "2"), (bytes(8), 2.0), (b"", 0)]
+)
+def test_vectors_are_made_of_bytes_alone(data: Any, n_embd: Any) -> None:
+    """The number 8 gave eight bytes of zeros."""
+    with pytest.raises(InvalidInput):
+        Vectors(data, n_embd)

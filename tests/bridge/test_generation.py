@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from llama_bridge import (
     LlamaBridge,
     Mode,
     SamplingParams,
+    ToolCall,
 )
+from llama_bridge.testing import FakeLlama
 from tests.ledger import GREEDY, engine_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning")
@@ -238,3 +241,11 @@ def test_a_system_message_stands_before_the_first_turn(llama: LlamaBridge) -> No
     llama.generate("Hello!", sampling=GREEDY)
     assert [m["role"] for m in llama.session().messages] == ["system", "user", "assistant"]
     assert "You are brief." in llama.detokenize(llama.session().tokens)
+
+
+def test_an_answer_with_a_value_has_a_hash_like_any_other() -> None:
+    with FakeLlama('{"a": 1}') as fake:
+        answer = fake.generate("x", json_schema={"properties": {"a": {"const": 1}}})
+    assert answer.parsed == {"a": 1}
+    call = ToolCall("1", "f", {"a": 1})
+    assert len({answer, replace(answer, tool_calls=(call,)), answer}) == 2

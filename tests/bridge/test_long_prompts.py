@@ -51,6 +51,18 @@ def test_eight_megabytes_are_refused_at_once_and_lose_nothing(
     assert llama.generate_continue("Thanks!", chat=chat).usage.completion_tokens > 0
 
 
+@pytest.mark.slow
+def test_texts_that_are_too_large_for_the_template_do_not_fit_the_context() -> None:
+    with LlamaBridge("demo", backend="native") as llama:
+        with pytest.raises(ContextOverflow) as caught:
+            llama.generate("word " * 3_000_000)
+        assert caught.value.at_least
+        parts = [{"type": "text", "text": "word " * 4_000_000}] * 2
+        with pytest.raises(ContextOverflow) as caught:
+            llama.chat([{"role": "user", "content": parts}])
+        assert caught.value.needed > llama.info.n_ctx
+
+
 def test_a_prompt_that_fits_is_taken_however_long_its_tokens_are(llama: LlamaBridge) -> None:
     word = longest_word(llama)
     for n in (

@@ -12,6 +12,7 @@ import pytest
 
 from llama_bridge import InvalidInput
 from llama_bridge.files.folder import SessionFolder
+from llama_bridge.later_signals import LaterSignals, handle_signals, signals_at_once
 from llama_bridge.testing import FakeLlama
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -94,3 +95,103 @@ def test_a_handler_may_list_the_sessions_of_a_folder_that_its_thread_is_changing
     thread.join(20)
     assert listed == [[]]
     folder.close()
+
+
+RAISED = """
+import random, signal, sys
+from llama_bridge import LlamaBridge
+
+class Rung(BaseException):
+    pass
+
+def ring(*_):
+    if armed:
+        raise Rung
+
+def interrupted(work):
+    global armed
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.02), 0.5)
+        while True:
+            work()
+    except Rung:
+        pass
+    finally:
+        armed = False
+
+armed = False
+backend, what = sys.argv[1:]
+llama = LlamaBridge("demo", backend=backend, n_threads=1)
+shape = {"type": "array", "items": {"enum": ["red", "green"]}, "minItems": 30, "maxItems": 30}
+works = {
+    "load": lambda: LlamaBridge("demo", backend=backend).close(),
+    "schema": lambda: llama.generate("Hi", json_schema=shape, max_tokens=200, temperature=1.5),
+    "logprobs": lambda: llama.generate("Hi", logprobs=5),
+}
+signal.signal(signal.SIGALRM, ring)
+for _ in range(40 if what == "load" else 150):
+    interrupted(works[what])
+assert signal.getsignal(signal.SIGALRM) is ring
+print(llama.generate("Hello!"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.requires_capability("tokens")
+@pytest.mark.parametrize("what", ["load", "schema", "logprobs"])
+def test_what_a_handler_raises_in_a_function_that_c_called_is_neither_lost_nor_the_end(
+    llama_backend: str, what: str
+) -> None:
+    run = [sys.executable, "-c", RAISED, llama_backend, what]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "Hello!" in done.stdout
+    assert "ctypes callback" not in done.stderr
+
+
+def test_signals_wait_in_a_block_and_are_handled_where_that_is_safe() -> None:
+    came: list[str] = []
+
+    def handle(*_: object) -> None:
+        came.append("now")
+
+    def ring() -> int:
+        signal.raise_signal(signal.SIGUSR1)
+        return len(came)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with LaterSignals():
+            assert ring() == 0
+            with LaterSignals():
+                assert ring() == 0
+            assert came == []
+            handle_signals()
+            assert len(came) == 2
+            with signals_at_once():
+                assert ring() == 3
+            assert ring() == 3
+        assert len(came) == 4
+        assert ring() == 5
+        assert signal.getsignal(signal.SIGUSR1) is handle
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_raises_leaves_no_other_one_away() -> None:
+    def handle(*_: object) -> None:
+        raise OSError
+
+    befores = [signal.signal(number, handle) for number in (signal.SIGUSR1, signal.SIGUSR2)]
+    try:
+        with pytest.raises(OSError), LaterSignals():  # noqa: PT011, PT012
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR2)
+        assert signal.getsignal(signal.SIGUSR1) is handle
+        assert signal.getsignal(signal.SIGUSR2) is handle
+        with LaterSignals():
+            pass
+    finally:
+        for number, before in zip((signal.SIGUSR1, signal.SIGUSR2), befores, strict=True):
+            signal.signal(number, before)

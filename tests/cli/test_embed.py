@@ -43,6 +43,12 @@ def test_each_text_or_line_is_a_line_of_numbers(run: Run, bert: Path, llama_back
     assert math.hypot(*record["embeddings"][0]) != pytest.approx(1, abs=1e-3)
 
 
+def test_only_a_line_break_ends_a_text(run: Run) -> None:
+    args = ("embed", "-m", "demo", "--pooling", "mean", "--json")
+    for given, n in (("a\u2028b\x0cc\x85d\n\ne", 3), ("\n", 1), ("", 0)):
+        assert len(json.loads(run(*args, given=given).stdout)["embeddings"]) == n
+
+
 @pytest.mark.requires_capability("rerank")
 def test_documents_come_best_first(run: Run, ranker: Path, llama_backend: str) -> None:
     args = ("rerank", "-m", ranker, "--backend", llama_backend, "what?")

@@ -46,6 +46,30 @@ def test_a_vocabulary_without_weights_says_that_it_has_none(run: Run, tmp_path: 
     assert json.loads(run("info", path, "--json").stdout)["quantisation"] == {}
 
 
+def test_memory_by_length_of_context(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    shape: dict[str, Any] = {"vocab": "llama-bpe", "n_layer": 32, "n_embd": 4096, "n_head": 32}
+    shape |= {"n_head_kv": 8, "n_ff": 14336, "quantization": "q4_k", "n_ctx_train": 20_000}
+    write_model(path, hollow=True, **shape)
+    lines = json.loads(run("info", path, "--json").stdout)["memory"]
+    assert [line["n_ctx"] for line in lines] == [2048, 4096, 8192, 16_384, 20_000]
+    assert lines[0]["kv_cache"] == 2048 * 32 * 8 * 128 * 2 * 2
+    for line in lines:
+        assert line["weights"] + line["kv_cache"] < line["wasm"] < line["native"]
+        assert line["fits_wasm"] is False
+    shown = run("info", path).stdout
+    assert "all, native" in shown
+    assert " ".join(shown.split()).count("20,000 2.65 GB") == 1
+    assert "wasm at most 4.29 GB" in shown
+
+
+def test_where_memory_is_not_known_there_is_no_table(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(("llama.context_length", u32(64)), ("llama.block_count", u32(2))))
+    assert json.loads(run("info", path, "--json").stdout)["memory"] == []
+    assert "all, native" not in run("info", path).stdout
+
+
 def test_it_loads_no_engine() -> None:
     code = (
         "import sys; from llama_bridge.cli.app import app; app(['info', 'demo'], standalone_mode=False)\n"

@@ -234,3 +234,21 @@ def test_a_schema_or_grammar_that_cannot_be_used_is_one_error(
     result = run("run", "--json-schema", wrong, "--grammar", grammar, "hi")
     assert result.exit_code == 2
     assert "exclude each other" in result.stderr
+
+
+def test_a_choice_of_tools_needs_tools(run: Run) -> None:
+    result = run("run", "--tool-choice", "required", "hi")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--tool-choice needs --tools" in result.stderr
+
+
+def test_files_may_begin_with_the_mark_that_windows_writes(run: Run, tmp_path: Path) -> None:
+    for option, text in (("--grammar", 'root ::= "7"'), ("--json-schema", '{"const": 7}')):
+        (tmp_path / "file").write_text(text, encoding="utf-8-sig")
+        assert run("run", "hi", option, tmp_path / "file").stdout == "7\n"
+
+
+def test_a_session_without_a_name_is_refused_before_the_answer(run: Run) -> None:
+    result = run("run", "hi", "--session", "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--session" in result.stderr

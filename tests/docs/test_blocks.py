@@ -18,6 +18,7 @@ import pytest
 
 from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
 from llama_bridge.models.source import open_model
+from llama_bridge.testing.adapters import write_adapter
 from llama_bridge.testing.hub import HubServer
 from tests.making import embedding_model
 
@@ -166,6 +167,9 @@ def test_the_command_line_does_as_it_is_told(
             llama.session_save("chat.session")
     if "embedding.gguf" in command:
         embedding_model(folder / "embedding.gguf")
+    for name in ("style.gguf", "facts.gguf"):
+        if name in command:
+            write_adapter(folder / name, open_model("demo"))
     if "lines.txt" in command:
         Path("lines.txt").write_text("one\ntwo words\n", encoding="utf-8")
     if command.startswith("llama-bridge rm"):

@@ -172,3 +172,20 @@ def test_a_task_that_is_cancelled_ends_its_download(hub: HubServer, model: bytes
         return took
 
     assert asyncio.run(main()) < 2
+
+
+def test_an_adapter_has_a_name_too(hub: HubServer, model: bytes, tmp_path: Path) -> None:
+    from llama_bridge.models.source import open_model
+    from llama_bridge.testing.adapters import write_adapter
+
+    adapter = write_adapter(tmp_path / "adapter.gguf", open_model("demo"))
+    hub.add("org/style", {"style-F32.gguf": adapter.read_bytes()})
+    with LlamaBridge(NAME, adapters=[("hf:org/style", 0.5)]) as llama:
+        (found,) = llama.info.adapters
+        assert found.scale == 0.5
+        llama.set_adapters([])
+        llama.set_adapters(["hf:org/style/style-F32.gguf"])
+        assert llama.info.adapters[0].scale == 1
+        with pytest.raises(ModelNotFound):
+            llama.set_adapters(["hf:org/style:Q2_K"])
+        assert llama.info.adapters[0].scale == 1

@@ -26,6 +26,8 @@ class TestBackend(BackendConformance):
 """
 
 MISTAKES = """
+from dataclasses import replace
+
 from llama_bridge.testing import FakeEngine
 
 class DoubleBos(FakeEngine):
@@ -86,6 +88,48 @@ class SpelledControlTokens(FakeEngine):
     def tokenize(self, text, *, add_special, parse_special):
         return super().tokenize(text, add_special=add_special, parse_special=True)
 
+class AdaptersDoNothing(FakeEngine):
+    def logits(self):
+        before, self.info = self.info, replace(self.info, adapters=())
+        try:
+            return super().logits()
+        finally:
+            self.info = before
+
+class AdaptersStick(FakeEngine):
+    def logits(self):
+        self.stuck = self.info.adapters or getattr(self, "stuck", ())
+        before, self.info = self.info, replace(self.info, adapters=self.stuck)
+        try:
+            return super().logits()
+        finally:
+            self.info = before
+
+class AdaptersKeepTheCache(FakeEngine):
+    def set_adapters(self, adapters):
+        held, ready = self._tokens, self._ready
+        super().set_adapters(adapters)
+        self._tokens, self._ready = held, ready
+
+class ForgetsAtTheSameAdapters(FakeEngine):
+    def set_adapters(self, adapters):
+        super().set_adapters(adapters)
+        self.clear()
+
+class IgnoresScales(FakeEngine):
+    def logits(self):
+        before = self.info
+        self.info = replace(before, adapters=tuple(replace(a, scale=1.0) for a in before.adapters))
+        try:
+            return super().logits()
+        finally:
+            self.info = before
+
+class RefusesTooLate(FakeEngine):
+    def set_adapters(self, adapters):
+        self.clear()
+        super().set_adapters(adapters)
+
 class ForetellsTooMany(FakeEngine):
     def least_tokens(self, text):
         return len(text) + 1
@@ -106,6 +150,12 @@ class ForetellsTooMany(FakeEngine):
         ("UsedAfterClose", "test_closing_twice_is_silent_and_use_after_it_one_clear_error"),
         ("Overclaims", "test_a_loaded_model_can_do_nothing_that_its_backend_cannot"),
         ("SpelledControlTokens", "test_control_tokens_are_read_only_where_asked_for"),
+        ("AdaptersDoNothing", "test_an_adapter_changes_what_is_computed"),
+        ("AdaptersStick", "test_without_its_adapters_a_model_is_as_before"),
+        ("AdaptersKeepTheCache", "test_other_adapters_empty_the_cache_and_the_same_leave_it"),
+        ("ForgetsAtTheSameAdapters", "test_other_adapters_empty_the_cache_and_the_same_leave_it"),
+        ("IgnoresScales", "test_scale_and_content_of_an_adapter_count"),
+        ("RefusesTooLate", "test_a_refused_adapter_changes_nothing"),
         ("ForetellsTooMany", "test_a_text_has_at_least_as_many_tokens_as_are_foretold"),
     ],
 )

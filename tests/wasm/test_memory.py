@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -273,3 +274,13 @@ def test_a_page_without_memory_is_out_of_memory(wasm: Path, demo: ModelFile) -> 
         BACKEND.load(demo, ModelParams(n_ctx=512))
     held.clear()
     BACKEND.load(demo, ModelParams(n_ctx=512)).close()
+
+
+@pytest.mark.parametrize("shape", [{}, {"n_layer": 8, "n_embd": 512, "n_ff": 2048}])
+def test_the_table_of_info_tells_what_a_model_takes(wasm: Path, shape: dict[str, int]) -> None:
+    memory_table = pytest.importorskip("llama_bridge.cli.memory_table", reason="a page has no rich")
+    model = open_model(random_model(**shape))
+    with closing(BACKEND.load(model, ModelParams(n_ctx=2048))) as engine:
+        taken = engine.guest.memory_size
+    (facts,) = [f for f in memory_table.memory_facts(model.header, 4096) if f["n_ctx"] == 2048]
+    assert facts["wasm"] == pytest.approx(taken, abs=10 * MIB)

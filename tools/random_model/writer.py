@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,6 +154,7 @@ def write_model(
     pooling: str | None = None,
     labels: Sequence[str] = (),
     rerank_template: str | None = None,
+    hollow: bool = False,
 ) -> None:
     """Write a random model that unmodified llama.cpp loads. The same arguments give the same bytes.
 
@@ -173,6 +176,7 @@ def write_model(
         pooling: how it embeds: ``mean``, ``cls``, ``last``, or ``rank`` with ``labels``; None for a model that does not.
         labels: names of a reranker's scores, for ``bert``, ``modern-bert`` and ``qwen3``.
         rerank_template: how a reranker reads ``{query}`` and ``{document}``.
+        hollow: leave out the weights: a hole in the file, which has its size and takes no room. For questions to a header.
     """
     words = vocabulary(vocab)
     form = ARCHITECTURES[architecture]
@@ -210,9 +214,15 @@ def write_model(
     for i, tensor in enumerate(tensors):
         rng = np.random.Generator(np.random.SFC64([seed, i]))
         stored = quantization if tensor.kind == "matrix" else embedding or quantization
-        _add_tensor(writer, tensor, _weights(rng, tensor, stored, words), stored)
+        if hollow:
+            _announce(writer, tensor, stored)
+        else:
+            _add_tensor(writer, tensor, _weights(rng, tensor, stored, words), stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
+    if hollow:
+        _leave_out(writer, path)
+        return
     writer.write_tensors_to_file()
     writer.close()
 
@@ -249,6 +259,35 @@ def _add_tensor(
         writer.add_tensor(tensor.name, data, raw_dtype=_FORMATS[quantization][0])
     else:
         writer.add_tensor(tensor.name, data)
+
+
+def _announce(writer: gguf.GGUFWriter, tensor: Tensor, quantization: Quantization) -> None:
+    """Add a row to the tensor table, without the weights."""
+    stored = gguf.GGMLQuantizationType.F32
+    if tensor.kind in ("matrix", "embedding", "output"):
+        stored = _FORMATS[quantization][0]
+    block, n_bytes = gguf.GGML_QUANT_SIZES[stored]
+    size = math.prod(tensor.shape) // block * n_bytes
+    kind = np.dtype(np.float16 if stored is gguf.GGMLQuantizationType.F16 else np.float32)
+    raw = None if stored.name in ("F16", "F32") else stored
+    shape = tensor.shape
+    if raw is not None:
+        kind = np.dtype(np.uint8)
+        shape = (*shape[:-1], shape[-1] // block * n_bytes)
+    writer.add_tensor_info(tensor.name, shape, kind, size, raw_dtype=raw)
+
+
+def _leave_out(writer: gguf.GGUFWriter, path: Path) -> None:
+    """Write the tensor table, and a hole for the weights."""
+    writer.write_ti_data_to_file()
+    weights = sum(
+        -(-info.nbytes // writer.data_alignment) * writer.data_alignment
+        for table in writer.tensors
+        for info in table.values()
+    )
+    writer.close()
+    written = path.stat().st_size
+    os.truncate(path, -(-written // writer.data_alignment) * writer.data_alignment + weights)
 
 
 def _weights(

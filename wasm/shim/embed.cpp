@@ -121,6 +121,7 @@ int32_t reserve(const lb_embed_params & params) {
     if (!current.embedder) {
         return fail(lb::status_of_failure(), "no context for " + std::to_string(capacity) + " tokens: " + lb::logged_errors());
     }
+    lb::apply_adapters(current.embedder.get());
     if (current.threads) {
         llama_attach_threadpool(current.embedder.get(), current.threads.get(), nullptr);
     }

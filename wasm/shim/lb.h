@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 5
+#define LB_ABI_VERSION 6
+#define LB_ADAPTERS 128 // loaded at once
 #define LB_EMBED_SEQUENCES 64
 #define LB_EMBED_TOKENS (1 << 20)
 
@@ -195,6 +196,14 @@ LB_EXPORT(lb_embed_width) int32_t lb_embed_width(int32_t pooling); // how many f
 // A row for each sequence, into `out`. `tokens` has the sequences one after the other, `lengths` how long each is.
 LB_EXPORT(lb_embed)
 int32_t lb_embed(const lb_embed_params * params, const int32_t * lengths, const int32_t * tokens, float * out);
+
+// --- LoRA adapters of the loaded model
+// Loads one; it is not in force yet. Its number.
+LB_EXPORT(lb_adapter_load) int32_t lb_adapter_load(const char * path);
+LB_EXPORT(lb_adapter_free) int32_t lb_adapter_free(int32_t number); // of one that is not in force
+// These are in force from now on, in place of the others. The KV cache stays as it is: lb_clear it, it was made with the
+// others. There are no logits afterwards.
+LB_EXPORT(lb_adapters) int32_t lb_adapters(const int32_t * numbers, const float * scales, int32_t n);
 
 // --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.
 LB_EXPORT(lb_check) int32_t lb_check(const lb_check_params * params, const void * const * inputs, float * out);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <exception>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "constraint.h"
 #include "ggml-cpu.h"
@@ -19,6 +21,9 @@ namespace lb {
 struct free_model {
     void operator()(llama_model * p) const { llama_model_free(p); }
 };
+struct free_adapter {
+    void operator()(llama_adapter_lora * p) const { llama_adapter_lora_free(p); }
+};
 struct free_context {
     void operator()(llama_context * p) const { llama_free(p); }
 };
@@ -32,6 +37,11 @@ struct free_threads {
 
 struct state {
     std::unique_ptr<llama_model, free_model> model;
+    // After model: destroyed before it, which would free them, too.
+    std::map<int32_t, std::unique_ptr<llama_adapter_lora, free_adapter>> adapters;
+    std::vector<llama_adapter_lora *> adapters_in_force;
+    std::vector<float> adapter_scales; // of those
+    int32_t next_adapter = 1;
     std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
     std::unique_ptr<llama_context, free_context> embedder; // made when something is embedded
@@ -55,6 +65,9 @@ struct state {
         embedder.reset();
         context.reset();
         threads.reset();
+        adapters_in_force.clear();
+        adapter_scales.clear();
+        adapters.clear();
         model.reset();
         vocab = nullptr;
         n_vocab = 0;
@@ -81,6 +94,9 @@ inline bool abort_requested(void *) {
     // An aborted recurrent state cannot be taken back: there the host cancels between calls.
     return !current.stateful && cancelled();
 }
+
+// Puts the adapters in force in a context.
+void apply_adapters(llama_context * context);
 
 // Keeps the words for lb_last_error and returns `status`.
 int32_t fail(lb_status status, const std::string & message);

@@ -4,6 +4,7 @@
 
     wasm_engine.py  WasmEngine: what llama_bridge calls
     calls.py        who may call into the guest, and what a status means
+    adapters.py     LoRA adapters that the guest holds
     embedder.py     embeddings, batch by batch
     vocabulary.py   text to tokens and back, from any thread
     loading.py      loads a model into a guest, or says why it cannot

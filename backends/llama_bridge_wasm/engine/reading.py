@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llama_bridge.later_signals import signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
 __all__ = ["Reading"]
@@ -53,4 +54,5 @@ class Reading:
 
     def _tell(self, done: int) -> None:
         if self._on_progress is not None:
-            self._on_progress(Progress("load", done, self._size, "bytes"))
+            with signals_at_once():
+                self._on_progress(Progress("load", done, self._size, "bytes"))

@@ -6,6 +6,7 @@ import math
 import threading
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.module.host import missing
@@ -22,12 +23,15 @@ from llama_bridge.engine_arguments import (
 )
 from llama_bridge.errors import EngineError
 from llama_bridge.grammar import Grammar
+from llama_bridge.models.adapter import Adapter
+from llama_bridge.models.adapter_preflight import check_adapters
 from llama_bridge.models.least_tokens import LeastTokens
 from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams, SamplingParams
 
 from .. import abi
 from ..abi import Accept, Guest, Status
+from .adapters import LoadedAdapters
 from .calls import Calls
 from .embedder import Embedder
 from .lazy_grammar import LazyGrammar
@@ -53,6 +57,7 @@ CAPABILITIES = (
     | Capability.SANDBOX
     | Capability.EMBEDDINGS
     | Capability.RERANK
+    | Capability.ADAPTERS
 )
 _OF_ENCODERS = (
     Capability.CANCEL
@@ -61,6 +66,7 @@ _OF_ENCODERS = (
     | Capability.THREADS
     | Capability.EMBEDDINGS
     | Capability.RERANK
+    | Capability.ADAPTERS
 )
 
 
@@ -84,6 +90,9 @@ class WasmEngine(Engine):
         self._vocabulary = Vocabulary(guest, self._calls, model.header, info.n_vocab)
         self._least = LeastTokens(model)
         self._buffer = buffer
+        self._model = model
+        self._adapters = LoadedAdapters(guest, self._calls, buffer, model)
+        self._applied = info.adapters  # what the guest was told
         self._embedder = Embedder(guest, self._calls, buffer, info)
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
@@ -175,6 +184,8 @@ class WasmEngine(Engine):
 
     def _decode(self, chunk: array[int]) -> bool:
         """Evaluate one chunk; False if cancelled."""
+        if self._applied is not self.info.adapters:
+            self._apply_adapters()
         self._calls.line_up()
         with self._calls.lock:
             status = self.guest.call("lb_decode", self._buffer.put(chunk.tobytes()), len(chunk))
@@ -229,6 +240,8 @@ class WasmEngine(Engine):
         check_token(token, self.info.n_vocab)
         if self._lazy is not None and self._lazy.waits:
             return self._lazy.draw() if self.decode([token]) else None
+        if self._applied is not self.info.adapters:
+            self._apply_adapters()
         self._calls.line_up()
         with self._calls.lock:
             drawn = self.guest.call("lb_step", token)
@@ -313,10 +326,35 @@ class WasmEngine(Engine):
             return super().embed(sequences)
         self._call("lb_length")  # after close() a wrong argument is not what to tell
         packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
+        if self._applied is not self.info.adapters:
+            self._apply_adapters()
         found = self._embedder.embed(packed, lambda: self._cancelled)
         if found is None:
             self._cancelled = True
         return found
+
+    # adapters
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        self._call("lb_length")  # after close() a wrong argument is not what to tell
+        wanted = tuple(adapters)
+        if wanted == self.info.adapters:
+            return
+        check_adapters(wanted, self._model)
+        self._adapters.load(wanted)
+        # What was computed with the others goes first. The next line decides; an interrupt after it is made good by
+        # the next decode.
+        self.clear()
+        self.info = replace(self.info, adapters=wanted)
+        self._apply_adapters()
+        self._adapters.keep_only(wanted)
+
+    def _apply_adapters(self) -> None:
+        wanted = self.info.adapters
+        self._calls.line_up()
+        with self._calls.lock:
+            self._adapters.apply(wanted)
+        self._applied = wanted
 
     # cancelling: takes no lock
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from pathlib import Path
+from typing import BinaryIO, ClassVar, TypeVar
 
 from llama_bridge.errors import ClosedError, EngineError
+from llama_bridge.later_signals import LaterSignals, signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
-from ..abi import MODEL_PATH
+from ..abi import ADAPTER_PATH, MODEL_PATH
 from .logs import log_lines
 from .wasi import GuestFile, Memory, World
 
@@ -33,6 +35,19 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
     Raises:
         BackendUnavailable, OutOfMemory, EngineError: from ``make``.
     """
+    guest: G | None = None
+    try:
+        # Python's wasmtime frees things twice if an interrupt comes between two of its lines.
+        with LaterSignals():
+            guest = _open(make, threads)
+    except BaseException:
+        if guest is not None:
+            guest.close()
+        raise
+    return guest
+
+
+def _open(make: Callable[[bool], G], threads: int) -> G:
     guest = make(True)
     try:
         if guest.probe(max(2, threads)):
@@ -52,7 +67,8 @@ def open_guest(make: Callable[[bool], G], threads: int) -> G:
 def tell_compile(on_progress: OnProgress | None, done: int, total: int) -> None:
     """Report the stage ``"compile"``: with 0 before it, with the size of llama.wasm after it."""
     if on_progress is not None:
-        on_progress(Progress("compile", done, total, "bytes"))
+        with signals_at_once():
+            on_progress(Progress("compile", done, total, "bytes"))
 
 
 class Hosted(Memory, ABC):
@@ -70,7 +86,7 @@ class Hosted(Memory, ABC):
     has_threads = False
 
     def __init__(self, file: GuestFile) -> None:
-        self.world = World(file, MODEL_PATH.lstrip("/"), self, self._log)
+        self.world = World(file, _name(MODEL_PATH), self, self._log)
         self._last_words = ""
         self._dead = ""
         self._closed = False
@@ -107,8 +123,11 @@ class Hosted(Memory, ABC):
         try:
             result = self._run(name, args)
         except self.failures as error:
+            failure = self.world.failure
             died = self._died(name, error)
             self._kill()  # only now: by then it is known which failure came first
+            if failure is not None and not isinstance(failure, Exception):
+                raise failure from error  # a Ctrl-C
             raise died from error
         if (failure := self.world.failure) is not None:
             self.world.failure = None
@@ -117,6 +136,14 @@ class Hosted(Memory, ABC):
                 raise EngineError(f"{name}: the host failed: {why}") from failure
             raise failure
         return result
+
+    def lend(self, open_file: Callable[[], BinaryIO], size: int, path: Path) -> None:
+        """See :class:`~.abi.Guest`."""
+        self.world.lend(_name(ADAPTER_PATH), GuestFile(open_file, size, path))
+
+    def take_back(self) -> None:
+        """See :class:`~.abi.Guest`."""
+        self.world.take_back(_name(ADAPTER_PATH))
 
     def _begin(self) -> None:
         self.call("_initialize")
@@ -142,3 +169,8 @@ class Hosted(Memory, ABC):
             if self.world.failure is not None:
                 level = logging.DEBUG  # that failure is raised; this one only follows from it
             _logger.log(level, "%s", text)
+
+
+def _name(path: str) -> str:
+    """A guest's path as WASI passes it on: relative to the one folder."""
+    return path.lstrip("/")

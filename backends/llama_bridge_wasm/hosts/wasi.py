@@ -1,4 +1,4 @@
-"""All that the guest sees of the outside: one file to read and a log to write.
+"""All that the guest sees of the outside: its model, an adapter while that is loaded, and a log to write.
 
 These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports, except clock and random
 bytes, which each host provides. There is no other file, no directory listing, no environment, no arguments and no
@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from llama_bridge.later_signals import handle_signals
+
 from ..abi import BadPointer
 
 __all__ = ["MAX_OPEN_FILES", "WASI", "GuestFile", "Memory", "World"]
@@ -24,6 +26,7 @@ WASI = "wasi_snapshot_preview1"
 MAX_OPEN_FILES = 16
 _MAX_VECTORS = 1024
 _MAX_SMALL = 1 << 16
+_LONGEST_NAME = 64
 _PIECE = 4 << 20
 """Bytes read at once."""
 
@@ -60,7 +63,7 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GuestFile:
-    """The one file a guest may read.
+    """A file that a guest may read.
 
     Attributes:
         open: opens it unbuffered.
@@ -84,7 +87,7 @@ class World:
     """The imports of one guest.
 
     Args:
-        file: the one file it may read.
+        file: the file it may read.
         name: what the guest calls it, without the leading slash.
         memory: the guest's memory.
         log: receives what the guest writes to standard output and error.
@@ -97,11 +100,10 @@ class World:
         memory: Memory,
         log: Callable[[bytes], None],
     ) -> None:
-        self._file = file
-        self._name = name.encode()
+        self._files = {name.encode(): file}
         self._memory = memory
         self._log = log
-        self._open: dict[int, BinaryIO] = {}
+        self._open: dict[int, tuple[BinaryIO, GuestFile]] = {}
         self.exit_code: int | None = None
         """What the guest passed to ``proc_exit``; after that the host must not call it."""
         self.failure: BaseException | None = None
@@ -117,14 +119,25 @@ class World:
         """Any other WASI function: not implemented."""
         return _NOSYS
 
+    def lend(self, name: str, file: GuestFile) -> None:
+        """Let the guest read one more file until it is taken back."""
+        self._files[name.encode()] = file
+
+    def take_back(self, name: str) -> None:
+        """Take a file away again, and close it if the guest left it open."""
+        file = self._files.pop(name.encode(), None)
+        for number in [number for number, (_, of) in self._open.items() if of is file]:
+            self._open.pop(number)[0].close()
+
     def close(self) -> None:
         """Close the files the guest left open."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1][0].close()
 
     def _shielded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
         def call(*args: int) -> int | None:
             try:
+                handle_signals()
                 return function(*args)
             except BadPointer:
                 return _FAULT
@@ -166,57 +179,59 @@ class World:
             return _BADF
         if creation or flags or rights & _RIGHT_WRITE:
             return _NOTCAPABLE
-        if not self._is_the_file(path, path_size):
+        file = self._named(path, path_size)
+        if file is None:
             return _NOENT
         if len(self._open) >= MAX_OPEN_FILES:
             return _MFILE
         number = next(
             n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open
         )
-        self._open[number] = self._file.open()
+        self._open[number] = file.open(), file
         self._put(out, _U32.pack(number))
         return _OK
 
     def _wasi_fd_close(self, fd: int) -> int:
-        file = self._open.pop(fd, None)
-        if file is None:
+        opened = self._open.pop(fd, None)
+        if opened is None:
             return _BADF
-        file.close()
+        opened[0].close()
         return _OK
 
     def _wasi_fd_read(self, fd: int, vectors: int, count: int, out: int) -> int:
-        file = self._open.get(fd)
-        if file is None:
+        opened = self._open.get(fd)
+        if opened is None:
             return _BADF
         total = 0
         for pointer, size in self._vectors(vectors, count):
-            done = self._fill(pointer, size, file)
+            done = self._fill(pointer, size, *opened)
             total += done
             if done < size:
                 break
         self._put(out, _U32.pack(total))
         return _OK
 
-    def _fill(self, pointer: int, size: int, file: BinaryIO) -> int:
+    def _fill(self, pointer: int, size: int, file: BinaryIO, of: GuestFile) -> int:
         """Read a large tensor in pieces, to report progress."""
         done = 0
         while done < size:
             wanted = min(size - done, _PIECE)
             n = self._memory.fill(pointer + done, wanted, file)
             done += n
-            if self._file.on_read is not None:
-                self._file.on_read(n)
+            if of.on_read is not None:
+                of.on_read(n)
             if n < wanted:
                 break
         return done
 
     def _wasi_fd_seek(self, fd: int, offset: int, whence: int, out: int) -> int:
-        file = self._open.get(fd)
-        if file is None:
+        opened = self._open.get(fd)
+        if opened is None:
             return _BADF
+        file, of = opened
         if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
             return _INVAL
-        base = (0, file.tell(), self._file.size)[whence]
+        base = (0, file.tell(), of.size)[whence]
         if base + offset < 0:
             return _INVAL
         self._put(out, _U64.pack(file.seek(base + offset)))
@@ -238,24 +253,26 @@ class World:
         return _NOTCAPABLE
 
     def _wasi_fd_filestat_get(self, fd: int, out: int) -> int:
-        if fd in self._open:
-            return self._put_file_stat(out)
-        return _BADF
+        opened = self._open.get(fd)
+        return _BADF if opened is None else self._put_file_stat(out, opened[1])
 
     def _wasi_path_filestat_get(self, fd: int, _flags: int, path: int, size: int, out: int) -> int:
         if fd != _ROOT:
             return _BADF
-        return self._put_file_stat(out) if self._is_the_file(path, size) else _NOENT
+        file = self._named(path, size)
+        return _NOENT if file is None else self._put_file_stat(out, file)
 
     def _wasi_fd_readdir(self, fd: int, buffer: int, size: int, cookie: int, out: int) -> int:
         return _NOTCAPABLE
 
-    def _is_the_file(self, path: int, size: int) -> bool:
+    def _named(self, path: int, size: int) -> GuestFile | None:
         # Compared literally: nothing is resolved, so no path can lead elsewhere.
-        return size == len(self._name) and bytes(self._memory.read(_u32(path), size)) == self._name
+        if _u32(size) > _LONGEST_NAME:
+            return None
+        return self._files.get(bytes(self._memory.read(_u32(path), size)))
 
-    def _put_file_stat(self, out: int) -> int:
-        stat = _FILESTAT.pack(0, 0, _REGULAR_FILE, 1, self._file.size, 0, 0, 0)
+    def _put_file_stat(self, out: int, file: GuestFile) -> int:
+        stat = _FILESTAT.pack(0, 0, _REGULAR_FILE, 1, file.size, 0, 0, 0)
         self._put(out, stat)
         return _OK
 

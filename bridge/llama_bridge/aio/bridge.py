@@ -16,6 +16,7 @@ from ..checks import shown
 from ..claim import CLAIM, Claim
 from ..engine import EngineInfo
 from ..errors import InvalidInput, NoModel, PathLike
+from ..models.adapter import Adapter, GivenAdapter, check_given
 from ..models.source import ModelFile
 from ..params import ModelParams, ModelSettings, SamplingParams
 from ..progress import OnProgress
@@ -59,6 +60,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         *,
         backend: str | Backend = registry.AUTO,
         untrusted: bool = False,
+        adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
         sampling: SamplingParams | None = None,
         system: str | None = None,
@@ -85,6 +87,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
                 **settings,
             ),
             model,
+            check_given(adapters),
         )
 
     @classmethod
@@ -99,11 +102,16 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         if not isinstance(llama, LlamaBridge):
             raise InvalidInput(f"llama={shown(llama)}: give a LlamaBridge")
         bridge = cls.__new__(cls)
-        bridge._take(llama, None)
+        bridge._take(llama, None, [])
         return bridge
 
-    def _take(self, llama: LlamaBridge, model: Model | None) -> None:
-        self._first = _FirstLoad(llama, model)
+    def _take(
+        self, llama: LlamaBridge, model: Model | None, adapters: Sequence[GivenAdapter]
+    ) -> None:
+        if adapters and model is None:
+            llama.close()
+            raise InvalidInput("adapters need a model: give both, here or to load_model()")
+        self._first = _FirstLoad(llama, model, adapters)
         super().__init__(llama, _ways(), self._first.load)
 
     # the model
@@ -135,6 +143,12 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     @property
     def model(self) -> ModelFile:
         return self._loaded.model
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        return self._loaded.adapters
+
+    set_adapters = awaited(LlamaBridge.set_adapters)
 
     @property
     def info(self) -> EngineInfo:
@@ -256,9 +270,12 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
 class _FirstLoad:
     """Loads the constructor's model, once; not part of the bridge, so that a dropped bridge is freed at once."""
 
-    def __init__(self, llama: LlamaBridge, model: Model | None) -> None:
+    def __init__(
+        self, llama: LlamaBridge, model: Model | None, adapters: Sequence[GivenAdapter]
+    ) -> None:
         self._llama = llama
         self._model = model
+        self._adapters = adapters
         self._loading = threading.Lock()
 
     @property
@@ -279,7 +296,11 @@ class _FirstLoad:
             if self.pending:
                 claim = CLAIM.get() or Claim()
                 claim.begin()
-                self._llama.load_model(self._model, on_progress=stoppable(None, self._llama, claim))
+                self._llama.load_model(
+                    self._model,
+                    adapters=self._adapters,
+                    on_progress=stoppable(None, self._llama, claim),
+                )
             self._model = None
 
 

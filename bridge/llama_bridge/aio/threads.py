@@ -46,9 +46,10 @@ class _Waiter:
     def __init__(self) -> None:
         self._event = anyio.Event()
         loop = current_token().native_token
-        # asyncio's event loop, or trio's token
+        # asyncio's event loop, or trio's token; a loop of trio ends only after its tasks
         soon = getattr(loop, "call_soon_threadsafe", None) or getattr(loop, "run_sync_soon")  # noqa: B009
         self._soon = cast("Callable[[Callable[[], None]], object]", soon)
+        self.is_gone: Callable[[], bool] = getattr(loop, "is_closed", lambda: False)
 
     async def wait(self) -> None:
         await self._event.wait()
@@ -78,6 +79,9 @@ class Threads(Ways):
         future.add_done_callback(lambda _: waiter.wake())
         try:
             await waiter.wait()
+        except GeneratorExit:  # the coroutine is closed, so nothing can be waited for
+            claim.give_up()
+            raise
         except BaseException:
             if not claim.give_up():
                 with anyio.CancelScope(shield=True):
@@ -102,6 +106,7 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         self._claim = Claim()
         self._stream: SyncStream[T, R] | None = None
         self._ended = False  # told to end
+        self._closed = False  # with a coroutine that waited for it
         self._lock = threading.Lock()  # guards what follows; held for a few lines
         self._items: deque[T] = deque()
         self._ahead: float = 0  # how far the thread may run ahead
@@ -149,6 +154,8 @@ class _Ahead(Reading[T, R], Generic[T, R]):
     async def close(self) -> None:
         """See :meth:`Reading.close`."""
         self.cancel()
+        if self._closed:  # nobody can wait
+            return
         if self._stream is None and not self._busy:
             self._over = True
         await self._until(lambda: False, math.inf)
@@ -188,6 +195,10 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         """Wait; if the task is cancelled meanwhile, the answer ends."""
         try:
             await wait()
+        except GeneratorExit:  # as in Threads.run
+            self._closed = True
+            self.drop()
+            raise
         except BaseException:
             self.cancel()
             if not self._claim.give_up():
@@ -232,10 +243,10 @@ class _Ahead(Reading[T, R], Generic[T, R]):
                     self._over = True
                     break
                 self._items.append(item)
-                if self._readers and (now := time.perf_counter()) - woken > _TOGETHER:
+                if (now := time.perf_counter()) - woken > _TOGETHER:
                     woken = now
-                    if not self._wake(self._readers):
-                        self.cancel()  # whoever read it is gone, with the event loop
+                    if not self._wake(self._readers) or self._is_left():
+                        self.cancel()  # whoever wanted it is gone, with the event loop
         except BaseException as error:  # its reader gets it
             self._error = error
             self._over = True
@@ -252,6 +263,11 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         if self._ended:
             stream.cancel()
         return stream
+
+    def _is_left(self) -> bool:
+        """Whether one that waits for the end is gone."""
+        with self._lock:
+            return any(waiter.is_gone() for waiter in self._waiters)
 
     def _wake(self, waiters: list[_Waiter]) -> bool:
         """Wake those that wait; False if one is gone."""

@@ -174,7 +174,7 @@ def _arguments(name: str, arguments: object) -> str:
     try:
         value: object = read_json(arguments) if isinstance(arguments, str) else arguments
         if isinstance(value, Mapping):
-            return check_text(f"{name} arguments", write_json(value))
+            return check_text(f"{name} arguments", write_json(cast("Mapping[str, Any]", value)))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}: its arguments are no JSON object: {error}") from error
     raise InvalidInput(

@@ -6,6 +6,7 @@ import enum
 import inspect
 import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -143,8 +144,8 @@ def _from_spec(name: str, tool: Mapping[str, Any]) -> Tool:
         parameters = _NO_PARAMETERS
     if not isinstance(parameters, Mapping):
         raise InvalidInput(f"{name}: its parameters are {shown(parameters)}: give a JSON schema")
-    parameters = parameters or _NO_PARAMETERS
-    schema = _copy(f"{name}: its parameters", cast("Mapping[str, Any]", parameters))
+    given = cast("Mapping[str, Any]", parameters) or _NO_PARAMETERS
+    schema = _copy(f"{name}: its parameters", given)
     if schema.get("type", "object") != "object":
         raise InvalidInput(
             f"{name}: its parameters have the type {shown(schema['type'])}: give a schema of an object"
@@ -174,6 +175,10 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
     if not isinstance(called, str) or not _NAME.fullmatch(called):
         raise InvalidInput(f"{name} is {shown(function)}, which has no name to call it by: use def")
     name = f"{name} ({called})"
+    if _has_pydantic(function):
+        schema = _pydantic_schema(name, function)
+        described = str(schema.pop("description", ""))
+        return Tool(called, described, _copy(name, {"type": "object", **schema}))
     try:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
@@ -185,6 +190,7 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
     text = inspect.getdoc(function) or ""
     description, told = _docstring(text)
     properties: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
     required: list[str] = []
     for parameter in signature.parameters.values():
         one = f"{name}: its parameter {parameter.name!r}"
@@ -194,20 +200,51 @@ def _from_function(name: str, function: Callable[..., object]) -> Tool:
             raise InvalidInput(f"{one} is positional-only: a model gives arguments by name")
         if parameter.name not in hints:
             raise InvalidInput(f"{one} has no type: annotate it, for example {parameter.name}: str")
+        hint = hints[parameter.name]
         try:
-            schema = _schema(one, hints[parameter.name])
+            schema = _pydantic_schema(one, hint) if _has_pydantic(hint) else _schema(one, hint)
         except RecursionError as error:
             raise InvalidInput(f"{one} has a type that contains itself: give a schema") from error
         if parameter.name in told:
             schema["description"] = told[parameter.name]
+        for key, one_schema in schema.pop("$defs", {}).items():
+            if definitions.setdefault(key, one_schema) != one_schema:
+                raise InvalidInput(
+                    f"{one} has another {key!r} than the parameters before it: rename it"
+                )
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         properties[parameter.name] = schema
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         parameters["required"] = required
+    if definitions:
+        parameters["$defs"] = definitions
     parameters["additionalProperties"] = False
     return Tool(called, description, _copy(name, parameters))
+
+
+def _has_pydantic(kind: Any) -> bool:
+    """Whether a type is, or contains, what only pydantic understands: its models, and constraints of numbers and texts."""
+    if hasattr(kind, "__pydantic_core_schema__"):
+        return True
+    if isinstance(kind, str) or kind is None:
+        return False
+    if type(kind).__module__.partition(".")[0] in ("pydantic", "annotated_types"):
+        return True
+    return any(map(_has_pydantic, typing.get_args(kind)))
+
+
+def _pydantic_schema(name: str, kind: Any) -> dict[str, Any]:
+    # Without an import: who has such a type has pydantic.
+    pydantic: Any = sys.modules.get("pydantic")
+    if pydantic is None:
+        raise InvalidInput(f"{name} has constraints that only pydantic reads: import it")
+    try:
+        made: dict[str, Any] = pydantic.TypeAdapter(kind).json_schema()
+        return made
+    except Exception as error:  # pydantic has many
+        raise InvalidInput(f"{name}: pydantic makes no schema of {shown(kind)}: {error}") from error
 
 
 def _schema(name: str, kind: Any) -> dict[str, Any]:

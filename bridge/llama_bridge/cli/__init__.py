@@ -10,6 +10,7 @@
     wrapping.py     wraps words at the edge as they arrive
     streaming.py    shows an answer as it arrives; Ctrl-C stops it
     walkthrough.py  what the demo does and checks; demo.py shows it
+    memory_table.py how much memory a model takes, for info
     bar.py          the bar of a download
     chat.py  run.py  embed.py  models.py  doctor.py  info.py  verify.py
                     one command each

@@ -13,7 +13,7 @@ from ..models.source import DEMO
 from .chat_commands import COMMANDS, obey, offers
 from .failures import describe
 from .logs import verbose
-from .options import BEST, load, loading_options, sampling_options, untrusted_option
+from .options import BEST, adapter_option, load, loading_options, sampling_options, untrusted_option
 from .remembered import MAIN
 from .talk import Talk
 from .terminal import Terminal
@@ -29,6 +29,7 @@ _INTERRUPTED = 130
 @click.option("--history/--no-history", default=True, help="Keep what you type for later chats.")
 @loading_options(BEST)
 @untrusted_option
+@adapter_option
 @sampling_options
 @verbose
 @click.pass_context

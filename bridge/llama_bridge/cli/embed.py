@@ -143,4 +143,5 @@ def _lines(usage: str) -> list[str]:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput("standard input is not UTF-8 text") from error
-    return text.splitlines()
+    # Not splitlines(): a form feed or a line separator is part of a text, and the vectors would be out of step.
+    return text.removesuffix("\n").split("\n") if text else []

@@ -72,6 +72,7 @@ _IN_PYTHON = {
 _KINDS = {
     "gguf": "llama-bridge chat {0} talks to it, llama-bridge info {0} shows what is in it",
     "session": "llama-bridge session info {0} shows which model it is from",
+    "adapter": "give it with --adapter {0}, beside its model; llama-bridge info {0} shows what is in it",
 }
 
 

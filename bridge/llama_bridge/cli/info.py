@@ -10,12 +10,14 @@ from ..chat.module.host import missing
 from ..chat.template import ChatTemplate
 from ..errors import TemplateError
 from ..files.format import SessionFile, read_session_file
+from ..models.adapter import alpha_of, is_adapter, rank_of
 from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
 from ..models.pooling import pooling_of
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams, Pooling
 from .logs import verbose
+from .memory_table import memory_facts, show_memory
 from .options import as_json
 from .terminal import Terminal, count, size
 
@@ -38,9 +40,13 @@ _WORDS: dict[Pooling, str] = {
 @verbose
 @click.pass_context
 def info(context: click.Context, model: str, as_json: bool) -> None:
-    """Show what is in MODEL, a GGUF file or "demo", without loading it."""
+    """Show what is in MODEL, a GGUF file or "demo", without loading it. It may be a LoRA adapter, too."""
     terminal: Terminal = context.obj
-    facts = _facts(open_model(model))
+    file = open_model(model)
+    if is_adapter(file.header):
+        _show_adapter(terminal, file, as_json=as_json)
+        return
+    facts = _facts(file)
     if as_json:
         terminal.json(facts)
         return
@@ -68,6 +74,47 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
         }
         | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
     )
+    show_memory(terminal, facts["memory"])
+
+
+def _show_adapter(terminal: Terminal, file: ModelFile, *, as_json: bool) -> None:
+    header = file.header
+    changes = sorted({t.name.rsplit(".lora_", 1)[0] for t in header.tensors if ".lora_" in t.name})
+    facts: dict[str, Any] = {
+        "name": file.name,
+        "path": str(file.path),
+        "file_size": header.file_size,
+        "gguf_version": header.version,
+        "adapter": header.text("adapter.type", "unknown"),
+        "architecture": file.architecture,
+        "rank": rank_of(header),
+        "alpha": alpha_of(header),
+        "parameters": file.n_parameters,
+        "quantisation": _mix(header),
+        "changes": changes,
+    }
+    if as_json:
+        terminal.json(facts)
+        return
+    kinds = sorted(
+        {name.split(".", 2)[-1] if name.startswith("blk.") else name for name in changes}
+    )
+    mix = [f"{kind} {share:.1%}" for kind, share in facts["quantisation"].items()]
+    alpha = f"{facts['alpha']:g}" if facts["alpha"] else "none: scales are used as they are"
+    what = "a LoRA adapter" if facts["adapter"] == "lora" else f"an adapter ({facts['adapter']})"
+    terminal.rows(
+        {
+            "name": facts["name"],
+            "file": f"{facts['path']} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
+            "kind": f"{what}: give it with --adapter, beside its model",
+            "architecture": facts["architecture"],
+            "rank": str(facts["rank"]),
+            "alpha": alpha,
+            "parameters": f"{facts['parameters']:,}",
+            "quantisation": ", ".join(mix) + " of the bytes" if mix else "none: it has no weights",
+            "changes": f"{count(len(changes), 'tensor')}: {', '.join(kinds)}",
+        }
+    )
 
 
 def _facts(model: ModelFile) -> dict[str, Any]:
@@ -88,6 +135,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": header.number("split.count", 1),
+        "memory": memory_facts(header, model.n_ctx_train),
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from .terminal import Terminal
 
 __all__ = [
     "BEST",
+    "adapter_option",
     "as_json",
     "load",
     "loading_options",
@@ -68,6 +70,29 @@ def untrusted_option(command: F) -> F:
         is_flag=True,
         help="Run the model in a sandbox, whatever is installed: for files that nobody vouches for.",
     )(command)
+
+
+def adapter_option(command: F) -> F:
+    """``--adapter``, as a list of paths and scales."""
+    return click.option(
+        "--adapter",
+        "adapters",
+        metavar="FILE[=SCALE]",
+        multiple=True,
+        callback=lambda _, __, given: [_adapter(text) for text in given],
+        help="A LoRA adapter of the model, and how strongly it acts (1). May be given several times.",
+    )(command)
+
+
+def _adapter(text: str) -> tuple[str, float]:
+    """A path and a scale; a file whose name ends like a scale is a file."""
+    path, equals, scale = text.rpartition("=")
+    if equals and not os.path.exists(os.path.expanduser(text)):
+        try:
+            return path, float(scale)
+        except ValueError:
+            pass  # an equals sign in the path
+    return text, 1.0
 
 
 def sampling_options(command: F) -> F:
@@ -126,6 +151,7 @@ def load(
     *,
     backend: str,
     untrusted: bool,
+    adapters: Sequence[tuple[str, float]],
     n_ctx: int,
     threads: int,
     temperature: float | None,
@@ -146,6 +172,7 @@ def load(
             model,
             backend=backend,
             untrusted=untrusted,
+            adapters=adapters,
             params=params,
             sampling=sampling,
             system=system,

@@ -17,7 +17,15 @@ from ..json_text import read_json
 from ..models.source import DEMO
 from ..snapshot import SessionInfo
 from .logs import verbose
-from .options import BEST, as_json, load, loading_options, sampling_options, untrusted_option
+from .options import (
+    BEST,
+    adapter_option,
+    as_json,
+    load,
+    loading_options,
+    sampling_options,
+    untrusted_option,
+)
 from .streaming import Texts, TextsOfChat, ending, record, stream_answer
 from .terminal import Terminal
 
@@ -50,12 +58,11 @@ _INTERRUPTED = 130
 @click.option(
     "--tool-choice",
     metavar="CHOICE",
-    default="auto",
-    show_default=True,
-    help="How it may call them: auto, none, required, or the name of the one to call.",
+    help="How it may call them: auto, none, required, or the name of the one to call.  [default: auto]",
 )
 @loading_options(BEST)
 @untrusted_option
+@adapter_option
 @sampling_options
 @as_json
 @verbose
@@ -71,7 +78,7 @@ def run(
     json_schema: str | None,
     grammar: str | None,
     tools: str | None,
-    tool_choice: str,
+    tool_choice: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -86,6 +93,8 @@ def run(
         raise click.UsageError("--json-schema and --grammar exclude each other: give one of them")
     if tools is not None and (raw or session or json_schema or grammar):
         raise click.UsageError("--tools excludes --raw, --session, --json-schema and --grammar")
+    if tool_choice is not None and tools is None:
+        raise click.UsageError("--tool-choice needs --tools")
     tool_list = _tools(tools)
     schema_text = _file("--json-schema", json_schema)
     grammar_text = _file("--grammar", grammar)
@@ -104,7 +113,9 @@ def run(
                 said = {"role": "user", "content": text}
                 told = [] if system is None else [{"role": "system", "content": system}]
                 return TextsOfChat(
-                    llama.chat_stream([*told, said], tools=tool_list, tool_choice=tool_choice)
+                    llama.chat_stream(
+                        [*told, said], tools=tool_list, tool_choice=tool_choice or "auto"
+                    )
                 )
             return start(
                 text,
@@ -150,7 +161,7 @@ def _file(option: str, path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:  # Windows writes a mark
             return file.read()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
@@ -173,6 +184,8 @@ def _tools(path: str | None) -> Any:
 
 def _check_folder(session: str) -> None:
     # Checked first: an answer that took minutes should not fail because of a missing folder.
+    if not session:
+        raise click.BadParameter("it is empty: give a file", param_hint="--session")
     folder = os.path.dirname(os.path.realpath(os.path.expanduser(session)))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"no such folder: {folder}", param_hint="--session")

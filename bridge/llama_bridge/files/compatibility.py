@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, cast
 
 from ..engine import EngineInfo
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
+from ..models.adapter import Adapter
 from ..models.source import ModelFile
 from ..verification import FieldCheck
 
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
+def requirements(info: EngineInfo, model: ModelFile, adapters: Sequence[Adapter]) -> dict[str, Any]:
     """What a file must match to be loaded, most telling field first. The names come from the file format."""
     return {
         "model": model.fingerprint,
@@ -35,7 +36,10 @@ def requirements(info: EngineInfo, model: ModelFile) -> dict[str, Any]:
             "kv_type_v": info.type_v,
             "flash_attention": info.flash_attn,
             "rope": "model",
-            "lora": [],
+            "lora": [
+                {"name": adapter.name, "sha256": adapter.sha256, "scale": adapter.scale}
+                for adapter in adapters
+            ],
             "byte_order": sys.byteorder,
         },
     }
@@ -72,8 +76,21 @@ def compare_fields(
             inner = cast("dict[str, Any]", was if isinstance(was, dict) else {})
             yield from compare_fields(inner, cast("dict[str, Any]", value), f"{prefix}{key}.")
         else:
-            same = was == value and type(was) is type(value)
+            same = _by_content(was) == _by_content(value) and type(was) is type(value)
             yield FieldCheck(f"{prefix}{key}", was, value, same)
+
+
+def _by_content(value: object) -> object:
+    """A value without the names of adapters: those may have been renamed."""
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    return [
+        {k: v for k, v in cast("dict[str, Any]", one).items() if k != "name"}
+        if isinstance(one, dict)
+        else one
+        for one in items
+    ]
 
 
 def compare(path: PathLike, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ def write_snapshot(
     place = full_path("path", path)
     info, model = made_with.info, made_with.model
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    manifest = requirements(info, model)
+    manifest = requirements(info, model, snapshot.adapters)
     manifest["context"]["n_ctx"] = info.n_ctx
     manifest |= {
         "model_name": model.name,
@@ -94,11 +94,11 @@ def read_snapshot(path: PathLike, file: SessionFile, made_with: MadeWith) -> Sna
         SessionCorrupt: it contradicts itself.
     """
     info, manifest = made_with.info, recorded(file.manifest)
-    compare(path, manifest, requirements(info, made_with.model))
+    compare(path, manifest, requirements(info, made_with.model, info.adapters))
     snapshot = read_conversation(path, file)
     refuse_what_does_not_fit(path, len(snapshot.tokens), manifest["context"].get("n_ctx"), info)
     refuse_foreign_tokens(path, snapshot.tokens, info)
-    return snapshot
+    return dataclasses.replace(snapshot, adapters=info.adapters)
 
 
 def read_conversation(path: PathLike, file: SessionFile) -> Snapshot:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..capabilities import Capability
 from ..chat.form import ChatPrompt, ChatWish
@@ -15,7 +16,7 @@ from ..chat.message import Message
 from ..chat.template import ChatTemplate
 from ..checks import shown
 from ..engine import Engine, MemoryKind
-from ..errors import ContextOverflow, InvalidInput, TemplateError
+from ..errors import ContextOverflow, EngineError, InvalidInput, TemplateError
 from ..generation import Fallback, FinishReason, Generation, Mode
 from ..models.control_tokens import control_texts, looks_like_control
 from ..models.source import ModelFile
@@ -114,7 +115,7 @@ class Active:
         if request.prompt is None:
             return self.plan_again()
         if request.told:
-            tokens = self.tokenize(Prompt.of(request.prompt))
+            tokens = self._turn_tokens(Prompt.of(request.prompt))
             self._check(tokens, held=0)
             return Turn(tokens, True, [Message(message) for message in request.told])
         if not request.continues:
@@ -216,7 +217,20 @@ class Active:
     def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """Render a chat for an answer that will be read; raises as :meth:`render` does."""
         self._check_roles(messages)
-        return self._require_template().chat(messages, wish)
+        with self._fitting(messages):
+            return self._require_template().chat(messages, wish)
+
+    @contextlib.contextmanager
+    def _fitting(self, messages: Sequence[Message]) -> Generator[None]:
+        """Texts that were too large even for the template are too long for the context."""
+        try:
+            yield
+        except (TemplateError, EngineError) as error:
+            texts = (text for message in messages for text in _texts(message))
+            least, n_ctx = sum(map(self.engine.least_tokens, texts)) + 1, self.engine.info.n_ctx
+            if least <= n_ctx:
+                raise
+            raise ContextOverflow(least, n_ctx, at_least=True) from error
 
     def _check_roles(self, messages: Sequence[Message]) -> None:
         template = self._require_template()
@@ -229,7 +243,8 @@ class Active:
                 )
 
     def _render(self, messages: Sequence[Message], *, first: bool = True) -> list[int]:
-        prompt, info = self._require_template().prompt(messages), self.engine.info
+        with self._fitting(messages):
+            prompt, info = self._require_template().prompt(messages), self.engine.info
         if first:
             return self._turn_tokens(prompt)
         tokens = self._turn_tokens(prompt, after=self.kv.conversation, dropped=1)
@@ -237,7 +252,8 @@ class Active:
 
     def _next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """Tokens of the last message, a user's, to append to a conversation that ends with an answer."""
-        between, continuation = self._require_template().next_turn(messages)
+        with self._fitting(messages):
+            between, continuation = self._require_template().next_turn(messages)
         ends, dropped = self.engine.info.end_of_generation, 0
         if conversation[-1] in ends:
             # The model ended its turn itself: only the template's tokens after that end are new.
@@ -365,6 +381,7 @@ class Active:
             state=state,
             origin=self.kv.origin,
             sampling=self.sampling,
+            adapters=self.engine.info.adapters,
         )
 
     def branch(self) -> Snapshot:
@@ -377,7 +394,11 @@ class Active:
         return self.snapshot()
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Make a snapshot the conversation. False, with nothing lost, if the engine refuses its state."""
+        """Make a snapshot the conversation. False, with nothing lost, if the engine refuses its state.
+
+        A state that was computed with other adapters is left out: its tokens are owed.
+        """
+        snapshot = self.usable(snapshot)
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
             self.kv.aim(tokens, snapshot.origin)
@@ -388,6 +409,10 @@ class Active:
         self.messages, self.turns = list(snapshot.messages), list(snapshot.turns)
         self.sampling = snapshot.sampling
         return True
+
+    def usable(self, snapshot: Snapshot) -> Snapshot:
+        """The same conversation, without a state that was computed with other adapters."""
+        return snapshot if snapshot.adapters == self.engine.info.adapters else snapshot.bare()
 
     def adopt(self, tokens: Sequence[int], state: memoryview) -> bool:
         """Make a state without a manifest the conversation, as raw text.
@@ -600,3 +625,11 @@ class RunningTurn:
         if self._reads is None:
             return Message(role="assistant", content=text)
         return Message(self._reads(text, finish != "stop"))
+
+
+def _texts(message: Message) -> Iterable[str]:
+    """The texts in a message's content."""
+    content: object = message["content"]
+    if isinstance(content, str):
+        return [content]
+    return [str(part["text"]) for part in cast("Sequence[Mapping[str, object]]", content or ())]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from ..capabilities import Capability
 from ..engine import Engine
 from ..hub.find import find_model
+from ..models.adapter import AdapterFile, open_adapter
 from ..models.source import ModelFile, open_model
 from ..params import ModelParams
 from ..progress import OnProgress
@@ -38,6 +40,14 @@ class EngineBackend(Backend):
     def check(self, model: Model, on_progress: OnProgress | None = None) -> None:
         """See :meth:`Backend.check`."""
         open_model(find_model(model, on_progress))
+
+    def check_adapters(self, model: Model, adapters: Sequence[tuple[AdapterFile, float]]) -> None:
+        """See :meth:`Backend.check_adapters`."""
+        from ..models.adapter_preflight import check_adapter  # 3 ms with the header, as above
+
+        file = open_model(find_model(model))
+        for given, _ in adapters:
+            check_adapter(open_adapter(find_model(given)), file)
 
     def open(
         self,

@@ -135,6 +135,13 @@ class KvLedger:
                 self._empty(owed=before)
         return loaded
 
+    def disturb(self, work: Callable[[], None]) -> None:
+        """Let the engine do what may empty its cache. What it then no longer holds is owed."""
+        try:
+            work()
+        finally:
+            self.check()
+
     def check(self) -> None:
         """Repair the ledger if an interrupt left it out of step with the cache: both keep what they share."""
         held = self.engine.length

@@ -37,6 +37,8 @@ from ..errors import (
     UnsupportedCapability,
 )
 from ..generation import Generation
+from ..hub.find import find_model
+from ..models.adapter import Adapter, AdapterFile, read_adapters
 from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..progress import OnProgress, Progress
@@ -356,6 +358,22 @@ class LocalRuntime(Runtime):
     def delete(self, session: str) -> None:
         """See :meth:`Runtime.delete`."""
         self._alone(lambda: self._pool.delete(session))
+
+    # adapters
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """See :attr:`Runtime.adapters`."""
+        return self._engine.info.adapters
+
+    def set_adapters(self, adapters: Sequence[tuple[AdapterFile, float]]) -> None:
+        """See :meth:`Runtime.set_adapters`. What the KV cache held is owed."""
+        wanted = read_adapters([(find_model(given), scale) for given, scale in adapters])
+
+        def work() -> None:
+            self._pool.active.kv.disturb(lambda: self._engine.set_adapters(wanted))
+
+        self._alone(work, Capability.ADAPTERS)
 
     # embeddings
 

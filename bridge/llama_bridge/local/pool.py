@@ -128,6 +128,7 @@ class Pool:
         self.rest()
         if wanted.tokens:
             self._resting.setdefault(name, _Resting(wanted))
+        wanted = self.active.usable(wanted)
         if wanted.state is None and (near := self._nearest(wanted)) is not None:
             self.active.restore(near)
         if not self.active.restore(wanted):
@@ -268,11 +269,16 @@ class Pool:
         if self._engine.info.memory is not MemoryKind.DENSE:
             return None  # it could not be rewound to the common beginning
         tokens, usable = wanted.tokens, (None, wanted.origin)
+        adapters = self._engine.info.adapters
         kv = self.active.kv
         most, best = common_beginning(kv.tokens if kv.origin in usable else [], tokens), None
         for resting in self._resting.values():
             snapshot = resting.snapshot
-            if snapshot.state is not None and snapshot.origin in usable:
+            if (
+                snapshot.state is not None
+                and snapshot.origin in usable
+                and snapshot.adapters == adapters
+            ):
                 common = common_beginning(snapshot.tokens[: snapshot.held], tokens)
                 if common > most:
                     most, best = common, snapshot

@@ -46,5 +46,5 @@ def verify_file(
 def _fields(file: SessionFile, active: Active) -> Generator[FieldCheck]:
     saved, info = recorded(file.manifest), active.engine.info
     yield FieldCheck("format", FORMAT, FORMAT, True)  # a file in another format never gets here
-    yield from compare_fields(saved, requirements(info, active.model))
+    yield from compare_fields(saved, requirements(info, active.model, info.adapters))
     yield context_room(file.n_tokens, saved["context"].get("n_ctx"), info)

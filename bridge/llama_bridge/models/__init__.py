@@ -12,8 +12,11 @@ Read in this order:
     arrays.py         reads the header's long arrays, such as the vocabulary
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
     words.py          the same for the vocabulary
+    adapter.py        LoRA adapters: read, described, identified by content
+    adapter_preflight.py  the same checks for them, against their model
     pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
+    memory_need.py    how much a loaded model takes: weights, cache, work space
     control_tokens.py what only a chat template may spell
     least_tokens.py   how many tokens a text has at least, without a tokenizer
     long_runs.py      texts that would crash a tokenizer

@@ -6,7 +6,7 @@ from typing import NamedTuple, get_args
 
 from ..params import KvType
 
-__all__ = ["GGML_TYPES", "KV_TYPES", "GgmlType"]
+__all__ = ["GGML_TYPES", "KV_TYPES", "NO_WEIGHTS", "GgmlType"]
 
 
 class GgmlType(NamedTuple):
@@ -68,6 +68,9 @@ GGML_TYPES = {
     }.items()
 }
 """By number."""
+
+NO_WEIGHTS = frozenset(("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
+"""Types that ggml knows but cannot multiply."""
 
 KV_TYPES: dict[str, int] = {
     kind: next(n for n, row in GGML_TYPES.items() if row.name.lower() == kind)

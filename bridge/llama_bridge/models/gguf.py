@@ -107,6 +107,7 @@ class GgufHeader:
         file_size: size in bytes.
         metadata_span, vocabulary_spans, tensors_span: where the file has the metadata, its ``tokenizer.`` keys
             without the chat template, and the tensor table.
+        kinds: the format's number of each value's type, by key.
     """
 
     version: int
@@ -117,6 +118,7 @@ class GgufHeader:
     metadata_span: Span
     vocabulary_spans: tuple[Span, ...] = field(repr=False)
     tensors_span: Span
+    kinds: dict[str, int] = field(repr=False, default_factory=dict[str, int])
 
     def text(self, key: str, default: str = "") -> str:
         """A string from the metadata, or the default."""
@@ -341,6 +343,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     version, n_tensors, n_values = _begin(reader, file)
     start = reader.pos
     metadata: dict[str, Value] = {}
+    kinds: dict[str, int] = {}
     vocabulary: list[Span] = []
     for _ in range(n_values):
         before = reader.pos
@@ -349,6 +352,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
         reader.doing = shown(key)
         (kind,) = reader.unpack(_U32)
         metadata[key] = reader.value(key, kind)
+        kinds[key] = kind
         if key.startswith("tokenizer.") and not key.startswith("tokenizer.chat_template"):
             if vocabulary and vocabulary[-1][1] == before:
                 before = vocabulary.pop()[0]
@@ -374,6 +378,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
         metadata_span=(start, metadata_end),
         vocabulary_spans=tuple(vocabulary),
         tensors_span=(metadata_end, table_end),
+        kinds=kinds,
     )
 
 

@@ -6,8 +6,10 @@ from ..params import KvType
 from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import ArrayRef, GgufHeader, Value
 
-__all__ = ["kv_bytes_per_token", "least_kv_bytes_per_token"]
+__all__ = ["kv_bytes_per_layer", "kv_bytes_per_token", "least_kv_bytes_per_token"]
 
+_MOST_LAYERS = 4096
+"""A file that claims more is no model: llama.cpp loads at most 512."""
 # Their layers keep one running state instead of a key and a value per token.
 _RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 _NOT_DENSE = (
@@ -28,13 +30,24 @@ def kv_bytes_per_token(
 ) -> int | None:
     """Bytes that one token takes in a KV cache, or None if unknown.
 
-    That is a key and a value for each KV head of each layer, with the lengths of llama.cpp's ``llama_hparams``:
-    the head's own, or its share of the embedding. Layers with a sliding window count in full.
+    Layers with a sliding window count in full.
+    """
+    layers = kv_bytes_per_layer(header, type_k, type_v)
+    return None if layers is None else int(sum(layers))
+
+
+def kv_bytes_per_layer(
+    header: GgufHeader, type_k: KvType = "f16", type_v: KvType = "f16"
+) -> list[float] | None:
+    """Bytes that one token takes in the cache of each layer, or None if unknown.
+
+    That is a key and a value for each KV head, with the lengths of llama.cpp's ``llama_hparams``: the head's own, or its
+    share of the embedding.
     """
     arch = header.architecture
     heads = header.metadata.get(f"{arch}.attention.head_count")
     n_layers = header.number(f"{arch}.block_count")
-    if arch in _RECURRENT or not n_layers or isinstance(heads, ArrayRef):
+    if arch in _RECURRENT or not 0 < n_layers <= _MOST_LAYERS or isinstance(heads, ArrayRef):
         return None
     if header.number(f"{arch}.attention.kv_lora_rank"):
         return None  # latent attention: what is cached depends on the engine
@@ -45,11 +58,11 @@ def kv_bytes_per_token(
     if isinstance(kv_heads, ArrayRef):
         return None
     listed = _whole_numbers(kv_heads)
-    total = sum(listed) if isinstance(kv_heads, list) else n_layers * sum(listed)
+    each = listed if isinstance(kv_heads, list) else listed * n_layers
     head = header.number(f"{arch}.embedding_length") // n_heads
     size = _row_bytes(type_k, header.number(f"{arch}.attention.key_length", head))
     size += _row_bytes(type_v, header.number(f"{arch}.attention.value_length", head))
-    return int(total * size)
+    return [n * size for n in each]
 
 
 def least_kv_bytes_per_token(header: GgufHeader, type_k: KvType, type_v: KvType) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Generator
 
 from ..errors import InvalidInput, InvalidModel
 from ..params import ModelParams
-from .ggml_types import GGML_TYPES, KV_TYPES
+from .adapter import is_adapter
+from .ggml_types import GGML_TYPES, KV_TYPES, NO_WEIGHTS
 from .gguf import GgufHeader, TensorInfo, Value
 from .pooling import check_pooling
 from .source import ModelFile
@@ -23,8 +24,6 @@ _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _MAX_WINDOW = 1 << 24
 _ALIGNMENT = 32  # of tensor data mapped into memory
 
-_NO_WEIGHTS = frozenset(("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"))
-"""Types that ggml knows but cannot multiply."""
 _ALWAYS_F32 = (
     "ssm_conv1d.weight",
     "shortconv.conv.weight",
@@ -48,6 +47,12 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
         InvalidInput: the settings do not fit the model.
     """
     header = model.header
+    if is_adapter(header):
+        raise InvalidModel(
+            model.path,
+            "this is a LoRA adapter, not a model: load its model, and give this one with adapters=[...]",
+            "adapter",
+        )
     if not header.tensors:
         raise InvalidModel(model.path, "a vocabulary without tensors: there is no model to run")
     for wrong in _wrong_numbers(header):
@@ -134,7 +139,7 @@ def _wrong_heads(header: GgufHeader) -> Generator[str]:
 
 def _wrong_type(tensor: TensorInfo) -> str:
     """Why a tensor cannot have its type; empty if it can."""
-    if tensor.type_name in _NO_WEIGHTS and not tensor.name.endswith(_TABLES):
+    if tensor.type_name in NO_WEIGHTS and not tensor.name.endswith(_TABLES):
         return "a type that llama.cpp cannot compute with"
     vector = len(tensor.shape) == 1 or tensor.name.endswith(_ALWAYS_F32)
     if vector and tensor.type_name != "F32":

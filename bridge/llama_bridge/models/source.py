@@ -108,6 +108,15 @@ class ModelFile:
         """The context length that the model was trained with; 0 if the file does not say."""
         return self.header.number(f"{self.header.architecture}.context_length")
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file at the path is still the one that was checked; of a source that is not known.
+
+        Raises:
+            OSError: it is gone.
+        """
+        return self.source is not None or _identity(self.path.stat()) == self.identity
+
     @cached_property
     def fingerprint(self) -> dict[str, str]:
         """What identifies this model in a session file, field by field, as hex SHA-256.
@@ -118,7 +127,7 @@ class ModelFile:
         from .fingerprint import fingerprint  # 1 ms, with the header: see open_model()
 
         try:
-            if self.source is not None or _identity(self.path.stat()) == self.identity:
+            if self.is_unchanged:
                 return fingerprint(self.open, self.header)
             why = "another file"
         except OSError as error:

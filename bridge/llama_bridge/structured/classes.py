@@ -315,7 +315,7 @@ class _Builder:
                 if one.init and typing.get_origin(hints[one.name]) is not typing.ClassVar
             }
             hints = {
-                key: hint.type if isinstance(hint, dataclasses.InitVar) else hint
+                key: cast("Any", hint).type if isinstance(hint, dataclasses.InitVar) else hint
                 for key, hint in hints.items()
             }
         made = {key: self.of(hints[key], f"{name}.{key}", depth + 1) for key in fields}

@@ -8,6 +8,7 @@ from the stack of C, which is small in a page, and whose end is the page's end.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from fractions import Fraction
 
 from .document import Document, Json, Place
@@ -15,7 +16,7 @@ from .formats import format_language
 from .language import TooLarge, automaton
 from .regex import Unsupported, found_in
 
-__all__ = ["Evaluator", "constants", "equal", "exact", "is_integer", "kind"]
+__all__ = ["Evaluator", "constants", "equal", "exact", "identity", "is_integer", "kind"]
 
 Verdict = bool | None
 
@@ -54,6 +55,23 @@ def equal(a: Json, b: Json) -> bool:
     if kind(a) == "number":
         return exact(a) == exact(b)  # type: ignore[arg-type]
     return a == b
+
+
+def identity(value: Json) -> Hashable:
+    """The same for values that are :func:`equal`, and for no others: for looking one up among thousands."""
+    if isinstance(value, list):
+        items: list[Hashable] = []
+        for one in value:
+            items.append(identity(one))
+        return "array", tuple(items)
+    if isinstance(value, dict):
+        members: list[Hashable] = []
+        for name in value:
+            members.append((name, identity(value[name])))
+        return "object", frozenset(members)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return kind(value), value
+    return "number", exact(value)
 
 
 def constants(options: Json) -> list[str] | None:
@@ -105,7 +123,7 @@ class Evaluator:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._texts: dict[int, set[str]] = {}
+        self._enums: dict[int, set[Hashable]] = {}
         self._options: dict[int, frozenset[str]] = {}
 
     def valid(self, value: Json, place: Place) -> Verdict:
@@ -198,11 +216,9 @@ class Evaluator:
         return value in self._options[place.number]
 
     def _listed(self, value: Json, place: Place, given: list[Json]) -> bool:
-        if not isinstance(value, str):
-            return any(equal(value, one) for one in given)
-        if place.number not in self._texts:
-            self._texts[place.number] = {one for one in given if isinstance(one, str)}
-        return value in self._texts[place.number]
+        if place.number not in self._enums:
+            self._enums[place.number] = set(map(identity, given))
+        return identity(value) in self._enums[place.number]
 
     def _each(self, value: Json, place: Place, keyword: str) -> list[tuple[Json, Place]]:
         assert isinstance(place.schema, dict)
@@ -231,8 +247,7 @@ class Evaluator:
             case "maxItems":
                 return len(value) <= given  # type: ignore[operator]
             case "uniqueItems":
-                pairs = ((a, b) for i, a in enumerate(value) for b in value[:i])
-                return not given or not any(equal(a, b) for a, b in pairs)
+                return not given or len(set(map(identity, value))) == len(value)
             case "prefixItems":
                 assert isinstance(given, list)
                 return self._first(value, place, keyword, given)

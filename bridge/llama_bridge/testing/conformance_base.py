@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from ..capabilities import Capability
 from ..engine import Engine
 from ..local.engine_backend import EngineBackend
 from ..models.source import DEMO, open_model
@@ -42,6 +43,8 @@ class EngineTests:
             engine = _engines_of_class[backend.name] = self.load(backend)
         engine.clear_cancel()
         engine.clear()
+        if engine.info.adapters:
+            engine.set_adapters(())
         return engine
 
     @pytest.fixture
@@ -77,3 +80,9 @@ class EngineTests:
     def is_at_rest(self, engine: Engine) -> bool:
         """Whether nothing was cancelled."""
         return not engine.cancelled
+
+    def needs(self, engine: Engine, capability: Capability) -> None:
+        """Skip a test that needs a capability."""
+        if capability not in engine.capabilities:
+            name = (capability.name or "").lower()
+            pytest.skip(f"the {engine.backend} backend lacks {name}")

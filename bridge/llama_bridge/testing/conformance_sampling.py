@@ -244,12 +244,6 @@ class SamplingTests(EngineTests):
 
     # helpers
 
-    def needs(self, engine: Engine, capability: Capability) -> None:
-        """Skip a test that needs a capability."""
-        if capability not in engine.capabilities:
-            name = (capability.name or "").lower()
-            pytest.skip(f"the {engine.backend} backend lacks {name}")
-
     def reluctant(self, engine: Engine) -> SamplingParams:
         """Greedy, but the answer ends only where nothing else is left."""
         return replace(GREEDY, logit_bias=dict.fromkeys(engine.info.end_of_generation, -1000.0))

@@ -29,6 +29,8 @@ class SharedLlama(LlamaBridge):
             for name in self.sessions():
                 self.session(name).delete()
             self.session_reset()
+            if self.adapters:
+                self.set_adapters([])
         except BridgeError:  # an engine that is lost
             return False
         self.sampling, self.system = GREEDY, None

@@ -128,6 +128,27 @@ class TestWorld:
             assert self.open(world, memory, path) == NOENT
         assert self.open(world, memory, b"model.gguf", fd=0) == BADF
 
+    def test_another_file_opens_only_while_it_is_lent(
+        self, world: World, memory: bytearray, tmp_path: Path
+    ) -> None:
+        (tmp_path / "adapter").write_bytes(b"adapter")
+        assert self.open(world, memory, b"adapter.gguf") == NOENT
+        world.lend("adapter.gguf", GuestFile.at(tmp_path / "adapter"))
+        assert self.open(world, memory, b"secret") == NOENT
+        assert self.open(world, memory, b"adapter.gguf") == 0
+        (fd,) = struct.unpack_from("<I", memory, 8)
+        memory[200:208] = struct.pack("<II", 300, 64)
+        assert world.imports()["fd_read"](fd, 200, 1, 16) == 0
+        assert memory[300:308] == b"adapter\0"
+        assert world.imports()["fd_filestat_get"](fd, 400) == 0
+        assert struct.unpack_from("<Q", memory, 432) == (len(b"adapter"),)
+        assert self.open(world, memory, b"model.gguf") == 0
+        world.take_back("adapter.gguf")
+        assert world.imports()["fd_read"](fd, 200, 1, 16) == BADF
+        assert self.open(world, memory, b"adapter.gguf") == NOENT
+        (fd,) = struct.unpack_from("<I", memory, 8)
+        assert world.imports()["fd_read"](fd, 200, 1, 16) == 0, "the model stays open"
+
     def test_nothing_opens_for_writing(self, world: World, memory: bytearray) -> None:
         for changes in ({"creation": 1}, {"creation": 8}, {"rights": 2 | 64}, {"flags": 1}):
             assert self.open(world, memory, b"model.gguf", **changes) == NOTCAPABLE

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 import wasmtime
 
 from llama_bridge.errors import EngineError
+from llama_bridge.later_signals import LaterSignals
 from llama_bridge.on_wasmtime.compiled_cache import CompiledCache
 from llama_bridge.on_wasmtime.prepared_call import FAILURES, words
 from llama_bridge.progress import OnProgress
@@ -33,6 +34,9 @@ __all__ = ["WasmtimeGuest"]
 
 _SMALL = 64 << 20
 """Address space for what a start needs besides its two reservations."""
+
+_OF_EACH_TOKEN = ("lb_step", "lb_draw", "lb_accept", "lb_length", "lb_token_bytes", "lb_logprobs")
+"""These call no function of the host, so signals need not wait."""
 
 
 class WasmtimeGuest(Hosted):
@@ -115,7 +119,10 @@ class WasmtimeGuest(Hosted):
 
     def _run(self, name: str, args: tuple[int, ...]) -> int:
         assert self._main is not None
-        return self._main.call(name, *args)
+        if name in _OF_EACH_TOKEN:
+            return self._main.call(name, *args)
+        with LaterSignals():
+            return self._main.call(name, *args)
 
     def _words(self, error: Exception) -> str:
         return (self._threads.failure if self._threads else "") or words(error)
@@ -155,6 +162,10 @@ class WasmtimeGuest(Hosted):
     chunk = 1 << 16
 
     def close(self) -> None:
+        with LaterSignals():  # as in open_guest
+            self._close()
+
+    def _close(self) -> None:
         with self._life:
             if self._closed:
                 return

@@ -18,6 +18,7 @@ from typing import cast
 import wasmtime
 
 from ...errors import BackendUnavailable
+from ...later_signals import LaterSignals
 from ...on_wasmtime.compiled_cache import CompiledCache, cache_key, default_folder
 from ...on_wasmtime.prepared_call import FAILURES, PreparedCall, words
 from .deadline import Watch
@@ -72,6 +73,11 @@ class WasmtimeHost:
     """An instance in a store of its own. See :class:`~.host.Host`."""
 
     def __init__(self, path: Path) -> None:
+        # Python's wasmtime frees things twice if an interrupt comes between two of its lines.
+        with LaterSignals():
+            self._start(path)
+
+    def _start(self, path: Path) -> None:
         self._path, self._process = path, _process
         self._machine = _machine(path)
         store = self._store = wasmtime.Store(self._machine.engine)
@@ -136,7 +142,8 @@ class WasmtimeHost:
         if not self._calls:
             return
         self._calls = {}
-        self._store.close()
+        with LaterSignals():
+            self._store.close()
         idle = self._process.idle.setdefault(self._path, [])
         if len(idle) < _MOST_IDLE:
             idle.append(self._machine)

@@ -57,6 +57,7 @@ class FakeBackend(EngineBackend):
         | Capability.SESSION_TOOLS
         | Capability.EMBEDDINGS
         | Capability.RERANK
+        | Capability.ADAPTERS
     )
 
     def __init__(

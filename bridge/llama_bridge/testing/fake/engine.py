@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ from ...engine_arguments import (
 )
 from ...errors import ClosedError, EngineError
 from ...grammar import Grammar
+from ...models.adapter import Adapter, check_unchanged
+from ...models.adapter_preflight import check_adapters
 from ...models.source import ModelFile
 from ...params import ModelParams, Pooling, SamplingParams
 from .answers import Asked, FakeAnswer
@@ -53,7 +56,8 @@ _OF_POOLING = Capability.EMBEDDINGS | Capability.RERANK
 _KEY = "@what the user says@"
 _CERTAIN = 10.0
 """The logit of the planned token; all others have 0."""
-_STATE = struct.Struct("<II")
+_STATE = struct.Struct("<III")
+"""Number of tokens, their checksum, and the adapters' that they were computed with."""
 
 
 class FakeEngine(Engine):
@@ -83,6 +87,7 @@ class FakeEngine(Engine):
         self._ids = {text: _N_BYTES + i for i, text in enumerate(self._special.control)}
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._model = model
         self._template = model.chat_template
         self._tokens: list[int] = []
         self._ready = False  # whether there are logits
@@ -239,7 +244,7 @@ class FakeEngine(Engine):
     def logits(self) -> memoryview[float]:
         with self._working():
             values = [0.0] * self.info.n_vocab
-            values[self._next()] = _CERTAIN
+            values[self._next()] = _CERTAIN + sum(map(_effect, self.info.adapters))
             return memoryview(struct.pack(f"{len(values)}f", *values)).cast("f")
 
     def _check_sampler(self) -> None:
@@ -342,6 +347,21 @@ class FakeEngine(Engine):
         query, _, document = signs.partition(chr(self.info.sep))
         return [overlap(self._text(query, special=False), self._text(document, special=False))]
 
+    # adapters
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        if Capability.ADAPTERS not in self.capabilities:
+            super().set_adapters(adapters)
+        with self._working():
+            wanted = tuple(adapters)
+            if wanted == self.info.adapters:
+                return
+            check_adapters(wanted, self._model)
+            for adapter in wanted:
+                check_unchanged(adapter)
+            self._tokens, self._ready = [], False
+            self.info = replace(self.info, adapters=wanted)
+
     # cancelling
 
     def cancel(self) -> None:
@@ -368,7 +388,9 @@ class FakeEngine(Engine):
         with self._working():
             memory = struct.pack(f"<{len(self._tokens)}i", *self._tokens)
             return memoryview(
-                bytearray(_STATE.pack(len(self._tokens), zlib.crc32(memory)) + memory)
+                bytearray(
+                    _STATE.pack(len(self._tokens), zlib.crc32(memory), self._checksum) + memory
+                )
             )
 
     def state_length(self, state: memoryview) -> int:
@@ -383,6 +405,8 @@ class FakeEngine(Engine):
             return super().state_set(state, tokens)
         with self._working():
             state, tokens = check_state(state), check_tokens("tokens", tokens, self.info.n_vocab)
+            if len(state) >= _STATE.size and _STATE.unpack_from(state)[2] != self._checksum:
+                raise EngineError("the caller uses a state that other adapters computed")
             self._tokens, self._ready = [], False
             try:
                 held = _read_state(state)
@@ -392,6 +416,11 @@ class FakeEngine(Engine):
                 return False
             self._tokens = held
             return True
+
+    @property
+    def _checksum(self) -> int:
+        """Of the adapters in force."""
+        return zlib.crc32(repr([(a.sha256, a.scale) for a in self.info.adapters]).encode())
 
     # life
 
@@ -416,8 +445,13 @@ def _signs(tokens: Sequence[int]) -> str:
     return "".join(map(chr, tokens))
 
 
+def _effect(adapter: Adapter) -> float:
+    """What an adapter adds to the logit of the planned token: nothing else can tell that it is in force."""
+    return adapter.scale * (1 + int(adapter.sha256[:2], 16)) / 256
+
+
 def _read_state(state: memoryview) -> list[int]:
-    count, crc = _STATE.unpack_from(state)
+    count, crc, _ = _STATE.unpack_from(state)
     memory = state[_STATE.size :]
     if len(memory) != 4 * count or zlib.crc32(memory) != crc:
         raise ValueError("damaged")

@@ -1,0 +1,136 @@
+"""How much memory a loaded model takes, computed from its header: weights, cache and work space.
+
+The rules are those of llama.cpp's CPU backend. They are compared with what llama.cpp itself reserves, for seven kinds of models, in
+``tests/native/test_memory_need.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..params import KvType
+from .gguf import GgufHeader
+from .memory import kv_bytes_per_layer
+
+__all__ = ["MemoryNeed", "memory_need"]
+
+_CELLS = 256
+"""A cache has a multiple of so many cells."""
+_F32 = 4
+
+_WINDOWED = {
+    "afmoe": 4,
+    "cohere2": 4,
+    "exaone4": 4,
+    "gemma2": 2,
+    "gemma3": 6,
+    "gemma3n": 5,
+    "gpt-oss": 2,
+    "llama4": 4,
+    "olmo2": 4,
+}
+"""Of so many layers one has a full cache; the others have one of the window's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes that a loaded model takes.
+
+    Attributes:
+        weights: its tensors.
+        cache: the KV cache, or the state of a recurrent model.
+        work: space to compute one batch in.
+    """
+
+    weights: int
+    cache: int
+    work: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.work
+
+
+def memory_need(
+    header: GgufHeader,
+    n_ctx: int,
+    *,
+    at_once: int = 512,
+    type_k: KvType = "f16",
+    type_v: KvType = "f16",
+    flash_attn: bool = True,
+) -> MemoryNeed | None:
+    """What a model needs, or None for an architecture whose cache is not known.
+
+    Args:
+        header: of the model's file.
+        n_ctx: tokens of context.
+        at_once: tokens that are computed at once.
+        type_k, type_v, flash_attn: as in :class:`~llama_bridge.ModelParams`.
+    """
+    arch = header.architecture
+    full = _padded(n_ctx)
+    window = header.number(f"{arch}.attention.sliding_window")
+    short = min(full, _padded(window + at_once)) if window and arch in _WINDOWED else 0
+    cache = _cache(header, full, short, type_k, type_v)
+    if cache is None:
+        return None
+    weights = sum(tensor.n_bytes or 0 for tensor in header.tensors)
+    work = at_once * _work_per_token(header, full, short, flash_attn)
+    return MemoryNeed(weights, cache, _F32 * (work + header.n_vocab))
+
+
+def _padded(n: int) -> int:
+    return -(-n // _CELLS) * _CELLS
+
+
+def _cache(header: GgufHeader, full: int, short: int, k: KvType, v: KvType) -> int | None:
+    arch = header.architecture
+    if arch == "mamba":
+        return header.number(f"{arch}.block_count") * _mamba_state(header)
+    layers = kv_bytes_per_layer(header, k, v)
+    if layers is None:
+        return None
+    total = 0.0
+    for i, per_token in enumerate(layers):
+        total += per_token * (short if short and _is_windowed(header, i) else full)
+        if not per_token:  # a convolution: it keeps the last few inputs
+            kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
+            total += kept * header.number(f"{arch}.embedding_length") * _F32
+    return int(total)
+
+
+def _is_windowed(header: GgufHeader, layer: int) -> bool:
+    """Whether a layer sees the last tokens only, in an architecture that has such layers."""
+    arch = header.architecture
+    pattern = header.metadata.get(f"{arch}.attention.sliding_window_pattern", _WINDOWED[arch])
+    if isinstance(pattern, list):
+        return layer < len(pattern) and bool(pattern[layer])
+    period = pattern if isinstance(pattern, int) and pattern > 0 else _WINDOWED[arch]
+    return layer % period < period - 1
+
+
+def _mamba_state(header: GgufHeader) -> int:
+    """Bytes of one layer's running state."""
+    arch = header.architecture
+    inner = header.number(f"{arch}.ssm.inner_size")
+    kept = header.number(f"{arch}.ssm.conv_kernel") - 1 + header.number(f"{arch}.ssm.state_size")
+    return kept * inner * _F32
+
+
+def _work_per_token(header: GgufHeader, full: int, short: int, flash_attn: bool) -> int:
+    """Floats per token of a batch, in the widest place: the logits, the feed-forward network, or attention."""
+    arch = header.architecture
+    width = header.number(f"{arch}.embedding_length")
+    hidden = header.number(f"{arch}.feed_forward_length")
+    heads = header.number(f"{arch}.attention.head_count")
+    logits = header.n_vocab + 2 * width
+    if not heads:
+        return logits
+    # The mask has two bytes a cell with flash attention, otherwise four.
+    if flash_attn:
+        return max(logits, 3 * hidden + 4 * width + (full + short) // 2)
+    kv_width = header.number(f"{arch}.attention.head_count_kv", heads) * (width // heads)
+    attention = full * (heads + 1) + 5 * width + 2 * kv_width
+    return max(logits, 3 * hidden + 4 * width + full + short, attention)

@@ -1,0 +1,209 @@
+"""What a model needs is computed from its header; llama.cpp itself is asked what it reserves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_bridge import LlamaBridge
+from llama_bridge.models.gguf import GgufHeader, Value
+from llama_bridge.models.memory_need import memory_need
+from llama_bridge.models.source import open_model
+from tools.random_model import write_model
+
+MODELS: dict[str, dict[str, Any]] = {
+    "Llama 2 70B": {
+        "vocab": "llama-spm",
+        "n_layer": 80,
+        "n_embd": 8192,
+        "n_head": 64,
+        "n_head_kv": 8,
+        "n_ff": 28672,
+    },
+    "Llama 2 7B": {
+        "vocab": "llama-spm",
+        "n_layer": 32,
+        "n_embd": 4096,
+        "n_head": 32,
+        "n_head_kv": 32,
+        "n_ff": 11008,
+    },
+    "Llama 3 8B": {
+        "vocab": "llama-bpe",
+        "n_layer": 32,
+        "n_embd": 4096,
+        "n_head": 32,
+        "n_head_kv": 8,
+        "n_ff": 14336,
+    },
+    "Qwen 2.5 0.5B": {
+        "vocab": "qwen2",
+        "architecture": "qwen2",
+        "n_layer": 24,
+        "n_embd": 896,
+        "n_head": 14,
+        "n_head_kv": 2,
+        "n_ff": 4864,
+        "tied": True,
+    },
+    "Qwen 3 4B": {
+        "vocab": "qwen2",
+        "architecture": "qwen3",
+        "n_layer": 36,
+        "n_embd": 2560,
+        "n_head": 32,
+        "n_head_kv": 8,
+        "n_ff": 9728,
+    },
+    "Gemma 3 4B": {
+        "vocab": "llama-spm",
+        "architecture": "gemma3",
+        "n_layer": 34,
+        "n_embd": 2560,
+        "n_head": 8,
+        "n_head_kv": 4,
+        "n_ff": 10240,
+        "n_swa": 1024,
+    },
+    "LFM2 1.2B": {
+        "vocab": "llama-spm",
+        "architecture": "lfm2",
+        "n_layer": 16,
+        "n_embd": 2048,
+        "n_head": 32,
+        "n_head_kv": 8,
+        "n_ff": 8192,
+    },
+    "Mamba 790M": {
+        "vocab": "llama-spm",
+        "architecture": "mamba",
+        "n_layer": 48,
+        "n_embd": 2048,
+        "n_ff": 0,
+    },
+}
+_WORKER = Path(__file__).with_name("reserve_worker.py")
+CACHES = {
+    "Llama 2 70B": 80 * 8 * 128,
+    "Llama 2 7B": 32 * 32 * 128,
+    "Llama 3 8B": 32 * 8 * 128,
+    "Qwen 2.5 0.5B": 24 * 2 * 64,
+    "Qwen 3 4B": 36 * 8 * 80,
+}
+"""Numbers that one token has in K, and as many in V."""
+
+
+@pytest.fixture(scope="module")
+def hollow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of the models' sizes that take no room: no weight is in them."""
+    folder = tmp_path_factory.mktemp("hollow")
+    for name, shape in MODELS.items():
+        write_model(folder / name, hollow=True, quantization="q4_0", n_ctx_train=131_072, **shape)
+    return {name: folder / name for name in MODELS}
+
+
+def test_the_total_is_within_three_per_cent_of_what_llama_cpp_reserves(
+    hollow: dict[str, Path],
+) -> None:
+    asked = [
+        (name, n_ctx, at_once, flash_attn)
+        for name in MODELS
+        for n_ctx, at_once, flash_attn in (
+            (4096, 512, True),
+            (131_072, 512, True),
+            (131_072, 128, True),
+            (8192, 512, False),
+        )
+        if flash_attn or name != "Mamba 790M"
+    ]
+    questions = [[str(hollow[name]), *rest] for name, *rest in asked]
+    command = [sys.executable, str(_WORKER), json.dumps(questions)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    found = {}
+    for (name, n_ctx, at_once, flash_attn), mib in zip(asked, json.loads(done.stdout), strict=True):
+        header = open_model(hollow[name]).header
+        need = memory_need(header, n_ctx, at_once=at_once, flash_attn=flash_attn)
+        assert need is not None
+        really = need.weights + need.cache + mib * 2**20
+        found[name, n_ctx, at_once, flash_attn] = need.total / really
+        assert need.work == pytest.approx(mib * 2**20, rel=0.07), (name, n_ctx, at_once, flash_attn)
+    assert all(0.97 < ratio < 1.03 for ratio in found.values()), found
+
+
+def test_weights_and_caches_are_exact(hollow: dict[str, Path]) -> None:
+    for name, path in hollow.items():
+        header = open_model(path).header
+        need = memory_need(header, 1000)
+        assert need is not None
+        room = header.file_size - header.data_offset
+        assert room - 32 * len(header.tensors) < need.weights <= room
+        if name in CACHES:
+            assert need.cache == 1024 * CACHES[name] * 2 * 2
+    gemma = open_model(hollow["Gemma 3 4B"]).header
+    layer, need = 4 * 320 * 2 * 2, memory_need(gemma, 32_768)
+    assert need is not None
+    # This file says that every other layer has a window; llama.cpp logs two caches of these sizes.
+    assert need.cache == layer * (17 * 32_768 + 17 * (1024 + 512))
+    smaller = memory_need(gemma, 32_768, type_k="q8_0", type_v="q8_0")
+    assert smaller is not None
+    assert smaller.cache == need.cache * 34 // 64
+
+
+def test_what_a_session_file_takes_is_what_was_counted(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    write_model(model, vocab="llama-spm", architecture="mamba", n_layer=3, n_embd=64, n_ff=0)
+    need = memory_need(open_model(model).header, 512)
+    with LlamaBridge(model, backend="native", n_ctx=512) as llama:
+        llama.generate("word", chat=False, max_tokens=4)
+        saved = llama.session_save(tmp_path / "s")
+    assert need is not None
+    assert 0 < saved.n_bytes - need.cache < 6000
+
+
+def _header(arch: str, **values: Value) -> GgufHeader:
+    metadata = {f"{arch}.{key.replace('__', '.')}": value for key, value in values.items()}
+    metadata["general.architecture"] = arch
+    return GgufHeader(3, metadata, (), 0, 0, (0, 0), (), (0, 0))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"block_count": 1 << 31, "attention__head_count": 4, "embedding_length": 64},
+        {"block_count": 2, "attention__head_count": 0},
+        {"block_count": 2, "attention__head_count": "four"},
+        {"block_count": 2, "attention__head_count": 4, "attention__kv_lora_rank": 512},
+    ],
+)
+def test_what_is_not_known_is_none(values: dict[str, Value]) -> None:
+    assert memory_need(_header("gemma3", **values), 4096) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windowed"), [(0, 5), (-3, 5), (2, 3), ([True, False, True, False], 2), ("x", 5)]
+)
+def test_odd_patterns_of_windows(pattern: Value, windowed: int) -> None:
+    known: dict[str, Value] = {"block_count": 6, "embedding_length": 64, "attention__head_count": 1}
+    known |= {"attention__sliding_window": 256, "attention__sliding_window_pattern": pattern}
+    need = memory_need(_header("gemma3", **known), 8192)
+    assert need is not None
+    assert need.cache == 64 * 2 * 2 * (windowed * (256 + 512) + (6 - windowed) * 8192)
+
+
+def test_a_hollow_model_takes_no_room_and_has_the_size_of_a_whole_one(tmp_path: Path) -> None:
+    shape: dict[str, Any] = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 96}
+    for quantization in ("f16", "q8_0"):
+        write_model(tmp_path / "whole", quantization=quantization, **shape)
+        write_model(tmp_path / "hollow", quantization=quantization, hollow=True, **shape)
+        whole, hollow = (open_model(tmp_path / name).header for name in ("whole", "hollow"))
+        assert hollow == whole
+    write_model(tmp_path / "large", hollow=True, **shape | {"n_layer": 64, "n_embd": 4096})
+    if hasattr(os.stat_result, "st_blocks"):
+        assert (tmp_path / "large").stat().st_blocks * 512 < 10_000_000
