@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -449,6 +450,24 @@ def test_huggingface_hub_waits_for_us_as_we_do_for_it(hub: HubServer, model: byt
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True
     )
     assert ours.communicate(timeout=SECONDS)[0] == theirs.stdout
+    assert len(hub.downloads()) == 1
+
+
+def test_a_lock_that_somebody_removes_is_made_anew(
+    hub: HubServer, model: bytes, heard: Heard
+) -> None:
+    hub.fail("slow", path="/blob/*", seconds=0.03, times=None)
+    process = subprocess.Popen([sys.executable, "-c", FIND, NAME], stdout=subprocess.PIPE)
+    with process:
+        until(lambda: hub.downloads())
+        waiting = threading.Thread(target=find_model, args=(NAME, heard))
+        waiting.start()
+        until(lambda: heard)  # it waits for the lock
+        shutil.rmtree(hub_cache() / ".locks")
+        waiting.join(SECONDS)
+        process.communicate(timeout=SECONDS)
+    assert list((hub_cache() / ".locks").rglob("*.lock"))
+    assert Path(str(find_model(NAME))).read_bytes() == model
     assert len(hub.downloads()) == 1
 
 

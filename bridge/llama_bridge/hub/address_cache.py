@@ -31,6 +31,7 @@ from ..user_cache import user_cache
 from .answers import Answer, Get
 from .digests import check_digest, file_digest, known_digest, remember
 from .fetching import only_one, writing
+from .repository import parts_in
 from .transfer import Wanted, receive
 
 __all__ = ["address_folder", "fetch_address", "kept_addresses"]
@@ -54,6 +55,9 @@ def fetch_address(
         DownloadError: and all that :func:`receive` raises.
         InvalidModel: what arrived is no usable GGUF file. It is not kept.
     """
+    if (parts := parts_in(name.file_name)) > 1:
+        why = f"it is one of {parts} files of a split model, which cannot be loaded yet"
+        raise InvalidModel(str(name), why, "split")
     folder = address_folder(name)
     if folder is None:
         raise DownloadError(str(name), "this user has no cache folder: set XDG_CACHE_HOME to one")

@@ -90,17 +90,21 @@ def only_one(
     name: str, lock: Path, part: Path, total: int | None, on_progress: OnProgress | None
 ) -> Generator[None]:
     """Wait while another process, or another thread, fetches the same file, and tell how far it is."""
-    with writing(name):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
-    try:
-        while not _is_mine(handle):
-            if on_progress is not None and total is not None:
-                on_progress(Progress("download", min(_size(part), total), total, "bytes"))
-            time.sleep(_LOOK)
-        yield
-    finally:
-        os.close(handle)  # which unlocks it
+    while True:
+        with writing(name):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
+        try:
+            while not _is_mine(handle):
+                if on_progress is not None and total is not None:
+                    on_progress(Progress("download", min(_size(part), total), total, "bytes"))
+                time.sleep(_LOOK)
+            if not _is_there(handle, lock):
+                continue  # somebody has cleared the cache meanwhile: others lock another file
+            yield
+            return
+        finally:
+            os.close(handle)  # which unlocks it
 
 
 def _is_mine(handle: int) -> bool:
@@ -108,6 +112,13 @@ def _is_mine(handle: int) -> bool:
         return try_lock(handle)
     except OSError:  # a file system without locks: two may fetch it, and the digest still counts
         return True
+
+
+def _is_there(handle: int, lock: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), lock.stat())
+    except OSError:
+        return False
 
 
 def _size(part: Path) -> int:

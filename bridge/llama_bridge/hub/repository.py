@@ -16,6 +16,7 @@ __all__ = [
     "best_is_there",
     "choose",
     "is_model",
+    "parts_in",
     "quantisation_in",
 ]
 
@@ -109,6 +110,12 @@ def is_model(path: str) -> bool:
     """Whether a path names a model by itself, and nothing that goes with one."""
     name = path.rpartition("/")[2].lower()
     return name.endswith(".gguf") and not any(word in name for word in _COMPANIONS)
+
+
+def parts_in(path: str) -> int:
+    """In how many files a model is, by the name of one of them."""
+    split = _SPLIT.search(path)
+    return int(split[2]) if split else 1
 
 
 def _with(files: Iterable[RepoFile], quantisation: str) -> RepoFile | None:

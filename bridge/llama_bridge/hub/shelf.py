@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .digests import check_digest
 from .llama_cpp import llama_cpp_models
 from .lm_studio import lm_studio_models
 from .ollama import ollama_models
-from .repository import is_model
+from .repository import is_model, parts_in
 
 __all__ = ["KeptModel", "Place", "kept_models", "model_of_app"]
 
@@ -89,8 +88,9 @@ def model_of_app(name: AppName, on_progress: OnProgress | None = None) -> Path:
         there.append(found)
         known = found.partition(":")[2].lower()
         if wanted in (known, known.removesuffix(":latest")):
-            if re.search(r"-\d{5}-of-\d{5}\.gguf$", path.name):
-                raise InvalidModel(str(name), "a split model cannot be loaded yet", "split")
+            if (parts := parts_in(path.name)) > 1:
+                why = f"it is one of {parts} files of a split model, which cannot be loaded yet"
+                raise InvalidModel(str(name), why, "split")
             if sha256 is not None:
                 way_out = f"the file is damaged, and is not used: fetch it again with {name.app}"
                 check_digest(path, sha256, str(name), way_out, on_progress)
