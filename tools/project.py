@@ -25,7 +25,8 @@ def needs() -> list[str]:
 def needs_of_tests() -> list[str]:
     """The same, and those of the quick suite."""
     dev: list[str] = _told()["dependency-groups"]["dev"]
-    return [*needs(), *(need for need in dev if name_of(need) not in _CHECKERS)]
+    hub: list[str] = _told()["project"]["optional-dependencies"]["hub"]
+    return [*needs(), *hub, *(need for need in dev if name_of(need) not in _CHECKERS)]
 
 
 def name_of(requirement: str) -> str:

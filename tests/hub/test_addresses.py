@@ -125,11 +125,37 @@ def test_damage_on_the_disk_is_found_and_pull_mends_it(hub: HubServer, url: str)
     assert content(path) == real("mark")
 
 
-def test_what_is_no_model_is_not_kept(hub: HubServer) -> None:
-    hub.add("org/repo", {"page.gguf": b"<!doctype html><title>Log in</title>"})
-    with pytest.raises(InvalidModel, match=r"what the server sent.*web page") as error:
-        find_model(hub.address("org/repo", "page.gguf"))
-    assert error.value.found == "html"
+@pytest.mark.parametrize(
+    ("data", "kind", "found"),
+    [
+        (b"<!doctype html><title>Log in</title>", "a web page", "html"),
+        (b"PK\x03\x04" + bytes(3_000_000), "a ZIP archive", "zip"),
+        (bytes(3_000_000), "no GGUF file", ""),
+    ],
+)
+def test_what_is_no_model_is_not_even_fetched(
+    hub: HubServer, data: bytes, kind: str, found: str, heard: Heard
+) -> None:
+    hub.add("org/repo", {"page.gguf": data})
+    with pytest.raises(InvalidModel, match=f"the server sends {kind}") as error:
+        find_model(hub.address("org/repo", "page.gguf"), heard)
+    assert error.value.found == found
+    assert kept() == []
+    assert heard[-1].done == 0
+
+
+def test_a_damaged_model_is_not_kept(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("org/repo", {"half.gguf": real("mark")[:1_000_000]})
+    with pytest.raises(InvalidModel, match="what the server sent: truncated"):
+        find_model(hub.address("org/repo", "half.gguf"))
+    assert kept() == []
+    assert list(tmp_path.rglob("*.incomplete")) == []
+
+
+def test_an_empty_file_is_refused(hub: HubServer) -> None:
+    hub.add("org/repo", {"empty.gguf": b""})
+    with pytest.raises(InvalidModel, match="what the server sent"):
+        find_model(hub.address("org/repo", "empty.gguf"))
     assert kept() == []
 
 
@@ -181,3 +207,20 @@ def test_a_server_that_is_not_there(hub: HubServer, url: str) -> None:
     hub.close()
     with pytest.raises(DownloadError, match="no connection to 127"):
         find_model(url)
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1:1/x.gguf", "file:///etc/hosts", "data:,x"])
+def test_a_server_cannot_send_us_to_another_kind_of_address(
+    hub: HubServer, url: str, target: str
+) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": target})
+    with pytest.raises(DownloadError, match=r"sends us on to|status 302"):
+        find_model(url)
+
+
+def test_a_server_may_send_us_on_and_round_in_circles_is_an_end(hub: HubServer, url: str) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": url}, times=1)
+    assert content(find_model(url)) == real("mark")
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": url}, times=None)
+    with pytest.raises(DownloadError, match="status 302"):
+        find_model(url + "?again")

@@ -172,6 +172,16 @@ def test_another_length_than_promised_is_refused(hub: HubServer, model: bytes, k
     assert Path(str(find_model(NAME))).read_bytes() == model
 
 
+def test_a_server_that_never_stops_is_stopped_at_what_was_promised(
+    hub: HubServer, model: bytes
+) -> None:
+    hub.fail("endless", path="/blob/*")
+    with pytest.raises(DownloadError, match="more than the 2,640,224 bytes that it promised"):
+        find_model(NAME)
+    assert arrived() <= len(model)
+    assert Path(str(find_model(NAME))).read_bytes() == model
+
+
 def test_a_link_in_its_place_is_not_followed(hub: HubServer, model: bytes, tmp_path: Path) -> None:
     digest = hashlib.sha256(model).hexdigest()
     part = hub_cache() / "models--org--repo" / "blobs" / f"{digest}.incomplete"

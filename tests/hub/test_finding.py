@@ -20,6 +20,7 @@ from llama_bridge import (
 )
 from llama_bridge.hub.cache import hub_cache
 from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.hub.removing import models_named, remove_model
 from llama_bridge.testing.hub import HubServer
 
 from .conftest import Heard, files_in, real
@@ -352,3 +353,88 @@ def test_nothing_is_left_beside_the_file(hub: HubServer, tmp_path: Path) -> None
         "models--org--repo/refs/main",
         f"models--org--repo/snapshots/{commit}/a.gguf",
     ]
+
+
+def test_a_blob_that_huggingface_hub_keeps_elsewhere_has_the_digest_of_its_own_name(
+    hub: HubServer,
+) -> None:
+    hub.add("org/repo", {"a-Q4_K_M.gguf": b"content"})
+    path = Path(str(find_model("hf:org/repo")))
+    blob = hub_cache() / "models--org--repo/blobs" / hashlib.sha256(b"content").hexdigest()
+    shared = hub_cache() / "blobs/ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    hub.close()
+    assert find_model("hf:org/repo") == path
+    (model,) = models_named("hf:org/repo")
+    assert model.sha256 == blob.name
+    assert remove_model(model) == 0
+    assert shared.exists()
+    assert not os.path.lexists(path)
+
+
+def test_a_link_to_a_blob_that_is_gone_is_mended(hub: HubServer) -> None:
+    hub.add("org/repo", {"a-Q4_K_M.gguf": b"content"})
+    path = Path(str(find_model("hf:org/repo")))
+    path.resolve().unlink()
+    assert find_model("hf:org/repo") == path
+    assert path.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://", "http://[", "ftp://x", "http://h:99999"]
+)
+def test_a_wrong_address_of_the_hub_is_named(
+    hub: HubServer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(DownloadError) as error:
+        find_model("hf:org/repo")
+    assert address in str(error.value)
+
+
+def test_a_huggingface_hub_that_cannot_be_imported_says_why(hub: HubServer) -> None:
+    code = (
+        "from llama_bridge import DownloadError\n"
+        "from llama_bridge.hub.find import find_model\n"
+        "try: find_model('hf:org/repo')\n"
+        "except DownloadError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "soon"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "huggingface_hub cannot be used: ValueError" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"sha": None},
+        {"sha": "../../x"},
+        {"siblings": 3},
+        {"siblings": [{"rfilename": 3}]},
+        {"siblings": [{"rfilename": "a-Q4_K_M.gguf", "size": -1, "lfs": {"sha256": "x"}}]},
+        {"siblings": [{"rfilename": "a-Q4_K_M.gguf", "size": "x", "lfs": 3}]},
+        {"siblings": [{"rfilename": "a-Q4_K_M.gguf", "size": 7, "blobId": "0"}]},
+    ],
+    ids=str,
+)
+def test_a_hub_that_talks_nonsense_is_refused(
+    hub: HubServer, state: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/repo", {"a-Q4_K_M.gguf": b"content"})
+    said = HubServer.state_of
+
+    def lie(server: HubServer, repo: str, commit: str, *, blobs: bool) -> dict[str, object]:
+        return said(server, repo, commit, blobs=blobs) | state
+
+    monkeypatch.setattr(HubServer, "state_of", lie)
+    with pytest.raises((DownloadError, ModelNotFound)):
+        find_model("hf:org/repo")
+    assert files_in(hub_cache()) == []

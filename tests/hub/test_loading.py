@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,27 @@ def test_odd_names_are_refused_as_arguments(hub: HubServer, odd: object) -> None
     with pytest.raises((InvalidInput, ModelNotFound)):
         LlamaBridge(odd)  # type: ignore[arg-type]
     assert hub.asked == []
+
+
+def test_a_task_that_is_cancelled_ends_its_download(hub: HubServer, model: bytes) -> None:
+    hub.fail("slow", path="/blob/*", seconds=0.2, times=None)
+
+    async def main() -> float:
+        llama = AsyncLlamaBridge("demo")
+        await llama
+        loading = asyncio.create_task(llama.load_model(NAME))
+        while not hub.downloads():
+            await asyncio.sleep(0.01)
+        start = time.monotonic()
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        took = time.monotonic() - start
+        assert llama.model.name == "llama-bridge demo"
+        await llama.close()
+        return took
+
+    assert asyncio.run(main()) < 2
 
 
 def test_an_adapter_has_a_name_too(hub: HubServer, model: bytes, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from .. import registry
 from .._version import __version__
 from ..capabilities import Capability
 from ..errors import BackendUnavailable, BridgeError
+from ..hub.find import find_model
 from ..models.source import DEMO, open_model
 from ..params import ModelParams
 from ..runtime import Availability, Backend
@@ -62,7 +63,8 @@ def demo(
     if not name.strip() or says(ASK, name):
         raise click.BadParameter("give a name that is not in the question", param_hint="--name")
     params = make_params(n_ctx, threads)
-    open_model(model)
+    with terminal.waiting(f"looking for {model}"):
+        open_model(find_model(model, terminal.progress))
     chosen, missing = _choose(backend)
     show = _Silent(terminal) if as_json else _Transcript(terminal)
     show.start(missing)

@@ -23,13 +23,15 @@ _PIECE = 1 << 20
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows the server, but not from https to http, where anyone could change the file."""
+    """Follows the server to https, and from http to http: elsewhere anyone could change the file."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise DownloadError(req.full_url, "the server sends us on from https:// to http://")
+        allowed = ("https:",) if req.full_url.startswith("https:") else ("https:", "http:")
+        if not newurl.lower().startswith(allowed):
+            scheme = newurl.partition(":")[0]
+            raise DownloadError(req.full_url, f"the server sends us on to {scheme}://")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -15,13 +15,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from ..errors import DownloadError, InvalidModel
+from ..models.file_kinds import BEGINNING, GGUF, file_kind
 from ..models.name import UrlName
 from ..models.source import open_model
 from ..progress import OnProgress
@@ -133,9 +135,29 @@ def _noting(name: UrlName, folder: Path, get: Get) -> Get:
                     about["url"] = str(name)
                 with writing(str(name)):
                     _write(folder, about)
+                answer = replace(answer, pieces=_only_a_model(name, answer.pieces))
             yield answer
 
     return noting
+
+
+def _only_a_model(name: UrlName, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, unless they begin like something else: nobody wants gigabytes of that.
+
+    Raises:
+        InvalidModel: says what it is.
+    """
+    beginning = b""
+    for piece in pieces:
+        beginning += piece
+        if len(beginning) >= BEGINNING:
+            break
+    kind = file_kind(beginning)
+    if beginning and (kind is None or kind.name != GGUF):
+        what = f"{kind.what}: {kind.way_out}" if kind else "no GGUF file"
+        raise InvalidModel(str(name), f"the server sends {what}", kind.name if kind else "")
+    yield beginning
+    yield from pieces
 
 
 def _check_model(name: UrlName, part: Path) -> None:

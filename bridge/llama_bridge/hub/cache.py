@@ -20,7 +20,7 @@ from pathlib import Path
 from ..models.name import HubName
 from .repository import RepoFile, Repository
 
-__all__ = ["RepoCache", "blob_digest", "hub_cache", "hub_caches"]
+__all__ = ["RepoCache", "blob_digest", "blob_of", "hub_cache", "hub_caches"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,10 +57,24 @@ def _first(variables: tuple[tuple[str, str], ...]) -> Path:
     return Path(os.path.expanduser("~/.cache/huggingface/hub"))
 
 
+def blob_of(path: Path) -> Path | None:
+    """The blob that a name in a snapshot is a link to; None if it is the file itself.
+
+    One link is followed, no more: huggingface_hub may keep a blob elsewhere, under another digest.
+    """
+    try:
+        blob = Path(
+            os.path.normpath(os.path.join(os.path.realpath(path.parent), os.readlink(path)))
+        )
+    except OSError:
+        return None
+    return blob if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
+
+
 def blob_digest(path: Path) -> str | None:
-    """The sha256 that a cached file must have, by the name of what its link leads to; None if that says nothing."""
-    name = os.path.basename(os.path.realpath(path))
-    return name if _SHA256.fullmatch(name) else None
+    """The sha256 that a cached file must have, by the name of its blob; None if nothing says it."""
+    blob = blob_of(path)
+    return None if blob is None else blob.name
 
 
 class RepoCache:

@@ -65,7 +65,14 @@ def ask_repository(name: HubName) -> Repository:
         raise DownloadError(str(name), _no_answer(error)) from error
     except HFValidationError as error:
         raise ModelNotFound(str(name), f"no repository can be called so: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        httpx2.InvalidURL,
+    ) as error:
         why = f"{_endpoint()} does not answer like the hub ({error}): see HF_ENDPOINT"
         raise DownloadError(str(name), why) from error
     return Repository(name.repo, commit, found)

@@ -19,6 +19,7 @@ from ..user_cache import user_cache
 __all__ = ["check_digest", "file_digest", "known_digest", "remember"]
 
 _PIECE = 4 << 20
+_MANY = 256
 _log = logging.getLogger(__name__)
 
 
@@ -105,8 +106,20 @@ def remember(path: Path, sha256: str) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+        _prune(where.parent)
     except OSError as error:
         _log.debug("the digest of %s is not remembered: %s", path, error)
+
+
+def _prune(folder: Path) -> None:
+    """Forget files that are gone, once there are many."""
+    records = list(folder.glob("*.json"))
+    if len(records) <= _MANY:
+        return
+    for record in records:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if not os.path.exists(json.loads(record.read_bytes())["path"]):
+                record.unlink()
 
 
 def _record(path: Path) -> Path | None:

@@ -112,8 +112,11 @@ def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -
             )
         try:
             from . import client  # 300 ms, and an extra
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise DownloadError(str(name), _EXTRA) from error
+        except Exception as error:  # another version, or a variable that it cannot read
+            why = f"huggingface_hub cannot be used: {type(error).__name__}: {error}"
+            raise DownloadError(str(name), why) from error
         repository = client.ask_repository(name)
     except ModelError as error:
         found = _in_cache(name, cache, here, on_progress, anything=True) if not refresh else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InvalidInput, ModelError, ModelNotFound
 from ..models.name import HubName, PathName, read_name
-from .cache import blob_digest
+from .cache import blob_of
 from .repository import RepoFile, Repository, choose
 from .shelf import KeptModel, kept_models
 
@@ -82,15 +81,15 @@ def remove_model(model: KeptModel) -> int:
 
 def _remove_from_hub_cache(pointer: Path) -> int:
     snapshots = next(parent for parent in pointer.parents if parent.name == "snapshots")
-    blob = Path(os.path.realpath(pointer))
-    size = blob.stat().st_size
+    size, blob = pointer.stat().st_size, blob_of(pointer)
     pointer.unlink()
     others = [path for path in snapshots.rglob("*") if path.is_file()]
-    freed = 0
-    if blob != pointer and blob_digest(blob) and blob not in {path.resolve() for path in others}:
+    freed = size if blob is None else 0
+    if blob is not None and blob not in {blob_of(path) for path in others}:
+        freed = (
+            0 if blob.is_symlink() else size
+        )  # elsewhere, where huggingface_hub counts who needs it
         blob.unlink()
-    if not blob.exists():
-        freed = size
     for folder in pointer.parents:
         if folder == snapshots or any(folder.iterdir()):
             break

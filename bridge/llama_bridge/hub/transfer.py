@@ -27,6 +27,7 @@ PAUSE = 0.5
 
 _PIECE = 1 << 20
 _OFTEN = 0.05
+_LOOK = 0.2
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
@@ -196,7 +197,14 @@ class _Transfer:
             if failures > TRIES:
                 raise self._error(why)
             _log.info("%s: %s: trying again", self._wanted.name, why)
-            time.sleep(PAUSE * 2 ** max(0, failures - 1))
+            self._pause(PAUSE * 2 ** max(0, failures - 1))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and tell meanwhile that nothing happens: whoever is told can end it."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK))
+            self._tell()
 
     def _once(self) -> bool:
         """Ask once, and write what comes; returns whether the file is complete."""

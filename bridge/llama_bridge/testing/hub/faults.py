@@ -10,7 +10,16 @@ from typing import Literal
 __all__ = ["Fault", "FaultKind", "Faults"]
 
 FaultKind = Literal[
-    "status", "stall", "cut", "corrupt", "slow", "no_ranges", "longer", "shorter", "hang_up"
+    "status",
+    "stall",
+    "cut",
+    "corrupt",
+    "slow",
+    "no_ranges",
+    "longer",
+    "shorter",
+    "endless",
+    "hang_up",
 ]
 
 
@@ -22,7 +31,7 @@ class Fault:
         kind: ``"status"`` answers with ``status``; ``"stall"`` sends ``after`` bytes and then nothing; ``"cut"`` closes
             after them; ``"corrupt"`` changes the byte there; ``"slow"`` waits ``seconds`` after each 64 kB;
             ``"no_ranges"`` always sends the whole file; ``"longer"`` and ``"shorter"`` send a file that is a byte longer
-            or shorter, and say so; ``"hang_up"`` closes without an answer.
+            or shorter, and say so; ``"endless"`` says no length, and never stops; ``"hang_up"`` closes without an answer.
         path: which requests, by the end of their address: a pattern such as ``"*.gguf"`` or ``"/api/*"``.
         times: how often; None for ever.
         after: bytes of the file that arrive before.

@@ -102,18 +102,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         files = sorted(repo.files[commit].items())
         if match["what"] == "tree":
-            self._json([{"type": "file", "path": path, **_about(file)} for path, file in files])
+            self._json([{"type": "file", "path": path, **file.facts} for path, file in files])
             return
-        more = "blobs" in query
-        siblings = [
-            {"rfilename": path} | ({"blobId": file.sha256[:40], **_about(file)} if more else {})
-            for path, file in files
-        ]
-        name = match["repo"]
-        gated = "manual" if repo.gated else False
-        self._json(
-            {"id": name, "modelId": name, "sha": commit, "gated": gated, "siblings": siblings}
-        )
+        self._json(self._hub.state_of(match["repo"], commit, blobs="blobs" in query))
 
     def _resolve(self, match: re.Match[str]) -> None:
         repo = self._repo(match["repo"])
@@ -143,14 +134,18 @@ class Handler(BaseHTTPRequestHandler):
         if file is None:
             self._refuse(404)
             return
-        self._send(file)
+        # Some versions of huggingface_hub look for the hub's headers here: host and port are not told apart.
+        self._send(file, {"X-Repo-Commit": commit or ""} if match["kind"] == "blob" else {})
 
-    def _send(self, file: File) -> None:
+    def _send(self, file: File, headers: dict[str, str]) -> None:
         path, faults, tag = urlsplit(self.path).path, self._hub.faults, f'"{file.sha256}"'
         if self.headers.get("If-None-Match") == tag:
             self._refuse(304)
             return
         size = file.size
+        if faults.take(path, ("endless",)) is not None:
+            self._send_for_ever(file)
+            return
         if (lie := faults.take(path, ("longer", "shorter"))) is not None:
             size += 1 if lie.kind == "longer" else -1
         start, end = 0, size
@@ -169,9 +164,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", tag)
         self.send_header("Last-Modified", _DATE)
         self.send_header("Accept-Ranges", "bytes")
+        for key, value in headers.items():
+            self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
             self._body(file, path, start, end)
+
+    def _send_for_ever(self, file: File) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self._write(file.read(0, file.size))
+        while not self._hub.closing.is_set():
+            self._write(bytes(_PIECE))
 
     def _body(self, file: File, path: str, start: int, end: int) -> None:
         hub = self._hub
@@ -236,8 +241,3 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-
-def _about(file: File) -> dict[str, Any]:
-    lfs = {"oid": file.sha256, "sha256": file.sha256, "size": file.size, "pointerSize": 130}
-    return {"size": file.size, "oid": file.sha256[:40], "lfs": lfs}

@@ -47,6 +47,12 @@ class File:
     size: int
     sha256: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the hub says about it."""
+        lfs = {"oid": self.sha256, "sha256": self.sha256, "size": self.size, "pointerSize": 130}
+        return {"size": self.size, "oid": self.sha256[:40], "lfs": lfs}
+
     def read(self, start: int, end: int) -> bytes:
         """The bytes from ``start`` to ``end``."""
         if isinstance(self.content, bytes):
@@ -126,6 +132,16 @@ class HubServer:
     def address(self, repo: str, path: str, revision: str = _MAIN) -> str:
         """The plain address of a file, as of any server on the web."""
         return f"{self.files_url}/plain/{repo}/{quote(revision, safe='')}/{quote(path)}"
+
+    def state_of(self, repo: str, commit: str, *, blobs: bool) -> dict[str, Any]:
+        """What it says about a repository at a commit; with ``blobs`` the files' sizes and digests too."""
+        made = self.repos[repo]
+        siblings = [
+            {"rfilename": path} | ({"blobId": file.sha256[:40], **file.facts} if blobs else {})
+            for path, file in sorted(made.files[commit].items())
+        ]
+        gated = "manual" if made.gated else False
+        return {"id": repo, "modelId": repo, "sha": commit, "gated": gated, "siblings": siblings}
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Variables under which programs ask this hub, and keep everything in ``folder``, with no token."""
