@@ -137,10 +137,11 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
 
 
 def _pair(given: object) -> tuple[object, object]:
-    if isinstance(given, tuple | list) and len(cast("Sequence[object]", given)) == 2:
-        file, scale = cast("Sequence[object]", given)
-        return file, scale
-    return given, 1.0
+    if isinstance(given, tuple | list):
+        several = cast("Sequence[object]", given)
+        if len(several) == 2:
+            return several[0], several[1]
+    return cast("object", given), 1.0
 
 
 def _check_scale(i: int, scale: object) -> float:
