@@ -162,6 +162,5 @@ class ForetellsTooMany(FakeEngine):
 def test_it_finds(pytester: pytest.Pytester, mistake: str, found_by: str) -> None:
     pytester.makepyfile(mistakes=MISTAKES, test_it=SUITE.format(mistake=mistake))
     quick = (*QUICK, "-q", "--tb=no", "-rfE")
-    # Where cancel is deaf the test with another thread waits ten seconds for it.
-    result = pytester.runpytest_inprocess(*quick, "-k", "not another_thread")
+    result = pytester.runpytest_inprocess(*quick, "-k", found_by)
     result.stdout.fnmatch_lines([f"FAILED *::{found_by}*"])

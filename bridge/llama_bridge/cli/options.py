@@ -79,9 +79,15 @@ def adapter_option(command: F) -> F:
         "adapters",
         metavar="FILE[=SCALE]",
         multiple=True,
-        callback=lambda _, __, given: [_adapter(text) for text in given],
+        callback=_adapters,
         help="A LoRA adapter of the model, and how strongly it acts (1). May be given several times.",
     )(command)
+
+
+def _adapters(
+    _: click.Context, __: click.Parameter, given: tuple[str, ...]
+) -> list[tuple[str, float]]:
+    return [_adapter(text) for text in given]
 
 
 def _adapter(text: str) -> tuple[str, float]:

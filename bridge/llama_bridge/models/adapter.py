@@ -137,9 +137,11 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
 
 
 def _pair(given: object) -> tuple[object, object]:
-    if isinstance(given, tuple | list) and len(cast("Sequence[object]", given)) == 2:
-        file, scale = cast("Sequence[object]", given)
-        return file, scale
+    several: object = given
+    if isinstance(several, tuple | list):
+        pair = cast("Sequence[object]", several)
+        if len(pair) == 2:
+            return pair[0], pair[1]
     return given, 1.0
 
 

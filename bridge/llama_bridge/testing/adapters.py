@@ -88,7 +88,8 @@ def write_adapter(
 def _write(
     path: Path, pairs: list[bytes], tensors: dict[str, tuple[tuple[int, ...], bytes]]
 ) -> Path:
-    rows, body = [], bytearray()
+    rows: list[bytes] = []
+    body = bytearray()
     for name, (shape, data) in tensors.items():
         rows.append(_text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
         rows.append(struct.pack("<IQ", _TENSOR_F32, len(body)))
