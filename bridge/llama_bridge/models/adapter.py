@@ -137,11 +137,8 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
 
 
 def _pair(given: object) -> tuple[object, object]:
-    if isinstance(given, tuple | list):
-        several = cast("Sequence[object]", given)
-        if len(several) == 2:
-            return several[0], several[1]
-    return cast("object", given), 1.0
+    several = cast("Sequence[object]", given) if isinstance(given, tuple | list) else ()
+    return (several[0], several[1]) if len(several) == 2 else (given, 1.0)
 
 
 def _check_scale(i: int, scale: object) -> float:
