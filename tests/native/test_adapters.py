@@ -152,8 +152,17 @@ def test_an_adapter_gives_the_same_bits_as_in_raw_llama_cpp(
     assert distance(computed(model, (adapter, scale)), computed(model)) > 0.1
 
 
-@pytest.mark.parametrize("names", [ATTENTION, FEED_FORWARD, ENDS, ATTENTION + FEED_FORWARD + ENDS])
-@pytest.mark.parametrize(("alpha", "scale"), [(8.0, 1.0), (2.0, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("names", "alpha", "scale"),
+    [
+        (ATTENTION, 8.0, 1.0),
+        (FEED_FORWARD, 2.0, 1.0),
+        (ENDS, 8.0, 0.5),
+        (ATTENTION + FEED_FORWARD + ENDS, 2.0, 0.5),
+        (ATTENTION, 0.0, 1.0),
+    ],
+    ids=["attention", "feed-forward", "ends", "all", "without alpha"],
+)
 def test_an_adapter_is_as_if_it_were_merged_into_the_weights(
     plain: Path, tmp_path: Path, names: list[str], alpha: float, scale: float
 ) -> None:

@@ -269,16 +269,11 @@ class Pool:
         if self._engine.info.memory is not MemoryKind.DENSE:
             return None  # it could not be rewound to the common beginning
         tokens, usable = wanted.tokens, (None, wanted.origin)
-        adapters = self._engine.info.adapters
         kv = self.active.kv
         most, best = common_beginning(kv.tokens if kv.origin in usable else [], tokens), None
         for resting in self._resting.values():
             snapshot = resting.snapshot
-            if (
-                snapshot.state is not None
-                and snapshot.origin in usable
-                and snapshot.adapters == adapters
-            ):
+            if snapshot.state is not None and snapshot.origin in usable:
                 common = common_beginning(snapshot.tokens[: snapshot.held], tokens)
                 if common > most:
                     most, best = common, snapshot
