@@ -137,8 +137,12 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
 
 
 def _pair(given: object) -> tuple[object, object]:
-    several = cast("Sequence[object]", given) if isinstance(given, tuple | list) else ()
-    return (several[0], several[1]) if len(several) == 2 else (given, 1.0)
+    several: object = given
+    if isinstance(several, tuple | list):
+        pair = cast("Sequence[object]", several)
+        if len(pair) == 2:
+            return pair[0], pair[1]
+    return given, 1.0
 
 
 def _check_scale(i: int, scale: object) -> float:
