@@ -94,6 +94,7 @@ VALUES: list[object] = [
 ]
 
 _RIGHT: dict[str, Any] = {
+    "adapters": [],
     "capability": Capability.GENERATE,
     "documents": ["x"],
     "kind": "word",
