@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from ..checks import shown
-from ..errors import InvalidInput, InvalidModel
+from ..checks import check_path, shown
+from ..errors import InvalidInput, InvalidModel, PathLike
 from .source import ModelFile, ModelSource, open_model
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def check_given(given: Iterable[GivenAdapter]) -> list[tuple[AdapterFile, float]
         file, scale = _pair(one)
         if not isinstance(file, str | os.PathLike | ModelSource):
             raise InvalidInput(f"adapters[{i}]={shown(one)}: {rule}")
+        if not isinstance(file, ModelSource) or isinstance(file, os.PathLike):
+            check_path(f"adapters[{i}]", cast("PathLike", file))
         found.append((cast("AdapterFile", file), _check_scale(i, scale)))
     return found
 
