@@ -109,7 +109,7 @@ def hollow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_the_total_is_within_three_per_cent_of_what_llama_cpp_reserves(
-    hollow: dict[str, Path],
+    native_backend: None, hollow: dict[str, Path]
 ) -> None:
     asked = [
         (name, n_ctx, at_once, flash_attn)
