@@ -15,7 +15,7 @@ from llama_bridge import LlamaBridge
 from llama_bridge.models.gguf import GgufHeader, Value
 from llama_bridge.models.memory_need import memory_need
 from llama_bridge.models.source import open_model
-from tools.random_model import write_model
+from tools.random_model import QWEN2_HALF_BILLION, write_model
 
 MODELS: dict[str, dict[str, Any]] = {
     "Llama 2 70B": {
@@ -42,16 +42,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "n_head_kv": 8,
         "n_ff": 14336,
     },
-    "Qwen 2.5 0.5B": {
-        "vocab": "qwen2",
-        "architecture": "qwen2",
-        "n_layer": 24,
-        "n_embd": 896,
-        "n_head": 14,
-        "n_head_kv": 2,
-        "n_ff": 4864,
-        "tied": True,
-    },
+    "Qwen 2.5 0.5B": {**QWEN2_HALF_BILLION},
     "Qwen 3 4B": {
         "vocab": "qwen2",
         "architecture": "qwen3",
@@ -104,7 +95,8 @@ def hollow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files of the models' sizes that take no room: no weight is in them."""
     folder = tmp_path_factory.mktemp("hollow")
     for name, shape in MODELS.items():
-        write_model(folder / name, hollow=True, quantization="q4_0", n_ctx_train=131_072, **shape)
+        same = {"quantization": "q4_0", "n_ctx_train": 131_072}
+        write_model(folder / name, hollow=True, **shape | same)
     return {name: folder / name for name in MODELS}
 
 
