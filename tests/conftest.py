@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llama_bridge import later_signals
 from tests.making import make_model
 from tests.native_gate import (
     native_backend,
@@ -31,6 +33,15 @@ os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
 # A runner in the background may ignore Ctrl-C, and everything it starts would too; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_signal_is_held_back() -> Iterator[None]:
+    """Whatever a test does, Ctrl-C works after it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    assert later_signals._holder is None
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.fixture

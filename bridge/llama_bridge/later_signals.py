@@ -7,10 +7,8 @@ process ended: wasmtime took that for a trap, and llama.cpp for a token that the
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Generator
 from types import FrameType
 from typing import Any, Self
 
@@ -32,6 +30,7 @@ class LaterSignals:
 
     def __init__(self) -> None:
         self._handlers: list[tuple[int, Any]] = []  # those that are to come back
+        self._held: dict[int, Any] = {}  # all that were held back
         self._came: list[tuple[int, FrameType | None]] = []
 
     def __enter__(self) -> Self:
@@ -57,6 +56,7 @@ class LaterSignals:
         try:
             for number in _SIGNALS:
                 if callable(handler := signal.getsignal(number)):
+                    self._held[number] = handler
                     self._handlers.append((number, handler))
                     signal.signal(number, self._remember)
         except BaseException as error:
@@ -89,7 +89,11 @@ class LaterSignals:
             self.handle()  # the next one
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self._came.append((number, frame))
+        if _holder is self:
+            self._came.append((number, frame))
+        else:  # another signal's handler raised while they were put back
+            signal.signal(number, self._held[number])
+            self._held[number](number, frame)
 
 
 def handle_signals() -> None:
@@ -99,19 +103,27 @@ def handle_signals() -> None:
         holder.handle()
 
 
-@contextlib.contextmanager
-def signals_at_once() -> Generator[None]:
+class signals_at_once:  # noqa: N801 - reads as a word of the language, like contextlib.suppress
     """Inside, signals do not wait: for a caller's own function, which C's caller calls and which may take long."""
-    global _holder
-    holder = _holder
-    if holder is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _holder = None
-    try:
-        holder.let_go()
-        holder.handle()
-        yield
-    finally:
-        _holder = holder
-        holder.hold()
+
+    def __init__(self) -> None:
+        self._holder: LaterSignals | None = None
+
+    def __enter__(self) -> None:
+        global _holder
+        holder = _holder
+        if holder is not None and threading.current_thread() is threading.main_thread():
+            self._holder, _holder = holder, None
+            holder.let_go()
+            holder.handle()
+
+    def __exit__(self, *_: object) -> None:
+        """Hold them back again. If one comes right here, that is left out, and what its handler raises goes to C's caller."""
+        global _holder
+        if self._holder is not None:
+            _holder = self._holder
+            try:
+                _holder.hold()
+            except BaseException:
+                _holder = None
+                raise

@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, Literal
 
 import llama_bridge
-from llama_bridge import BridgeError, LlamaBridge, Message
+from llama_bridge import BridgeError, LlamaBridge, Message, later_signals
 from llama_bridge.testing import FakeLlama, babble
 from llama_bridge.testing.adapters import write_adapter
 from tests.ledger import machine
@@ -212,6 +212,8 @@ class _Interrupt:
         return self._look
 
     def _look(self, frame: FrameType, event: str, _: Any) -> Any:
+        if later_signals._holder is not None:  # signals wait
+            return self._look
         if event == self._step and self._is_reached(frame) and not is_cleaning_up(frame):
             self.left -= 1
             if self.left == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_bridge import InvalidInput
+from llama_bridge import InvalidInput, later_signals
 from llama_bridge.files.folder import SessionFolder
 from llama_bridge.later_signals import LaterSignals, handle_signals, signals_at_once
 from llama_bridge.testing import FakeLlama
@@ -132,6 +133,7 @@ works = {
 signal.signal(signal.SIGALRM, ring)
 for _ in range(40 if what == "load" else 150):
     interrupted(works[what])
+signal.setitimer(signal.ITIMER_REAL, 0)
 assert signal.getsignal(signal.SIGALRM) is ring
 print(llama.generate("Hello!"))
 """
@@ -177,6 +179,38 @@ def test_signals_wait_in_a_block_and_are_handled_where_that_is_safe() -> None:
         assert signal.getsignal(signal.SIGUSR1) is handle
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_whenever_an_alarm_rings_nothing_stays_held_back() -> None:
+    class Rung(BaseException):
+        pass
+
+    def ring(*_: object) -> None:
+        raise Rung
+
+    befores = [signal.signal(number, ring) for number in (signal.SIGALRM, signal.SIGUSR1)]
+    before = signal.getsignal(signal.SIGINT)
+    rings = 0
+    try:
+        for i in range(3000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + i % 100 * 1e-6)
+                with LaterSignals(), signals_at_once(), LaterSignals():
+                    signal.raise_signal(signal.SIGUSR1)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Rung:
+                rings += 1
+                with contextlib.suppress(Rung):  # the other one
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert later_signals._holder is None, f"at try {i}"
+            for number in (signal.SIGALRM, signal.SIGUSR1):
+                with pytest.raises(Rung):
+                    signal.raise_signal(number)
+    finally:
+        for number, handler in zip((signal.SIGALRM, signal.SIGUSR1), befores, strict=True):
+            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)
+    assert rings > 1000
 
 
 def test_a_handler_that_raises_leaves_no_other_one_away() -> None:
