@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "small_blocks.h"
+
 extern "C" int lb_refused; // runtime/malloc.c
 
 namespace lb_chat {
@@ -54,8 +56,16 @@ void lb_chat_step(size_t steps) {
 
 void * operator new(size_t size) {
     lb_chat::charge(1 + size / 8);
-    if (void * block = std::malloc(size ? size : 1)) {
+    if (void * block = lb_chat::take_block(size)) {
         return block;
     }
     throw std::bad_alloc();
+}
+
+void operator delete(void * block) noexcept {
+    lb_chat::give_block_back(block);
+}
+
+void operator delete(void * block, size_t) noexcept {
+    lb_chat::give_block_back(block);
 }
