@@ -13,6 +13,7 @@ from llama_bridge_wasm import artifact
 
 from .chats import measure_chats
 from .embeddings import measure_embeddings
+from .files import measure_files
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -40,6 +41,7 @@ SECTIONS = (
     "turns",
     "sessions",
     "keeping",
+    "files",
     "import",
     "memory",
 )
@@ -193,6 +195,8 @@ def main() -> int:
             history=sizes.kept,
             folder=given.folder,
         )
+    if "files" in sections:
+        measure_files(report, backends, rounds=rounds, quick=given.quick)
     if "import" in sections:
         measure_startup(report, rounds=sizes.imports)
     if "memory" in sections:

@@ -7,7 +7,6 @@ import linecache
 import random
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -190,7 +189,7 @@ class _Interrupt:
     def __init__(self, at: int, step: Step) -> None:
         self.left = at
         self._step = step
-        self._times: Counter[tuple[CodeType, int | None, CodeType | None, int | None]] = Counter()
+        self._seen: set[tuple[CodeType, int | None, CodeType | None, int | None]] = set()
         self._after: dict[FrameType, int] = {}  # the instruction before, of each frame
 
     def run(self, work: Callable[[], object]) -> None:
@@ -221,13 +220,15 @@ class _Interrupt:
         return self._look
 
     def _is_reached(self, frame: FrameType) -> bool:
-        """Whether a signal can come here. A line counts twice for each line that led to it: what loops is tried in both."""
+        """Whether a signal can come here. A line counts once for each line that led to it: no loop is tried in each round."""
         if self._step == "line":
             before = frame.f_back
             led = (before.f_code, before.f_lineno) if before else (None, None)
             place = (frame.f_code, frame.f_lineno, *led)
-            self._times[place] += 1
-            return self._times[place] <= 2 and not is_out_of_reach(frame)
+            if place in self._seen:
+                return False
+            self._seen.add(place)
+            return not is_out_of_reach(frame)
         instruction = self._after.get(frame, 0)
         self._after[frame] = frame.f_lasti
         if (

@@ -148,6 +148,27 @@ def person(visit: Visit) -> Person:
     return visit()
 
 
+@pytest.fixture(scope="module")
+def seats() -> list[Person]:
+    """The page that the tests of a file use one after another: Python takes seconds to start in each new one."""
+    return []
+
+
+@pytest.fixture
+def guest(browser: Browser, address: str, seats: list[Person]) -> Iterator[Person]:
+    """Someone in front of that page, with nothing said and no model kept; a model may be loaded."""
+    from .person import Person
+    from .visiting import DESKTOP
+
+    if not seats:
+        seats.append(Person(browser.new_context(viewport=DESKTOP), address))
+    person = seats.pop()
+    person.start_over()
+    yield person
+    person.check()
+    seats.append(person)  # one that is not whole any more is not used again
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the reports."""
     for outcome in ("passed", "failed"):

@@ -78,6 +78,21 @@ class Person:
 
     # doing
 
+    def start_over(self) -> None:
+        """Forget the conversation and the kept models."""
+        self.idle()
+        self.complaints.clear()
+        self.network_troubles.clear()
+        if self.page.is_enabled("#new"):
+            self.press("New")
+            self.idle()
+        if not self.page.is_visible("#url"):
+            self.page.click("summary")
+        while self.kept:
+            self.press("Delete")
+            self.idle()
+        self.page.fill("#prompt", "")
+
     def take_demo(self) -> None:
         self.idle()
         self.page.click("#demo")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from . import inside
+from .enough import check
 from .outside import Outcome
-from .test_suite import check
 
 START = "import threading\ndef go():\n    threading.Timer(0, print).start()"
 
@@ -57,4 +57,4 @@ def test_only_what_no_page_has_is_a_reason() -> None:
 
 def test_a_run_of_nothing_is_a_failure() -> None:
     with pytest.raises(AssertionError):
-        check(Outcome("nowhere", status=0), 1)
+        check(Outcome("nowhere", status=0), "node")

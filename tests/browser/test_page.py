@@ -56,38 +56,38 @@ def test_two_turns_with_the_demo_model_and_the_second_remembers_the_first(person
     assert person.network_troubles == []
 
 
-def test_new_forgets_the_conversation(person: Person) -> None:
-    person.take_demo()
-    person.say("My name is Zorblax.")
-    person.press("New")
-    person.idle()
-    assert person.status == "A new conversation"
-    assert person.answers == []
+def test_new_forgets_the_conversation(guest: Person) -> None:
+    guest.take_demo()
+    guest.say("My name is Zorblax.")
+    guest.press("New")
+    guest.idle()
+    assert guest.status == "A new conversation"
+    assert guest.answers == []
     assert "Zorblax" not in str(
-        person.page.evaluate("() => ({ ...localStorage, ...sessionStorage })")
+        guest.page.evaluate("() => ({ ...localStorage, ...sessionStorage })")
     )
-    person.say("What is my name?")
-    assert "Zorblax" not in person.answers[0]
+    guest.say("What is my name?")
+    assert "Zorblax" not in guest.answers[0]
 
 
-def test_a_reload_keeps_the_talk_and_takes_the_same_model_again(person: Person) -> None:
-    person.take_demo()
-    person.say("My name is Zorblax.")
-    cost = person.page.locator("#talk .cost").first
+def test_a_reload_keeps_the_talk_and_takes_the_same_model_again(guest: Person) -> None:
+    guest.take_demo()
+    guest.say("My name is Zorblax.")
+    cost = guest.page.locator("#talk .cost").first
     assert not cost.is_visible()
-    person.press("Costs")
+    guest.press("Costs")
     assert COST.fullmatch(cost.inner_text())
-    person.page.fill("#prompt", "half typed")
-    person.page.reload()
-    person.idle()
-    assert "Zorblax" in person.answers[0]
-    assert person.page.input_value("#prompt") == "half typed"
-    assert person.text("#about") == "llama-bridge demo on the wasm backend"
-    person.page.fill("#prompt", "")
-    person.say("What is my name?")
-    assert "Zorblax" in person.answers[1]
+    guest.page.fill("#prompt", "half typed")
+    guest.page.reload()
+    guest.idle()
+    assert "Zorblax" in guest.answers[0]
+    assert guest.page.input_value("#prompt") == "half typed"
+    assert guest.text("#about") == "llama-bridge demo on the wasm backend"
+    guest.page.fill("#prompt", "")
+    guest.say("What is my name?")
+    assert "Zorblax" in guest.answers[1]
     assert cost.is_visible()
-    person.press("Costs")
+    guest.press("Costs")
     assert not cost.is_visible()
 
 
@@ -109,30 +109,30 @@ def test_after_a_reload_a_model_that_is_not_kept_is_asked_for_by_name(
     assert "Zorblax" in person.answers[1]
 
 
-def test_a_reload_at_a_bad_moment_loses_nothing_that_was_seen(person: Person, slow: Path) -> None:
-    person.pick(slow)
+def test_a_reload_at_a_bad_moment_loses_nothing_that_was_seen(guest: Person, slow: Path) -> None:
+    guest.pick(slow)
     prompt = ("one two three " * 400).strip()
-    person.say(prompt, wait=False)
-    person.page.wait_for_timeout(300)
-    person.page.reload()  # while it reads the question
-    person.idle()
-    assert person.answers == []
-    assert person.page.input_value("#prompt") == prompt
+    guest.say(prompt, wait=False)
+    guest.page.wait_for_timeout(300)
+    guest.page.reload()  # while it reads the question
+    guest.idle()
+    assert guest.answers == []
+    assert guest.page.input_value("#prompt") == prompt
 
-    person.page.fill("#prompt", "")
-    person.press(f"Use {slow.name}")
-    person.say("Hello", wait=False)
-    person.until(lambda: person.answers and len(person.answers[0]) > 20)
-    before = person.answers[0]
-    person.page.reload()  # in the middle of the answer
-    assert person.answers[0].startswith(before[:20])
-    assert person.page.locator("#talk .end").all_inner_texts() == ["Stopped"]
+    guest.page.fill("#prompt", "")
+    guest.press(f"Use {slow.name}")
+    guest.say("Hello", wait=False)
+    guest.until(lambda: guest.answers and len(guest.answers[0]) > 20)
+    before = guest.answers[0]
+    guest.page.reload()  # in the middle of the answer
+    assert guest.answers[0].startswith(before[:20])
+    assert guest.page.locator("#talk .end").all_inner_texts() == ["Stopped"]
 
-    person.until(lambda: person.status.startswith("Loading"))  # by itself, because it is kept
-    person.page.reload()  # as if the model had brought the tab down: then it is not tried again
-    person.idle()
-    assert person.status == "To go on, choose a model"
-    assert len(person.answers) == 1
+    guest.until(lambda: guest.status.startswith("Loading"))  # by itself, because it is kept
+    guest.page.reload()  # as if the model had brought the tab down: then it is not tried again
+    guest.idle()
+    assert guest.status == "To go on, choose a model"
+    assert len(guest.answers) == 1
 
 
 def test_where_nothing_can_be_stored_a_talk_lasts_as_long_as_the_tab(
@@ -183,34 +183,34 @@ def test_stop_works_at_once_in_prefill_and_in_decode(
         assert person.status == "Stopped"
 
 
-def test_progress_of_the_prefill_is_shown_and_the_page_lives(person: Person, slow: Path) -> None:
-    person.pick(slow)
-    longest_gap = person.watch_the_page_thread()
-    person.say("one two three " * 400, wait=False)
-    person.until(lambda: re.fullmatch(r"Reading the prompt: [\d,]+ of 1,201 tokens", person.status))
-    assert 0 < float(person.page.locator("#progress").evaluate("(bar) => bar.value")) < 1
-    person.page.fill("#prompt", "typed meanwhile")
-    person.until(lambda: len(person.answers[-1]) > 20)
-    assert person.status == "Answering… Esc stops"
-    person.stop()
-    assert person.page.input_value("#prompt") == "typed meanwhile"
+def test_progress_of_the_prefill_is_shown_and_the_page_lives(guest: Person, slow: Path) -> None:
+    guest.pick(slow)
+    longest_gap = guest.watch_the_page_thread()
+    guest.say("one two three " * 400, wait=False)
+    guest.until(lambda: re.fullmatch(r"Reading the prompt: [\d,]+ of 1,201 tokens", guest.status))
+    assert 0 < float(guest.page.locator("#progress").evaluate("(bar) => bar.value")) < 1
+    guest.page.fill("#prompt", "typed meanwhile")
+    guest.until(lambda: len(guest.answers[-1]) > 20)
+    assert guest.status == "Answering… Esc stops"
+    guest.stop()
+    assert guest.page.input_value("#prompt") == "typed meanwhile"
     assert longest_gap() < 250  # it shares two busy cores with the model
 
 
-def test_a_second_model_is_dropped_in_and_both_are_kept(person: Person, tiny: Path) -> None:
-    person.pick(tiny)
-    assert person.text("#about") == "random llama llama-spm 0 on the wasm backend"
-    person.drop("models/demo-copy.gguf", "dropped.gguf")
-    assert person.text("#about") == "llama-bridge demo on the wasm backend"
-    assert person.trouble == ""
-    assert sorted(person.kept) == sorted([tiny.name, "dropped.gguf"])
-    person.say("Hello!")
-    assert person.answers[0]
-    person.press(f"Delete {tiny.name}")
-    person.idle()
-    assert person.kept == ["dropped.gguf"]
-    person.say("Hello!")  # what is deleted on the disk and what is loaded are two things
-    assert person.answers[1]
+def test_a_second_model_is_dropped_in_and_both_are_kept(guest: Person, tiny: Path) -> None:
+    guest.pick(tiny)
+    assert guest.text("#about") == "random llama llama-spm 0 on the wasm backend"
+    guest.drop("models/demo-copy.gguf", "dropped.gguf")
+    assert guest.text("#about") == "llama-bridge demo on the wasm backend"
+    assert guest.trouble == ""
+    assert sorted(guest.kept) == sorted([tiny.name, "dropped.gguf"])
+    guest.say("Hello!")
+    assert guest.answers[0]
+    guest.press(f"Delete {tiny.name}")
+    guest.idle()
+    assert guest.kept == ["dropped.gguf"]
+    guest.say("Hello!")  # what is deleted on the disk and what is loaded are two things
+    assert guest.answers[1]
 
 
 def test_a_kept_model_is_there_after_a_reload_and_without_a_network(
@@ -253,31 +253,31 @@ def test_a_second_visit_needs_no_server(visit: Visit, site: Path) -> None:
     assert "Zorblax" in person.answers[1]
 
 
-def test_a_download_can_be_stopped_and_goes_on_from_there(person: Person, site: Path) -> None:
+def test_a_download_can_be_stopped_and_goes_on_from_there(guest: Person, site: Path) -> None:
     size = (site / "models" / "tiny.gguf").stat().st_size
-    person.get("models/tiny.gguf?slow", wait=False)
-    person.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", person.status))
-    assert person.stop() < STOP_WITHIN
-    assert person.status == "Stopped"
-    assert person.kept == ["tiny.gguf"]
-    assert f" of {size / 1e6:.1f} MB" in person.text("#kept")
-    person.page.reload()
-    person.idle()
-    person.press("Resume")
-    person.until(lambda: "; continues after " in person.status)
-    person.idle()
-    assert person.status.startswith("Ready, loaded in ")
-    assert person.page.get_by_role("button", name="Resume").count() == 0
+    guest.get("models/tiny.gguf?slow", wait=False)
+    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
+    assert guest.stop() < STOP_WITHIN
+    assert guest.status == "Stopped"
+    assert guest.kept == ["tiny.gguf"]
+    assert f" of {size / 1e6:.1f} MB" in guest.text("#kept")
+    guest.page.reload()
+    guest.idle()
+    guest.press("Resume")
+    guest.until(lambda: "; continues after " in guest.status)
+    guest.idle()
+    assert guest.status.startswith("Ready, loaded in ")
+    assert guest.page.get_by_role("button", name="Resume").count() == 0
 
 
-def test_everything_can_be_reached_by_keyboard_in_a_sensible_order(person: Person) -> None:
-    person.take_demo()
-    person.page.focus("summary")
+def test_everything_can_be_reached_by_keyboard_in_a_sensible_order(guest: Person) -> None:
+    guest.take_demo()
+    guest.page.focus("summary")
     reached = []
     for _ in range(9):
-        person.page.keyboard.press("Tab")
+        guest.page.keyboard.press("Tab")
         reached.append(
-            person.page.evaluate(
+            guest.page.evaluate(
                 "() => document.activeElement.id || document.activeElement.innerText"
             )
         )

@@ -87,46 +87,46 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     assert person.answers[0]
 
 
-def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(person: Person) -> None:
-    person.take_demo()
-    person.say("Hello!")
-    person.drop("index.html", "notes.gguf")
-    assert person.trouble.startswith("InvalidModel: notes.gguf: this is a web page, not a GGUF")
-    assert person.status == "That did not work"
-    person.get("models/page.gguf")
-    assert person.trouble.startswith("InvalidModel: page.gguf: this is a web page, not a GGUF")
-    assert person.kept == []
-    person.say("Hello!")
-    assert len(person.answers) == 2
-    assert person.trouble == ""
+def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(guest: Person) -> None:
+    guest.take_demo()
+    guest.say("Hello!")
+    guest.drop("index.html", "notes.gguf")
+    assert guest.trouble.startswith("InvalidModel: notes.gguf: this is a web page, not a GGUF")
+    assert guest.status == "That did not work"
+    guest.get("models/page.gguf")
+    assert guest.trouble.startswith("InvalidModel: page.gguf: this is a web page, not a GGUF")
+    assert guest.kept == []
+    guest.say("Hello!")
+    assert len(guest.answers) == 2
+    assert guest.trouble == ""
 
 
-def test_a_model_that_the_server_does_not_have(person: Person) -> None:
-    person.get("models/nowhere.gguf")
-    assert person.trouble.startswith("ModelNotFound: ")
-    assert person.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
-    person.get("https://example.org/model.gguf")
-    assert person.trouble.startswith(
+def test_a_model_that_the_server_does_not_have(guest: Person) -> None:
+    guest.get("models/nowhere.gguf")
+    assert guest.trouble.startswith("ModelNotFound: ")
+    assert guest.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
+    guest.get("https://example.org/model.gguf")
+    assert guest.trouble.startswith(
         "Another server: this page may only connect to http://127.0.0.1"
     )
 
 
-def test_half_a_model_is_refused(person: Person) -> None:
-    person.get("models/cut.gguf")
-    assert person.trouble.startswith("InvalidModel: cut.gguf: truncated GGUF: ")
-    assert "download or copy it again" in person.trouble
-    assert person.kept == []
+def test_half_a_model_is_refused(guest: Person) -> None:
+    guest.get("models/cut.gguf")
+    assert guest.trouble.startswith("InvalidModel: cut.gguf: truncated GGUF: ")
+    assert "download or copy it again" in guest.trouble
+    assert guest.kept == []
 
 
-def test_a_download_that_breaks_goes_on_with_the_next_try(person: Person) -> None:
-    person.get("models/tiny.gguf?half")
-    assert person.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
-    assert person.trouble.endswith("MB are kept, and the next try continues from there")
-    assert person.kept == ["tiny.gguf"]
-    person.press("Resume")
-    person.idle()
-    assert person.status.startswith("Ready, loaded in ")
-    assert person.kept == ["tiny.gguf"]
+def test_a_download_that_breaks_goes_on_with_the_next_try(guest: Person) -> None:
+    guest.get("models/tiny.gguf?half")
+    assert guest.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
+    assert guest.trouble.endswith("MB are kept, and the next try continues from there")
+    assert guest.kept == ["tiny.gguf"]
+    guest.press("Resume")
+    guest.idle()
+    assert guest.status.startswith("Ready, loaded in ")
+    assert guest.kept == ["tiny.gguf"]
 
 
 def test_a_server_without_ranges_starts_over_and_the_page_says_so(visit: Visit, site: Path) -> None:
@@ -161,17 +161,17 @@ def test_a_model_beyond_the_quota_is_used_but_not_kept(
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
-    person: Person, tiny: Path, tmp_path: Path
+    guest: Person, tiny: Path, tmp_path: Path
 ) -> None:
-    person.take_demo()
+    guest.take_demo()
     large = tmp_path / "large.gguf"
     large.write_bytes(tiny.read_bytes())
     os.truncate(large, 5 << 30)  # sparse: it takes no room on the disk
-    person.pick(large)
-    assert person.trouble.startswith("OutOfMemory: large.gguf: its weights of 51")
-    assert person.kept == []
-    person.say("Hello!")
-    assert person.answers[0]
+    guest.pick(large)
+    assert guest.trouble.startswith("OutOfMemory: large.gguf: its weights of 51")
+    assert guest.kept == []
+    guest.say("Hello!")
+    assert guest.answers[0]
 
 
 def test_a_second_tab_shares_the_models_but_not_a_download(person: Person, visit: Visit) -> None:
@@ -189,7 +189,7 @@ def test_a_second_tab_shares_the_models_but_not_a_download(person: Person, visit
     assert person.status == "Stopped"
 
 
-def test_what_goes_wrong_is_a_typed_error_in_python(person: Person, address: str) -> None:
+def test_what_goes_wrong_is_a_typed_error_in_python(guest: Person, address: str) -> None:
     code = f"""
 import js
 from llama_bridge import ModelNotFound, InvalidModel
@@ -237,7 +237,7 @@ await fails(store.delete(model.sha256))
 said.append(str(await store.models()))
 "\\n".join(said)
 """
-    said = str(person.python(code)).splitlines()
+    said = str(guest.python(code)).splitlines()
     assert said[0].startswith("DownloadError {'path': 'tiny.gguf', 'reason': 'the connection broke")
     assert said[1:6] == ["tiny.gguf True", "fine", "[]", "ModelNotFound", "InvalidModel"]
     assert said[6:9] == ["fine", "ModelNotFound", "InvalidModel"]

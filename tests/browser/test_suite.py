@@ -1,4 +1,4 @@
-"""The suite itself, run inside Pyodide: in Chromium, in Firefox and on Node."""
+"""The suite itself, run inside Pyodide: in Chromium and in Firefox. ``make pyodide`` runs it on Node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tools.browser import fetch
 from tools.browser.browsers import BROWSERS, find
 
 from .conftest import Report
-from .outside import ROOT, Outcome, lay_out, run_in_browser, run_on_node
+from .enough import MUST_RUN_IN_BROWSERS, check
+from .outside import FIREFOX_OPTIONS, OPTIONS, Outcome, lay_out, run_in_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -20,23 +21,23 @@ Missing = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
-def suite(tmp_path_factory: pytest.TempPathFactory, missing: Missing) -> Path:
-    """The site that runs it."""
+def suites(tmp_path_factory: pytest.TempPathFactory, missing: Missing) -> dict[str, Path]:
+    """The sites that run it, by browser."""
+    options = {"chromium": OPTIONS, "firefox": FIREFOX_OPTIONS}
     try:
-        return lay_out(tmp_path_factory.mktemp("suite"))
+        return {
+            name: lay_out(tmp_path_factory.mktemp(name), some) for name, some in options.items()
+        }
     except fetch.FetchError as error:
         missing(str(error))
         raise
 
 
 @pytest.fixture(scope="module")
-def outcomes(suite: Path) -> Iterator[dict[str, Future[Outcome]]]:
-    """What becomes of the suite on each host; two run at a time, on two cores in half the time."""
-    folder = ROOT / "build" / "pyodide"
-    folder.mkdir(parents=True, exist_ok=True)
+def outcomes(suites: dict[str, Path]) -> Iterator[dict[str, Future[Outcome]]]:
+    """What becomes of the suite in each browser; both run at a time, on two cores in half the time."""
     pool = ThreadPoolExecutor(2)
-    running = {name: pool.submit(_run, name, suite) for name in BROWSERS if find(name)}
-    running["node"] = pool.submit(run_on_node, folder)
+    running = {name: pool.submit(_run, name, suites[name]) for name in BROWSERS if find(name)}
     yield running
     pool.shutdown(cancel_futures=True)
 
@@ -59,61 +60,4 @@ def test_what_runs_on_a_desktop_runs_in_a_page(
         missing(f"{browser} is not installed")
     outcome = outcomes[browser].result()
     report(outcome)
-    check(outcome, AT_LEAST[browser], *MUST_RUN, *MUST_RUN_IN_BROWSERS)
-
-
-def test_and_in_a_virtual_environment_of_pyodide_on_node(
-    outcomes: dict[str, Future[Outcome]], missing: Missing, report: Report
-) -> None:
-    folder = ROOT / "build" / "pyodide"
-    try:
-        outcome = outcomes["node"].result()
-    except fetch.FetchError as error:
-        missing(str(error))
-        raise
-    wheels = {wheel.name.split("-", 2)[2] for wheel in (folder / "dist").glob("*.whl")}
-    assert wheels == {"py3-none-any.whl", "cp313-none-any.whl"}, "as built, and compiled"
-    report(outcome)
-    check(outcome, AT_LEAST["node"], *MUST_RUN)
-
-
-def check(outcome: Outcome, at_least: int, *files: str) -> None:
-    """Nothing failed, nothing was left out without a reason, and enough was really run."""
-    assert not outcome.failed, outcome
-    assert outcome.status == 0, outcome
-    assert not outcome.complaints
-    assert all(outcome.gated.values())
-    ran = {test.partition("::")[0] for test in outcome.ran}
-    assert ran >= {f"tests/{name}.py" for name in files}
-    assert len(outcome.ran) >= at_least
-
-
-MUST_RUN = (
-    "chat/test_template",
-    "testing/test_conformance",
-    "testing/test_fake",
-    "testing/test_gates",
-    "testing/test_plugin",
-    "testing/test_runtime_conformance",
-    "wasm/test_abi",
-    "wasm/test_engine",
-    "wasm/test_memory",
-    "wasm/test_recovery",
-    "wasm/hosts/test_sandbox",
-)
-"""On every host."""
-MUST_RUN_IN_BROWSERS = (
-    "bridge/test_attacks",
-    "bridge/test_generation",
-    "bridge/test_life",
-    "bridge/test_params",
-    "bridge/test_prompt",
-    "bridge/test_registry",
-    "bridge/test_text_runtime",
-    "local/test_half_read",
-    "local/test_ledger_rule",
-    "local/test_text_and_stops",
-    "models/test_gguf",
-    "wasm/hosts/test_threads",
-)
-AT_LEAST = {"node": 150, "chromium": 600, "firefox": 600}
+    check(outcome, browser, *MUST_RUN_IN_BROWSERS)

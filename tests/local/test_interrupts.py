@@ -1,6 +1,6 @@
 """Ctrl-C at the first, second, third ... line of a call, until it runs through: afterwards all is whole each time.
 
-A line in a loop is tried twice. ``make attack`` tries each instruction.
+A line in a loop is tried once. ``make attack`` tries each instruction.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .walks import accepts, walk
 
 @pytest.mark.usefixtures("native_backend")
 @pytest.mark.parametrize(
-    ("count", "seed"), [(250, 1), pytest.param(8000, 2, marks=pytest.mark.slow)]
+    ("count", "seed"), [(250, 1), pytest.param(4000, 2, marks=pytest.mark.slow)]
 )
 def test_what_passes_the_check_is_safe_in_llama_cpp(count: int, seed: int) -> None:
     rng = random.Random(seed)

@@ -53,14 +53,14 @@ def test_what_is_accepted_is_valid(schema: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, **QUIET)
+@settings(max_examples=300, **QUIET)
 @given(schemas(3))
 def test_what_is_accepted_is_valid_in_deeper_ones(schema: Any) -> None:
     judged(schema, 8)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, **QUIET)
+@settings(max_examples=80, **QUIET)
 @given(st.data())
 def test_invalid_values_made_by_others_are_not_accepted(data: st.DataObject) -> None:
     # hypothesis-jsonschema makes values of the one schema; most of them are none of the other.

@@ -44,6 +44,8 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "Sessions",
         "Sessions",
         "Named sessions at 256 tokens",
+        "Checking a model file with 151",
+        "From nothing to the first token",
         "Import time",
         "Peak memory",
     ]
@@ -60,6 +62,8 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "big enum",
         "long string",
         "41 messages render",
+        "is checked in",
+        "of a plain download",
         "five tools render",
         "a token is read",
         "asynchronous stream is at most 3 % slower on native",

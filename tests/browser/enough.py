@@ -1,0 +1,58 @@
+"""Whether a run of the suite inside Pyodide was enough."""
+
+from __future__ import annotations
+
+from .outside import Outcome
+
+__all__ = ["MUST_RUN_IN_BROWSERS", "check"]
+
+
+def check(outcome: Outcome, host: str, *more: str) -> None:
+    """Nothing failed, nothing was left out without a reason, and enough was really run.
+
+    Args:
+        outcome: of the suite.
+        host: ``"chromium"``, ``"firefox"`` or ``"node"``.
+        more: files that must have run, beside those that must on every host.
+
+    Raises:
+        AssertionError: with what is wrong.
+    """
+    assert not outcome.failed, outcome
+    assert outcome.status == 0, outcome
+    assert not outcome.complaints
+    assert all(outcome.gated.values())
+    ran = {test.partition("::")[0] for test in outcome.ran}
+    assert ran >= {f"tests/{name}.py" for name in (*MUST_RUN, *more)}
+    assert len(outcome.ran) >= AT_LEAST[host]
+
+
+MUST_RUN = (
+    "chat/test_template",
+    "testing/test_conformance",
+    "testing/test_fake",
+    "testing/test_gates",
+    "testing/test_plugin",
+    "testing/test_runtime_conformance",
+    "wasm/test_abi",
+    "wasm/test_engine",
+    "wasm/test_memory",
+    "wasm/test_recovery",
+    "wasm/hosts/test_sandbox",
+)
+"""On every host."""
+MUST_RUN_IN_BROWSERS = (
+    "bridge/test_attacks",
+    "bridge/test_generation",
+    "bridge/test_life",
+    "bridge/test_params",
+    "bridge/test_prompt",
+    "bridge/test_registry",
+    "bridge/test_text_runtime",
+    "local/test_half_read",
+    "local/test_ledger_rule",
+    "local/test_text_and_stops",
+    "models/test_gguf",
+    "wasm/hosts/test_threads",
+)
+AT_LEAST = {"node": 150, "chromium": 600, "firefox": 600}
