@@ -222,7 +222,7 @@ def test_what_verifying_tells_is_of_all_parts(
 
 
 def test_two_processes_fetch_each_part_once(published: HubServer) -> None:
-    published.fail("slow", times=None, seconds=0.01)
+    published.fail("slow", times=None, seconds=0.002)
     code = "from llama_bridge.hub.find import find_model; print(find_model('hf:org/repo'))"
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -135,7 +135,7 @@ def _is_called(files: Files, path: str) -> bool:
     mine, asked = read_part_name(files[0].path), read_part_name(path)
     if mine is None:
         return False
-    return mine.is_of(asked) if asked else f"{mine.base}{mine.suffix}" == path
+    return mine.is_of(asked) if asked else mine.whole == path
 
 
 def best_is_there(repository: Repository) -> bool:
@@ -147,7 +147,7 @@ def best_is_there(repository: Repository) -> bool:
 def quantisation_in(path: str) -> str:
     """The quantisation that a file's name says, in capital letters; empty if it says none."""
     part = read_part_name(path)
-    whole = path if part is None else part.base + part.suffix
+    whole = path if part is None else part.whole
     found = _QUANTISATION.findall(whole.rpartition("/")[2])
     return found[-1].upper() if found else ""
 

@@ -104,7 +104,7 @@ def _names(files: Sequence[_File]) -> set[str]:
     """What a model of an app may be called, in lower case: by any part, or without the number."""
     known = {file[0].partition(":")[2].lower() for file in files}
     for part in filter(None, map(read_part_name, tuple(known))):
-        known |= {part.base, part.base + part.suffix}
+        known |= {part.base, part.whole}
     return known | {each.removesuffix(":latest") for each in known}
 
 

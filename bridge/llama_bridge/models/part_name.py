@@ -34,6 +34,11 @@ class PartName:
         """The names of all parts, in order."""
         return [str(self.at(number)) for number in range(1, self.count + 1)]
 
+    @property
+    def whole(self) -> str:
+        """The name without the number."""
+        return self.base + self.suffix
+
     def is_of(self, other: PartName) -> bool:
         """Whether both are parts of one model. Case does not count, as on some disks."""
         mine, its = self.base.lower(), other.base.lower()

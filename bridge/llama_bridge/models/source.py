@@ -44,8 +44,8 @@ class ModelSource(Protocol):
 class SplitSource(ModelSource, Protocol):
     """A source that may be one of a split model's files, and knows the others."""
 
-    def beside(self, name: str) -> ModelSource:
-        """The file of this name, which is another part of the same model.
+    def beside(self, number: int) -> ModelSource:
+        """The part with this number, from 1.
 
         Raises:
             FileNotFoundError: it is not there.
@@ -206,11 +206,14 @@ def _open_path(given: str, path: Path) -> ModelFile:
 
 def _whole(given: str, file: ModelFile) -> ModelFile:
     """The model that a file is, or is a part of."""
-    from .split import check_called, is_part, joined, missing  # 1 ms, with the header
+    from .split import check_called, is_part, joined, missing, said_part  # 1 ms, with the header
 
     if is_part(file.header) and file.source is None and read_part_name(file.path.name) is None:
         file = replace(file, path=Path(os.path.realpath(file.path)))  # a link to a part
-    called = check_called(given, file.path.name, file.header)
+    called = None
+    if isinstance(file.source, SplitSource) and read_part_name(file.path.name) is None:
+        called = said_part(file.path.stem, file.header)  # it finds the others without names
+    called = called or check_called(given, file.path.name, file.header)
     if called is None:
         return file
     parts: list[ModelFile] = []
@@ -237,7 +240,7 @@ def _beside(file: ModelFile, part: PartName) -> ModelFile:
     if not isinstance(file.source, SplitSource):
         raise InvalidModel(file.source.name, "nothing says where it is: give all parts")
     try:
-        return _open_source(file.source.beside(str(part)))
+        return _open_source(file.source.beside(part.number))
     except FileNotFoundError as error:
         raise ModelNotFound(str(part), "no such file") from error
 

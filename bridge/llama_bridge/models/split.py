@@ -15,7 +15,15 @@ from ..errors import InvalidModel, ModelNotFound
 from .gguf import GgufHeader
 from .part_name import PartName, read_part_name
 
-__all__ = ["check_called", "find_beside", "is_part", "joined", "part_beside"]
+__all__ = [
+    "check_called",
+    "find_beside",
+    "is_part",
+    "joined",
+    "missing",
+    "part_beside",
+    "said_part",
+]
 
 _SHOWN = 5
 
@@ -51,6 +59,12 @@ def check_called(given: str, name: str, header: GgufHeader) -> PartName | None:
         )
     _check_says(given, called, header)
     return called
+
+
+def said_part(base: str, header: GgufHeader) -> PartName | None:
+    """What a file would be called by what it says; None for a whole model, or if it says nothing that can be."""
+    number, count = header.number("split.no", -1) + 1, header.number("split.count", 1)
+    return PartName(base, number, count) if 1 <= number <= count > 1 else None
 
 
 def joined(given: str, called: PartName, headers: Sequence[GgufHeader]) -> GgufHeader:
