@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from llama_bridge import InvalidModel, ModelError, ModelNotFound, ModelParams
+from llama_bridge import (
+    InvalidInput,
+    InvalidModel,
+    ModelError,
+    ModelNotFound,
+    ModelParams,
+    ModelSource,
+    PartsSource,
+    SplitSource,
+)
 from llama_bridge.models.adapter import open_adapter
 from llama_bridge.models.memory_need import memory_need
 from llama_bridge.models.part_name import PartName, read_part_name
@@ -337,3 +348,84 @@ def test_a_part_that_changed_since_it_was_opened_is_noticed(parts: list[Path], w
 
 def test_the_memory_it_needs_is_that_of_all_parts(parts: list[Path]) -> None:
     assert memory_need(open_model(parts[1]).header, 512) == memory_need(DEMO.header, 512)
+
+
+# sources
+
+
+class Bytes:
+    """A file in memory; without a way to others."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self._data = data
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self._data)
+
+
+class Numbered(Bytes):
+    """One of several files that know each other, whatever they are called."""
+
+    others: Sequence[Bytes] = ()
+
+    def beside(self, number: int) -> ModelSource:
+        if number > len(self.others):
+            raise FileNotFoundError(number)
+        return self.others[number - 1]
+
+
+def sources(parts: Sequence[Path]) -> list[Bytes]:
+    return [Bytes(path.name, path.read_bytes()) for path in parts]
+
+
+def test_parts_that_are_not_on_the_disk_load_in_any_order(parts: list[Path]) -> None:
+    one, two, three = sources(parts)
+    model = open_model(PartsSource([three, one, two]))
+    assert isinstance(PartsSource([two]), SplitSource)
+    assert [part.path.name for part in model.files] == [path.name for path in parts]
+    assert model.fingerprint == open_model(parts[0]).fingerprint
+    assert model.is_unchanged
+
+
+def test_sources_that_know_each_other_need_no_names(parts: list[Path]) -> None:
+    files = [Numbered("model", path.read_bytes()) for path in parts]
+    for file in files:
+        file.others = files
+    for file in files:
+        assert open_model(file).n_parameters == DEMO.n_parameters
+    files[1].others = files[2].others = [files[0], files[2], files[1]]
+    with pytest.raises(InvalidModel, match=r"model-00002-of-00003\.gguf is not part 2"):
+        open_model(files[2])
+
+
+def test_what_is_not_given_as_all_parts_of_one_model_is_named(parts: list[Path]) -> None:
+    one, two, three = sources(parts)
+    with pytest.raises(InvalidInput, match="is given twice"):
+        PartsSource([one, two, three, Bytes(one.name, b"")])
+    with pytest.raises(InvalidInput, match=r"'x\.gguf' is not the name of a part"):
+        PartsSource([one, Bytes("x.gguf", b"")])
+    with pytest.raises(InvalidInput, match="parts of different models"):
+        PartsSource([one, Bytes("m-00002-of-00003.gguf", b"")])
+    with pytest.raises(InvalidInput, match="no parts"):
+        PartsSource([])
+    with pytest.raises(ModelNotFound, match="part 2 of 3 is missing"):
+        open_model(PartsSource([three, one]))
+    with pytest.raises(InvalidModel, match="give all parts"):
+        open_model(two)
+    with pytest.raises(InvalidModel, match=r"part 2 of 3 cannot be used: .*truncated"):
+        open_model(PartsSource([one, Bytes(two.name, b"GGUF"), three]))
+
+
+@pytest.mark.parametrize(("number", "count"), [(70, 3), (-5, 3), (0, 0), (2, 1 << 31)])
+def test_absurd_numbers_in_a_source_are_refused(parts: list[Path], number: int, count: int) -> None:
+    file = Gguf(parts[0])
+    file.set("split.no", number, 5)
+    file.set("split.count", count, 10)
+    file.write(parts[0])
+    source = Numbered("model", parts[0].read_bytes())
+    if count == 0:
+        assert not open_model(source).parts  # llama.cpp takes it for a whole one, too
+        return
+    with pytest.raises(ModelError):
+        open_model(source)
