@@ -185,10 +185,10 @@ def _whole(path: Path) -> None:
     shutil.copy(DEMO.path, path)
 
 
-def _set(key: str, value: int) -> Callable[[Path], None]:
+def _set(key: str, value: int, kind: int | None = None) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         file = Gguf(path)
-        file.set(key, value)
+        file.set(key, value, kind)
         file.write(path)
 
     return change
@@ -231,6 +231,13 @@ def _one_twice(path: Path) -> None:
         (_set("split.count", 4), "part 2 of 4"),
         (_set("split.no", 2), "part 3 of 3"),
         (_set("split.no", 0), r"(part 1 of 3|no general.architecture)"),
+        (_set("split.no", 1, 4), "its split.no is not an unsigned number of 16 bits"),
+        (_set("split.no", 1, 7), "its split.no is not an unsigned number of 16 bits"),
+        (_set("split.count", 3, 10), "its split.count is not"),
+        (
+            _set("split.tensors.count", len(DEMO.header.tensors), 4),
+            "its split.tensors.count is not",
+        ),
         (_set("split.tensors.count", 5), r"its model has \d+ tensors, not"),
         (_without("split.tensors.count"), "tensors"),
         (_without("split.no"), "(part 0 of 3|no general.architecture)"),

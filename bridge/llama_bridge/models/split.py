@@ -26,6 +26,12 @@ __all__ = [
 ]
 
 _SHOWN = 5
+_KINDS = {
+    "split.no": (2, "an unsigned number of 16 bits"),
+    "split.count": (2, "an unsigned number of 16 bits"),
+    "split.tensors.count": (5, "a number of 32 bits"),
+}
+"""The types of GGUF in which llama.cpp reads them."""
 
 
 def is_part(header: GgufHeader) -> bool:
@@ -106,6 +112,11 @@ def joined(given: str, called: PartName, headers: Sequence[GgufHeader]) -> GgufH
 
 
 def _check_says(given: str, part: PartName, header: GgufHeader) -> None:
+    for key, (kind, words) in _KINDS.items():
+        if (
+            is_part(header) and header.kinds.get(key, kind) != kind
+        ):  # llama.cpp ends the process for split.no
+            raise _foreign(given, part, f"its {key} is not {words}")
     if (header.number("split.no", -1), header.number("split.count", 1)) != (
         part.number - 1,
         part.count,
