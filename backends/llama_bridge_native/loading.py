@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from typing import Any
@@ -37,7 +38,12 @@ def load_weights(
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.n_gpu_layers
-    model = lib.llama_model_load_from_file(os.fsencode(file.path), options)
+    paths = [os.fsencode(part.path) for part in file.files]
+    if len(paths) == 1:
+        model = lib.llama_model_load_from_file(paths[0], options)
+    else:  # by their paths: by its own rule llama.cpp finds no name in capitals, and no link
+        array = (ctypes.c_char_p * len(paths))(*paths)
+        model = lib.llama_model_load_from_splits(array, len(paths), options)
     try:
         progress.reraise()
         errors.reraise()

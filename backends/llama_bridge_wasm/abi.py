@@ -30,16 +30,26 @@ __all__ = [
     "Guest",
     "Info",
     "Status",
+    "model_paths",
 ]
 
 ABI_VERSION = 6
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
-"""The guest's name for its model."""
+"""The guest's name for its model in one file."""
 ADAPTER_PATH = "/adapter.gguf"
 """Its name for the LoRA adapter that it is lent to read."""
 NO_TOKEN = -1
+
+
+def model_paths(n_files: int) -> list[str]:
+    """The guest's names for the files of its model: llama.cpp finds the parts of a split one by them."""
+    if n_files == 1:
+        return [MODEL_PATH]
+    base = MODEL_PATH.removesuffix(".gguf")
+    return [f"{base}-{i:05d}-of-{n_files:05d}.gguf" for i in range(1, n_files + 1)]
+
 
 LOAD_PARAMS = struct.Struct("<7i")
 """n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llama_bridge.capabilities import Capability
@@ -68,17 +70,19 @@ class WasmBackend(EngineBackend):
         size = model.header.file_size
         reading = Reading(size, on_progress)
         on_read = None if on_progress is None else reading.add
-        guest = self._guest(GuestFile(model.open, size, model.path, on_read), params, on_progress)
+        guest = self._guest(_lent(model.files, on_read), size, params, on_progress)
         return WasmEngine.load(guest, model, params, available.version, reading)
 
-    def _guest(self, file: GuestFile, params: ModelParams, on_progress: OnProgress | None) -> Guest:
+    def _guest(
+        self, file: GuestFile, size: int, params: ModelParams, on_progress: OnProgress | None
+    ) -> Guest:
         wasm, limit = self._wasm, params.memory_limit
         # Hosts are imported only here: a desktop has no js, a page has no wasmtime.
         if sys.platform == "emscripten":
             from .hosts.browser import threads as page_threads
             from .hosts.browser.guest import BrowserGuest
 
-            wanted = compute_threads(params, file.size, page_threads.cores())
+            wanted = compute_threads(params, size, page_threads.cores())
             threads = page_threads.available(wanted)
             if threads == 1:
                 return BrowserGuest(wasm, file, limit, on_progress=on_progress)
@@ -96,8 +100,14 @@ class WasmBackend(EngineBackend):
             ) from error
         return open_guest(
             lambda shared: WasmtimeGuest(wasm, file, limit, shared=shared, on_progress=on_progress),
-            compute_threads(params, file.size),
+            compute_threads(params, size),
         )
+
+
+def _lent(files: Sequence[ModelFile], on_read: Callable[[int], object] | None) -> GuestFile:
+    """The files of a model, for the guest. It reads them straight into its memory."""
+    first, *more = (GuestFile(f.open, f.header.file_size, f.path, on_read) for f in files)
+    return replace(first, more=tuple(more))
 
 
 def _wasmtime() -> str | Availability:

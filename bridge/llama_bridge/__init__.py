@@ -93,7 +93,8 @@ from .errors import (
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
 from .models.adapter import Adapter, AdapterFile, GivenAdapter
-from .models.source import ModelFile, ModelSource
+from .models.parts_source import PartsSource
+from .models.source import ModelFile, ModelSource, SplitSource
 from .params import (
     KvType,
     LogitBias,
@@ -187,6 +188,7 @@ __all__ = [
     "OutOfMemory",
     "Parsed",
     "ParsedCall",
+    "PartsSource",
     "PathLike",
     "PendingAnswer",
     "Piece",
@@ -215,6 +217,7 @@ __all__ = [
     "SessionStorage",
     "SessionWriteError",
     "Snapshot",
+    "SplitSource",
     "TemplateError",
     "TensorInfo",
     "TextDelta",

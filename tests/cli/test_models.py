@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from llama_bridge.models.source import open_model
 from llama_bridge.testing.hub import HubServer
 from tests.cli.conftest import Program, Run
 from tests.cli.screens import Open
 from tests.hub.conftest import keep_compiled, real
+from tools.split_model import split_model
 
 Q4 = "hf:org/repo/a-Q4_K_M.gguf"
 Q8 = "hf:org/repo/a-Q8_0.gguf"
@@ -55,9 +57,11 @@ def test_the_list_for_scripts_says_all_of_each_model(hub: HubServer, run: Run) -
     run("pull", "hf:org/repo")
     (model,) = json.loads(run("models", "--json").stdout)
     assert model["sha256"] == os.path.basename(os.path.realpath(model["path"]))
-    assert model | {"path": "", "sha256": ""} == {
+    assert model["files"] == [model["path"]]
+    assert model | {"path": "", "files": [], "sha256": ""} == {
         "name": Q4,
         "path": "",
+        "files": [],
         "from": "hub",
         "size": len(real("aaaa")),
         "quantisation": "Q8_0",
@@ -66,6 +70,29 @@ def test_the_list_for_scripts_says_all_of_each_model(hub: HubServer, run: Run) -
         "sha256": "",
         "problem": None,
     }
+
+
+def test_a_split_model_is_one_model(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    parts = split_model(open_model("demo").path, tmp_path / "m-Q8_0", 3)
+    hub.add("org/split", {path.name: path for path in parts})
+    total = sum(path.stat().st_size for path in parts)
+    told = json.loads(run("pull", "hf:org/split:Q8_0", "--json").stdout)
+    assert (Path(told["path"]).name, told["size"]) == (parts[0].name, total)
+    listed = run("models").stdout
+    assert f"hf:org/split/{parts[0].name}\n" in listed
+    assert "2.64 MB, 3 files, Q8_0, llama, 1,024 tokens, hub" in listed
+    assert listed.endswith("1 model, 2.64 MB\n")
+    (model,) = json.loads(run("models", "--json").stdout)
+    assert [Path(path).name for path in model["files"]] == [path.name for path in parts]
+    shown = json.loads(run("info", str(parts[1]), "--json").stdout)
+    assert (shown["split_count"], shown["file_size"]) == (3, total)
+    assert shown["parameters"] == open_model("demo").n_parameters
+    assert f"{parts[0]} and 2 more (2.64 MB, GGUF 3)" in run("info", str(parts[1])).stdout
+    answer = json.loads(run("run", "Hello", "--model", "hf:org/split", "--json").stdout)
+    assert answer["model"] == "llama-bridge demo"
+    (gone,) = json.loads(run("rm", f"hf:org/split/{parts[2].name}", "--json").stdout)
+    assert gone["freed"] == total
+    assert json.loads(run("models", "--json").stdout) == []
 
 
 def test_a_name_with_several_files_is_removed_only_with_all(hub: HubServer, run: Run) -> None:

@@ -224,11 +224,3 @@ def test_a_server_may_send_us_on_and_round_in_circles_is_an_end(hub: HubServer, 
     hub.fail("status", path="/plain/*", status=302, headers={"Location": url}, times=None)
     with pytest.raises(DownloadError, match="status 302"):
         find_model(url + "?again")
-
-
-def test_a_part_of_a_split_model_is_refused_before_it_is_fetched(hub: HubServer) -> None:
-    hub.add("org/repo", {"m-00001-of-00003.gguf": real("mark")})
-    with pytest.raises(InvalidModel, match="one of 3 files of a split model") as error:
-        find_model(hub.address("org/repo", "m-00001-of-00003.gguf"))
-    assert error.value.found == "split"
-    assert hub.asked == []

@@ -15,7 +15,6 @@ from llama_bridge import (
     DigestMismatch,
     DownloadError,
     InvalidInput,
-    InvalidModel,
     ModelNotFound,
 )
 from llama_bridge.hub.cache import hub_cache
@@ -129,17 +128,6 @@ def test_a_repository_without_models_says_what_it_has_instead(hub: HubServer) ->
         ModelNotFound, match=r"it has README.md, model.safetensors.*GGUF in its name"
     ):
         find_model("hf:org/repo")
-
-
-def test_a_split_model_is_refused_and_whole_ones_are_listed(hub: HubServer) -> None:
-    published(hub, [f"m-Q4_K_M-0000{i}-of-00003.gguf" for i in (1, 2, 3)] + ["m-Q2_K.gguf"])
-    for name in ("hf:org/repo", "hf:org/repo:Q4_K_M", "hf:org/repo/m-Q4_K_M-00002-of-00003.gguf"):
-        with pytest.raises(InvalidModel, match="one of 3 files of a split model") as error:
-            find_model(name)
-        assert error.value.found == "split"
-        assert "m-Q2_K.gguf" in str(error.value)
-    assert hub.downloads() == []
-    assert said(find_model("hf:org/repo:Q2_K")) == "m-Q2_K.gguf"
 
 
 def test_what_does_not_exist_says_so(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

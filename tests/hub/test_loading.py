@@ -14,7 +14,6 @@ from llama_bridge import (
     BridgeError,
     DigestMismatch,
     InvalidInput,
-    InvalidModel,
     LlamaBridge,
     ModelNotFound,
     Progress,
@@ -63,7 +62,7 @@ def limited(hub: HubServer) -> None:
     [
         ("hf:org/repo:Q2_K", None, ModelNotFound),
         ("hf:org/repo/x.bin", None, InvalidInput),
-        ("hf:org/split", None, InvalidModel),
+        ("hf:org/split", None, ModelNotFound),
         ("ollama:nothing", None, ModelNotFound),
         (NAME, corrupt, DigestMismatch),
         (NAME, limited, RateLimited),

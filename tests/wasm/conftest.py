@@ -73,18 +73,19 @@ def make_guest(wasm: Path, demo: ModelFile) -> Iterator[MakeGuest]:
 
 
 def new_guest(
-    wasm: Path, file: Path, memory_limit: int = MEMORY_LIMIT, *, shared: bool = True
+    wasm: Path, file: Path | GuestFile, memory_limit: int = MEMORY_LIMIT, *, shared: bool = True
 ) -> Guest:
     """An instance in the host of this platform; in a page that may not share memory, on memory of its own."""
+    file = GuestFile.at(file) if isinstance(file, Path) else file
     if sys.platform == "emscripten":
         from llama_bridge_wasm.hosts.browser import threads as page_threads
         from llama_bridge_wasm.hosts.browser.guest import BrowserGuest
 
         shared = shared and page_threads.available(2) > 1
-        return BrowserGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
+        return BrowserGuest(wasm, file, memory_limit, shared=shared)
     from llama_bridge_wasm.hosts.wasmtime.guest import WasmtimeGuest
 
-    return WasmtimeGuest(wasm, GuestFile.at(file), memory_limit, shared=shared)
+    return WasmtimeGuest(wasm, file, memory_limit, shared=shared)
 
 
 def random_model(**shape: Any) -> Path:

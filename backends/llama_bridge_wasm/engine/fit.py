@@ -26,7 +26,7 @@ def check_fit(model: ModelFile, params: ModelParams) -> None:
         OutOfMemory: the message has the numbers, and the context that would fit.
     """
     limit = min(params.memory_limit, MAX_MEMORY)
-    weights = model.header.file_size - model.header.data_offset
+    weights = sum(part.header.file_size - part.header.data_offset for part in model.files)
     vocabulary = _VOCABULARY * model.header.n_vocab
     n_ctx = params.context_length(model.n_ctx_train)
     each = 0  # an encoder has no KV cache

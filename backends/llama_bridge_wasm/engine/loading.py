@@ -30,7 +30,7 @@ _MEAN = POOLINGS.index("mean")
 def load_model(
     guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams, reading: Reading
 ) -> None:
-    """Load ``model``, which the guest knows as ``abi.MODEL_PATH``; ``reading`` reports progress.
+    """Load ``model``, which the guest knows by ``abi.model_paths``; ``reading`` reports progress.
 
     Raises:
         OutOfMemory: weights, KV cache or work space do not fit; the message has the numbers.
@@ -57,9 +57,10 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         KV_TYPES[params.type_v],
         int(params.flash_attn),
     )
+    path = abi.model_paths(len(model.files))[0]
     refused = as_pointer(guest.call("lb_refused_flag"))
     try:
-        pointer = buffer.put(packed + abi.MODEL_PATH.encode() + b"\0")
+        pointer = buffer.put(packed + path.encode() + b"\0")
         status = guest.call("lb_load", pointer + len(packed), pointer)
         reason = "" if status == 0 else last_error(guest)
     except EngineError as error:

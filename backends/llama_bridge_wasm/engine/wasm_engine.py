@@ -108,7 +108,7 @@ class WasmEngine(Engine):
         version: str,
         reading: Reading | None = None,
     ) -> WasmEngine:
-        """Load ``model``, which the guest can read as ``abi.MODEL_PATH``, and take ownership of the guest.
+        """Load ``model``, which the guest can read by ``abi.model_paths``, and take ownership of the guest.
 
         Args:
             guest: a new one; closed if this fails.

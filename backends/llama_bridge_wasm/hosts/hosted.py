@@ -12,7 +12,7 @@ from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.later_signals import LaterSignals, signals_at_once
 from llama_bridge.progress import OnProgress, Progress
 
-from ..abi import ADAPTER_PATH, MODEL_PATH
+from ..abi import ADAPTER_PATH, model_paths
 from .logs import log_lines
 from .wasi import GuestFile, Memory, World
 
@@ -86,7 +86,9 @@ class Hosted(Memory, ABC):
     has_threads = False
 
     def __init__(self, file: GuestFile) -> None:
-        self.world = World(file, _name(MODEL_PATH), self, self._log)
+        files = (file, *file.more)
+        names = map(_name, model_paths(len(files)))
+        self.world = World(dict(zip(names, files, strict=True)), self, self._log)
         self._last_words = ""
         self._dead = ""
         self._closed = False

@@ -1,4 +1,4 @@
-"""All that the guest sees of the outside: its model, an adapter while that is loaded, and a log to write.
+"""All that the guest sees of the outside: the files of its model, an adapter while that is loaded, and a log to write.
 
 These are the functions of WASI preview 1 (``wasi_snapshot_preview1``) that llama.wasm imports, except clock and random
 bytes, which each host provides. There is no other file, no directory listing, no environment, no arguments and no
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,12 +70,14 @@ class GuestFile:
         size: in bytes.
         path: its name for people.
         on_read: called with the number of bytes after each read. If it raises, that is a failure of the host.
+        more: the further files of a split model.
     """
 
     open: Callable[[], BinaryIO]
     size: int
     path: Path
     on_read: Callable[[int], object] | None = None
+    more: tuple[GuestFile, ...] = ()
 
     @classmethod
     def at(cls, path: Path) -> GuestFile:
@@ -87,20 +89,19 @@ class World:
     """The imports of one guest.
 
     Args:
-        file: the file it may read.
-        name: what the guest calls it, without the leading slash.
+        files: the files it may read, by what the guest calls them, without the leading slash.
         memory: the guest's memory.
         log: receives what the guest writes to standard output and error.
     """
 
     def __init__(
         self,
-        file: GuestFile,
-        name: str,
+        files: Mapping[str, GuestFile],
         memory: Memory,
         log: Callable[[bytes], None],
     ) -> None:
-        self._files = {name.encode(): file}
+        self._files = {name.encode(): file for name, file in files.items()}
+        self._most_open = MAX_OPEN_FILES + len(files) - 1  # llama.cpp opens all parts of a model
         self._memory = memory
         self._log = log
         self._open: dict[int, tuple[BinaryIO, GuestFile]] = {}
@@ -182,10 +183,10 @@ class World:
         file = self._named(path, path_size)
         if file is None:
             return _NOENT
-        if len(self._open) >= MAX_OPEN_FILES:
+        if len(self._open) >= self._most_open:
             return _MFILE
         number = next(
-            n for n in range(_ROOT + 1, _ROOT + 2 + MAX_OPEN_FILES) if n not in self._open
+            n for n in range(_ROOT + 1, _ROOT + 2 + self._most_open) if n not in self._open
         )
         self._open[number] = file.open(), file
         self._put(out, _U32.pack(number))

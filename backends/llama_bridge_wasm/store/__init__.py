@@ -15,7 +15,8 @@ Read in this order:
 
     sources.py      a Blob, a URL or an OPFS file, read straight into the guest
     model_store.py  models that the browser keeps
-    incoming.py     a model on its way in
+    arrivals.py     models that have not arrived whole
+    incoming.py     a file on its way in
     opfs.py         where models are stored
     errors.py       what can go wrong
 

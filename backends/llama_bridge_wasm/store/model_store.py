@@ -2,20 +2,32 @@
 
 They are in the page's origin private file system. An unfinished download is kept apart, and becomes a model only when
 its size is right and llama_bridge can read its header.
+
+.. code-block:: text
+
+    models/<sha256>.gguf    a file
+    models/<sha256>.json    its name; for the first file of a split model also the digests of all
+
+The first file of a split model is its key. It is the last that is taken, so a model that is listed is whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from llama_bridge.errors import InvalidModel, ModelNotFound, OutOfMemory
+from llama_bridge.errors import InvalidModel
+from llama_bridge.models.gguf import read_gguf
+from llama_bridge.models.part_name import read_part_name
+from llama_bridge.models.parts_source import PartsSource
 from llama_bridge.models.source import ModelSource, open_model
+from llama_bridge.models.split import check_called
 
+from .arrivals import Arrivals, Arrived, Unfinished, check_memory, file_name, sizes_of
 from .errors import (
     DownloadError,
     ModelBusy,
@@ -23,9 +35,9 @@ from .errors import (
     StoreFull,
     StoreUnavailable,
 )
-from .incoming import Incoming, StoreProgress, Tell, Transfer, blob_pieces, request
+from .incoming import StoreProgress, Tell
 from .opfs import Folder, free_space
-from .sources import BlobSource, HandleSource
+from .sources import BlobSource, HandleSource, part_urls
 
 __all__ = [
     "DownloadError",
@@ -39,8 +51,7 @@ __all__ = [
     "Unfinished",
 ]
 
-_MEMORY = 4 << 30
-_MODEL, _PART, _ABOUT = ".gguf", ".part", ".json"
+_MODEL, _ABOUT = ".gguf", ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +59,19 @@ class KeptModel:
     """A whole model.
 
     Attributes:
-        name: its original file name.
-        size: bytes.
-        sha256: the file's digest; :meth:`ModelStore.open` and :meth:`ModelStore.delete` take it.
+        name: its original file name; of a split model without the number of a part.
+        size: bytes, of all parts.
+        sha256: the digest of the file, or of the first part; :meth:`ModelStore.open` and :meth:`ModelStore.delete` take
+            it.
         kept: when it was kept, in UTC, as ISO 8601.
+        parts: the digests of a split model's files, in order; empty for a model in one file.
     """
 
     name: str
     size: int
     sha256: str
     kept: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """An interrupted download; :meth:`ModelStore.download` of the same address continues it.
-
-    Attributes:
-        name: the file name.
-        url: its address.
-        size: bytes so far.
-        total: bytes of the whole file; None if the server did not say.
-        validator: shows whether the server's file is still the same.
-    """
-
-    name: str
-    url: str
-    size: int
-    total: int | None
-    validator: str
+    parts: tuple[str, ...] = ()
 
 
 class ModelStore:
@@ -96,29 +91,26 @@ class ModelStore:
             StoreUnavailable: this browser keeps no files for this page.
         """
         folder = await self._folder("models")
-        found: list[KeptModel] = []
+        sizes: dict[str, int] = {}
+        abouts: dict[str, dict[str, Any]] = {}
         for file in await folder.names():
             if file.endswith(_MODEL):
                 sha256 = file.removesuffix(_MODEL)
-                about = await folder.read_json(sha256 + _ABOUT) or {}
-                name, kept = str(about.get("name", file)), str(about.get("kept", ""))
-                found.append(KeptModel(name, await folder.size(file), sha256, kept))
+                sizes[sha256] = await folder.size(file)
+                abouts[sha256] = await folder.read_json(sha256 + _ABOUT) or {}
+        found: list[KeptModel] = []
+        for sha256, about in abouts.items():
+            if about.get("is_part"):
+                continue
+            parts = tuple(about.get("parts", ()))
+            size = sum(sizes.get(part, 0) for part in parts or (sha256,))
+            name, kept = str(about.get("name", sha256 + _MODEL)), str(about.get("kept", ""))
+            found.append(KeptModel(name, size, sha256, kept, parts))
         return sorted(found, key=lambda model: model.kept, reverse=True)
 
     async def unfinished(self) -> list[Unfinished]:
         """Downloads that were interrupted."""
-        folder = await self._folder("parts")
-        found: list[Unfinished] = []
-        for part in await folder.names():
-            if not part.endswith(_PART):
-                continue
-            about = await folder.read_json(part.removesuffix(_PART) + _ABOUT)
-            if about is not None:
-                found.append(Unfinished(size=await folder.size(part), **about))
-            else:  # an interrupted copy, or one that a tab is writing
-                with suppress(ModelBusy):
-                    await folder.remove(part, shown=part)
-        return found
+        return await (await self._arrivals()).unfinished()
 
     async def space(self) -> tuple[int, int]:
         """How many bytes this page uses of the browser's storage, and how many more it may use. An estimate."""
@@ -129,17 +121,22 @@ class ModelStore:
         """Open a kept model. Load it inside the block: ``LlamaBridge(source)`` reads all of it.
 
         Raises:
-            ModelNotFound: the model is not kept, or no longer.
+            ModelNotFound: the model, or a part of it, is not kept, or no longer.
             ModelBusy: another tab has it open, and this browser allows only one.
         """
         folder = await self._folder("models")
         about = await folder.read_json(sha256 + _ABOUT) or {}
-        name = str(about.get("name", sha256))
-        handle = await folder.open(sha256 + _MODEL, shown=name, shared=True)
+        handles: list[Any] = []
+        sources: list[ModelSource] = []
         try:
-            yield HandleSource(handle, name)
+            for part in about.get("parts") or (sha256,):
+                name = await self._name(folder, part)
+                handles.append(await folder.open(part + _MODEL, shown=name, shared=True))
+                sources.append(HandleSource(handles[-1], name))
+            yield sources[0] if len(sources) == 1 else PartsSource(sources)
         finally:
-            handle.close()
+            for handle in handles:
+                handle.close()
 
     async def delete(self, sha256: str) -> None:
         """Delete a model. If it is not there, nothing happens.
@@ -149,18 +146,21 @@ class ModelStore:
         """
         folder = await self._folder("models")
         about = await folder.read_json(sha256 + _ABOUT) or {}
-        await folder.remove(sha256 + _MODEL, shown=str(about.get("name", sha256)))
-        await folder.remove(sha256 + _ABOUT, shown=sha256)
+        needed = {part for m in await self.models() if m.sha256 != sha256 for part in m.parts}
+        files = [part for part in about.get("parts", ()) if part != sha256 and part not in needed]
+        for file in (*files, sha256):  # the first part last: until then it is listed
+            await folder.remove(file + _MODEL, shown=await self._name(folder, file))
+            await folder.remove(file + _ABOUT, shown=file)
 
     async def discard(self, url: str) -> None:
-        """Delete an unfinished download.
+        """Delete an unfinished download; of a split model by the address of any part.
 
         Raises:
             ModelBusy: another tab is downloading it.
         """
-        folder, key = await self._folder("parts"), _key(url)
-        await folder.remove(key + _PART, shown=_name(url))
-        await folder.remove(key + _ABOUT, shown=_name(url))
+        arrivals = await self._arrivals()
+        for each in part_urls(url):
+            await arrivals.discard(each)
 
     async def add(self, blob: Any, name: str, progress: Tell | None = None) -> KeptModel:
         """Keep a copy of a ``File`` or ``Blob``. It is checked first.
@@ -171,23 +171,40 @@ class ModelStore:
             StoreFull: it does not fit; nothing was written.
         """
         open_model(BlobSource(blob, name))
-        total = int(blob.size)
-        _check_memory(name, total)
-        folder, key = await self._folder("parts"), _key(f"file:{name}:{total}")
-        incoming = Incoming(await folder.open(key + _PART, shown=name, create=True), name)
+        check_memory(name, int(blob.size))
+        arrivals = await self._arrivals()
+        return await self._keep(arrivals, [await arrivals.copy(blob, name, progress)])
+
+    async def add_parts(self, files: Sequence[Any], progress: Tell | None = None) -> KeptModel:
+        """Keep a copy of a split model: its ``File`` objects, in any order. They are checked first.
+
+        Raises:
+            InvalidInput: one is not a part of the same model.
+            ModelNotFound: a part is missing.
+            InvalidModel, OutOfMemory, StoreFull: as for :meth:`add`.
+        """
+        called = PartsSource([BlobSource(file) for file in files])
+        model = open_model(called)
+        name, total = called.name, model.header.file_size
+        check_memory(name, total)
+        order = [part.path.name for part in model.files]
+        ordered = sorted(files, key=lambda file: order.index(str(file.name)))
+        arrivals = await self._arrivals()
+        arrived: list[Arrived] = []
         try:
-            with closing(incoming):
-                incoming.start_over()
-                _check_room(incoming, name, total)
-                async for piece in blob_pieces(blob, name):
-                    incoming.write(piece)
-                    _tell(progress, incoming, total)
-            return await self._accept(folder, key, name, incoming.sha256)
-        finally:
-            await folder.remove(key + _PART, shown=name)
+            for file in ordered:
+                done = sum(each.size for each in arrived)
+                tell = _of_all(progress, done, total)
+                more = total - done - int(file.size)
+                arrived.append(await arrivals.copy(file, str(file.name), tell, more))
+        except BaseException:
+            for each in arrived:
+                await arrivals.forget(each)
+            raise
+        return await self._keep(arrivals, arrived)
 
     async def download(self, url: str, progress: Tell | None = None) -> KeptModel:
-        """Fetch a model and keep it. An interrupted download is continued, if the server can do that.
+        """Fetch a model and keep it; of a split model all parts. An interrupted download is continued, if the server can.
 
         Raises:
             ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
@@ -196,110 +213,79 @@ class ModelStore:
             StoreFull: it does not fit. This is raised before the download, if the server sends the size.
             ModelBusy: another tab is downloading it.
         """
-        folder, key, name = await self._folder("parts"), _key(url), _name(url)
-        incoming = Incoming(await folder.open(key + _PART, shown=name, create=True), name)
-        about: dict[str, Any] = {}
-        try:
-            with closing(incoming):
-                about = await folder.read_json(key + _ABOUT) or {}
-                incoming.take_up()
-                transfer = await request(url, name, incoming.size, str(about.get("validator", "")))
-                note = _what_became_of_it(incoming, transfer)
-                if transfer.start == 0:
-                    incoming.start_over()
-                about = {"name": name, "url": url, "total": transfer.total}
-                about["validator"] = transfer.validator
-                await folder.write_json(key + _ABOUT, about)
-                await self._receive(incoming, transfer, name, note, progress)
-            model = await self._accept(folder, key, name, incoming.sha256)
-        except BaseException as error:
-            useless = isinstance(error, InvalidModel | ModelNotFound) or not about.get("validator")
-            if useless or not incoming.size or isinstance(error, OutOfMemory):
-                await self.discard(url)
-            elif isinstance(error, DownloadError):
-                raise _with_way_out(error, name, incoming.size, about["total"]) from error
-            raise
-        await self.discard(url)
+        arrivals = await self._arrivals()
+        urls = part_urls(url)
+        if len(urls) == 1:
+            arrived = [await arrivals.fetch(url, open_model, progress)]
+        else:
+            arrived = await _fetch_parts(arrivals, urls, progress)
+        return await self._keep(arrivals, arrived)
+
+    async def _keep(self, arrivals: Arrivals, files: Sequence[Arrived]) -> KeptModel:
+        """Turn files that have arrived into a model."""
+        first, *more = files
+        called = read_part_name(first.name) if more else None
+        kept = datetime.now(UTC).isoformat("T", "seconds")
+        folder = await self._folder("models")
+        for part in more:
+            if await folder.read_json(part.sha256 + _ABOUT) is None:
+                about = {"name": part.name, "is_part": True}
+                await folder.write_json(part.sha256 + _ABOUT, about)
+            await arrivals.take(part, folder, part.sha256 + _MODEL)
+        model = KeptModel(
+            called.whole if called else first.name,
+            sum(file.size for file in files),
+            first.sha256,
+            kept,
+            tuple(file.sha256 for file in files) if more else (),
+        )
+        await folder.write_json(first.sha256 + _ABOUT, asdict(model) | {"file": first.name})
+        await arrivals.take(first, folder, first.sha256 + _MODEL)
         return model
 
-    async def _receive(
-        self,
-        incoming: Incoming,
-        transfer: Transfer,
-        name: str,
-        note: str,
-        progress: Tell | None,
-    ) -> None:
-        total = transfer.total
-        try:
-            if total is not None:
-                _check_memory(name, total)
-                _check_room(incoming, name, total)
-            _tell(progress, incoming, total, note)
-            async for piece in transfer.pieces:
-                incoming.write(piece)
-                _tell(progress, incoming, total, note)
-                if not incoming.is_gguf:  # the later check raises; the rest is not needed
-                    return
-        finally:
-            transfer.cancel()
-        if total is not None and incoming.size != total:
-            raise DownloadError(name, "the connection broke", incoming.size, total)
+    async def _name(self, folder: Folder, sha256: str) -> str:
+        about = await folder.read_json(sha256 + _ABOUT) or {}
+        return str(about.get("file", about.get("name", sha256)))
 
-    async def _accept(self, parts: Folder, key: str, name: str, sha256: str) -> KeptModel:
-        """Turn a complete download into a model, if it is one."""
-        handle = await parts.open(key + _PART, shown=name)
-        try:
-            size = open_model(HandleSource(handle, name)).header.file_size
-        finally:
-            handle.close()
-        model = KeptModel(name, size, sha256, datetime.now(UTC).isoformat("T", "seconds"))
-        models = await self._folder("models")
-        await models.write_json(sha256 + _ABOUT, asdict(model))
-        if sha256 + _MODEL not in await models.names():
-            await parts.move(key + _PART, models, sha256 + _MODEL)
-        return model
+    async def _arrivals(self) -> Arrivals:
+        return Arrivals(await self._folder("parts"))
 
     async def _folder(self, name: str) -> Folder:
         return await Folder.at(f"{self._path}/{name}")
 
 
-def _check_memory(name: str, size: int) -> None:
-    if size > _MEMORY:
-        raise OutOfMemory(
-            name,
-            f"the model has {size / 1e9:,.1f} GB, but llama.wasm has at most 4 GiB of memory, in any browser",
-        )
+async def _fetch_parts(
+    arrivals: Arrivals, urls: Sequence[str], progress: Tell | None
+) -> list[Arrived]:
+    """Fetch all parts of a split model, after asking whether all are there."""
+    sizes = await sizes_of(urls)
+    total = None if sizes is None else sum(sizes)
+    if total is not None:
+        check_memory(file_name(urls[0]), total)
+    arrived: list[Arrived] = []
+    for i, url in enumerate(urls):
+        tell = _of_all(progress, sum(file.size for file in arrived), total)
+        more = 0 if sizes is None else sum(sizes[i + 1 :])
+        arrived.append(await arrivals.fetch(url, _check_part, tell, more=more, of_all=total))
+    try:
+        async with arrivals.open(arrived) as sources:
+            open_model(PartsSource(sources))
+    except InvalidModel:  # nobody knows which part is the wrong one
+        for file in arrived:
+            await arrivals.forget(file)
+        raise
+    return arrived
 
 
-def _check_room(incoming: Incoming, name: str, total: int) -> None:
-    room = incoming.room(total)
-    if room < total:
-        raise StoreFull(name, total - incoming.size, room - incoming.size)
+def _check_part(source: ModelSource) -> None:
+    with source.open() as file:
+        check_called(source.name, source.name, read_gguf(file, source.name))
 
 
-def _tell(progress: Tell | None, incoming: Incoming, total: int | None, note: str = "") -> None:
-    if progress is not None:
-        progress(StoreProgress(incoming.size, total, note))
+def _of_all(progress: Tell | None, before: int, total: int | None) -> Tell | None:
+    """What is told of one part, as of the whole model."""
+    return None if progress is None else partial(_tell_all, progress, before, total)
 
 
-def _what_became_of_it(incoming: Incoming, transfer: Transfer) -> str:
-    if incoming.size == 0:
-        return ""
-    if transfer.start:
-        return f"continues after {incoming.size / 1e6:,.1f} MB"
-    return "starts over: the server cannot send only the rest, or its file has changed"
-
-
-def _with_way_out(error: DownloadError, name: str, kept: int, total: int | None) -> DownloadError:
-    whole = f" of {total / 1e6:,.1f}" if total else ""
-    way_out = f"; {kept / 1e6:,.1f}{whole} MB are kept, and the next try continues from there"
-    return DownloadError(name, error.reason + way_out, kept, total)
-
-
-def _key(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:32]
-
-
-def _name(url: str) -> str:
-    return url.partition("?")[0].rstrip("/").rpartition("/")[2] or url
+def _tell_all(progress: Tell, before: int, total: int | None, step: StoreProgress) -> None:
+    progress(StoreProgress(before + step.done, total, step.note))

@@ -9,12 +9,15 @@ memory: there is no second copy of the model, not even in Pyodide's file system.
 from __future__ import annotations
 
 import io
+import re
 from abc import abstractmethod
 from typing import Any, BinaryIO, cast
 
+from llama_bridge.models.part_name import read_part_name
+
 from ..page import FillsMemory, JsException, js, new
 
-__all__ = ["BlobSource", "HandleSource", "UrlSource"]
+__all__ = ["BlobSource", "HandleSource", "UrlSource", "part_urls"]
 
 _BLOCK = 4 << 20
 """Bytes read at once: never more than this is in memory twice."""
@@ -132,7 +135,10 @@ class _HandleReader(_Reader):
 
 
 class UrlSource:
-    """A file on a server that answers range requests, read piece by piece as llama.cpp needs it."""
+    """A file on a server that answers range requests, read piece by piece as llama.cpp needs it.
+
+    Of a split model any part will do, if all are beside each other.
+    """
 
     def __init__(self, url: str, name: str = "") -> None:
         self.url = str(new(js.URL, url, js.location.href).href)
@@ -145,6 +151,20 @@ class UrlSource:
             OSError: no answer, no such file, or no range requests.
         """
         return cast("BinaryIO", _UrlReader(self.url))
+
+    def beside(self, number: int) -> UrlSource:
+        """See :class:`llama_bridge.SplitSource`."""
+        urls = part_urls(self.url)
+        if not 1 <= number <= len(urls) or len(urls) == 1:
+            raise FileNotFoundError(number)
+        return UrlSource(urls[number - 1])
+
+
+def part_urls(url: str) -> list[str]:
+    """The addresses of all parts of a split model by that of one; of any other model its own."""
+    path = re.split(r"[?#]", url, maxsplit=1)[0]
+    called = read_part_name(path)
+    return [url] if called is None else [name + url[len(path) :] for name in called.all()]
 
 
 class _UrlReader(_Reader):

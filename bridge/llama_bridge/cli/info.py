@@ -58,10 +58,11 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
         cache += f", {size(per_token * n_ctx)} for {n_ctx:,} tokens" if n_ctx else ""
     template = "yes: a prompt is a user turn" if facts["chat_template"] else "no: raw text only"
     parts = facts["split_count"]
+    named = f"{facts['path']}{f' and {parts - 1} more' * (parts > 1)}"
     terminal.rows(
         {
             "name": facts["name"],
-            "file": f"{facts['path']} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
+            "file": f"{named} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
             "architecture": facts["architecture"],
             "parameters": f"{facts['parameters']:,}",
             "quantisation": ", ".join(mix) + " of the bytes" if mix else "none: it has no weights",
@@ -72,7 +73,6 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "embeddings": _WORDS[facts["pooling"]],
             "KV cache": cache,
         }
-        | ({"parts": f"one of {parts}: the numbers are of this part"} if parts > 1 else {})
     )
     show_memory(terminal, facts["memory"])
 
@@ -134,7 +134,7 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "tools": _tool_form(model),
         "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
-        "split_count": header.number("split.count", 1),
+        "split_count": len(model.files),
         "memory": memory_facts(header, model.n_ctx_train),
     }
 

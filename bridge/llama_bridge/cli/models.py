@@ -87,7 +87,8 @@ def rm(context: click.Context, name: str, everything: bool, as_json: bool) -> No
 def _facts(model: KeptModel) -> str:
     if model.problem:
         return f"{size(model.size)}, {model.place}: {model.problem.partition(chr(10))[0]}"
-    facts = [size(model.size), model.quantisation or "no weights", model.architecture]
+    parts = [f"{len(model.files)} files"] * (len(model.files) > 1)
+    facts = [size(model.size), *parts, model.quantisation or "no weights", model.architecture]
     if model.n_ctx_train:
         facts.append(f"{model.n_ctx_train:,} tokens")
     return ", ".join([*facts, model.place])
@@ -97,6 +98,7 @@ def _record(model: KeptModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "path": str(model.path),
+        "files": [str(path) for path in model.files],
         "from": model.place,
         "size": model.size,
         "quantisation": model.quantisation,

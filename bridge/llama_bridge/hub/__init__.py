@@ -8,6 +8,7 @@
     client.py        asks the hub, through huggingface_hub, which is an extra
     address.py       asks any other server, through the standard library
     transfer.py      receives a file: continues, counts, hashes, and never more than was promised
+    of_all.py        tells of several files as of one
     answers.py       what a server's refusal means
     repository.py    which file of a repository is meant, and what else there is
     cache.py         the folder that huggingface_hub and llama.cpp share

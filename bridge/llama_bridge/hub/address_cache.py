@@ -7,6 +7,8 @@
         model.gguf.incomplete    what has arrived of it
         about.json               its address, digest, and what the server said to recognise it by
         lock                     held while it is fetched
+
+Of a split model all parts are in the folder of the first. What is known of each is in ``<its name>.json``.
 """
 
 from __future__ import annotations
@@ -15,38 +17,45 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import DownloadError, InvalidModel
 from ..models.file_kinds import BEGINNING, GGUF, file_kind
+from ..models.gguf import read_gguf
 from ..models.name import UrlName
-from ..models.source import open_model
+from ..models.part_name import read_part_name
+from ..models.split import check_called
 from ..progress import OnProgress
 from ..user_cache import user_cache
 from .answers import Answer, Get
 from .digests import check_digest, file_digest, known_digest, remember
 from .fetching import only_one, writing
-from .repository import parts_in
+from .of_all import OfAll
 from .transfer import Wanted, receive
 
-__all__ = ["address_folder", "fetch_address", "kept_addresses"]
+__all__ = ["address_folder", "fetch_address", "first_part", "kept_addresses"]
 
 _ABOUT = "about.json"
 
 
 def fetch_address(
-    name: UrlName, get: Get, on_progress: OnProgress | None, *, refresh: bool, offline: bool
+    name: UrlName,
+    getter: Callable[[UrlName], Get],
+    on_progress: OnProgress | None,
+    *,
+    refresh: bool,
+    offline: bool,
 ) -> Path:
-    """The path of the file at an address; it is fetched if it is not there.
+    """The path of the file at an address, or of the first part of a split model; what is not there is fetched.
 
     Args:
-        name: the address, perhaps with its sha256.
-        get: asks for it.
+        name: the address, perhaps with its sha256, which is that of one part.
+        getter: gives what asks for an address.
         on_progress: told of ``"download"`` and ``"verify"``.
         refresh: whether the server is asked for a newer one if it is there.
         offline: whether it may not be.
@@ -55,16 +64,51 @@ def fetch_address(
         DownloadError: and all that :func:`receive` raises.
         InvalidModel: what arrived is no usable GGUF file. It is not kept.
     """
-    if (parts := parts_in(name.file_name)) > 1:
-        why = f"it is one of {parts} files of a split model, which cannot be loaded yet"
-        raise InvalidModel(str(name), why, "split")
-    folder = address_folder(name)
+    folder = address_folder(first_part(name))
     if folder is None:
         raise DownloadError(str(name), "this user has no cache folder: set XDG_CACHE_HOME to one")
-    path = folder / _file_name(name)
-    part = folder / f"{path.name}.incomplete"
-    with only_one(str(name), folder / "lock", part, None, on_progress):
-        about = _read(folder)
+    parts = _parts(name)
+    if len(parts) > 1 and not name.is_safe:
+        raise DownloadError(
+            str(name),
+            f"a sha256 says what one of {len(parts)} parts is, and the others could be changed on their way: give https://",
+        )
+    told = OfAll(on_progress)
+    paths: list[Path] = []
+    for part in parts:
+        place = _Place.of(part, folder, is_part=len(parts) > 1)
+        tell = on_progress if len(parts) == 1 else told.next()
+        paths.append(_fetch(place, getter(part), tell, refresh=refresh, offline=offline))
+    return paths[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a file is.
+
+    Attributes:
+        name: its address.
+        path: itself.
+        about: what is known of it.
+    """
+
+    name: UrlName
+    path: Path
+    about: Path
+
+    @classmethod
+    def of(cls, name: UrlName, folder: Path, *, is_part: bool) -> _Place:
+        path = folder / _file_name(name)
+        return cls(name, path, path.with_name(f"{path.name}.json") if is_part else folder / _ABOUT)
+
+
+def _fetch(
+    place: _Place, get: Get, on_progress: OnProgress | None, *, refresh: bool, offline: bool
+) -> Path:
+    name, path = place.name, place.path
+    part = path.with_name(f"{path.name}.incomplete")
+    with only_one(str(name), path.with_name("lock"), part, None, on_progress):
+        about = _read(place.about)
         if path.exists() and not (refresh and _has_changed(name, path, about, get)):
             promised = name.sha256 or about.get("sha256") or file_digest(path, on_progress)
             way_out = f"it has changed on this disk, and is not used: llama-bridge pull {name}"
@@ -77,14 +121,35 @@ def fetch_address(
             with writing(str(name)):
                 part.unlink(missing_ok=True)  # nobody could tell whether the rest belongs to it
         wanted = Wanted(str(name), None, name.sha256, validator)
-        sha256 = receive(part, _noting(name, folder, get), wanted, on_progress)
-        _check_model(name, part)
+        sha256 = receive(part, _noting(place, get), wanted, on_progress)
+        _check_model(name, part, path.name)
         with writing(str(name)):
             os.replace(part, path)
-            about = _read(folder)
-            _write(folder, about | {"sha256": sha256, "validator": about.get("part", "")})
+            about = _read(place.about)
+            _write(place.about, about | {"sha256": sha256, "validator": about.get("part", "")})
         remember(path, sha256)
         return path
+
+
+def first_part(name: UrlName) -> UrlName:
+    """The address of a split model's first part; any other as it is."""
+    return _parts(name)[0]
+
+
+def _parts(name: UrlName) -> list[UrlName]:
+    """The addresses of all parts: they differ in the number in their path. Only the given one keeps its sha256."""
+    parts = urlsplit(name.url)
+    path = parts.path.rstrip("/")
+    called = read_part_name(path)
+    if called is None and (unquoted := read_part_name(unquote(path))) is not None:
+        called = replace(unquoted, base=quote(unquoted.base))
+    if called is None:
+        return [name]
+    found: list[UrlName] = []
+    for number in range(1, called.count + 1):
+        url = parts._replace(path=str(called.at(number))).geturl()
+        found.append(name if number == called.number else UrlName(url))
+    return found
 
 
 def kept_addresses() -> list[tuple[str, Path]]:
@@ -94,15 +159,15 @@ def kept_addresses() -> list[tuple[str, Path]]:
         return []
     found: list[tuple[str, Path]] = []
     for folder in sorted(base.glob("downloads/*/")):
-        url = str(_read(folder).get("url", ""))
         for path in sorted(folder.iterdir()):
-            if path.name not in (_ABOUT, "lock") and path.suffix not in (".incomplete", ".tmp"):
-                found.append((url or str(path), path))
+            if path.name != "lock" and path.suffix not in (".incomplete", ".tmp", ".json"):
+                about = _read(path.with_name(f"{path.name}.json")) or _read(folder / _ABOUT)
+                found.append((str(about.get("url", "")) or str(path), path))
     return found
 
 
 def address_folder(name: UrlName) -> Path | None:
-    """Where the file of an address is kept; None if this user has no cache."""
+    """Where the file of an address is kept, and beside it the other parts of a split model; None without a cache."""
     base = user_cache()
     key = hashlib.sha256(name.url.encode()).hexdigest()[:32]
     return None if base is None else base / "downloads" / key
@@ -125,8 +190,9 @@ def _has_changed(name: UrlName, path: Path, about: Mapping[str, Any], get: Get) 
         return answer.status != 304
 
 
-def _noting(name: UrlName, folder: Path, get: Get) -> Get:
+def _noting(place: _Place, get: Get) -> Get:
     """Keep what the server says to recognise the file by, once it begins to send it."""
+    name = place.name
 
     @contextmanager
     def noting(headers: Mapping[str, str]) -> Generator[Answer]:
@@ -134,11 +200,11 @@ def _noting(name: UrlName, folder: Path, get: Get) -> Get:
             if answer.status == 200:
                 tag = answer.headers.get("etag", "")
                 validator = tag if tag.startswith('"') else answer.headers.get("last-modified", "")
-                about = _read(folder) | {"part": validator}
+                about = _read(place.about) | {"part": validator}
                 if not urlsplit(name.url).query:  # which may be a secret
                     about["url"] = str(name)
                 with writing(str(name)):
-                    _write(folder, about)
+                    _write(place.about, about)
                 answer = replace(answer, pieces=_only_a_model(name, answer.pieces))
             yield answer
 
@@ -164,9 +230,13 @@ def _only_a_model(name: UrlName, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
 
 
-def _check_model(name: UrlName, part: Path) -> None:
+def _check_model(name: UrlName, part: Path, called: str) -> None:
+    """Check what has arrived, by itself: other parts of it may still be missing."""
     try:
-        open_model(part)
+        with part.open("rb") as file:
+            check_called(str(name), called, read_gguf(file, str(name)))
+    except OSError as error:
+        raise DownloadError(str(name), f"cannot be read: {error.strerror or error}") from error
     except InvalidModel as error:
         with suppress(OSError):
             part.unlink()
@@ -175,15 +245,15 @@ def _check_model(name: UrlName, part: Path) -> None:
         ) from error
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        about: Any = json.loads((folder / _ABOUT).read_bytes())
+        about: Any = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return cast("dict[str, Any]", about) if isinstance(about, dict) else {}
 
 
-def _write(folder: Path, about: Mapping[str, Any]) -> None:
-    new = folder / f"{_ABOUT}.tmp"
+def _write(path: Path, about: Mapping[str, Any]) -> None:
+    new = path.with_name(f"{path.name}.tmp")
     new.write_text(json.dumps(about), encoding="utf-8")
-    os.replace(new, folder / _ABOUT)
+    os.replace(new, path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DownloadError
+from ..errors import DownloadError, NotEnoughSpace
 from ..files.locking import try_lock
 from ..models.name import HubName
 from ..progress import OnProgress, Progress
@@ -16,9 +16,9 @@ from .answers import Get
 from .cache import RepoCache
 from .digests import check_digest, file_digest, remember
 from .repository import RepoFile
-from .transfer import Wanted, receive
+from .transfer import Wanted, free_space, receive
 
-__all__ = ["fetch", "only_one", "writing"]
+__all__ = ["check_room", "fetch", "only_one", "writing"]
 
 _LOOK = 0.1
 
@@ -73,6 +73,24 @@ def fetch(
             path = cache.keep(name, commit, file)
     remember(path, sha256)
     return path
+
+
+def check_room(name: HubName, cache: RepoCache, files: Sequence[RepoFile]) -> None:
+    """Refuse a model whose parts do not all fit on the disk, before the first is fetched.
+
+    Raises:
+        NotEnoughSpace.
+    """
+    if len(files) == 1:
+        return  # its server's answer is checked
+    needed = 0
+    for file in files:
+        sha256 = file.sha256 or ""
+        if not cache.blob(sha256).is_file():
+            needed += max(0, file.size - _size(cache.part(sha256)))
+    folder = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
+    if needed > (free := free_space(folder)):
+        raise NotEnoughSpace(str(name), folder, needed, free)
 
 
 @contextmanager

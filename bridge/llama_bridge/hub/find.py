@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from ..progress import OnProgress
 
 if TYPE_CHECKING:
     from .cache import RepoCache
-    from .repository import Repository
+    from .repository import RepoFile, Repository
 
 __all__ = ["find_model", "is_offline", "pull_model"]
 
@@ -31,6 +33,8 @@ def find_model(
 ) -> Found:
     """What a model is read from: a path or ``"demo"`` or a source as it is, any other name as a file on this disk.
 
+    Of a split model it is the first part; the others are beside it.
+
     What is there already is used as it is, and nobody is asked, unless the name leaves open which file of a repository is
     meant and the best one is not there. It is fetched if it is not there.
 
@@ -42,7 +46,7 @@ def find_model(
         InvalidInput: it looks like a name, but is none.
         ModelNotFound: there is nothing of that name; lists what there is.
         DownloadError: it could not be fetched.
-        InvalidModel: it is a model in several files.
+        InvalidModel: what is there, or what arrived, is no usable GGUF file.
     """
     name = read_name(model) if isinstance(model, str) else None
     if isinstance(name, PathName):
@@ -90,13 +94,14 @@ def _file_of(
         from .address import getter  # 40 ms: most models are paths
         from .address_cache import fetch_address
 
-        return fetch_address(name, getter(name), on_progress, refresh=refresh, offline=is_offline())
+        return fetch_address(name, getter, on_progress, refresh=refresh, offline=is_offline())
     return _from_hub(name, on_progress, refresh=refresh)
 
 
 def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -> Path:
     from .cache import RepoCache, hub_cache  # 20 ms, only for a model by name
-    from .fetching import fetch
+    from .fetching import check_room, fetch
+    from .of_all import OfAll
     from .repository import choose
 
     cache = RepoCache(hub_cache(), name.repo)
@@ -124,9 +129,15 @@ def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -
             raise
         _log.warning("%s; using what is in the cache: %s", error, found)
         return found
-    file = choose(repository, name)
-    get = client.getter(name, repository.commit, file.path)
-    return fetch(name, cache, repository.commit, file, get, on_progress, replace=refresh)
+    files = choose(repository, name)
+    check_room(name, cache, files)
+    told = OfAll(on_progress, sum(file.size for file in files))
+    paths: list[Path] = []
+    for file in files:
+        its, where = _one_of(name, files, file), (cache, repository.commit, file)
+        get = client.getter(its, repository.commit, file.path)
+        paths.append(fetch(its, *where, get, told.next(file.size), replace=refresh))
+    return paths[0]
 
 
 def _in_cache(
@@ -137,7 +148,7 @@ def _in_cache(
     *,
     anything: bool = False,
 ) -> Path | None:
-    """The file in the cache, checked, or None if the hub has to be asked.
+    """The file in the cache, or the first part of a split model, checked; None if the hub has to be asked.
 
     Args:
         name: what is looked for.
@@ -147,13 +158,14 @@ def _in_cache(
         anything: whether a file will do that could be another one on the hub, or whose digest nobody knows.
     """
     from .digests import check_digest, file_digest, known_digest  # as in _from_hub(): 20 ms
+    from .of_all import OfAll
     from .repository import best_is_there, choose
 
     anything = anything or is_offline()
     if here is None:
         return None
     try:
-        file = choose(here, name)
+        files = choose(here, name)
     except ModelNotFound:
         if is_offline():
             raise
@@ -161,16 +173,26 @@ def _in_cache(
     is_open = name.file is None and name.quantisation is None
     if is_open and not anything and not best_is_there(here):
         return None
-    path = cache.pointer(here.commit, file.path)
-    sha256 = file.sha256 or known_digest(path)
-    if sha256 is None and not anything:
+    paths = [cache.pointer(here.commit, file.path) for file in files]
+    digests = [file.sha256 or known_digest(path) for file, path in zip(files, paths, strict=True)]
+    if None in digests and not anything:
         return None
-    if sha256 is None:
-        _log.warning("%s: nobody here knows its sha256, so it is not checked", path)
-        sha256 = file_digest(path, on_progress)
-    way_out = f"the file in the cache is damaged, and is not used: llama-bridge pull {name}"
-    check_digest(path, sha256, str(name), f"{way_out} fetches it again", on_progress)
-    return path
+    told = OfAll(on_progress, sum(file.size for file in files))
+    for file, path, sha256 in zip(files, paths, digests, strict=True):
+        tell = told.next(file.size)
+        if sha256 is None:
+            _log.warning("%s: nobody here knows its sha256, so it is not checked", path)
+            sha256 = file_digest(path, tell)
+        way_out = f"the file in the cache is damaged, and is not used: llama-bridge pull {name}"
+        check_digest(
+            path, sha256, str(_one_of(name, files, file)), f"{way_out} fetches it again", tell
+        )
+    return paths[0]
+
+
+def _one_of(name: HubName, files: Sequence[RepoFile], file: RepoFile) -> HubName:
+    """The name of a file: as it was asked for, or of the part."""
+    return name if len(files) == 1 else replace(name, file=file.path, quantisation=None)
 
 
 def _is_there(text: str) -> bool:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InvalidInput, ModelError, ModelNotFound
-from ..models.name import HubName, PathName, read_name
+from ..models.name import HubName, PathName, UrlName, read_name
+from .address_cache import first_part
 from .cache import blob_of
-from .repository import RepoFile, Repository, choose
+from .repository import RepoFile, Repository, named
 from .shelf import KeptModel, kept_models
 
 __all__ = ["models_named", "remove_model"]
@@ -33,11 +34,12 @@ def models_named(text: str) -> list[KeptModel]:
     name = read_name(text)
     if isinstance(name, PathName) and name.instead is not None:
         name = name.instead
-    found = [model for model in there if text in (model.name, str(model.path))]
+    found = [model for model in there if text in (model.name, *map(str, model.files))]
     if not found and isinstance(name, HubName):
         found = _of_repository(name, there)
     elif not found:
-        found = [model for model in there if model.name == str(name)]
+        lead = str(first_part(name)) if isinstance(name, UrlName) else str(name)
+        found = [model for model in there if model.name == lead]
     if not found:
         names = [model.name for model in there]
         what = "\n".join(["There is:", *(f"  {each}" for each in names)]) if names else ""
@@ -53,15 +55,17 @@ def _of_repository(name: HubName, there: Sequence[KeptModel]) -> list[KeptModel]
             continue
         if name.revision not in (None, "main", other.revision) or other.file is None:
             continue
-        one = Repository(name.repo, "", (RepoFile(other.file, model.size),))
+        folder = other.file.rpartition("/")[0]
+        paths = [f"{folder}/{path.name}".lstrip("/") for path in model.files]
+        one = Repository(name.repo, "", tuple(RepoFile(path, 0) for path in paths))
         with suppress(ModelError):
-            choose(one, name)
+            named(one, name)
             found.append(model)
     return found
 
 
 def remove_model(model: KeptModel) -> int:
-    """Remove a model's file; returns how many bytes that frees: none if another commit has it too.
+    """Remove a model's file, or all its parts; returns how many bytes that frees: none if another commit has it too.
 
     Raises:
         InvalidInput: it belongs to another program.
@@ -73,7 +77,7 @@ def remove_model(model: KeptModel) -> int:
         if model.place == "address":
             shutil.rmtree(model.path.parent)
             return model.size
-        return _remove_from_hub_cache(model.path)
+        return sum(_remove_from_hub_cache(path) for path in model.files)
     except OSError as error:
         why = error.strerror or str(error)
         raise ModelError(model.name, f"cannot be removed: {why}: {error.filename}") from error

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..errors import InvalidModel, ModelNotFound
+from ..errors import ModelNotFound
 from ..models.name import HubName
+from ..models.part_name import read_part_name
 
 __all__ = [
     "BEST",
@@ -16,7 +17,7 @@ __all__ = [
     "best_is_there",
     "choose",
     "is_model",
-    "parts_in",
+    "named",
     "quantisation_in",
 ]
 
@@ -26,7 +27,6 @@ BEST = ("Q4_K_M", "Q8_0")
 _COMPANIONS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
 """In the names of files that go with a model, and are none themselves."""
 
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])((?:UD-)?(?:I?Q\d|TQ\d|[BF]?F\d\d|MXFP\d|NVFP\d)\w*)(?=[-.])", re.I
 )
@@ -63,17 +63,43 @@ class Repository:
     files: tuple[RepoFile, ...]
 
 
-def choose(repository: Repository, name: HubName) -> RepoFile:
-    """The file that a name means.
+Files = tuple[RepoFile, ...]
+"""A model: one file, or the parts of a split one that are there, in order."""
+
+
+def choose(repository: Repository, name: HubName) -> Files:
+    """The file that a name means, or all parts of a split model.
+
+    Raises:
+        ModelNotFound: none; lists what there is. Or a part is missing.
+    """
+    files = named(repository, name)
+    part = read_part_name(files[0].path)
+    if part is None:
+        return files
+    there = {_number(file) for file in files}
+    gone = [str(part.at(number)) for number in range(1, part.count + 1) if number not in there]
+    if gone:
+        more = f" and {len(gone) - 1} more" * (len(gone) > 1)
+        raise ModelNotFound(
+            str(name),
+            f"a split model of {part.count} files, of which {gone[0]}{more} is missing in {name.repo}",
+            [file.path for file in files],
+        )
+    return files
+
+
+def named(repository: Repository, name: HubName) -> Files:
+    """The same, whether all parts are there or not.
 
     Raises:
         ModelNotFound: none; lists what there is.
-        InvalidModel: a model in several files, which cannot be loaded yet.
     """
-    models = [file for file in repository.files if is_model(file.path)]
-    found: RepoFile | None = None
+    everything = _grouped(repository.files)
+    models = [files for files in everything if is_model(files[0].path)]
+    found: Files | None = None
     if name.file is not None:
-        found = next((file for file in repository.files if file.path == name.file), None)
+        found = next((files for files in everything if _is_called(files, name.file)), None)
         missing = f"no file {name.file} in {name.repo}"
     elif name.quantisation is not None:
         found = _with(models, name.quantisation)
@@ -84,25 +110,45 @@ def choose(repository: Repository, name: HubName) -> RepoFile:
         missing = f"no GGUF file in {name.repo}"
     if found is None:
         raise _not_found(name, missing, models, repository.files)
-    if split := _SPLIT.search(found.path):
-        whole = [file for file in models if not _SPLIT.search(file.path)]
-        raise InvalidModel(
-            str(name),
-            f"{found.path} is one of {int(split[2])} files of a split model, which cannot be loaded yet. "
-            + _there_is(name.repo, "In one file there is", whole),
-            "split",
-        )
     return found
+
+
+def _grouped(files: Iterable[RepoFile]) -> list[Files]:
+    """The parts of each split model together, any other file by itself."""
+    groups: dict[object, dict[int, RepoFile]] = {}
+    for file in files:
+        part = read_part_name(file.path)
+        key = file.path if part is None else (part.base.lower(), part.count)
+        groups.setdefault(key, {}).setdefault(_number(file), file)
+    return [tuple(group[number] for number in sorted(group)) for group in groups.values()]
+
+
+def _number(file: RepoFile) -> int:
+    part = read_part_name(file.path)
+    return 1 if part is None else part.number
+
+
+def _is_called(files: Files, path: str) -> bool:
+    """Whether a path names one of a model's files, or a split model without the number of a part."""
+    if any(file.path == path for file in files):
+        return True
+    mine, asked = read_part_name(files[0].path), read_part_name(path)
+    if mine is None:
+        return False
+    return mine.is_of(asked) if asked else mine.whole == path
 
 
 def best_is_there(repository: Repository) -> bool:
     """Whether nothing on the hub could be a better choice for a name without a quantisation."""
-    return _with([f for f in repository.files if is_model(f.path)], BEST[0]) is not None
+    models = [files for files in _grouped(repository.files) if is_model(files[0].path)]
+    return _with(models, BEST[0]) is not None
 
 
 def quantisation_in(path: str) -> str:
     """The quantisation that a file's name says, in capital letters; empty if it says none."""
-    found = _QUANTISATION.findall(_SPLIT.sub(".gguf", path).rpartition("/")[2])
+    part = read_part_name(path)
+    whole = path if part is None else part.whole
+    found = _QUANTISATION.findall(whole.rpartition("/")[2])
     return found[-1].upper() if found else ""
 
 
@@ -112,26 +158,18 @@ def is_model(path: str) -> bool:
     return name.endswith(".gguf") and not any(word in name for word in _COMPANIONS)
 
 
-def parts_in(path: str) -> int:
-    """In how many files a model is, by the name of one of them."""
-    split = _SPLIT.search(path)
-    return int(split[2]) if split else 1
-
-
-def _with(files: Iterable[RepoFile], quantisation: str) -> RepoFile | None:
-    """The first file with this quantisation in its name. "F16" is not found in "BF16", unless there is no other."""
-    files = list(files)
+def _with(models: Sequence[Files], quantisation: str) -> Files | None:
+    """The first model with this quantisation in its name. "F16" is not found in "BF16", unless there is no other."""
     for before in (r"(?:^|[-._/])", ""):
         pattern = re.compile(f"{before}{re.escape(quantisation)}[.-]", re.IGNORECASE)
-        for file in files:
-            split = _SPLIT.search(file.path)
-            if pattern.search(file.path) and (split is None or int(split[1]) == 1):
-                return file
+        for files in models:
+            if pattern.search(files[0].path):
+                return files
     return None
 
 
 def _not_found(
-    name: HubName, missing: str, models: Sequence[RepoFile], files: Sequence[RepoFile]
+    name: HubName, missing: str, models: Sequence[Files], files: Sequence[RepoFile]
 ) -> ModelNotFound:
     if not models:
         others = ", ".join(file.path for file in files[:5]) or "nothing"
@@ -140,19 +178,16 @@ def _not_found(
             f"{missing} (it has {others}{', ...' * (len(files) > 5)}): "
             "look for a repository with GGUF in its name",
         )
-    there = [str(HubName(name.repo, file.path, None, name.revision)) for file in models]
-    return ModelNotFound(str(name), f"{missing}. {_there_is(name.repo, 'It has', models)}", there)
+    there = [str(HubName(name.repo, found[0].path, None, name.revision)) for found in models]
+    lines = [_line(found) for found in models[:_SHOWN]]
+    more = [f"  and {len(models) - _SHOWN} more"] if len(models) > _SHOWN else []
+    return ModelNotFound(str(name), "\n".join([f"{missing}. It has:", *lines, *more]), there)
 
 
-def _there_is(repo: str, begin: str, files: Sequence[RepoFile]) -> str:
-    if not files:
-        return f"{begin} none: look for another repository"
-    lines = [
-        f"  {quantisation_in(file.path) or '-':<10} {_size(file.size):>8}  {file.path}"
-        for file in files[:_SHOWN]
-    ]
-    more = [f"  and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
-    return "\n".join([f"{begin}:", *lines, *more])
+def _line(files: Files) -> str:
+    first, size = files[0], sum(file.size for file in files)
+    parts = f" ({len(files)} files)" * (len(files) > 1)
+    return f"  {quantisation_in(first.path) or '-':<10} {_size(size):>8}  {first.path}{parts}"
 
 
 def _size(n_bytes: int) -> str:

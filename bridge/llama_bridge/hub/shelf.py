@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InvalidModel, ModelError, ModelNotFound
+from ..errors import ModelError, ModelNotFound
 from ..models.name import AppName, HubName
+from ..models.part_name import read_part_name
 from ..models.source import open_model
 from ..progress import OnProgress
 from .address_cache import kept_addresses
@@ -17,7 +19,7 @@ from .digests import check_digest
 from .llama_cpp import llama_cpp_models
 from .lm_studio import lm_studio_models
 from .ollama import ollama_models
-from .repository import is_model, parts_in
+from .repository import is_model
 
 __all__ = ["KeptModel", "Place", "kept_models", "model_of_app"]
 
@@ -30,14 +32,15 @@ class KeptModel:
 
     Attributes:
         name: loads it.
-        path: its file.
+        path: its file, or the first part of a split model.
         place: who keeps it.
-        size: bytes.
+        size: bytes, of all parts.
         quantisation: the tensor type that takes the most bytes, or None.
         architecture: in llama.cpp's words; empty if unknown.
         n_ctx_train: the context length it was trained with, or 0.
-        sha256: by its place; None if that does not say.
+        sha256: by its place; None if that does not say, and for a split model, which has many.
         problem: why it cannot be loaded; empty if nothing is known against it.
+        files: the parts that are there, in order, or the one file.
     """
 
     name: str
@@ -49,48 +52,46 @@ class KeptModel:
     n_ctx_train: int = 0
     sha256: str | None = None
     problem: str = ""
+    files: tuple[Path, ...] = ()
 
 
 def kept_models() -> list[KeptModel]:
     """All models, by place and name. Their headers are read, their weights are not."""
     found: list[KeptModel] = []
-    for name, path, place, sha256 in _places():
+    for files in _models():
+        name, path, place, sha256 = files[0]
+        paths = tuple(file[1] for file in files)
         try:
-            size = path.stat().st_size
+            size = sum(path.stat().st_size for path in paths)
         except OSError:  # removed meanwhile
             continue
+        about = partial(KeptModel, name, path, place, size, files=paths)
+        sha256 = sha256 if len(files) == 1 else None
         try:
             model = open_model(path)
         except ModelError as error:
-            found.append(KeptModel(name, path, place, size, sha256=sha256, problem=error.reason))
+            found.append(about(sha256=sha256, problem=error.reason))
             continue
-        problem = ""
-        if (parts := model.header.number("split.count", 1)) > 1:
-            problem = f"one of {parts} files of a split model, which cannot be loaded yet"
         facts = (model.quantisation, model.architecture, model.n_ctx_train)
-        found.append(KeptModel(name, path, place, size, *facts, sha256, problem))
+        found.append(about(*facts, sha256))
     return found
 
 
 def model_of_app(name: AppName, on_progress: OnProgress | None = None) -> Path:
-    """The file of a model that Ollama or LM Studio has.
+    """The file of a model that Ollama or LM Studio has, or the first part of a split one.
 
     Raises:
         ModelNotFound: none of that name; lists what there is.
-        InvalidModel: it is a model in several files.
         DigestMismatch: it is damaged.
     """
     wanted = name.model.lower()
     there: list[str] = []
-    for found, path, place, sha256 in _places():
+    for files in _models():
+        found, path, place, sha256 = files[0]
         if place != name.app:
             continue
         there.append(found)
-        known = found.partition(":")[2].lower()
-        if wanted in (known, known.removesuffix(":latest")):
-            if (parts := parts_in(path.name)) > 1:
-                why = f"it is one of {parts} files of a split model, which cannot be loaded yet"
-                raise InvalidModel(str(name), why, "split")
+        if wanted in _names(files):
             if sha256 is not None:
                 way_out = f"the file is damaged, and is not used: fetch it again with {name.app}"
                 check_digest(path, sha256, str(name), way_out, on_progress)
@@ -99,8 +100,34 @@ def model_of_app(name: AppName, on_progress: OnProgress | None = None) -> Path:
     raise ModelNotFound(str(name), f"{name.app} has no such model on this disk. {what}", there)
 
 
-def _places() -> Iterator[tuple[str, Path, Place, str | None]]:
-    """Of each file: the name that loads it, its path, who keeps it, its sha256 if its place says it."""
+def _names(files: Sequence[_File]) -> set[str]:
+    """What a model of an app may be called, in lower case: by any part, or without the number."""
+    known = {file[0].partition(":")[2].lower() for file in files}
+    for part in filter(None, map(read_part_name, tuple(known))):
+        known |= {part.base, part.whole}
+    return known | {each.removesuffix(":latest") for each in known}
+
+
+_File = tuple[str, Path, Place, str | None]
+"""The name that loads it, its path, who keeps it, its sha256 if its place says it."""
+
+
+def _models() -> list[list[_File]]:
+    """The files of each model: one, or the parts of a split one in order."""
+    models: dict[object, list[_File]] = {}
+    for file in _places():
+        part = read_part_name(file[1].name)
+        key = (file[2], file[1].parent, part.base.lower(), part.count) if part else file[:2]
+        models.setdefault(key, []).append(file)
+    return [sorted(files, key=_number) for files in models.values()]
+
+
+def _number(file: _File) -> int:
+    part = read_part_name(file[1].name)
+    return part.number if part else 1
+
+
+def _places() -> Iterator[_File]:
     for cache in hub_caches():
         yield from _in_hub_cache(cache, named=cache == hub_cache())
     for name, path in kept_addresses():
@@ -113,7 +140,7 @@ def _places() -> Iterator[tuple[str, Path, Place, str | None]]:
         yield f"lmstudio:{model}", path, "lmstudio", None
 
 
-def _in_hub_cache(cache: Path, *, named: bool) -> Iterator[tuple[str, Path, Place, str | None]]:
+def _in_hub_cache(cache: Path, *, named: bool) -> Iterator[_File]:
     for folder in sorted(cache.glob("models--*--*/")):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         try:

@@ -6,6 +6,9 @@ Read in this order:
 
     name.py           reads a model's name: a path, an address, a repository on the hub
     source.py         checks and opens a model file
+    part_name.py      the names of a split model's files
+    split.py          finds them, and checks that they belong together
+    parts_source.py   the parts of one that is not on the disk
     gguf.py           reads and checks the header of a GGUF file
     ggml_types.py     the types of tensors and KV caches
     fingerprint.py    identifies a model by its content

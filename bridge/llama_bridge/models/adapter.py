@@ -107,6 +107,10 @@ def open_adapter(given: AdapterFile) -> ModelFile:
         kind = header.text("general.type")
         what = "a model" if kind in ("", "model") else f"a GGUF file of the type {shown(kind)}"
         raise InvalidModel(given_path(file), f"this is {what}, not a LoRA adapter", "gguf")
+    if file.parts:
+        raise InvalidModel(
+            given_path(file), f"an adapter in {len(file.parts)} files: join them with gguf-split"
+        )
     if (kind := header.text("adapter.type")) != "lora":
         raise InvalidModel(
             given_path(file), f"an adapter of the type {kind!r}: only 'lora' can be used"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from .gguf import GgufHeader, Span
@@ -14,20 +14,33 @@ _SAMPLES_PER_TENSOR = 3
 _PIECE = 1 << 20
 
 
-def fingerprint(open_file: Callable[[], BinaryIO], header: GgufHeader) -> dict[str, str]:
-    """The fields that a session file records of its model; see :attr:`ModelFile.fingerprint`."""
+def fingerprint(files: Sequence[tuple[Callable[[], BinaryIO], GgufHeader]]) -> dict[str, str]:
+    """The fields that a session file records of its model; see :attr:`ModelFile.fingerprint`.
+
+    Args:
+        files: the model's file, or its parts in order: what opens each, and its own header.
+    """
     import hashlib  # 5 ms with OpenSSL: only sessions need it
 
-    template = header.text("tokenizer.chat_template").encode()
-    with open_file() as file:
-        return {
-            "architecture": header.architecture,
-            "vocabulary": _sha256(file, header.vocabulary_spans),
-            "chat_template": hashlib.sha256(template).hexdigest(),
-            "tensors": _sha256(file, [header.tensors_span]),
-            "weights": _sha256(file, _samples(header)),
-            "metadata": _sha256(file, [header.metadata_span]),
-        }
+    first = files[0][1]
+    template = first.text("tokenizer.chat_template").encode()
+
+    def sha256(spans_of: Callable[[GgufHeader], Iterable[Span]]) -> str:
+        digest = hashlib.sha256()
+        for open_file, header in files:
+            with open_file() as file:
+                for piece in _pieces(file, spans_of(header)):
+                    digest.update(piece)
+        return digest.hexdigest()
+
+    return {
+        "architecture": first.architecture,
+        "vocabulary": sha256(lambda header: header.vocabulary_spans),
+        "chat_template": hashlib.sha256(template).hexdigest(),
+        "tensors": sha256(lambda header: [header.tensors_span]),
+        "weights": sha256(_samples),
+        "metadata": sha256(lambda header: [header.metadata_span]),
+    }
 
 
 def _samples(header: GgufHeader) -> Iterable[Span]:
@@ -39,14 +52,10 @@ def _samples(header: GgufHeader) -> Iterable[Span]:
             yield at, at + _SAMPLE
 
 
-def _sha256(file: BinaryIO, spans: Iterable[Span]) -> str:
-    """Hash these parts of a file, up to its end."""
-    import hashlib  # as in fingerprint(): 5 ms
-
-    digest = hashlib.sha256()
+def _pieces(file: BinaryIO, spans: Iterable[Span]) -> Iterable[bytes]:
+    """The bytes of these parts of a file, up to its end."""
     for start, end in spans:
         file.seek(start)
         while start < end and (piece := file.read(min(_PIECE, end - start))):
-            digest.update(piece)
+            yield piece
             start += len(piece)
-    return digest.hexdigest()

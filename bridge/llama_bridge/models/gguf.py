@@ -362,7 +362,7 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
     tensors = [_tensor(reader) for _ in range(n_tensors)]
     table_end = reader.pos
 
-    if not isinstance(metadata.get("general.architecture"), str):
+    if not isinstance(metadata.get("general.architecture"), str) and not _is_later_part(metadata):
         raise reader.fail("the metadata has no general.architecture")
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
@@ -380,6 +380,12 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
         tensors_span=(metadata_end, table_end),
         kinds=kinds,
     )
+
+
+def _is_later_part(metadata: dict[str, Value]) -> bool:
+    """Whether it is one of a split model's files, and not the first, which alone has the metadata."""
+    number, count = metadata.get("split.no"), metadata.get("split.count")
+    return isinstance(number, int) and isinstance(count, int) and number > 0 and count > 1
 
 
 def _begin(reader: _Reader, file: BinaryIO) -> tuple[int, int, int]:

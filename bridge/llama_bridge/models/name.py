@@ -102,6 +102,12 @@ class UrlName:
         name = unquote(urlsplit(self.url).path).replace("\\", "/").rstrip("/").rpartition("/")[2]
         return name.replace("\0", "") or "model.gguf"
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether nobody can change the file on its way: it comes by https, or from this machine."""
+        parts = urlsplit(self.url)
+        return _is_safe(parts.scheme, parts.hostname or "")
+
     def __str__(self) -> str:
         return self.url + f"#sha256={self.sha256}" * bool(self.sha256)
 
@@ -173,14 +179,19 @@ def _url(text: str, parts: SplitResult, host: str) -> UrlName:
         if found is None and parts.fragment.lower().startswith("sha256"):
             raise _wrong(text, "a sha256 has 64 hexadecimal digits: #sha256=<hex>")
         sha256 = found[1].lower() if found else None
-    here = host in ("localhost", "::1") or re.fullmatch(r"127(?:\.\d+){3}", host)
-    if parts.scheme.lower() == "http" and sha256 is None and not here:
+    if sha256 is None and not _is_safe(parts.scheme, host):
         raise _wrong(
             text,
             "what comes by http:// can be changed on its way: give https://, or say what must arrive "
             "with #sha256=<hex> at the end",
         )
     return UrlName(parts._replace(fragment="").geturl(), sha256)
+
+
+def _is_safe(scheme: str, host: str) -> bool:
+    if scheme.lower() != "http" or host in ("localhost", "::1"):
+        return True
+    return re.fullmatch(r"127(?:\.\d+){3}", host) is not None
 
 
 def _pasted(text: str, rest: str) -> HubName:

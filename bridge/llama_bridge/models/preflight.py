@@ -55,6 +55,9 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
         )
     if not header.tensors:
         raise InvalidModel(model.path, "a vocabulary without tensors: there is no model to run")
+    for part in model.files:
+        if wrong := _wrong_alignment(part.header):
+            raise InvalidModel(part.path, wrong)
     for wrong in _wrong_numbers(header):
         raise InvalidModel(model.path, wrong)
     for tensor in header.tensors:
@@ -64,12 +67,17 @@ def check_model(model: ModelFile, params: ModelParams) -> None:
     check_pooling(model, params)
 
 
+def _wrong_alignment(header: GgufHeader) -> str:
+    """Why the data of a file cannot be mapped into memory; empty if it can."""
+    alignment = header.metadata.get("general.alignment", _ALIGNMENT)
+    if isinstance(alignment, int) and not alignment % _ALIGNMENT:
+        return ""
+    return f"general.alignment is {alignment!r}, not a multiple of {_ALIGNMENT}"
+
+
 def _wrong_numbers(header: GgufHeader) -> Generator[str]:
     """Describe each impossible number."""
     data, arch = header.metadata, header.architecture
-    alignment = data.get("general.alignment", _ALIGNMENT)
-    if not isinstance(alignment, int) or alignment % _ALIGNMENT:
-        yield f"general.alignment is {alignment!r}, not a multiple of {_ALIGNMENT}"
     layers = data.get(f"{arch}.block_count", 1)
     if not isinstance(layers, int) or not 1 <= layers <= _MAX_LAYERS:
         yield f"block_count is {layers!r}, not 1 to {_MAX_LAYERS}"

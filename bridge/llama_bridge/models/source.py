@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 
 from ..checks import check_path
 from ..errors import InvalidModel, ModelNotFound
+from .part_name import PartName, read_part_name
 
 if TYPE_CHECKING:
     from .gguf import GgufHeader
 
-__all__ = ["DEMO", "ModelFile", "ModelSource", "open_model"]
+__all__ = ["DEMO", "ModelFile", "ModelSource", "SplitSource", "open_model"]
 
 DEMO = "demo"
 """Name of the small chat model in the package."""
@@ -39,32 +40,53 @@ class ModelSource(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitSource(ModelSource, Protocol):
+    """A source that may be one of a split model's files, and knows the others."""
+
+    def beside(self, number: int) -> ModelSource:
+        """The part with this number, from 1.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ModelFile:
-    """A checked GGUF file and what it says about its model. No engine is needed.
+    """A checked GGUF file, or the files of a split model, and what it says about its model. No engine is needed.
 
     Attributes:
-        path: where it is; for a source, only its name.
-        header: its metadata and tensor table.
+        path: where it is; for a source, only its name. Of a split model the first part.
+        header: its metadata and tensor table. Of a split model see :func:`~.split.joined`.
         identity: shows whether the file at the path is still the one that was checked.
         source: what it is read from, if not a path.
+        parts: the files of a split model, in order, each with its own header; empty for a model in one file.
     """
 
     path: Path
     header: GgufHeader = field(repr=False)
     identity: tuple[int, ...] = field(repr=False, default=())
     source: ModelSource | None = None
+    parts: tuple[ModelFile, ...] = field(repr=False, default=())
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """The parts, or the one file."""
+        return self.parts or (self,)
 
     def open(self) -> BinaryIO:
-        """Open the file, unbuffered."""
+        """Open the file, unbuffered; of a split model the first part, which has all metadata."""
         if self.source is not None:
             return self.source.open()
         return cast("BinaryIO", self.path.open("rb", buffering=0))
 
     @property
     def name(self) -> str:
-        """``general.name``, or the file name without its suffix."""
-        return self.header.text("general.name") or self.path.stem
+        """``general.name``, or the file name without its suffix, and without the number of a part."""
+        part = read_part_name(self.path.name) if self.parts else None
+        return self.header.text("general.name") or (part.base if part else self.path.stem)
 
     @property
     def architecture(self) -> str:
@@ -110,11 +132,13 @@ class ModelFile:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the file at the path is still the one that was checked; of a source that is not known.
+        """Whether the file at the path, or each part, is still the one that was checked; of a source that is not known.
 
         Raises:
             OSError: it is gone.
         """
+        if self.parts:
+            return all(part.is_unchanged for part in self.parts)
         return self.source is not None or _identity(self.path.stat()) == self.identity
 
     @cached_property
@@ -128,7 +152,7 @@ class ModelFile:
 
         try:
             if self.is_unchanged:
-                return fingerprint(self.open, self.header)
+                return fingerprint([(part.open, part.header) for part in self.files])
             why = "another file"
         except OSError as error:
             why = error.strerror or str(error)
@@ -142,30 +166,83 @@ class ModelFile:
 def open_model(model: str | os.PathLike[str] | ModelSource) -> ModelFile:
     """Find and check a model: a path, ``"demo"`` for the packaged model, or a source.
 
+    Of a split model any part will do, and the name without the numbers if there is no such file.
+
     Raises:
         InvalidInput: not a path.
-        ModelNotFound: no file there, or a directory.
-        InvalidModel: not a usable GGUF file, or not readable.
+        ModelNotFound: no file there, or a part is missing.
+        InvalidModel: not a usable GGUF file, a directory, not readable, or a part of another model.
     """
     if isinstance(model, ModelSource) and not isinstance(model, os.PathLike):  # a Path has open()
-        return _open_source(model)
+        return _whole(model.name, _open_source(model))
     path = _demo_path() if isinstance(model, str) and model == DEMO else check_path("model", model)
+    given = os.fspath(cast("str | os.PathLike[str]", model))
+    if not os.path.lexists(path):
+        from .split import find_beside  # 1 ms, only for what is not there
+
+        path = find_beside(given, path)
+    return _whole(given, _open_path(given, path))
+
+
+def _open_path(given: str, path: Path) -> ModelFile:
+    """Check one file."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InvalidModel(model, _about_directory(path), "directory")
+            raise InvalidModel(given, _about_directory(path), "directory")
         if not stat.S_ISREG(status.st_mode):  # before opening: a pipe would block for ever
-            raise InvalidModel(model, "not a regular file")
+            raise InvalidModel(given, "not a regular file")
         from .gguf import read_gguf  # 6 ms: only loading a model needs it
 
         with path.open("rb") as file:
-            header = read_gguf(file, os.fspath(model))
+            header = read_gguf(file, given)
             identity = _identity(os.fstat(file.fileno()))
     except FileNotFoundError as error:
-        raise ModelNotFound(model, f"no such file: {_way_to_a_file(model, path)}") from error
+        raise ModelNotFound(given, f"no such file: {_way_to_a_file(given, path)}") from error
     except OSError as error:
-        raise InvalidModel(model, f"cannot be read: {error.strerror or error}") from error
+        raise InvalidModel(given, f"cannot be read: {error.strerror or error}") from error
     return ModelFile(path, header, identity)
+
+
+def _whole(given: str, file: ModelFile) -> ModelFile:
+    """The model that a file is, or is a part of."""
+    from .split import check_called, is_part, joined, missing, said_part  # 1 ms, with the header
+
+    if is_part(file.header) and file.source is None and read_part_name(file.path.name) is None:
+        file = replace(file, path=Path(os.path.realpath(file.path)))  # a link to a part
+    called = None
+    if isinstance(file.source, SplitSource) and read_part_name(file.path.name) is None:
+        called = said_part(file.path.stem, file.header)  # it finds the others without names
+    called = called or check_called(given, file.path.name, file.header)
+    if called is None:
+        return file
+    parts: list[ModelFile] = []
+    for number in range(1, called.count + 1):
+        part = called.at(number)
+        try:
+            parts.append(file if number == called.number else _beside(file, part))
+        except ModelNotFound as error:
+            raise missing(given, part, [file.path.name]) from error
+        except InvalidModel as error:
+            why = f"part {number} of {called.count} cannot be used: {part}: {error.reason}"
+            raise InvalidModel(given, why, error.found) from error
+    header = joined(given, called, [part.header for part in parts])
+    return replace(parts[0], header=header, parts=tuple(parts))
+
+
+def _beside(file: ModelFile, part: PartName) -> ModelFile:
+    """Check another part."""
+    if file.source is None:
+        from .split import part_beside  # as in _whole()
+
+        path = part_beside(file.path.parent, part)
+        return _open_path(os.fspath(path), path)
+    if not isinstance(file.source, SplitSource):
+        raise InvalidModel(file.source.name, "nothing says where it is: give all parts")
+    try:
+        return _open_source(file.source.beside(part.number))
+    except FileNotFoundError as error:
+        raise ModelNotFound(str(part), "no such file") from error
 
 
 def _about_directory(path: Path) -> str:
@@ -175,10 +252,9 @@ def _about_directory(path: Path) -> str:
     return "this is a directory without a GGUF file: give the path of a GGUF file"
 
 
-def _way_to_a_file(model: str | os.PathLike[str], path: Path) -> str:
+def _way_to_a_file(text: str, path: Path) -> str:
     if path.stem.lower() == DEMO:
         return f"did you mean the packaged model, {DEMO!r}?"
-    text = os.fspath(model)
     if "://" in text:
         return "download the file from this address and give its path"
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and not text.lower().endswith(".gguf"):

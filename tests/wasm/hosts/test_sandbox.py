@@ -58,7 +58,9 @@ def test_llama_wasm_imports_only_what_the_sandbox_answers(wasm: Path) -> None:
     from llama_bridge_wasm.hosts.wasmtime.module import compiled_module
 
     module = compiled_module(wasm).module
-    world = World(GuestFile(io.BytesIO, 0, Path("x")), "x", _Memory(bytearray()), lambda line: None)
+    world = World(
+        {"x": GuestFile(io.BytesIO, 0, Path("x"))}, _Memory(bytearray()), lambda line: None
+    )
     imports = {(i.module, i.name) for i in module.imports}
     imports -= {("env", "memory"), ("lb_host", "stop"), ("lb_host", "spawn")}
     assert {module for module, _ in imports} == {"wasi_snapshot_preview1"}
@@ -101,7 +103,7 @@ class TestWorld:
         (tmp_path / "secret").write_bytes(b"secret")
 
         self.lines: list[bytes] = []
-        world = World(GuestFile.at(file), "model.gguf", _Memory(memory), self.lines.append)
+        world = World({"model.gguf": GuestFile.at(file)}, _Memory(memory), self.lines.append)
         yield world
         world.close()
 

@@ -32,7 +32,7 @@ _modules: dict[tuple[Path, bool], tuple[Any, MemoryImport]] = {}
 
 
 class BrowserGuest(Hosted):
-    """A new instance of llama.wasm that can read one file. See :class:`~.abi.Guest`.
+    """A new instance of llama.wasm that can read the files of one model. See :class:`~.abi.Guest`.
 
     It has its own linear memory, so Pyodide's does not grow.
     """
@@ -52,7 +52,7 @@ class BrowserGuest(Hosted):
 
         Args:
             wasm: the module.
-            file: the one file the guest may read.
+            file: the model that the guest may read.
             memory_limit: the most bytes of linear memory.
             shared: use a memory that threads can share.
             on_progress: called for the stage ``"compile"``.

@@ -40,7 +40,7 @@ _OF_EACH_TOKEN = ("lb_step", "lb_draw", "lb_accept", "lb_length", "lb_token_byte
 
 
 class WasmtimeGuest(Hosted):
-    """A new instance of llama.wasm that can read one file. See :class:`~.abi.Guest`."""
+    """A new instance of llama.wasm that can read the files of one model. See :class:`~.abi.Guest`."""
 
     failures = FAILURES
 
@@ -58,7 +58,7 @@ class WasmtimeGuest(Hosted):
 
         Args:
             wasm: the module.
-            file: the one file the guest may read.
+            file: the model that the guest may read.
             memory_limit: the most bytes of linear memory.
             cache: cache of compiled code; by default the user's own.
             shared: use a memory that threads can share.
