@@ -34,7 +34,7 @@ from .fetching import only_one, writing
 from .repository import parts_in
 from .transfer import Wanted, receive
 
-__all__ = ["address_folder", "fetch_address", "kept_addresses"]
+__all__ = ["address_folder", "fetch_address", "kept_address", "kept_addresses"]
 
 _ABOUT = "about.json"
 
@@ -99,6 +99,13 @@ def kept_addresses() -> list[tuple[str, Path]]:
             if path.name not in (_ABOUT, "lock") and path.suffix not in (".incomplete", ".tmp"):
                 found.append((url or str(path), path))
     return found
+
+
+def kept_address(name: UrlName) -> Path | None:
+    """The file of an address on this disk, or None. Nothing is checked."""
+    folder = address_folder(name)
+    path = None if folder is None else folder / _file_name(name)
+    return path if path is not None and path.exists() else None
 
 
 def address_folder(name: UrlName) -> Path | None:

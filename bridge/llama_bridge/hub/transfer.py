@@ -18,7 +18,15 @@ from ..errors import DigestMismatch, DownloadError, NotEnoughSpace
 from ..progress import OnProgress, Progress
 from .answers import Answer, ConnectionBroke, Get, refused
 
-__all__ = ["PAUSE", "TRIES", "Wanted", "free_space", "receive", "seconds_without_data"]
+__all__ = [
+    "CONTENT_RANGE",
+    "PAUSE",
+    "TRIES",
+    "Wanted",
+    "free_space",
+    "receive",
+    "seconds_without_data",
+]
 
 TRIES = 5
 """How often it is tried again without a byte more."""
@@ -28,7 +36,7 @@ PAUSE = 0.5
 _PIECE = 1 << 20
 _OFTEN = 0.05
 _LOOK = 0.2
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
@@ -231,7 +239,9 @@ class _Transfer:
         """Look at the answer's status and size; start over if it is the whole file."""
         file = self._file
         length: int | None = None
-        if answer.status == 206 and (found := _RANGE.fullmatch(_text(answer, "content-range"))):
+        if answer.status == 206 and (
+            found := CONTENT_RANGE.fullmatch(_text(answer, "content-range"))
+        ):
             if int(found[1]) != file.size:
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
             length = int(found[2]) if found[2] != "*" else None
