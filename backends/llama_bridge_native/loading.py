@@ -36,7 +36,7 @@ def load_weights(
     progress = LoadProgress(on_progress, file.header.file_size)
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
-    options.n_gpu_layers = params.n_gpu_layers
+    options.n_gpu_layers = params.asked_gpu_layers
     model = lib.llama_model_load_from_file(os.fsencode(file.path), options)
     try:
         progress.reraise()

@@ -59,7 +59,7 @@ def test_memory_by_length_of_context(run: Run, tmp_path: Path) -> None:
         assert line["fits_wasm"] is False
     shown = run("info", path).stdout
     assert "all, native" in shown
-    assert " ".join(shown.split()).count("20,000 2.65 GB") == 1
+    assert " ".join(shown.split()).count("20,000 4.52 GB 2.65 GB") == 1
     assert "wasm at most 4.29 GB" in shown
 
 
