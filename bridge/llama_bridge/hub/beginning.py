@@ -13,8 +13,9 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..errors import DownloadError, InvalidModel
+from . import transfer
 from .answers import Answer, ConnectionBroke, Get, refused
-from .transfer import CONTENT_RANGE, PAUSE
+from .transfer import CONTENT_RANGE
 
 __all__ = ["MOST", "SECONDS", "UNKNOWN", "Beginning"]
 
@@ -121,8 +122,9 @@ class Beginning(io.RawIOBase):
                 failures = 0 if len(self._data) > before else failures + 1
                 if failures > _TRIES:
                     raise self._error(str(error)) from error
-                self._check_time(PAUSE * 2**failures)
-                time.sleep(PAUSE * 2 ** max(0, failures - 1))
+                pause = transfer.PAUSE * 2 ** max(0, failures - 1)
+                self._check_time(pause)
+                time.sleep(pause)
 
     def _more(self, wanted: int) -> bool:
         """Receive a piece; False at the end of a file whose size nobody knew."""
