@@ -2,7 +2,8 @@
 
 What cannot fit: weights, KV cache and work space together exceed the memory of the machine, or of its container, and of the
 GPUs that are used. Weights alone may exceed what is free now: they are mapped from the file, and the system reads parts of
-it again as they are needed, which is slow. KV cache and work space may not: nothing can take their place.
+it again as they are needed, which is slow. KV cache and work space may not, nor those weights which llama.cpp
+copies in another order: nothing can take their place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from llama_bridge.errors import OutOfMemory
 from llama_bridge.models.fitting import (
     NATIVE,
     Gpu,
+    copied_weights,
     gpu_share,
     lacking,
     largest_layers,
@@ -53,7 +55,7 @@ def check_fit(
     n_ctx = params.context_length(model.n_ctx_train)
     own = [gpu for gpu in gpus if not gpu.is_shared]
     layers = params.asked_gpu_layers if gpus else 0
-    there = gpu_share(model.header, params, n_ctx, layers) if layers else 0
+    there = sum(gpu_share(model.header, params, n_ctx, layers)) if layers else 0
     free = sum(gpu.free for gpu in gpus)
     if there > free:
         fit = largest_layers(model.header, params, model.n_ctx_train, gpus)
@@ -65,11 +67,13 @@ def check_fit(
             needed=there,
             limit=free,
         )
+    copied = 0 if layers else copied_weights(model.header)
     gpu_total = sum(gpu.total for gpu in own) if layers else 0
 
     def lacks(settings: ModelParams, length: int) -> str:
         need = _need(model, settings, length)
-        return lacking(need, memory, gpu_total=gpu_total, on_gpus=there)
+        on_gpus = gpu_share(model.header, settings, length, layers)[1] if layers else 0
+        return lacking(need, memory, copied=copied, gpu_total=gpu_total, cache_on_gpus=on_gpus)
 
     lack = lacks(params, n_ctx)
     if not lack:
@@ -81,7 +85,7 @@ def check_fit(
         wrong = f"but {whose} {_size(limit)}"
     else:
         limit = memory.available or 0
-        wrong = f"and {_size(limit)} are free, into which at least cache and work space must fit"
+        wrong = f"and {_size(limit)} are free, into which cache, work space and rearranged weights must fit"
     longest, ways = ways_out(
         model.header, params, n_ctx, lambda settings, length: not lacks(settings, length)
     )

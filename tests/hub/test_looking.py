@@ -258,7 +258,7 @@ def test_a_file_that_changes_meanwhile_is_not_mixed(
         changed.append(seconds)
         hub.add("org/repo", {FILE: real("next")})
 
-    monkeypatch.setattr(beginning.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(DownloadError, match="changed on the server"):
         look_at(hub.address("org/repo", FILE))
     assert len(changed) == 1

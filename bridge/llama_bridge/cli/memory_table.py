@@ -9,6 +9,7 @@ from ..models.fitting import (
     NATIVE,
     WASM,
     Place,
+    copied_weights,
     lacking,
     longest_context,
     need_of,
@@ -59,21 +60,21 @@ def _line(
             continue
         line |= {"weights": need.weights, "kv_cache": need.cache}
         line |= {f"work_{place.name}": need.work, place.name: need.total}
-        line[f"fits_{place.name}"] = _fits(place, need, here)
+        line[f"fits_{place.name}"] = _fits(header, place, need, here)
     return line
 
 
-def _fits(place: Place, need: MemoryNeed, here: SystemMemory) -> bool:
+def _fits(header: GgufHeader, place: Place, need: MemoryNeed, here: SystemMemory) -> bool:
     if place is WASM:
         return need.total <= min(_WASM_LIMIT, here.total or _WASM_LIMIT)
-    return not lacking(need, here)
+    return not lacking(need, here, copied=copied_weights(header))
 
 
 def _what_fits(header: GgufHeader, place: Place, here: SystemMemory, most: int) -> dict[str, Any]:
     def longest(params: ModelParams) -> int:
         def fits(n_ctx: int) -> bool:
             need = need_of(header, params, place, n_ctx)
-            return need is not None and _fits(place, need, here)
+            return need is not None and _fits(header, place, need, here)
 
         return longest_context(most, fits)
 

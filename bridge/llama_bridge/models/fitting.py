@@ -22,6 +22,7 @@ __all__ = [
     "WASM",
     "Gpu",
     "Place",
+    "copied_weights",
     "gpu_share",
     "lacking",
     "largest_layers",
@@ -39,6 +40,8 @@ _BASE = 4096
 """Tokens of context for which an automatic choice of layers makes room on the GPU."""
 _UNKNOWN = 4096
 _MIB = 1 << 20
+_COPIED = ("Q4_0", "Q4_K", "IQ4_NL")
+"""Those that are copied on both. Others are on ARM only, or with AVX-512 only, and are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +128,45 @@ def longest_context(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def lacking(
-    need: MemoryNeed, memory: SystemMemory, *, gpu_total: int = 0, on_gpus: int = 0
+    need: MemoryNeed,
+    memory: SystemMemory,
+    *,
+    copied: int = 0,
+    gpu_total: int = 0,
+    cache_on_gpus: int = 0,
 ) -> Literal["total", "free", ""]:
     """Which memory is too small for a model on native: all of it, or what is free; "" if none is.
 
     Weights are mapped from the file. They may be more than what is free: the system then reads parts of them again and
-    again, which is slow. Nothing can take the place of KV cache and work space.
+    again, which is slow. Nothing can take the place of KV cache, work space, and copies of weights.
 
     Args:
         need: what the model takes.
         memory: of this machine.
+        copied: bytes of weights that are copied; see :func:`copied_weights`.
         gpu_total: memory of GPUs that take layers, if it is not the machine's own.
-        on_gpus: bytes of the model that go there.
+        cache_on_gpus: bytes of the cache that go there.
     """
     if memory.total is not None and need.total > memory.total + gpu_total:
         return "total"
-    fixed = need.cache + need.work - (on_gpus if gpu_total else 0)
+    fixed = need.cache + need.work + copied - (cache_on_gpus if gpu_total else 0)
     return "free" if memory.available is not None and fixed > memory.available else ""
+
+
+def copied_weights(header: GgufHeader) -> int:
+    """Bytes of weights that llama.cpp's CPU backend copies in another order, which the mapped file cannot give again.
+
+    These are matrices of some types (``ggml-cpu/repack.cpp``) on x86 with AVX2 and on ARM with dot products. The mapped
+    originals are not read again, so the system may drop them: such weights do not count twice.
+    """
+    return sum(
+        tensor.n_bytes or 0
+        for tensor in header.tensors
+        if tensor.type_name in _COPIED
+        and len(tensor.shape) in (2, 3)
+        and tensor.shape[1] % 8 == 0
+        and not tensor.name.startswith("token_embd")
+    )
 
 
 def planned_room(place: Place, memory: SystemMemory, limit: int = 1 << 62) -> int | None:
@@ -211,8 +236,8 @@ def ways_out(
     return longest, ways
 
 
-def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) -> int:
-    """Bytes of weights and KV cache that go to GPUs with so many layers there, counted as llama.cpp does.
+def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) -> tuple[int, int]:
+    """Bytes of weights, and of KV cache, that go to GPUs with so many layers there, counted as llama.cpp does.
 
     The last layers go there first, and before them what makes logits of the last one's output. The table of tokens stays
     with the CPU; it goes to the GPU too if it is also what makes logits.
@@ -220,13 +245,13 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
     n_layers = header.number(f"{header.architecture}.block_count")
     start = max(0, n_layers + 1 - (layers if layers >= 0 else n_layers + 1))
     if start > n_layers:
-        return 0
-    total = sum(_layer_bytes(header, n_layers)[start:])
+        return 0, 0
+    weights = sum(_layer_bytes(header, n_layers)[start:])
     at_once = min(params.n_batch, NATIVE.at_once, n_ctx)
     cache = cache_by_layer(
         header, n_ctx, at_once=at_once, type_k=params.type_k, type_v=params.type_v
     )
-    return total + int(sum((cache or [])[start:]))
+    return weights, int(sum((cache or [])[start:]))
 
 
 def _layer_bytes(header: GgufHeader, n_layers: int) -> list[int]:
@@ -262,7 +287,7 @@ def largest_layers(
     n_layers = header.number(f"{header.architecture}.block_count")
     work = need.work * len(gpus)
     for layers in range(n_layers + 1, 0, -1):
-        if gpu_share(header, params, n_ctx, layers) + work <= room:
+        if sum(gpu_share(header, params, n_ctx, layers)) + work <= room:
             return layers
     return 0
 
@@ -303,7 +328,7 @@ def settled(
         need = need_of(header, params, place, n_ctx)
         if need is None:
             return n_ctx <= _BASE
-        there = gpu_share(header, params, n_ctx, layers) if gpus and layers else 0
+        there = sum(gpu_share(header, params, n_ctx, layers)) if gpus and layers else 0
         if there and there + need.work * len(gpus) > on_gpus:
             return False
         return need.total - there <= room
