@@ -12,6 +12,7 @@ from .errors import InvalidInput
 
 __all__ = [
     "AUTO",
+    "MAX_N_CTX",
     "Auto",
     "KvType",
     "LogitBias",
@@ -26,6 +27,8 @@ __all__ = [
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 """A setting that takes what fits."""
+MAX_N_CTX = 1 << 24
+"""The longest context that can be asked for."""
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
 """What ``logit_bias`` takes: numbers by token id or by text."""
@@ -89,7 +92,7 @@ class ModelParams:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("n_ctx", 0, 1 << 24),
+            ("n_ctx", 0, MAX_N_CTX),
             ("n_batch", 1, 1 << 16),
             ("n_threads", 0, 512),
             ("n_gpu_layers", -1, 1 << 16),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -119,19 +118,21 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-class _MemoryStatus(ctypes.Structure):
-    _fields_ = [
-        ("length", ctypes.c_ulong),
-        ("load", ctypes.c_ulong),
-        *((name, ctypes.c_ulonglong) for name in ("total", "available", "total_page", "free_page")),
-        *((name, ctypes.c_ulonglong) for name in ("total_virtual", "free_virtual", "extended")),
-    ]
-
-
 def _of_windows() -> SystemMemory:
-    status = _MemoryStatus()
+    import ctypes  # Windows only
+
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            ("total", ctypes.c_ulonglong),
+            ("available", ctypes.c_ulonglong),
+            ("others", ctypes.c_ulonglong * 5),
+        ]
+
+    status = Status()
     status.length = ctypes.sizeof(status)
     kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 -- there only
     if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
         return SystemMemory(None, None)
-    return SystemMemory(status.total, status.available)
+    return SystemMemory(int(status.total), int(status.available))

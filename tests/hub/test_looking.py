@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from llama_bridge import (
     DownloadError,
     InvalidInput,
     InvalidModel,
+    ModelError,
     ModelNotFound,
     RateLimited,
 )
@@ -262,6 +266,68 @@ def test_a_file_that_changes_meanwhile_is_not_mixed(
     with pytest.raises(DownloadError, match="changed on the server"):
         look_at(hub.address("org/repo", FILE))
     assert len(changed) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "206 X\r\nContent-Range: bytes 0-99/" + "9" * 6000,
+        "206 X\r\nContent-Range: bytes 5-99/2000",
+        "206 X\r\nContent-Range: bytes 0-99/50",
+        "206 X\r\nContent-Range: \xb2",
+        "206 X",
+        "200 X\r\nContent-Length: \xb2",
+        "200 X\r\nContent-Length: " + "9" * 6000,
+        "200 X\r\nContent-Length: 0",
+        "200 X\r\nContent-Encoding: gzip",
+        "416 X\r\nContent-Range: bytes */0",
+        "429 X\r\nRetry-After: \xb2",
+        "302 X\r\nLocation: file:///etc/hostname",
+        "302 X\r\nLocation: /again",
+        "99999 X",
+        "nonsense",
+    ],
+)
+def test_answers_that_nobody_should_give(hub: HubServer, said: str) -> None:
+    """Each is an error of ours; none hangs, and none is taken for a model."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        done = threading.Event()
+
+        def serve() -> None:
+            while not done.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(f"HTTP/1.1 {said}\r\n\r\nGGUF".encode("latin-1"))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with pytest.raises(ModelError):
+                look_at(f"http://127.0.0.1:{server.getsockname()[1]}/x.gguf")
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_two_at_once_and_a_loss_of_patience(
+    hub: HubServer, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(look_at, [NAME, hub.address("org/repo", FILE)] * 8))
+    assert {looked.model.name for looked in found} == {"llama-bridge mark"}
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(beginning.Beginning, "_check_time", interrupt)
+    for name in (NAME, hub.address("org/repo", FILE)):
+        with pytest.raises(KeyboardInterrupt):
+            look_at(name)
 
 
 def test_offline_nobody_is_asked(

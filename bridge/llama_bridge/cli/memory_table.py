@@ -42,7 +42,7 @@ def memory_facts(header: GgufHeader, n_ctx_train: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"memory": [], "machine": asdict(here), "fits": {}}
     most = n_ctx_train
     params = ModelParams()
-    if not most or not header.tensors or need_of(header, params, NATIVE, most) is None:
+    if most < 1 or not header.tensors or need_of(header, params, NATIVE, most) is None:
         return facts
     lengths = [n for n in _LENGTHS if n < most] + [most]
     facts["memory"] = [_line(header, params, here, n) for n in lengths]

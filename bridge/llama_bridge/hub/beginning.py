@@ -14,8 +14,7 @@ from typing import Any
 
 from ..errors import DownloadError, InvalidModel
 from . import transfer
-from .answers import Answer, ConnectionBroke, Get, refused
-from .transfer import CONTENT_RANGE
+from .answers import CONTENT_RANGE, Answer, ConnectionBroke, Get, content_length, refused
 
 __all__ = ["MOST", "SECONDS", "UNKNOWN", "Beginning"]
 
@@ -171,8 +170,7 @@ class Beginning(io.RawIOBase):
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
             length = int(found[2]) if found[2] != "*" else None
         elif answer.status == 200:
-            text = headers.get("content-length", "")
-            length = int(text) if text.isdigit() else None
+            length = content_length(headers)
             self._skip, until = start, MOST
         elif answer.status == 416 and not start:
             self._size = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import DigestMismatch, DownloadError, NotEnoughSpace
 from ..progress import OnProgress, Progress
-from .answers import Answer, ConnectionBroke, Get, refused
+from .answers import CONTENT_RANGE, Answer, ConnectionBroke, Get, content_length, refused
 
 __all__ = [
     "CONTENT_RANGE",
@@ -36,7 +36,6 @@ PAUSE = 0.5
 _PIECE = 1 << 20
 _OFTEN = 0.05
 _LOOK = 0.2
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
@@ -250,8 +249,7 @@ class _Transfer:
             raise ConnectionBroke("the server has less than has arrived")
         elif answer.status == 200:
             file.start_over()
-            text = _text(answer, "content-length")
-            length = int(text) if text.isdigit() else None
+            length = content_length(answer.headers)
             if self._wanted.size is None:
                 self._total = length
         elif answer.status in (408, 500, 502, 503, 504):

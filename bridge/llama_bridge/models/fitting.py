@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..params import AUTO, KvType, ModelParams
+from ..params import AUTO, MAX_N_CTX, KvType, ModelParams
 from ..system_memory import SystemMemory
 from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import GgufHeader
+from .memory import MOST_LAYERS
 from .memory_need import CELLS, MemoryNeed, cache_by_layer, memory_need
 from .pooling import is_causal
 
@@ -242,7 +243,7 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
     The last layers go there first, and before them what makes logits of the last one's output. The table of tokens stays
     with the CPU; it goes to the GPU too if it is also what makes logits.
     """
-    n_layers = header.number(f"{header.architecture}.block_count")
+    n_layers = _layers(header)
     start = max(0, n_layers + 1 - (layers if layers >= 0 else n_layers + 1))
     if start > n_layers:
         return 0, 0
@@ -254,6 +255,10 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
     return weights, int(sum((cache or [])[start:]))
 
 
+def _layers(header: GgufHeader) -> int:
+    return min(max(0, header.number(f"{header.architecture}.block_count")), MOST_LAYERS)
+
+
 def _layer_bytes(header: GgufHeader, n_layers: int) -> list[int]:
     """Bytes of weights by layer; the last is the output."""
     found = [0] * (n_layers + 1)
@@ -263,7 +268,7 @@ def _layer_bytes(header: GgufHeader, n_layers: int) -> list[int]:
         size = tensor.n_bytes or 0
         kind, _, rest = tensor.name.partition(".")
         number = rest.partition(".")[0]
-        if kind == "blk" and number.isdigit() and int(number) < n_layers:
+        if kind == "blk" and number.isdecimal() and len(number) < 9 and int(number) < n_layers:
             found[int(number)] += size
         elif kind.startswith("output"):
             found[n_layers] += size
@@ -280,16 +285,20 @@ def largest_layers(
 ) -> int:
     """The most layers that fit into the free memory of these GPUs, with the output; 0 without a GPU."""
     room = sum(max(0, gpu.free - spare(gpu.free)) for gpu in gpus)
-    n_ctx = params.asked_n_ctx or min(n_ctx_train or _BASE, _BASE)
+    n_ctx = params.asked_n_ctx or (min(n_ctx_train, _BASE) if n_ctx_train > 0 else _BASE)
     need = need_of(header, params, NATIVE, n_ctx)
     if need is None or not room:
         return 0
-    n_layers = header.number(f"{header.architecture}.block_count")
+    n_layers = _layers(header)
     work = need.work * len(gpus)
-    for layers in range(n_layers + 1, 0, -1):
-        if sum(gpu_share(header, params, n_ctx, layers)) + work <= room:
-            return layers
-    return 0
+    low, high = 0, n_layers + 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(gpu_share(header, params, n_ctx, middle)) + work <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def settled(
@@ -321,7 +330,7 @@ def settled(
         return params
     if room is None or not is_causal(header):
         return replace(params, n_ctx=0)
-    most = n_ctx_train or _UNKNOWN
+    most = min(int(n_ctx_train), MAX_N_CTX) if n_ctx_train > 0 else _UNKNOWN
     on_gpus = sum(max(0, gpu.free - spare(gpu.free)) for gpu in gpus) if layers else 0
 
     def fits(n_ctx: int) -> bool:

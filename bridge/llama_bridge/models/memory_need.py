@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..params import KvType
 from .gguf import GgufHeader
-from .memory import kv_bytes_per_layer
+from .memory import MOST_LAYERS, kv_bytes_per_layer
 
 __all__ = ["CELLS", "MemoryNeed", "cache_by_layer", "memory_need"]
 
@@ -78,7 +78,7 @@ def memory_need(
     full, short = _cells(header, n_ctx, at_once)
     kept = at_once if outputs is None else min(outputs, at_once)
     work = _work(header, full, short, at_once, kept, flash_attn)
-    return MemoryNeed(weights, int(sum(layers)), _F32 * (work + header.n_vocab))
+    return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + header.n_vocab))
 
 
 def cache_by_layer(
@@ -92,7 +92,8 @@ def cache_by_layer(
     """Bytes of each layer's cache or state, or None for an architecture whose cache is not known."""
     arch = header.architecture
     if arch == "mamba":
-        return [float(_mamba_state(header))] * max(0, header.number(f"{arch}.block_count"))
+        n_layers, state = header.number(f"{arch}.block_count"), float(_mamba_state(header))
+        return [state] * n_layers if 0 < n_layers <= MOST_LAYERS and state >= 0 else None
     layers = kv_bytes_per_layer(header, type_k, type_v)
     if layers is None:
         return None
@@ -104,14 +105,14 @@ def cache_by_layer(
             kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
             size = kept * header.number(f"{arch}.embedding_length") * _F32
         found.append(size)
-    return found
+    return found if min(found, default=-1) >= 0 else None
 
 
 def _cells(header: GgufHeader, n_ctx: int, at_once: int) -> tuple[int, int]:
     """Cells of a full cache, and of one that has the last tokens only; 0 if no layer has such a one."""
     arch = header.architecture
     full = _padded(n_ctx)
-    window = header.number(f"{arch}.attention.sliding_window")
+    window = max(0, header.number(f"{arch}.attention.sliding_window"))
     return full, min(full, _padded(window + at_once)) if window and arch in _WINDOWED else 0
 
 
@@ -146,7 +147,7 @@ def _work(
     hidden = header.number(f"{arch}.feed_forward_length")
     heads = header.number(f"{arch}.attention.head_count")
     logits = outputs * header.n_vocab + 2 * at_once * width
-    if not heads:
+    if heads < 1:
         return logits
     # The mask has two bytes a cell with flash attention, otherwise four.
     if flash_attn:
