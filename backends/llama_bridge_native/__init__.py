@@ -3,6 +3,8 @@
 .. code-block:: text
 
     backend.py          probe and load; finds llama-cpp-python without importing it. Start here
+    fit.py              refuses what cannot fit this machine, and finds what "auto" takes
+    devices.py          GPUs and their free memory
     opening.py          loads a model and gives it to the engine that it needs
     engine.py           the engine contract on llama.cpp's C interface
     encoder_engine.py   the same for models that only embed

@@ -8,14 +8,18 @@ from importlib import metadata
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.engine import Engine
-from llama_bridge.errors import BackendUnavailable, InvalidInput
+from llama_bridge.errors import BackendUnavailable, BridgeError, InvalidInput
 from llama_bridge.local.engine_backend import EngineBackend
+from llama_bridge.models.fitting import Gpu
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
 from llama_bridge.models.words import check_words
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
+from llama_bridge.system_memory import system_memory
+
+from .fit import check_fit, settle
 
 __all__ = ["BACKEND", "NativeBackend"]
 
@@ -79,9 +83,19 @@ class NativeBackend(EngineBackend):
                 f"{model.name}: the native backend loads only files; give the path of one"
             )
         check_model(model, params)
-        check_words(model)
+        memory = system_memory()
+        gpus: tuple[Gpu, ...] = ()
         try:
-            from .opening import open_engine  # loads the shared library: 220 ms
+            if params.n_gpu_layers != 0:
+                from .devices import gpus as find_gpus  # loads the shared library: 220 ms
+
+                gpus = find_gpus()
+            params = settle(model, params, memory, gpus)
+            check_fit(model, params, memory, gpus)
+            check_words(model)
+            from .opening import open_engine  # as above: 220 ms
+        except BridgeError:
+            raise
         except Exception as error:  # a missing or foreign shared library raises anything
             raise BackendUnavailable(
                 self.name, f"llama-cpp-python cannot be loaded: {error}", _HINT

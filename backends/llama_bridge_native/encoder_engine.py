@@ -25,7 +25,7 @@ class NativeEncoder(EncoderCalls, NativeEngine):
     def _describe(self, file: ModelFile, params: ModelParams, memory: MemoryKind) -> EngineInfo:
         info = super()._describe(file, params, memory)
         # A position beyond those that the model was trained with may be outside its tables.
-        n_ctx = min(info.n_ctx_train, params.n_ctx or info.n_ctx_train)
+        n_ctx = min(info.n_ctx_train, params.asked_n_ctx or info.n_ctx_train)
         return replace(info, n_ctx=n_ctx, n_batch=min(params.n_batch, _BATCH))
 
     def _set_up(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:

@@ -44,6 +44,7 @@ from llama_bridge.params import ModelParams, SamplingParams
 from .adapters import LoadedAdapters
 from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
+from .devices import gpus
 from .embedder import Embedder
 from .library import LoggedErrors, abort_callback, lib
 from .loading import load_embedding_context
@@ -181,6 +182,7 @@ class NativeEngine(Engine):
         n_vocab = lib.llama_vocab_n_tokens(vocab)
         bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
         sep = lib.llama_vocab_sep(vocab)
+        found = gpus()
         return EngineInfo(
             n_ctx=lib.llama_n_ctx(self._context),
             n_ctx_train=lib.llama_model_n_ctx_train(model),
@@ -204,7 +206,15 @@ class NativeEngine(Engine):
             sep=sep if sep >= 0 else None,
             add_eos=bool(lib.llama_vocab_get_add_eos(vocab)),
             add_sep=bool(lib.llama_vocab_get_add_sep(vocab)),
+            n_gpu_layers=self._layers_on_gpus(params) if found else 0,
+            gpus=tuple(gpu.name for gpu in found),
         )
+
+    def _layers_on_gpus(self, params: ModelParams) -> int:
+        """How many layers llama.cpp has put there; the output counts as one."""
+        most = int(lib.llama_model_n_layer(self._model)) + 1
+        asked = params.asked_gpu_layers
+        return most if asked < 0 else min(asked, most)
 
     def _memory_layout(self, file: ModelFile, params: ModelParams) -> StateLayout:
         architecture = file.header.architecture

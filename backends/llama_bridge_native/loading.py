@@ -37,7 +37,7 @@ def load_weights(
     progress = LoadProgress(on_progress, file.header.file_size)
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
-    options.n_gpu_layers = params.n_gpu_layers
+    options.n_gpu_layers = params.asked_gpu_layers
     paths = [os.fsencode(part.path) for part in file.files]
     if len(paths) == 1:
         model = lib.llama_model_load_from_file(paths[0], options)

@@ -17,10 +17,11 @@ from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
+from llama_bridge.system_memory import system_memory
 
 from .abi import Guest
 from .artifact import BUILD_HINT, DEFAULT_PATH, read_artifact
-from .engine.fit import check_fit
+from .engine.fit import check_fit, settle
 from .engine.reading import Reading
 from .engine.wasm_engine import CAPABILITIES, NAME, WasmEngine
 from .hosts.hosted import open_guest
@@ -66,7 +67,9 @@ class WasmBackend(EngineBackend):
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
         check_model(model, params)
-        check_fit(model, params)
+        memory = system_memory()
+        params = settle(model, params, memory)
+        check_fit(model, params, memory)
         size = model.header.file_size
         reading = Reading(size, on_progress)
         on_read = None if on_progress is None else reading.add

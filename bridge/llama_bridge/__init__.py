@@ -40,6 +40,7 @@ From the top down; each may import what is below it:
     later_signals.py    lets signals wait while C code calls Python functions
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
+    system_memory.py    how much memory this process may have
     user_cache.py       where this user's caches are
 """
 

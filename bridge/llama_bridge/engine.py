@@ -61,6 +61,8 @@ class EngineInfo:
         pooling: how the vectors of a text's tokens become one; ``"none"`` if they do not.
         sep: id of the SEP token, or None.
         add_eos, add_sep: whether the tokens of a whole text end with ``eos`` or ``sep``.
+        n_gpu_layers: how many layers are on GPUs; the output counts as one.
+        gpus: the GPUs that the engine can use, in its words.
         adapters: the LoRA adapters in force: each file once, ordered by its digest, none with the scale 0.
     """
 
@@ -85,6 +87,8 @@ class EngineInfo:
     add_eos: bool = False
     add_sep: bool = False
     adapters: tuple[Adapter, ...] = ()
+    n_gpu_layers: int = 0
+    gpus: tuple[str, ...] = ()
 
 
 class Engine(NotCopied, ABC):

@@ -312,7 +312,27 @@ class ModelLoadError(ModelError):
 
 
 class OutOfMemory(ModelLoadError):
-    """Weights and KV cache do not fit into the memory that the engine may use."""
+    """Weights and KV cache do not fit into the memory that the engine may use.
+
+    Attributes:
+        needed: bytes that they take, or None if that is not known.
+        limit: bytes that there are, or None.
+        n_ctx: the longest context that would fit with these settings; 0 if none does, None if that is not known.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        reason: str,
+        *,
+        needed: int | None = None,
+        limit: int | None = None,
+        n_ctx: int | None = None,
+    ) -> None:
+        super().__init__(path, reason)
+        self.needed = needed
+        self.limit = limit
+        self.n_ctx = n_ctx
 
 
 class TemplateError(BridgeError):

@@ -11,6 +11,9 @@ from .checks import check_text, shown
 from .errors import InvalidInput
 
 __all__ = [
+    "AUTO",
+    "MAX_N_CTX",
+    "Auto",
     "KvType",
     "LogitBias",
     "ModelParams",
@@ -21,6 +24,11 @@ __all__ = [
     "override",
 ]
 
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+"""A setting that takes what fits."""
+MAX_N_CTX = 1 << 24
+"""The longest context that can be asked for."""
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
 """What ``logit_bias`` takes: numbers by token id or by text."""
@@ -53,32 +61,38 @@ class ModelParams:
     Attributes:
         n_ctx: how many tokens the context can hold; llama.cpp rounds it up to a multiple of 256. 0 takes the length
             that the model was trained with, but at most 4,096, because the whole KV cache is allocated at once.
+            ``"auto"`` takes the longest one, up to that which the model was trained with, whose KV cache fits beside the
+            weights into the memory that is free now, less a tenth; in llama.wasm into ``memory_limit``, less a twentieth.
         n_batch: the most tokens that the engine gets at once during prefill.
         n_threads: threads that compute. 0 takes the physical cores that this process may use, or one thread for a
             model of a few MB.
         type_k, type_v: types of the K and V cache.
         flash_attn: use fused attention, which a quantised V cache needs. It is never chosen automatically,
             because a saved session fits only a context with the same choice.
-        n_gpu_layers: how many layers run on a GPU, if the backend has ``GPU_OFFLOAD``; -1 takes all.
+        n_gpu_layers: how many layers run on a GPU, if the backend has ``GPU_OFFLOAD``; -1 takes all, ``"auto"`` as many
+            as fit into the GPU's free memory, less a tenth.
         memory_limit: bytes of memory that llama.wasm may use, at most 4 GiB, which is the default. The native
             backend ignores it.
+        check_memory: refuse a model that needs more memory than there is before it is read. Without this check it is
+            tried; the system may then end the process.
         pooling: how ``embed`` makes one vector of a text's tokens; None as the model's file says. A model that was made
             to generate says nothing, and then cannot embed unless it is told ``"mean"`` or ``"last"``.
     """
 
-    n_ctx: int = 0
+    n_ctx: int | Auto = 0
     n_batch: int = 512
     n_threads: int = 0
     type_k: KvType = "f16"
     type_v: KvType = "f16"
     flash_attn: bool = True
-    n_gpu_layers: int = 0
+    n_gpu_layers: int | Auto = 0
     memory_limit: int = 4 << 30
+    check_memory: bool = True
     pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("n_ctx", 0, 1 << 24),
+            ("n_ctx", 0, MAX_N_CTX),
             ("n_batch", 1, 1 << 16),
             ("n_threads", 0, 512),
             ("n_gpu_layers", -1, 1 << 16),
@@ -86,6 +100,10 @@ class ModelParams:
         ):
             value = getattr(self, name)
             rule = f"a whole number from {low} to {high}"
+            if name in ("n_ctx", "n_gpu_layers"):
+                if value.__class__ is str and value == AUTO:
+                    continue
+                rule = f"{rule}, or {AUTO!r}"
             _check(_is_int(value) and low <= value <= high, name, value, rule)
         types = get_args(KvType)
         for name in ("type_k", "type_v"):
@@ -98,12 +116,9 @@ class ModelParams:
             self.pooling,
             f"None or one of {kinds}",
         )
-        _check(
-            isinstance(self.flash_attn, bool),
-            "flash_attn",
-            self.flash_attn,
-            "a bool",
-        )
+        for name in ("flash_attn", "check_memory"):
+            value = getattr(self, name)
+            _check(isinstance(value, bool), name, value, "a bool")
         if self.type_v.startswith("q") and not self.flash_attn:
             raise InvalidInput(
                 f"type_v={self.type_v!r} needs flash_attn=True: llama.cpp cannot read a "
@@ -111,8 +126,18 @@ class ModelParams:
             )
 
     def context_length(self, n_ctx_train: int) -> int:
-        """The context length to use for a model that was trained with this one."""
-        return self.n_ctx or min(n_ctx_train, 4096) or 4096
+        """The context length to use for a model that was trained with this one; "auto" counts as 0."""
+        return self.asked_n_ctx or min(n_ctx_train, 4096) or 4096
+
+    @property
+    def asked_n_ctx(self) -> int:
+        """``n_ctx`` as a number: 0 for "auto"."""
+        return 0 if self.n_ctx == AUTO else self.n_ctx
+
+    @property
+    def asked_gpu_layers(self) -> int:
+        """``n_gpu_layers`` as a number: 0 for "auto"."""
+        return 0 if self.n_gpu_layers == AUTO else self.n_gpu_layers
 
 
 class _LogitBias(dict[int | str, float]):
@@ -299,14 +324,15 @@ def _is_bias(value: object) -> bool:
 class ModelSettings(TypedDict, total=False):
     """The settings of :class:`ModelParams` as keywords, for type checkers and editors."""
 
-    n_ctx: int
+    n_ctx: int | Auto
     n_batch: int
     n_threads: int
     type_k: KvType
     type_v: KvType
     flash_attn: bool
-    n_gpu_layers: int
+    n_gpu_layers: int | Auto
     memory_limit: int
+    check_memory: bool
     pooling: Pooling | None
 
 

@@ -18,7 +18,7 @@ from llama_bridge.models.source import open_model
 from llama_bridge.testing import FakeLlama
 from tests.cli.conftest import Run
 from tests.cli.screens import SECONDS
-from tests.models.headers import gguf, strings, u32
+from tests.models.headers import gguf, strings, text, u32
 from tools.random_model import TINY, write_model
 
 
@@ -59,8 +59,60 @@ def test_memory_by_length_of_context(run: Run, tmp_path: Path) -> None:
         assert line["fits_wasm"] is False
     shown = run("info", path).stdout
     assert "all, native" in shown
-    assert " ".join(shown.split()).count("20,000 2.65 GB") == 1
+    assert " ".join(shown.split()).count("20,000 4.52 GB 2.65 GB") == 1
     assert "wasm at most 4.29 GB" in shown
+
+
+def test_what_fits_and_what_would(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    shape: dict[str, Any] = {"vocab": "llama-spm", "n_layer": 32, "n_embd": 3072, "n_head": 24}
+    shape |= {"n_head_kv": 8, "n_ff": 8192, "quantization": "q4_k", "n_ctx_train": 131_072}
+    write_model(path, hollow=True, **shape)
+    facts = json.loads(run("info", path, "--json").stdout)
+    wasm = facts["fits"]["wasm"]
+    assert 4096 < wasm["auto"] <= wasm["n_ctx"] < wasm["n_ctx_q8_0"] < 131_072
+    assert facts["machine"]["total"] > 0
+    for line in facts["memory"]:
+        assert line["fits_wasm"] == (line["n_ctx"] <= wasm["n_ctx"])
+        assert line["wasm"] == line["weights"] + line["kv_cache"] + line["work_wasm"]
+    shown = run("info", path).stdout
+    assert (
+        f"up to {wasm['n_ctx']:,} tokens of context fit, up to {wasm['n_ctx_q8_0']:,} with a KV cache of q8_0; "
+        f"--n-ctx auto takes {wasm['auto']:,}" in shown
+    )
+    assert shown.count("\n") <= 28, "one screen"
+
+
+def test_a_model_without_hope_is_told_so(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    shape: dict[str, Any] = {"vocab": "llama-spm", "n_layer": 400, "n_embd": 8192, "n_ff": 28672}
+    write_model(path, hollow=True, quantization="q8_0", **shape)
+    assert json.loads(run("info", path, "--json").stdout)["fits"]["wasm"]["n_ctx"] == 0
+    assert "on wasm does not fit: take a smaller model" in " ".join(
+        run("info", path).stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({}, "the file names none"),
+        ({"general.license": "apache-2.0"}, "apache-2.0"),
+        (
+            {"general.license": "other", "general.license.name": "mine"}
+            | {"general.license.link": "https://example.org/l\x1b[2J"},
+            "other (mine, https://example.org/l\ufffd[2J)",
+        ),
+        ({"general.license": "x" * 5000}, "x" * 200 + "..."),
+    ],
+)
+def test_its_licence(run: Run, tmp_path: Path, known: dict[str, str], shown: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(*((key, text(value)) for key, value in known.items())))
+    lines = run("info", path).stdout.splitlines()
+    assert next(line for line in lines if line.startswith("licence")).split(maxsplit=1)[1] == shown
+    licence = json.loads(run("info", path, "--json").stdout)["license"]
+    assert list((licence or {}).values()) == list(known.values())
 
 
 def test_where_memory_is_not_known_there_is_no_table(run: Run, tmp_path: Path) -> None:

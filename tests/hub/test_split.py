@@ -23,6 +23,7 @@ from llama_bridge import (
 from llama_bridge.hub import fetching
 from llama_bridge.hub.cache import hub_cache
 from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.hub.looking import look_at
 from llama_bridge.hub.removing import models_named, remove_model
 from llama_bridge.hub.shelf import kept_models
 from llama_bridge.models.source import open_model
@@ -419,3 +420,30 @@ def test_a_kill_between_two_parts_leaves_what_was_whole(published: HubServer, ur
     published.asked.clear()
     assert opened(url).n_parameters == DEMO.n_parameters
     assert fetched(published) == NAMES[1:]
+
+
+def test_a_look_reads_the_headers_of_all_parts_and_fetches_none(
+    published: HubServer, parts: list[Path], url: str
+) -> None:
+    whole = open_model(DEMO.path)
+    for name in ("hf:org/repo", url):
+        looked = look_at(name)
+        assert not looked.is_here
+        assert looked.model.n_parameters == whole.n_parameters
+        assert len(looked.model.files) == len(parts)
+        assert looked.received < size_of(parts) / 2
+    find_model("hf:org/repo")
+    find_model(url)
+    for name in ("hf:org/repo", url):
+        assert look_at(name).is_here
+
+
+def test_a_look_names_a_part_of_another_model(
+    hub: HubServer, parts: list[Path], tmp_path: Path
+) -> None:
+    other = split_model(DEMO.path, tmp_path / "other", 2)
+    hub.add(
+        "org/mixed", {parts[0].name: parts[0], parts[1].name: other[1], parts[2].name: parts[2]}
+    )
+    with pytest.raises(InvalidModel, match="is not part 2 of 3"):
+        look_at("hf:org/mixed")

@@ -244,7 +244,7 @@ def _one_twice(path: Path) -> None:
         (_fewer, "tensors, but it should have"),
         (_one_twice, "it has the tensor .*, as has chat-Q8_0-00001-of-00003.gguf"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_part_that_cannot_be_used_is_named(
     parts: list[Path], change: Callable[[Path], None], reason: str, given: int

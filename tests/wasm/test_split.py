@@ -11,6 +11,7 @@ import pytest
 
 from llama_bridge import ModelParams, OutOfMemory
 from llama_bridge.models.source import ModelFile, open_model
+from llama_bridge.system_memory import SystemMemory
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.abi import MODEL_PATH, model_paths
 from llama_bridge_wasm.engine.fit import check_fit
@@ -36,7 +37,7 @@ def test_a_model_whose_parts_do_not_fit_together_is_refused(model: ModelFile) ->
     largest = max(part.header.file_size for part in model.files)
     limit = 17 * (1 << 20) + (whole + largest) // 2 + 150 * model.header.n_vocab
     with pytest.raises(OutOfMemory, match=f"weights of {whole / (1 << 20):.0f} MiB"):
-        check_fit(model, ModelParams(n_ctx=256, memory_limit=limit))
+        check_fit(model, ModelParams(n_ctx=256, memory_limit=limit), SystemMemory(None, None))
 
 
 def test_the_guest_has_the_parts_and_no_other_file(wasm: Path, model: ModelFile) -> None:

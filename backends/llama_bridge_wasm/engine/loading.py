@@ -114,7 +114,7 @@ def describe(
         guest
     ):  # its own context holds next to nothing; positions it was not trained with are refused
         n_ctx = ask(Info.N_CTX_TRAIN)
-        n_ctx, n_batch = min(n_ctx, params.n_ctx or n_ctx), min(params.n_batch, _BATCH)
+        n_ctx, n_batch = min(n_ctx, params.asked_n_ctx or n_ctx), min(params.n_batch, _BATCH)
     return EngineInfo(
         n_ctx=n_ctx,
         n_ctx_train=ask(Info.N_CTX_TRAIN),

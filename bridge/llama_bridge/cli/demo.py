@@ -24,7 +24,7 @@ from ..params import ModelParams
 from ..runtime import Availability, Backend
 from .failures import describe
 from .logs import verbose
-from .options import as_json, loading_options, make_params
+from .options import as_json, loading_options
 from .terminal import Terminal, count, duration, plain
 from .walkthrough import ASK, Check, Step, says, walk
 
@@ -50,8 +50,7 @@ def demo(
     name: str,
     model: str,
     backend: str,
-    n_ctx: int,
-    threads: int,
+    params: ModelParams,
     as_json: bool,
 ) -> None:
     """Continue, save, load and reset a conversation on each backend.
@@ -62,7 +61,6 @@ def demo(
     terminal: Terminal = context.obj
     if not name.strip() or says(ASK, name):
         raise click.BadParameter("give a name that is not in the question", param_hint="--name")
-    params = make_params(n_ctx, threads)
     with terminal.waiting(f"looking for {model}"):
         open_model(find_model(model, terminal.progress))
     chosen, missing = _choose(backend)

@@ -15,14 +15,16 @@ import click
 from .. import registry
 from .._version import __version__
 from ..bridge import LlamaBridge
-from ..capabilities import capability_names
+from ..capabilities import Capability, capability_names
 from ..errors import BridgeError
 from ..models.source import DEMO
+from ..params import AUTO, ModelParams
 from ..runtime import Backend
+from ..system_memory import system_memory
 from .failures import describe
 from .logs import verbose
 from .options import as_json
-from .terminal import Terminal, duration
+from .terminal import Terminal, count, duration, size
 
 __all__ = ["doctor"]
 
@@ -67,6 +69,7 @@ def _surroundings() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
+        "memory": asdict(system_memory()),
         "environment": {registry.ENVIRONMENT: os.environ.get(registry.ENVIRONMENT)},
         "packages": {name: _version(name) for name in _PACKAGES},
     }
@@ -88,14 +91,23 @@ def _examine(terminal: Terminal, backend: Backend) -> dict[str, Any]:
         "capabilities": [],
         "load_seconds": None,
         "answer_seconds": None,
+        "n_ctx": None,
+        "n_gpu_layers": None,
+        "gpus": [],
+        "may_have_gpus": Capability.GPU_OFFLOAD in backend.capabilities,
     }
     if not state.ok:
         return found
     try:
         clock = time.perf_counter()
-        with LlamaBridge(DEMO, backend=backend, on_progress=terminal.progress) as llama:
+        params = ModelParams(n_ctx=AUTO, n_gpu_layers=AUTO)
+        with LlamaBridge(
+            DEMO, backend=backend, params=params, on_progress=terminal.progress
+        ) as llama:
             found["load_seconds"] = time.perf_counter() - clock
             found["engine"] = llama.info.version
+            found["n_ctx"], found["n_gpu_layers"] = llama.info.n_ctx, llama.info.n_gpu_layers
+            found["gpus"] = list(llama.info.gpus)
             found["capabilities"] = capability_names(llama.capabilities)
             clock = time.perf_counter()
             llama.generate("Hello!", max_tokens=8, temperature=0)
@@ -114,10 +126,20 @@ def _show_surroundings(terminal: Terminal, report: dict[str, Any]) -> None:
             "llama-bridge": report["llama_bridge"],
             "Python": f"{report['python']} ({report['executable']})",
             "platform": f"{report['platform']}, {report['cpus']} CPUs",
+            "memory": _memory_in_words(report["memory"]),
             "packages": ", ".join(packages),
             registry.ENVIRONMENT: chosen or "not set: the best available backend is used",
         }
     )
+
+
+def _memory_in_words(memory: dict[str, Any]) -> str:
+    total, available = memory["total"], memory["available"]
+    if total is None:
+        return "unknown"
+    limited = ", the limit of this container" if memory["is_limited"] else ""
+    free = f"; {size(available)} free" if available is not None else ""
+    return f"{size(total)}{limited}{free}"
 
 
 def _show_backend(terminal: Terminal, found: dict[str, Any]) -> None:
@@ -132,6 +154,10 @@ def _show_backend(terminal: Terminal, found: dict[str, Any]) -> None:
     if found["works"]:
         loaded, answered = duration(found["load_seconds"]), duration(found["answer_seconds"])
         rows["demo model"] = f"loaded in {loaded}, answered in {answered}"
+        layers = f", {count(found['n_gpu_layers'], 'layer')} on a GPU" * found["may_have_gpus"]
+        rows["auto takes"] = f"a context of {found['n_ctx']:,} tokens{layers}"
+        if found["may_have_gpus"]:
+            rows["GPUs"] = ", ".join(found["gpus"]) or "none that this build of llama.cpp can use"
     else:
         rows["why"] = found["error"] or found["reason"]
         rows["what to do"] = found["hint"]

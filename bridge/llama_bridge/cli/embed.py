@@ -10,9 +10,9 @@ import click
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
-from ..params import Pooling
+from ..params import ModelParams, Pooling
 from .logs import verbose
-from .options import BEST, as_json, loading_options, make_params, untrusted_option
+from .options import BEST, as_json, loading_options, untrusted_option
 from .terminal import Terminal
 
 __all__ = ["embed", "rerank"]
@@ -119,10 +119,8 @@ def _load(
     *,
     backend: str,
     untrusted: bool,
-    n_ctx: int,
-    threads: int,
+    params: ModelParams,
 ) -> LlamaBridge:
-    params = make_params(n_ctx, threads)
     with terminal.waiting(f"loading {model}"):
         return LlamaBridge(
             model,

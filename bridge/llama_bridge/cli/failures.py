@@ -14,6 +14,7 @@ from ..errors import (
     BridgeError,
     ContextOverflow,
     InvalidModel,
+    OutOfMemory,
     SessionCorrupt,
     SessionMismatch,
     UnsupportedCapability,
@@ -60,9 +61,25 @@ def _explain(error: BridgeError) -> tuple[str, str]:
     if isinstance(error, InvalidModel | SessionCorrupt) and error.found in _KINDS:
         what = error.reason.partition(":")[0]  # the rest is a hint for Python
         return f"{error.path}: {what}", _KINDS[error.found].format(shlex.quote(error.path))
+    if isinstance(error, OutOfMemory):
+        return _in_options(str(error)), ""
     return str(error), ""
 
 
+def _in_options(text: str) -> str:
+    """Settings as the options that set them."""
+    for setting, option in _OPTIONS.items():
+        text = text.replace(setting, option)
+    return text
+
+
+_OPTIONS = {
+    'type_k="q8_0", type_v="q8_0"': "--type-k q8_0 --type-v q8_0",
+    "check_memory=False": "--no-memory-check",
+    'n_gpu_layers="auto"': "--n-gpu-layers auto",
+    "n_gpu_layers": "--n-gpu-layers",
+    "n_ctx": "--n-ctx",
+}
 _OF_MODEL = Capability.GENERATE | Capability.EMBEDDINGS | Capability.RERANK
 _IN_PYTHON = {
     "pooling='mean' or pooling='last'": "--pooling mean or --pooling last",

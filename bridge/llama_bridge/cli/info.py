@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import shlex
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,17 +15,21 @@ from ..models.adapter import alpha_of, is_adapter, rank_of
 from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
 from ..models.pooling import pooling_of
-from ..models.source import ModelFile, open_model
+from ..models.source import ModelFile
 from ..params import ModelParams, Pooling
 from .logs import verbose
 from .memory_table import memory_facts, show_memory
 from .options import as_json
 from .terminal import Terminal, count, size
 
+if TYPE_CHECKING:
+    from ..hub.looking import Looked
+
 __all__ = ["info", "session"]
 
 _SHOWN = 6
 _LINE = 160
+_LONGEST = 200
 _WORDS: dict[Pooling, str] = {
     "none": "no: the file names no pooling",
     "mean": "yes: the mean of a text's tokens",
@@ -40,13 +45,21 @@ _WORDS: dict[Pooling, str] = {
 @verbose
 @click.pass_context
 def info(context: click.Context, model: str, as_json: bool) -> None:
-    """Show what is in MODEL, a GGUF file or "demo", without loading it. It may be a LoRA adapter, too."""
+    """Show what is in MODEL and whether it fits here.
+
+    Nothing is loaded. MODEL is a GGUF file or a name, such as hf:org/repo:Q4_K_M or https://example.org/x.gguf: of what is
+    not on this disk only the header is fetched. It may be a LoRA adapter, too.
+    """
+    from ..hub.looking import look_at  # 40 ms: only this command needs it
+
     terminal: Terminal = context.obj
-    file = open_model(model)
+    with terminal.waiting(f"looking at {model}"):
+        looked = look_at(model, terminal.progress)
+    file = looked.model
     if is_adapter(file.header):
-        _show_adapter(terminal, file, as_json=as_json)
+        _show_adapter(terminal, looked, as_json=as_json)
         return
-    facts = _facts(file)
+    facts = _place(looked) | _facts(file)
     if as_json:
         terminal.json(facts)
         return
@@ -55,14 +68,12 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
     cache = "unknown for this architecture"
     if per_token is not None:
         cache = f"{size(per_token)} per token (f16)"
-        cache += f", {size(per_token * n_ctx)} for {n_ctx:,} tokens" if n_ctx else ""
     template = "yes: a prompt is a user turn" if facts["chat_template"] else "no: raw text only"
-    parts = facts["split_count"]
-    named = f"{facts['path']}{f' and {parts - 1} more' * (parts > 1)}"
     terminal.rows(
         {
             "name": facts["name"],
-            "file": f"{named} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
+            "file": _where(facts),
+            "licence": _licence_in_words(facts["license"]),
             "architecture": facts["architecture"],
             "parameters": f"{facts['parameters']:,}",
             "quantisation": ", ".join(mix) + " of the bytes" if mix else "none: it has no weights",
@@ -74,15 +85,57 @@ def info(context: click.Context, model: str, as_json: bool) -> None:
             "KV cache": cache,
         }
     )
-    show_memory(terminal, facts["memory"])
+    show_memory(terminal, facts)
+    _tell_of_pull(terminal, facts)
 
 
-def _show_adapter(terminal: Terminal, file: ModelFile, *, as_json: bool) -> None:
+def _tell_of_pull(terminal: Terminal, facts: dict[str, Any]) -> None:
+    if not facts["on_disk"]:
+        terminal.note(f"llama-bridge pull {shlex.quote(facts['loads_by'])} fetches it")
+
+
+def _place(looked: Looked) -> dict[str, Any]:
+    """Where a model is, and what loads it."""
+    return {
+        "path": str(looked.model.path) if looked.is_here else None,
+        "on_disk": looked.is_here,
+        "loads_by": looked.name,
+        "fetched": looked.received,
+    }
+
+
+def _where(facts: dict[str, Any]) -> str:
+    about = f"{size(facts['file_size'])}, GGUF {facts['gguf_version']}"
+    parts = facts.get("split_count", 1)
+    more = f" and {parts - 1} more" * (parts > 1)
+    if facts["on_disk"]:
+        return f"{facts['path']}{more} ({about})"
+    return f"{facts['loads_by']}{more} ({about}; not on this disk)"
+
+
+def _licence(header: GgufHeader) -> dict[str, str] | None:
+    """What a file says of its licence: a short name, its full name, where it stands."""
+    keys = {"id": "general.license", "name": "general.license.name", "link": "general.license.link"}
+    found = {name: header.text(key).strip() for name, key in keys.items()}
+    return {name: text for name, text in found.items() if text} or None
+
+
+def _licence_in_words(licence: dict[str, str] | None) -> str:
+    if licence is None:
+        return "the file names none"
+    first = licence.get("id") or licence.get("name") or licence["link"]
+    others = [text for text in licence.values() if text != first]
+    text = first + f" ({', '.join(others)})" * bool(others)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def _show_adapter(terminal: Terminal, looked: Looked, *, as_json: bool) -> None:
+    file = looked.model
     header = file.header
     changes = sorted({t.name.rsplit(".lora_", 1)[0] for t in header.tensors if ".lora_" in t.name})
-    facts: dict[str, Any] = {
+    facts: dict[str, Any] = _place(looked)
+    facts |= {
         "name": file.name,
-        "path": str(file.path),
         "file_size": header.file_size,
         "gguf_version": header.version,
         "adapter": header.text("adapter.type", "unknown"),
@@ -105,7 +158,7 @@ def _show_adapter(terminal: Terminal, file: ModelFile, *, as_json: bool) -> None
     terminal.rows(
         {
             "name": facts["name"],
-            "file": f"{facts['path']} ({size(facts['file_size'])}, GGUF {facts['gguf_version']})",
+            "file": _where(facts),
             "kind": f"{what}: give it with --adapter, beside its model",
             "architecture": facts["architecture"],
             "rank": str(facts["rank"]),
@@ -115,13 +168,13 @@ def _show_adapter(terminal: Terminal, file: ModelFile, *, as_json: bool) -> None
             "changes": f"{count(len(changes), 'tensor')}: {', '.join(kinds)}",
         }
     )
+    _tell_of_pull(terminal, facts)
 
 
 def _facts(model: ModelFile) -> dict[str, Any]:
     header = model.header
     return {
         "name": model.name,
-        "path": str(model.path),
         "file_size": header.file_size,
         "gguf_version": header.version,
         "architecture": model.architecture,
@@ -135,8 +188,8 @@ def _facts(model: ModelFile) -> dict[str, Any]:
         "pooling": pooling_of(header, ModelParams()),
         "kv_bytes_per_token": kv_bytes_per_token(header),
         "split_count": len(model.files),
-        "memory": memory_facts(header, model.n_ctx_train),
-    }
+        "license": _licence(header),
+    } | memory_facts(header, model.n_ctx_train)
 
 
 _TOOLS: dict[str | None, str] = {

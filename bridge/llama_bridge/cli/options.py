@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import reduce
-from typing import Any, TypeVar
+from functools import reduce, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import click
 
@@ -13,7 +13,8 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..models.source import DEMO
-from ..params import ModelParams, SamplingParams
+from ..params import AUTO as AUTO_SETTING
+from ..params import Auto, KvType, ModelParams, ModelSettings, SamplingParams, override
 from ..registry import AUTO, ENVIRONMENT
 from .terminal import Terminal
 
@@ -23,7 +24,6 @@ __all__ = [
     "as_json",
     "load",
     "loading_options",
-    "make_params",
     "sampling_options",
     "untrusted_option",
 ]
@@ -36,9 +36,51 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 BEST = f"${ENVIRONMENT}, else the best available"
 
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int | Auto]
+else:
+    _ParamType = click.ParamType  # click 8.1 cannot say of what
+
+
+class _NumberOrAuto(_ParamType):
+    """A whole number, or "auto"."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Auto:
+        """Read it."""
+        if value == AUTO_SETTING:
+            return AUTO_SETTING
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {AUTO_SETTING!r}", param, ctx)
+
+
 def loading_options(default: str) -> Callable[[F], F]:
-    """``--backend``, ``--n-ctx`` and ``--threads``; ``default`` describes the default backend."""
+    """``--backend``, and the options that make the argument ``params``; ``default`` describes the default backend."""
     options = (
+        click.option(
+            "--type-v",
+            type=click.Choice(get_args(KvType)),
+            default="f16",
+            show_default=True,
+            help="Type of the V cache.",
+        ),
+        click.option(
+            "--type-k",
+            type=click.Choice(get_args(KvType)),
+            default="f16",
+            show_default=True,
+            help="Type of the K cache; q8_0 for both takes half as much memory.",
+        ),
+        click.option(
+            "--no-memory-check",
+            is_flag=True,
+            help="Load a model even if it needs more memory than there is.",
+        ),
         click.option(
             "--threads",
             type=int,
@@ -47,11 +89,18 @@ def loading_options(default: str) -> Callable[[F], F]:
             help="Compute threads. Default: all cores, one for a tiny model.",
         ),
         click.option(
-            "--n-ctx",
-            type=int,
-            metavar="N",
+            "--n-gpu-layers",
+            type=_NumberOrAuto(),
+            metavar="N|auto",
             default=0,
-            help="Context length in tokens. Default: as trained, at most 4096.",
+            help="Layers on a GPU, -1 for all; auto: as many as fit. Default: none.",
+        ),
+        click.option(
+            "--n-ctx",
+            type=_NumberOrAuto(),
+            metavar="N|auto",
+            default=0,
+            help="Context length in tokens; auto: the longest that fits. Default: as trained, at most 4096.",
         ),
         click.option(
             "--backend",
@@ -60,7 +109,27 @@ def loading_options(default: str) -> Callable[[F], F]:
             help=f"A backend that doctor lists. Default: {default}.",
         ),
     )
-    return lambda command: reduce(lambda made, option: option(made), options, command)
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_params(
+            *args: Any,
+            n_ctx: int | Auto,
+            n_gpu_layers: int | Auto,
+            threads: int,
+            type_k: KvType,
+            type_v: KvType,
+            no_memory_check: bool,
+            **rest: Any,
+        ) -> Any:
+            settings: ModelSettings = {"n_ctx": n_ctx, "n_gpu_layers": n_gpu_layers}
+            settings |= {"n_threads": threads, "type_k": type_k, "type_v": type_v}
+            settings["check_memory"] = not no_memory_check
+            return command(*args, params=_make_params(settings), **rest)
+
+        return reduce(lambda made, option: option(made), options, cast("F", with_params))
+
+    return decorate
 
 
 def untrusted_option(command: F) -> F:
@@ -123,10 +192,10 @@ def sampling_options(command: F) -> F:
     return reduce(lambda made, option: option(made), options, command)
 
 
-def make_params(n_ctx: int, threads: int) -> ModelParams:
+def _make_params(settings: ModelSettings) -> ModelParams:
     """Load-time settings; a value out of range is a usage error."""
     try:
-        return ModelParams(n_ctx=n_ctx, n_threads=threads)
+        return override(ModelParams(), settings)
     except InvalidInput as error:
         raise click.UsageError(_as_option(error)) from error
 
@@ -158,8 +227,7 @@ def load(
     backend: str,
     untrusted: bool,
     adapters: Sequence[tuple[str, float]],
-    n_ctx: int,
-    threads: int,
+    params: ModelParams,
     temperature: float | None,
     seed: int | None,
     max_tokens: int,
@@ -171,7 +239,6 @@ def load(
         BridgeError: it cannot be created.
         UnsupportedCapability: ``system`` is given, but the model has no chat template.
     """
-    params = make_params(n_ctx, threads)
     sampling = _make_sampling(model, temperature, seed, max_tokens)
     with terminal.waiting(f"loading {model}"):
         llama = LlamaBridge(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import asdict
-from typing import Any, cast, get_args
+from dataclasses import asdict, replace
+from typing import Any
 
 import click
 from rich.text import Text
@@ -14,7 +14,7 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..models.source import DEMO
-from ..params import KvType, ModelParams
+from ..params import ModelParams
 from ..verification import FieldCheck, LogitCheck, Verification
 from .logs import verbose
 from .options import BEST, as_json, loading_options
@@ -39,20 +39,6 @@ _WAYS_OUT = {
     "--deep", is_flag=True, help="Evaluate the conversation again and compare the logits after it."
 )
 @click.option(
-    "--type-k",
-    type=click.Choice(get_args(KvType)),
-    default="f16",
-    show_default=True,
-    help="Type of the K cache.",
-)
-@click.option(
-    "--type-v",
-    type=click.Choice(get_args(KvType)),
-    default="f16",
-    show_default=True,
-    help="Type of the V cache.",
-)
-@click.option(
     "--flash-attn/--no-flash-attn",
     default=True,
     show_default=True,
@@ -67,12 +53,9 @@ def verify(
     file: str,
     model: str,
     deep: bool,
-    type_k: str,
-    type_v: str,
     flash_attn: bool,
     backend: str,
-    n_ctx: int,
-    threads: int,
+    params: ModelParams,
     as_json: bool,
 ) -> None:
     """Check whether FILE, a saved conversation, can be loaded with a model.
@@ -82,11 +65,8 @@ def verify(
     """
     terminal: Terminal = context.obj
     try:
-        params = ModelParams(
-            n_ctx=n_ctx,
-            n_threads=threads,
-            type_k=cast(KvType, type_k),
-            type_v=cast(KvType, type_v),
+        params = replace(
+            params,
             flash_attn=flash_attn,
         )
     except InvalidInput as error:

@@ -3,6 +3,9 @@
 .. code-block:: text
 
     find.py          the way in: finds a model, or fetches it
+    looking.py       reads the header of a model without fetching it
+    beginning.py     the beginning of a file on a server, as a file
+    asking.py        asks the hub, if it may be asked
     fetching.py      a file of a repository into the hub's cache: once, checked, by one process
     address_cache.py the same for a plain address, into a cache of our own
     client.py        asks the hub, through huggingface_hub, which is an extra

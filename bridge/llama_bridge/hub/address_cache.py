@@ -38,7 +38,14 @@ from .fetching import only_one, writing
 from .of_all import OfAll
 from .transfer import Wanted, receive
 
-__all__ = ["address_folder", "fetch_address", "first_part", "kept_addresses"]
+__all__ = [
+    "address_folder",
+    "fetch_address",
+    "first_part",
+    "kept_address",
+    "kept_addresses",
+    "parts_of",
+]
 
 _ABOUT = "about.json"
 
@@ -67,7 +74,7 @@ def fetch_address(
     folder = address_folder(first_part(name))
     if folder is None:
         raise DownloadError(str(name), "this user has no cache folder: set XDG_CACHE_HOME to one")
-    parts = _parts(name)
+    parts = parts_of(name)
     if len(parts) > 1 and not name.is_safe:
         raise DownloadError(
             str(name),
@@ -133,10 +140,10 @@ def _fetch(
 
 def first_part(name: UrlName) -> UrlName:
     """The address of a split model's first part; any other as it is."""
-    return _parts(name)[0]
+    return parts_of(name)[0]
 
 
-def _parts(name: UrlName) -> list[UrlName]:
+def parts_of(name: UrlName) -> list[UrlName]:
     """The addresses of all parts: they differ in the number in their path. Only the given one keeps its sha256."""
     parts = urlsplit(name.url)
     path = parts.path.rstrip("/")
@@ -164,6 +171,15 @@ def kept_addresses() -> list[tuple[str, Path]]:
                 about = _read(path.with_name(f"{path.name}.json")) or _read(folder / _ABOUT)
                 found.append((str(about.get("url", "")) or str(path), path))
     return found
+
+
+def kept_address(name: UrlName) -> Path | None:
+    """The file of an address on this disk, the first of several, or None. Nothing is checked."""
+    parts = parts_of(name)
+    folder = address_folder(parts[0])
+    if folder is None or not all((folder / _file_name(part)).exists() for part in parts):
+        return None
+    return folder / _file_name(parts[0])
 
 
 def address_folder(name: UrlName) -> Path | None:

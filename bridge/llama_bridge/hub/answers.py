@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 from ..errors import AccessDenied, DownloadError, ModelNotFound, RateLimited
 
-__all__ = ["Answer", "ConnectionBroke", "Get", "refused", "retry_after"]
+__all__ = [
+    "CONTENT_RANGE",
+    "Answer",
+    "ConnectionBroke",
+    "Get",
+    "content_length",
+    "refused",
+    "retry_after",
+]
+
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
+"""Where a part begins, and the size of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,16 @@ def refused(name: str, answer: Answer, received: int = 0) -> DownloadError | Mod
     )
 
 
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Bytes that an answer says that it has; None if it says nothing, or nonsense."""
+    text = headers.get("content-length", "").strip()
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds until the next try, as the server says it: a number, a date, or a rate limit's end."""
     text = headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text[:9])
     if text:
         try:

@@ -11,19 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DownloadError, InvalidInput, ModelError, ModelNotFound
+from ..errors import InvalidInput, ModelError, ModelNotFound
 from ..models.name import AppName, HubName, PathName, UrlName, read_name
 from ..models.source import ModelSource
 from ..progress import OnProgress
+from .asking import ask_hub, is_offline
 
 if TYPE_CHECKING:
     from .cache import RepoCache
     from .repository import RepoFile, Repository
 
-__all__ = ["find_model", "is_offline", "pull_model"]
+__all__ = ["find_model", "is_there", "pull_model"]
 
 _log = logging.getLogger(__name__)
-_EXTRA = 'huggingface_hub is not installed: pip install "llama-bridge[hub]"'
 
 Found = str | os.PathLike[str] | ModelSource
 
@@ -50,7 +50,7 @@ def find_model(
     """
     name = read_name(model) if isinstance(model, str) else None
     if isinstance(name, PathName):
-        name = None if _is_there(name.text) else name.instead
+        name = None if is_there(name.text) else name.instead
     return model if name is None else _file_of(name, on_progress, refresh=False)
 
 
@@ -69,13 +69,6 @@ def pull_model(model: str, on_progress: OnProgress | None = None) -> Path:
             f"model={model!r}: this is on the disk already or nowhere: give hf:org/repo or https://…"
         )
     return _file_of(name, on_progress, refresh=True)
-
-
-def is_offline() -> bool:
-    """Whether the environment says that no server may be asked."""
-    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    text = next(filter(None, (os.environ.get(name) for name in names)), "")
-    return text.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _file_of(
@@ -111,18 +104,7 @@ def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -
         if found is not None:
             return found
     try:
-        if is_offline():
-            raise DownloadError(
-                str(name), "it is not in the cache, and offline mode (HF_HUB_OFFLINE) is on"
-            )
-        try:
-            from . import client  # 300 ms, and an extra
-        except ModuleNotFoundError as error:
-            raise DownloadError(str(name), _EXTRA) from error
-        except Exception as error:  # another version, or a variable that it cannot read
-            why = f"huggingface_hub cannot be used: {type(error).__name__}: {error}"
-            raise DownloadError(str(name), why) from error
-        repository = client.ask_repository(name)
+        repository, getter = ask_hub(name)
     except ModelError as error:
         found = _in_cache(name, cache, here, on_progress, anything=True) if not refresh else None
         if found is None:
@@ -135,7 +117,7 @@ def _from_hub(name: HubName, on_progress: OnProgress | None, *, refresh: bool) -
     paths: list[Path] = []
     for file in files:
         its, where = _one_of(name, files, file), (cache, repository.commit, file)
-        get = client.getter(its, repository.commit, file.path)
+        get = getter(its, file.path)
         paths.append(fetch(its, *where, get, told.next(file.size), replace=refresh))
     return paths[0]
 
@@ -195,7 +177,8 @@ def _one_of(name: HubName, files: Sequence[RepoFile], file: RepoFile) -> HubName
     return name if len(files) == 1 else replace(name, file=file.path, quantisation=None)
 
 
-def _is_there(text: str) -> bool:
+def is_there(text: str) -> bool:
+    """Whether a path leads to something."""
     with suppress(ValueError):
         return os.path.exists(os.path.expanduser(text))
     return False

@@ -16,9 +16,17 @@ from pathlib import Path
 
 from ..errors import DigestMismatch, DownloadError, NotEnoughSpace
 from ..progress import OnProgress, Progress
-from .answers import Answer, ConnectionBroke, Get, refused
+from .answers import CONTENT_RANGE, Answer, ConnectionBroke, Get, content_length, refused
 
-__all__ = ["PAUSE", "TRIES", "Wanted", "free_space", "receive", "seconds_without_data"]
+__all__ = [
+    "CONTENT_RANGE",
+    "PAUSE",
+    "TRIES",
+    "Wanted",
+    "free_space",
+    "receive",
+    "seconds_without_data",
+]
 
 TRIES = 5
 """How often it is tried again without a byte more."""
@@ -28,7 +36,6 @@ PAUSE = 0.5
 _PIECE = 1 << 20
 _OFTEN = 0.05
 _LOOK = 0.2
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
@@ -231,7 +238,9 @@ class _Transfer:
         """Look at the answer's status and size; start over if it is the whole file."""
         file = self._file
         length: int | None = None
-        if answer.status == 206 and (found := _RANGE.fullmatch(_text(answer, "content-range"))):
+        if answer.status == 206 and (
+            found := CONTENT_RANGE.fullmatch(_text(answer, "content-range"))
+        ):
             if int(found[1]) != file.size:
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
             length = int(found[2]) if found[2] != "*" else None
@@ -240,8 +249,7 @@ class _Transfer:
             raise ConnectionBroke("the server has less than has arrived")
         elif answer.status == 200:
             file.start_over()
-            text = _text(answer, "content-length")
-            length = int(text) if text.isdigit() else None
+            length = content_length(answer.headers)
             if self._wanted.size is None:
                 self._total = length
         elif answer.status in (408, 500, 502, 503, 504):

@@ -29,7 +29,8 @@ class EngineBackend(Backend):
 
         Args:
             model: a checked GGUF file.
-            params: load-time settings.
+            params: load-time settings. "auto" is a number in ``params.context_length()`` and ``params.asked_gpu_layers``; a
+                backend that knows its memory can do better, by :mod:`llama_bridge.models.fitting`.
             on_progress: called with the progress of ``"compile"`` and ``"load"``, as far as it is known. An exception
                 that it raises ends the load.
 

@@ -20,10 +20,11 @@ Read in this order:
     pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
     memory_need.py    how much a loaded model takes: weights, cache, work space
+    fitting.py        what fits: the longest context, the most layers on a GPU
     control_tokens.py what only a chat template may spell
     least_tokens.py   how many tokens a text has at least, without a tokenizer
     long_runs.py      texts that would crash a tokenizer
     file_kinds.py     what a file is that is not a model or a session
 
-May import the ground floor only: params, checks, errors.
+May import the ground floor only: params, checks, errors, system_memory.
 """

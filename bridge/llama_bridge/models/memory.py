@@ -6,9 +6,9 @@ from ..params import KvType
 from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import ArrayRef, GgufHeader, Value
 
-__all__ = ["kv_bytes_per_layer", "kv_bytes_per_token", "least_kv_bytes_per_token"]
+__all__ = ["MOST_LAYERS", "kv_bytes_per_layer", "kv_bytes_per_token", "least_kv_bytes_per_token"]
 
-_MOST_LAYERS = 4096
+MOST_LAYERS = 4096
 """A file that claims more is no model: llama.cpp loads at most 512."""
 # Their layers keep one running state instead of a key and a value per token.
 _RECURRENT = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
@@ -47,7 +47,7 @@ def kv_bytes_per_layer(
     arch = header.architecture
     heads = header.metadata.get(f"{arch}.attention.head_count")
     n_layers = header.number(f"{arch}.block_count")
-    if arch in _RECURRENT or not 0 < n_layers <= _MOST_LAYERS or isinstance(heads, ArrayRef):
+    if arch in _RECURRENT or not 0 < n_layers <= MOST_LAYERS or isinstance(heads, ArrayRef):
         return None
     if header.number(f"{arch}.attention.kv_lora_rank"):
         return None  # latent attention: what is cached depends on the engine

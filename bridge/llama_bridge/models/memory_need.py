@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ..params import KvType
 from .gguf import GgufHeader
-from .memory import kv_bytes_per_layer
+from .memory import MOST_LAYERS, kv_bytes_per_layer
 
-__all__ = ["MemoryNeed", "memory_need"]
+__all__ = ["CELLS", "MemoryNeed", "cache_by_layer", "memory_need"]
 
-_CELLS = 256
+CELLS = 256
 """A cache has a multiple of so many cells."""
 _F32 = 4
 
@@ -57,6 +57,7 @@ def memory_need(
     n_ctx: int,
     *,
     at_once: int = 512,
+    outputs: int | None = None,
     type_k: KvType = "f16",
     type_v: KvType = "f16",
     flash_attn: bool = True,
@@ -67,38 +68,56 @@ def memory_need(
         header: of the model's file.
         n_ctx: tokens of context.
         at_once: tokens that are computed at once.
+        outputs: of how many of them there is room for logits; None of all.
         type_k, type_v, flash_attn: as in :class:`~llama_bridge.ModelParams`.
     """
-    arch = header.architecture
-    full = _padded(n_ctx)
-    window = header.number(f"{arch}.attention.sliding_window")
-    short = min(full, _padded(window + at_once)) if window and arch in _WINDOWED else 0
-    cache = _cache(header, full, short, type_k, type_v)
-    if cache is None:
+    layers = cache_by_layer(header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v)
+    if layers is None:
         return None
     weights = sum(tensor.n_bytes or 0 for tensor in header.tensors)
-    work = at_once * _work_per_token(header, full, short, flash_attn)
-    return MemoryNeed(weights, cache, _F32 * (work + header.n_vocab))
+    full, short = _cells(header, n_ctx, at_once)
+    kept = at_once if outputs is None else min(outputs, at_once)
+    work = _work(header, full, short, at_once, kept, flash_attn)
+    return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + header.n_vocab))
+
+
+def cache_by_layer(
+    header: GgufHeader,
+    n_ctx: int,
+    *,
+    at_once: int = 512,
+    type_k: KvType = "f16",
+    type_v: KvType = "f16",
+) -> list[float] | None:
+    """Bytes of each layer's cache or state, or None for an architecture whose cache is not known."""
+    arch = header.architecture
+    if arch == "mamba":
+        n_layers, state = header.number(f"{arch}.block_count"), float(_mamba_state(header))
+        return [state] * n_layers if 0 < n_layers <= MOST_LAYERS and state >= 0 else None
+    layers = kv_bytes_per_layer(header, type_k, type_v)
+    if layers is None:
+        return None
+    full, short = _cells(header, n_ctx, at_once)
+    found: list[float] = []
+    for i, per_token in enumerate(layers):
+        size = per_token * (short if short and _is_windowed(header, i) else full)
+        if not per_token:  # a convolution: it keeps the last few inputs
+            kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
+            size = kept * header.number(f"{arch}.embedding_length") * _F32
+        found.append(size)
+    return found if min(found, default=-1) >= 0 else None
+
+
+def _cells(header: GgufHeader, n_ctx: int, at_once: int) -> tuple[int, int]:
+    """Cells of a full cache, and of one that has the last tokens only; 0 if no layer has such a one."""
+    arch = header.architecture
+    full = _padded(n_ctx)
+    window = max(0, header.number(f"{arch}.attention.sliding_window"))
+    return full, min(full, _padded(window + at_once)) if window and arch in _WINDOWED else 0
 
 
 def _padded(n: int) -> int:
-    return -(-n // _CELLS) * _CELLS
-
-
-def _cache(header: GgufHeader, full: int, short: int, k: KvType, v: KvType) -> int | None:
-    arch = header.architecture
-    if arch == "mamba":
-        return header.number(f"{arch}.block_count") * _mamba_state(header)
-    layers = kv_bytes_per_layer(header, k, v)
-    if layers is None:
-        return None
-    total = 0.0
-    for i, per_token in enumerate(layers):
-        total += per_token * (short if short and _is_windowed(header, i) else full)
-        if not per_token:  # a convolution: it keeps the last few inputs
-            kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
-            total += kept * header.number(f"{arch}.embedding_length") * _F32
-    return int(total)
+    return -(-n // CELLS) * CELLS
 
 
 def _is_windowed(header: GgufHeader, layer: int) -> bool:
@@ -119,18 +138,20 @@ def _mamba_state(header: GgufHeader) -> int:
     return kept * inner * _F32
 
 
-def _work_per_token(header: GgufHeader, full: int, short: int, flash_attn: bool) -> int:
-    """Floats per token of a batch, in the widest place: the logits, the feed-forward network, or attention."""
+def _work(
+    header: GgufHeader, full: int, short: int, at_once: int, outputs: int, flash_attn: bool
+) -> int:
+    """Floats for a batch in the widest place: the logits, the feed-forward network, or attention."""
     arch = header.architecture
     width = header.number(f"{arch}.embedding_length")
     hidden = header.number(f"{arch}.feed_forward_length")
     heads = header.number(f"{arch}.attention.head_count")
-    logits = header.n_vocab + 2 * width
-    if not heads:
+    logits = outputs * header.n_vocab + 2 * at_once * width
+    if heads < 1:
         return logits
     # The mask has two bytes a cell with flash attention, otherwise four.
     if flash_attn:
-        return max(logits, 3 * hidden + 4 * width + (full + short) // 2)
+        return max(logits, at_once * (3 * hidden + 4 * width + (full + short) // 2))
     kv_width = header.number(f"{arch}.attention.head_count_kv", heads) * (width // heads)
     attention = full * (heads + 1) + 5 * width + 2 * kv_width
-    return max(logits, 3 * hidden + 4 * width + full + short, attention)
+    return max(logits, at_once * max(3 * hidden + 4 * width + full + short, attention))

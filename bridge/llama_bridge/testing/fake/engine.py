@@ -118,7 +118,7 @@ class FakeEngine(Engine):
         n_ctx_train = model.n_ctx_train or 1 << 16
         ends = [self._ids[text] for text in self._special.ends]
         self.info = EngineInfo(
-            n_ctx=params.n_ctx or max(n_ctx_train, 1 << 16),
+            n_ctx=params.asked_n_ctx or max(n_ctx_train, 1 << 16),
             n_ctx_train=n_ctx_train,
             n_vocab=_N_BYTES + len(self._ids),
             bos=None if self._special.bos is None else self._ids[self._special.bos],
