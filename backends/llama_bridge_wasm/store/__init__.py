@@ -5,7 +5,7 @@
     from llama_bridge_wasm.store import BlobSource, ModelStore
 
     store = ModelStore()
-    kept = await store.download(url)  # or add(file, file.name)
+    kept = await store.download("hf:org/repo")  # an address, or add(file, file.name)
     async with store.open(kept.sha256) as source:
         llama = LlamaBridge(source)
 
@@ -16,6 +16,7 @@ Read in this order:
     sources.py      a Blob, a URL or an OPFS file, read straight into the guest
     model_store.py  models that the browser keeps
     arrivals.py     models that have not arrived whole
+    hub.py          names of the hub
     incoming.py     a file on its way in
     opfs.py         where models are stored
     errors.py       what can go wrong

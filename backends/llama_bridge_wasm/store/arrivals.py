@@ -9,16 +9,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from llama_bridge.errors import InvalidModel, ModelNotFound, OutOfMemory
+from llama_bridge.errors import DigestMismatch, InvalidModel, ModelNotFound, OutOfMemory
 from llama_bridge.models.part_name import read_part_name
 from llama_bridge.models.source import ModelSource
 
 from .errors import DownloadError, ModelBusy, StoreFull
+from .hub import expected_of, without_digest
 from .incoming import Incoming, StoreProgress, Tell, Transfer, blob_pieces, request
 from .opfs import Folder
 from .sources import HandleSource, part_urls
@@ -111,15 +113,20 @@ class Arrivals:
 
         Raises:
             ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
+            DigestMismatch: it is not what its address says must arrive; it is not kept.
             InvalidModel: from ``check``; it is not kept.
             OutOfMemory, StoreFull, ModelBusy: see :meth:`ModelStore.download`.
         """
         folder, key, name = self._folder, _key(url), file_name(url)
+        expected = expected_of(url)
         incoming = Incoming(await folder.open(key + _PART, shown=name, create=True), name)
         about: dict[str, Any] = {}
         try:
             with closing(incoming):
                 about = await folder.read_json(key + _ABOUT) or {}
+                expected = expected or expected_of(str(about.get("url", "")))
+                if expected is not None:
+                    url = f"{without_digest(url)}#sha256={expected}"
                 incoming.take_up()
                 if not await _is_complete(incoming, about, url, name):
                     transfer = await request(
@@ -135,11 +142,16 @@ class Arrivals:
                     await folder.write_json(key + _ABOUT, about)
                     await _receive(incoming, transfer, name, note, progress, more)
             arrived = Arrived(name, incoming.size, incoming.sha256, key)
+            if expected not in (None, arrived.sha256):
+                way_out = "it was damaged on its way, or is another file by now: it is not kept; try again"
+                raise DigestMismatch(name, str(expected), arrived.sha256, way_out)
             async with self.open([arrived]) as (source,):
                 check(source)
             return arrived
         except BaseException as error:
-            useless = isinstance(error, InvalidModel | ModelNotFound) or not about.get("validator")
+            useless = isinstance(
+                error, InvalidModel | ModelNotFound | DigestMismatch
+            ) or not about.get("validator")
             if useless or not incoming.size or isinstance(error, OutOfMemory):
                 await self.discard(url)
             elif isinstance(error, DownloadError):
@@ -288,9 +300,9 @@ def _with_way_out(error: DownloadError, name: str, kept: int, total: int | None)
 
 
 def _key(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:32]
+    return hashlib.sha256(without_digest(url).encode()).hexdigest()[:32]
 
 
 def file_name(url: str) -> str:
     """The last part of an address."""
-    return url.partition("?")[0].rstrip("/").rpartition("/")[2] or url
+    return re.split("[?#]", url, maxsplit=1)[0].rstrip("/").rpartition("/")[2] or url

@@ -35,6 +35,7 @@ from .errors import (
     StoreFull,
     StoreUnavailable,
 )
+from .hub import HUB, addresses_of
 from .incoming import StoreProgress, Tell
 from .opfs import Folder, free_space
 from .sources import BlobSource, HandleSource, part_urls
@@ -79,10 +80,12 @@ class ModelStore:
 
     Args:
         path: the store's folder. Two stores with the same path are the same store.
+        hub: where names of the hub are looked up.
     """
 
-    def __init__(self, path: str = "llama-bridge") -> None:
+    def __init__(self, path: str = "llama-bridge", hub: str = HUB) -> None:
         self._path = path
+        self._hub = hub
 
     async def models(self) -> list[KeptModel]:
         """The models that are kept, newest first.
@@ -203,20 +206,27 @@ class ModelStore:
             raise
         return await self._keep(arrivals, arrived)
 
-    async def download(self, url: str, progress: Tell | None = None) -> KeptModel:
+    async def download(self, model: str, progress: Tell | None = None) -> KeptModel:
         """Fetch a model and keep it; of a split model all parts. An interrupted download is continued, if the server can.
 
+        Args:
+            model: an address, or a name on the hub such as ``"hf:org/repo:Q4_K_M"``. What comes from the hub is checked
+                against the digest that the hub names; for an address, ``#sha256=<hex>`` at its end names one.
+            progress: is told of it.
+
         Raises:
+            InvalidInput: it begins like a name, but is none.
             ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
+            DigestMismatch: something else arrived; it is not kept.
             InvalidModel: what arrived is not a usable GGUF file.
             OutOfMemory: it is too large for any browser.
             StoreFull: it does not fit. This is raised before the download, if the server sends the size.
             ModelBusy: another tab is downloading it.
         """
         arrivals = await self._arrivals()
-        urls = part_urls(url)
+        urls = await addresses_of(model, self._hub) or part_urls(model)
         if len(urls) == 1:
-            arrived = [await arrivals.fetch(url, open_model, progress)]
+            arrived = [await arrivals.fetch(urls[0], open_model, progress)]
         else:
             arrived = await _fetch_parts(arrivals, urls, progress)
         return await self._keep(arrivals, arrived)

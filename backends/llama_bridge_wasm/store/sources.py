@@ -164,7 +164,10 @@ def part_urls(url: str) -> list[str]:
     """The addresses of all parts of a split model by that of one; of any other model its own."""
     path = re.split(r"[?#]", url, maxsplit=1)[0]
     called = read_part_name(path)
-    return [url] if called is None else [name + url[len(path) :] for name in called.all()]
+    if called is None:
+        return [url]
+    query = re.sub(r"#.*", "", url[len(path) :])
+    return [url if name == path else name + query for name in called.all()]
 
 
 class _UrlReader(_Reader):

@@ -63,6 +63,18 @@ class Handler(BaseHTTPRequestHandler):
         """Answer without a body."""
         self._answer()
 
+    def do_OPTIONS(self) -> None:
+        """A page asks whether it may: any page may, as with the real hub."""
+        self.send_response(204)
+        self.send_header("Access-Control-Allow-Headers", "range, if-range")
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        """Let pages of other servers read the answer."""
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Expose-Headers", "*")
+        super().end_headers()
+
     def do_GET(self) -> None:
         """Answer."""
         self._answer()

@@ -1,0 +1,129 @@
+"""Models of the hub in a page, by name. In Chromium, from a hub on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "emscripten":
+    pytest.skip("it drives a browser from outside", allow_module_level=True)
+if not os.environ.get("CI"):  # there it is an error
+    pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+
+from llama_bridge.testing.hub import HubServer
+from tools.browser.server import CSP, serve
+from tools.split_model import split_model
+
+from .person import Person
+from .visiting import DEMO, Visit
+
+pytestmark = pytest.mark.slow
+
+BEGIN = """
+import asyncio
+from llama_bridge import BridgeError, LlamaBridge
+from llama_bridge_wasm.store import ModelStore
+store, said = ModelStore("named", {hub!r}), []
+
+async def fails(name):
+    try:
+        await store.download(name)
+        said.append("fine")
+    except BridgeError as error:
+        said.append(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    with HubServer() as hub:
+        parts = split_model(DEMO, tmp_path / "split-Q4_K_M", 2)
+        hub.add("org/repo", {"chat-Q8_0.gguf": DEMO, "notes.txt": b"x", "chat-Q2_K.gguf": b"GGUF"})
+        hub.add("org/parts", {path.name: path for path in parts})
+        hub.add("org/closed", {"a.gguf": b"GGUF"}, token="secret", gated=True)
+        yield hub
+
+
+@pytest.fixture
+def person(hub: HubServer, site: Path, visit: Visit) -> Iterator[Person]:
+    """Someone in front of a page that may connect to the hub."""
+    allowed = CSP + f"; connect-src 'self' {hub.url} {hub.files_url}"
+    with serve(site, csp=allowed) as address:
+        yield visit(address)
+
+
+def run(person: Person, hub: HubServer, code: str) -> list[str]:
+    told = str(person.python(BEGIN.format(hub=hub.url) + code + '\n"|".join(map(str, said))'))
+    assert not told.startswith("Traceback"), told
+    return told.split("|")
+
+
+def test_a_name_is_fetched_checked_and_kept(person: Person, hub: HubServer) -> None:
+    said = run(
+        person,
+        hub,
+        """
+model = await store.download("hf:org/repo")
+said += [model.name, model.size]
+async with store.open(model.sha256) as source:
+    with LlamaBridge(source, n_ctx=256) as llama:
+        said.append(llama.generate("Hello! My name is Zorvane.", temperature=0).text)
+said.append(await store.download("org/repo:Q8_0") == model)
+parts = await store.download("https://huggingface.co/org/parts")
+said += [parts.name, len(parts.parts)]
+await store.delete(parts.sha256)
+await fails("hf:org/repo:Q5_K_M")
+await fails("hf:org/nothing")
+await fails("hf:org/closed")
+await fails("hf:no repo at all")
+""",
+    )
+    assert said[:2] == ["chat-Q8_0.gguf", str(DEMO.stat().st_size)]
+    assert "Zorvane" in said[2]
+    assert said[4:6] == ["split-Q4_K_M.gguf", "2"]
+    assert said[6].startswith("ModelNotFound: ")
+    assert "chat-Q8_0.gguf" in said[6]
+    assert said[7].startswith("AccessDenied: ")  # the hub does not tell strangers what there is
+    assert said[8].startswith("AccessDenied: ")
+    assert said[9].startswith("InvalidInput: ")
+
+
+def test_what_is_not_what_the_hub_promised_is_not_kept(person: Person, hub: HubServer) -> None:
+    hub.fail("corrupt", path="*.gguf", after=1_000_000)
+    said = run(
+        person,
+        hub,
+        """
+await fails("hf:org/repo")
+said += [await store.models(), await store.unfinished()]
+await fails("hf:org/repo")
+""",
+    )
+    assert said[0].startswith("DigestMismatch: ")
+    assert said[1:] == ["[]", "[]", "fine"]
+
+
+def test_a_download_that_was_stopped_goes_on_and_is_checked(person: Person, hub: HubServer) -> None:
+    hub.fail("stall", path="*.gguf", after=1_000_000)
+    said = run(
+        person,
+        hub,
+        """
+steps = []
+task = asyncio.ensure_future(store.download("hf:org/repo", steps.append))
+while not steps or steps[-1].done < 900_000:
+    await asyncio.sleep(0.05)
+task.cancel()
+await asyncio.wait([task])
+[part] = await store.unfinished()
+said += [0 < part.size < part.total, "#sha256=" in part.url]
+await fails(part.url)
+said += [len(await store.models()), await store.unfinished()]
+""",
+    )
+    assert said == ["True", "True", "fine", "1", "[]"]
+    assert any("range" in asked.headers for asked in hub.asked)
