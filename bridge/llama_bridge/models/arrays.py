@@ -6,14 +6,17 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..errors import InvalidModel
 from .gguf import ArrayRef
 from .source import ModelFile
 
-__all__ = ["read_integers", "read_strings"]
+__all__ = ["read_integers", "read_numbers", "read_strings"]
 
 _INT32, _STRING = 5, 8
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""How the format writes them, by the number of their type."""
 
 
 def read_strings(model: ModelFile, key: str) -> list[bytes]:
@@ -50,6 +53,23 @@ def read_integers(model: ModelFile, key: str) -> Sequence[int]:
         if sys.byteorder == "big":
             numbers.byteswap()
     return numbers
+
+
+def read_numbers(model: ModelFile, key: str, most: int) -> Sequence[int | float]:
+    """The first so many numbers of an array of any type; empty if the header has none of that name.
+
+    Raises:
+        InvalidModel: the file shrank since its header was read.
+    """
+    found = model.header.metadata.get(key)
+    if isinstance(found, list):
+        return found[:most]
+    if not isinstance(found, ArrayRef) or found.element_type not in _NUMBERS:
+        return []
+    one = struct.Struct("<" + _NUMBERS[found.element_type])
+    count = min(found.count, most)
+    data = _bytes(model, replace(found, end=found.start + count * one.size))
+    return [value for (value,) in one.iter_unpack(data)]
 
 
 def _bytes(model: ModelFile, where: ArrayRef) -> bytes:

@@ -1,0 +1,83 @@
+"""What llama.cpp asserts of single architectures (``src/models/`` of its source)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from .hyperparameters import Hyperparameters
+
+__all__ = ["wrong_for_architecture"]
+
+_NO_MODEL = {
+    "clip": "it is the part of a model that sees or hears: give the path of the language model",
+    "dflash": "it drafts for another model, and cannot run alone",
+    "eagle3": "it drafts for another model, and cannot run alone",
+    "gemma4-assistant": "it drafts for another model, and cannot run alone",
+}
+_EQUAL_HEADS = frozenset(
+    """
+    afmoe apertus arcee arctic baichuan bailingmoe2 bert bitnet bloom chameleon chatglm codeshell cogvlm cohere2
+    cohere2moe command-r dbrx deci deepseek dots1 dream ernie4_5 ernie4_5-moe eurobert exaone exaone-moe exaone4
+    falcon glm4 glm4moe gpt2 gptneox granite granite_swa granitehybrid granitemoe graniteswitch grok grovemoe
+    hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 internlm2 jais jais2 jina-bert-v2 jina-bert-v3 laguna llada llada-moe
+    llama llama-embed llama4 maincoder maple mellum minicpm minimax-01 minimax-m2 minimax-m3 mistral3 modern-bert mpt
+    muse-glimmer nanbeige nemotron nemotron_h nemotron_h_moe neo-bert nomic-bert nomic-bert-moe olmo olmo2 olmoe
+    openelm orion paddleocr pangu-embedded phi2 phi3 phimoe plamo pockettts qwen qwen2 qwen2moe qwen2vl qwen3 qwen35
+    qwen35moe qwen3moe qwen3tts qwen3vl qwen3vlmoe refact rnd1 seed_oss smallthinker smollm3 spark2_5 stablelm
+    starcoder starcoder2 t5 t5encoder talkie xverse
+    """.split()
+)
+"""Keys and values have the same length."""
+_WHOLE_ROPE = frozenset(
+    """
+    apertus arcee arctic baichuan chameleon codeshell cogvlm cohere2moe dbrx deci deepseek dots1 dream ernie4_5
+    ernie4_5-moe exaone exaone-moe exaone4 falcon granite granite_swa granitemoe graniteswitch grok grovemoe
+    hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 internlm2 jais2 llada llada-moe llama llama-embed llama4 maincoder
+    mellum minicpm mistral3 olmo olmo2 olmoe orion paddleocr pangu-embedded plamo pockettts qwen2 qwen2moe qwen2vl
+    qwen3 qwen3moe qwen3tts qwen3vl qwen3vlmoe rnd1 seed_oss smallthinker smollm3 starcoder2 talkie xverse
+    """.split()
+)
+"""RoPE turns the whole head."""
+_EXPERTS = frozenset(("bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"))
+"""They are nothing without."""
+_POSITIVE: dict[str, tuple[str, ...]] = {
+    "ernie4_5-moe": ("interleave_moe_layer_step",),
+    "grovemoe": ("experts_per_group",),
+    "hrm_text": ("hrm.h_cycles", "hrm.l_cycles", "hrm.layers_per_stack"),
+    "lfm2": ("shortconv.l_cache",),
+    "lfm2moe": ("shortconv.l_cache",),
+    "llama4": ("interleave_moe_layer_step",),
+    "minimax-01": ("full_attention_interval",),
+    "minimax-m3": ("attention.indexer.block_size",),
+    "qwen35": ("full_attention_interval",),
+    "qwen35moe": ("full_attention_interval",),
+    "qwen3next": ("full_attention_interval",),
+    "qwen4exp": ("full_attention_interval",),
+}
+"""Numbers that may be missing, but not 0."""
+_TWICE_AS_WIDE = ("granitehybrid", "jamba")
+
+
+def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
+    """Describe each number that this architecture cannot have."""
+    arch = of.architecture
+    if arch in _NO_MODEL:
+        yield f"its architecture is {arch}: {_NO_MODEL[arch]}"
+    for name in _POSITIVE.get(arch, ()):
+        if of.is_there(name) and of.number(name) < 1:
+            yield f"{name} is {of.number(name)}, not at least 1"
+    if arch in _EXPERTS and of.number("expert_count") < 1:
+        yield "expert_count is 0, but all of its layers have experts"
+    inner, width = of.number("ssm.inner_size"), of.number("embedding_length")
+    if arch in _TWICE_AS_WIDE and inner != 2 * width:
+        yield f"ssm.inner_size is {inner}, not twice the width of {width}"
+    heads = of.per_layer("attention.head_count")
+    if not heads or heads[0] < 1 or any(name.endswith("_swa") for name in of.names()):
+        return  # no heads, or others in layers with a window, of which the first may be one
+    size = of.number("attention.key_length", width // heads[0])
+    values = of.number("attention.value_length", width // heads[0])
+    turned = of.number("rope.dimension_count", size)
+    if arch in _EQUAL_HEADS and size != values:
+        yield f"attention.key_length is {size}, but attention.value_length is {values}"
+    if arch in _WHOLE_ROPE and turned != values:
+        yield f"rope.dimension_count is {turned}, but a head has {values} elements"
