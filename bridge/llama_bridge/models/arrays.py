@@ -12,9 +12,9 @@ from ..errors import InvalidModel
 from .gguf import ArrayRef
 from .source import ModelFile
 
-__all__ = ["read_integers", "read_numbers", "read_strings"]
+__all__ = ["read_bytes", "read_integers", "read_numbers", "read_strings"]
 
-_INT32, _STRING = 5, 8
+_BYTES, _INT32, _STRING = (0, 1), 5, 8
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """How the format writes them, by the number of their type."""
 
@@ -53,6 +53,20 @@ def read_integers(model: ModelFile, key: str) -> Sequence[int]:
         if sys.byteorder == "big":
             numbers.byteswap()
     return numbers
+
+
+def read_bytes(model: ModelFile, key: str) -> bytes:
+    """An array of bytes, signed or not; empty if the header has none of that name.
+
+    Raises:
+        InvalidModel: the file shrank since its header was read.
+    """
+    found = model.header.metadata.get(key)
+    if isinstance(found, list):
+        return bytes(int(value) % 256 for value in found if isinstance(value, int))
+    if isinstance(found, ArrayRef) and found.element_type in _BYTES:
+        return _bytes(model, found)
+    return b""
 
 
 def read_numbers(model: ModelFile, key: str, most: int) -> Sequence[int | float]:

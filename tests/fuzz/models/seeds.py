@@ -31,6 +31,12 @@ SEEDS: dict[str, dict[str, Any]] = {
         "architecture": "llama", "vocab": "baichuan", "quantization": "q4_k", "embedding": "q6_k",
         "n_embd": 256, "n_ff": 256,
     },
+    "gemma2": {"architecture": "gemma2", "vocab": "llama-spm", "quantization": "q8_0", "tied": True},
+    "gpt2": {"architecture": "gpt2", "vocab": "gpt-2", "quantization": "q8_0"},
+    "mamba2": {"architecture": "mamba2", "vocab": "gpt-2", "quantization": "q8_0"},
+    "phi3": {"architecture": "phi3", "vocab": "baichuan", "quantization": "q8_0"},
+    "qwen3moe": {"architecture": "qwen3moe", "vocab": "gpt-2", "quantization": "q8_0"},
+    "rwkv7": {"architecture": "rwkv7", "vocab": "gpt-2", "quantization": "q8_0"},
     "bert": {"architecture": "bert", "vocab": "bert-bge", "pooling": "cls", "quantization": "f16"},
     "bert-rank": {
         "architecture": "bert", "vocab": "bert-bge", "pooling": "rank", "labels": ["relevant"],
@@ -78,6 +84,8 @@ def _cut(document: Document) -> Document:
             value.items = [value.items[i] for i in kept]
         elif pair.key.endswith(b"_token_id"):
             pair.value = new_id.get(value, 0)
+        elif pair.key == b"general.name":
+            pair.value = b"random"  # of some names llama.cpp expects certain tokens
         elif pair.key.endswith(b".vocab_size"):
             pair.value = len(kept)
         elif pair.key == b"tokenizer.ggml.token_type_count":
