@@ -38,6 +38,28 @@ _WHOLE_ROPE = frozenset(
     """.split()
 )
 """RoPE turns the whole head."""
+_ONE_FOR_ALL = frozenset(
+    """
+    afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bert bitnet bloom chameleon chatglm codeshell
+    cogvlm cohere2 cohere2moe command-r dbrx deepseek deepseek2 deepseek2-ocr deepseek32 deepseek4 dots1 dream
+    ernie4_5 ernie4_5-moe eurobert exaone exaone-moe exaone4 falcon falcon-h1 gemma gemma-embedding gemma2 gemma3
+    gemma3n glm-dsa glm4 glm4moe gpt-oss gpt2 gptneox grok grovemoe hrm_text hunyuan-dense hunyuan-moe hunyuan_vl
+    hy_v3 hy_v4 internlm2 jais jais2 jina-bert-v2 jina-bert-v3 llada llada-moe llama llama-embed llama4 maincoder
+    mamba mamba2 maple mellum minicpm3 minimax-01 minimax-m2 minimax-m3 mistral3 mistral4 modern-bert mpt muse-glimmer
+    nemotron neo-bert nomic-bert nomic-bert-moe olmo olmo2 olmoe orion paddleocr pangu-embedded phi2 phi3 phimoe plamo
+    plm pockettts qwen qwen2 qwen2moe qwen2vl qwen3 qwen35 qwen35moe qwen3moe qwen3next qwen3tts qwen3vl qwen3vlmoe
+    qwen4exp refact rnd1 rwkv6 rwkv6qwen2 rwkv7 seed_oss smallthinker smollm3 stablelm starcoder starcoder2 t5
+    t5encoder talkie wavtokenizer-dec xverse
+    """.split()
+)
+"""All layers have as many heads: llama.cpp computes with those of the first."""
+_FUSED_OR_NOT = ("phi3", "pockettts")
+"""Each layer has Q, K and V, in one tensor or in three, and llama.cpp does not ask which."""
+_NEEDED = {
+    "t5": ("enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"),
+    "t5encoder": ("enc.blk.0.attn_rel_b.weight",),
+}
+"""Tensors that llama.cpp takes for granted."""
 _EXPERTS = frozenset(("bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"))
 """They are nothing without."""
 _POSITIVE: dict[str, tuple[str, ...]] = {
@@ -71,7 +93,13 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
     inner, width = of.number("ssm.inner_size"), of.number("embedding_length")
     if arch in _TWICE_AS_WIDE and inner != 2 * width:
         yield f"ssm.inner_size is {inner}, not twice the width of {width}"
+    yield from _wrong_tensors(of)
     heads = of.per_layer("attention.head_count")
+    if arch in _ONE_FOR_ALL:
+        kv_heads = of.per_layer("attention.head_count_kv", heads)
+        for name, numbers in (("head_count", heads), ("head_count_kv", kv_heads)):
+            if len(set(numbers)) > 1:
+                yield f"attention.{name} is not the same in all layers, which {arch} cannot have"
     if not heads or heads[0] < 1 or any(name.endswith("_swa") for name in of.names()):
         return  # no heads, or others in layers with a window, of which the first may be one
     size = of.number("attention.key_length", width // heads[0])
@@ -81,3 +109,15 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
         yield f"attention.key_length is {size}, but attention.value_length is {values}"
     if arch in _WHOLE_ROPE and turned != values:
         yield f"rope.dimension_count is {turned}, but a head has {values} elements"
+
+
+def _wrong_tensors(of: Hyperparameters) -> Generator[str]:
+    names = {tensor.name for tensor in of.header.tensors}
+    for name in _NEEDED.get(of.architecture, ()):
+        if name not in names:
+            yield f"tensor {name} is missing"
+    if of.architecture in _FUSED_OR_NOT:
+        for i in range(of.n_layers):
+            apart = {f"blk.{i}.attn_{part}.weight" for part in "qkv"}
+            if f"blk.{i}.attn_qkv.weight" not in names and not apart <= names:
+                yield f"tensor blk.{i}.attn_qkv.weight is missing"

@@ -51,28 +51,28 @@ class Hyperparameters:
 
     def __init__(self, model: ModelFile) -> None:
         self._model = model
-        self._header = model.header
+        self.header = model.header
         self.architecture = model.header.architecture
         self.n_layers = self.number("block_count", 1)
 
     def value(self, name: str, default: Value | None = None) -> Value | None:
         """What the file says, of any type."""
-        return self._header.metadata.get(f"{self.architecture}.{name}", default)
+        return self.header.metadata.get(f"{self.architecture}.{name}", default)
 
     def number(self, name: str, default: int = 0) -> int:
         """One number, or the default."""
-        return self._header.number(f"{self.architecture}.{name}", default)
+        return self.header.number(f"{self.architecture}.{name}", default)
 
     def names(self) -> list[str]:
         """Of everything that the file says about this architecture."""
         start = f"{self.architecture}."
         return [
-            key.removeprefix(start) for key in self._header.metadata if key.startswith(start)
+            key.removeprefix(start) for key in self.header.metadata if key.startswith(start)
         ]
 
     def is_there(self, name: str) -> bool:
         """Whether the file says it."""
-        return f"{self.architecture}.{name}" in self._header.metadata
+        return f"{self.architecture}.{name}" in self.header.metadata
 
     def per_layer(self, name: str, default: int | Sequence[int] = 0) -> list[int]:
         """A number for each layer. A list may be shorter or longer than there are layers; llama.cpp refuses those."""

@@ -23,6 +23,7 @@ _ALWAYS_F32 = (
     "ssm_norm.weight",
     "time_mix_first.weight",
     "time_mix_lerp_fused.weight",
+    "token_types.weight",
 )
 """Assumed to be F32 although they are not one-dimensional."""
 _TABLES = ("tid2eid", "tid2eid.weight")
