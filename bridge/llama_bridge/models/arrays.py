@@ -15,7 +15,19 @@ from .source import ModelFile
 __all__ = ["read_bytes", "read_integers", "read_numbers", "read_strings"]
 
 _BYTES, _INT32, _STRING = (0, 1), 5, 8
-_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 """How the format writes them, by the number of their type."""
 
 

@@ -66,9 +66,7 @@ class Hyperparameters:
     def names(self) -> list[str]:
         """Of everything that the file says about this architecture."""
         start = f"{self.architecture}."
-        return [
-            key.removeprefix(start) for key in self.header.metadata if key.startswith(start)
-        ]
+        return [key.removeprefix(start) for key in self.header.metadata if key.startswith(start)]
 
     def is_there(self, name: str) -> bool:
         """Whether the file says it."""
@@ -80,9 +78,7 @@ class Hyperparameters:
         if isinstance(found, bool | int):
             return [int(found)] * max(1, self.n_layers)
         if found is None or isinstance(found, float | str):
-            return (
-                [default] * max(1, self.n_layers) if isinstance(default, int) else list(default)
-            )
+            return [default] * max(1, self.n_layers) if isinstance(default, int) else list(default)
         return [
             int(n)
             for n in read_numbers(self._model, f"{self.architecture}.{name}", MAX_LAYERS)

@@ -140,7 +140,9 @@ def _packed(kind: int, value: Any) -> bytes:
         head = struct.pack("<IQ", items.kind, len(items.items))
         form = _FORMS.get(items.kind)
         if form is not None:
-            with suppress(struct.error, OverflowError, TypeError):  # what does not fit goes one by one
+            with suppress(
+                struct.error, OverflowError, TypeError
+            ):  # what does not fit goes one by one
                 return head + struct.pack(f"<{len(items.items)}{form}", *items.items)
         return head + b"".join(_packed(items.kind, item) for item in items.items)
     form = _FORMS.get(kind, "Q")

@@ -23,7 +23,18 @@ _NUMBERS = (
 )  # fmt: skip
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-30, 1e30, 3e38, math.inf, -math.inf, math.nan, 0.5, 1e4)
 _KINDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 99)
-_TEXTS = (b"", b"x", b"\0", b"\xff\xfe", "▁".encode(), b"a" * 100_000, b"mean", b"linear", b"yarn", b"longrope")
+_TEXTS = (
+    b"",
+    b"x",
+    b"\0",
+    b"\xff\xfe",
+    "▁".encode(),
+    b"a" * 100_000,
+    b"mean",
+    b"linear",
+    b"yarn",
+    b"longrope",
+)
 _TYPES = (*SIZES, 4, 5, 17, 19, 21, 22, 29, 31, 36, 38, 40, 41, 42, 43, 2**31, 2**32 - 1)
 
 
@@ -183,7 +194,10 @@ def _key_twice(document: Document, draw: random.Random) -> str:
 
 def _key_name(document: Document, draw: random.Random) -> str:
     pair = draw.choice(document.pairs)
-    old, pair.key = pair.key, draw.choice((b"", b"\xff", pair.key + b"\0", pair.key * 3000, b"general.x"))
+    old, pair.key = (
+        pair.key,
+        draw.choice((b"", b"\xff", pair.key + b"\0", pair.key * 3000, b"general.x")),
+    )
     return f"{_shown(old)} is named {_shown(pair.key)}"
 
 
@@ -255,7 +269,15 @@ def _row_offset(document: Document, draw: random.Random) -> str:
 
 def _row_name(document: Document, draw: random.Random) -> str:
     row = draw.choice(document.rows)
-    names = (b"", b"\xff", b"x" * 63, b"x" * 64, b"blk.99.attn_q.weight", row.name + b"\0", b"output.weight")
+    names = (
+        b"",
+        b"\xff",
+        b"x" * 63,
+        b"x" * 64,
+        b"blk.99.attn_q.weight",
+        row.name + b"\0",
+        b"output.weight",
+    )
     other = draw.choice(document.rows).name
     old, row.name = row.name, draw.choice((*names, other, row.name.replace(b".weight", b".bias")))
     return f"{_shown(old)} is named {_shown(row.name)}"
@@ -292,7 +314,18 @@ def _no_data(document: Document, draw: random.Random) -> str:
 def _weights(document: Document, draw: random.Random) -> str:
     """NaN, infinity, zeros, noise, or what no quantiser makes."""
     row = draw.choice(document.rows)
-    how = draw.choice((b"\xff", b"\0", b"\0\0\x80\x7f", b"\0\0\x80\xff", b"\0\0\xc0\x7f", b"\0\x7c", b"\xff\x7f\x7f\x7f", b""))
+    how = draw.choice(
+        (
+            b"\xff",
+            b"\0",
+            b"\0\0\x80\x7f",
+            b"\0\0\x80\xff",
+            b"\0\0\xc0\x7f",
+            b"\0\x7c",
+            b"\xff\x7f\x7f\x7f",
+            b"",
+        )
+    )
     row.data = (how * len(row.data))[: len(row.data)] if how else draw.randbytes(len(row.data))
     return f"{_shown(row.name)} full of {how.hex() or 'noise'}"
 

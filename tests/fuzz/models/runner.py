@@ -68,13 +68,22 @@ def fuzz_models(
     with tempfile.TemporaryDirectory(prefix="llama-bridge-fuzz-") as name:
         folder = Path(name)
         prepare(folder)
-        command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.models.worker", str(folder)]
+        command = [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "tests.fuzz.models.worker",
+            str(folder),
+        ]
         command += [str(seed), str(first), str(count), backend, str(folder)]
         if not preflight:
             command.append("--without-preflight")
         errors = folder / "worker.txt"
         with errors.open("w") as file:
-            child = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=file, text=True)
+            child = subprocess.Popen(
+                command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=file, text=True
+            )
         ended = False
         with child:
             assert child.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +107,12 @@ def _kept(document: Document, words: list[bytes]) -> set[int]:
         for pair in document.pairs
         if pair.key.endswith(b"_token_id") and 0 <= pair.value < len(words)
     }
-    needed: Callable[[bytes], bool] = lambda word: (
-        len(word.decode("utf-8", "replace")) == 1 or (len(word) == 6 and word.startswith(b"<0x"))
-    )
+
+    def needed(word: bytes) -> bool:
+        return len(word.decode("utf-8", "replace")) == 1 or (
+            len(word) == 6 and word.startswith(b"<0x")
+        )
+
     ids |= {i for i, word in enumerate(words[:5000]) if needed(word)}
     start = 0 if len(words) - len(ids) < 3000 else 1500  # where BERT's unused ones end
     ids |= set(range(start, start + _WORDS - min(len(ids), _WORDS - 100)))

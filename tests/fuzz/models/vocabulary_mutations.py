@@ -58,11 +58,18 @@ def _all_words(document: Document, draw: random.Random) -> str:
 
 
 def _length(document: Document, draw: random.Random) -> str:
-    pair = draw.choice([p for p in document.pairs if p.key.startswith(_AT.encode()) and p.kind == ARRAY])
+    pair = draw.choice(
+        [p for p in document.pairs if p.key.startswith(_AT.encode()) and p.kind == ARRAY]
+    )
     items = pair.value.items
-    count = draw.choice((0, 1, 2, 10, 11, 12, len(items) - 1, len(items) // 2, len(items) + 1, len(items) + 500))
+    count = draw.choice(
+        (0, 1, 2, 10, 11, 12, len(items) - 1, len(items) // 2, len(items) + 1, len(items) + 500)
+    )
     filler = items[-1] if items else 1
-    more = [filler + b"%d" % i if isinstance(filler, bytes) else filler for i in range(count - len(items))]
+    more = [
+        filler + b"%d" % i if isinstance(filler, bytes) else filler
+        for i in range(count - len(items))
+    ]
     pair.value.items = items[:count] + more
     return f"{pair.key.decode()} of {count}"
 
@@ -86,7 +93,9 @@ def _vocabulary(document: Document, draw: random.Random) -> str:
 def _token_types(document: Document, draw: random.Random) -> str:
     items = _array(document, "token_type").items
     n = draw.choice((1, 5, len(items)))
-    kinds = draw.choice(((0, 1, 2, 3, 4, 5, 6, 7, -1, 2**31 - 1), (6,), (1,), (3,), (4,), (2,), (5,)))
+    kinds = draw.choice(
+        ((0, 1, 2, 3, 4, 5, 6, 7, -1, 2**31 - 1), (6,), (1,), (3,), (4,), (2,), (5,))
+    )
     for _ in range(n):
         items[draw.randrange(len(items))] = draw.choice(kinds)
     return f"{n} token types of {kinds}"
@@ -103,8 +112,23 @@ def _scores(document: Document, draw: random.Random) -> str:
 
 def _merges(document: Document, draw: random.Random) -> str:
     array = _array(document, "merges")
-    odd = (b"", b" ", b"a", b"a ", b" a", b"a  b", b"a b c", b"\xff \xff", b"\0 \0", b"x" * 9000 + b" y", b"a b", b"b a")
-    how = draw.choice(("odd", "cyclic", "reversed", "none", "twice", "of words", "of nothing known"))
+    odd = (
+        b"",
+        b" ",
+        b"a",
+        b"a ",
+        b" a",
+        b"a  b",
+        b"a b c",
+        b"\xff \xff",
+        b"\0 \0",
+        b"x" * 9000 + b" y",
+        b"a b",
+        b"b a",
+    )
+    how = draw.choice(
+        ("odd", "cyclic", "reversed", "none", "twice", "of words", "of nothing known")
+    )
     if how == "odd":
         for _ in range(draw.choice((1, 10))):
             array.items[draw.randrange(len(array.items))] = draw.choice(odd)
@@ -159,7 +183,9 @@ def _pre(document: Document, draw: random.Random) -> str:
 def _special(document: Document, draw: random.Random) -> str:
     name = draw.choice([key for key in TOKENIZER_KEYS if key.endswith("_token_id")])
     count = len(_array(document, "tokens").items)
-    value = draw.choice((0, 1, count - 1, count, count + 1, 2**31 - 1, 2**31, 2**32 - 1, draw.randrange(count)))
+    value = draw.choice(
+        (0, 1, count - 1, count, count + 1, 2**31 - 1, 2**31, 2**32 - 1, draw.randrange(count))
+    )
     document.set(_AT + name, draw.choice((UINT32, UINT32, UINT32, 5, 10)), value)
     return f"{name} = {value}"
 
