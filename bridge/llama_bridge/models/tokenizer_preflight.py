@@ -30,6 +30,7 @@ _SPECIAL: dict[str, tuple[int | None, int | None, int | None]] = {
     "whitespace": (11, 11, None),
 }
 """Begin, end and separator of each kind of tokenizer, where the file does not name them."""
+_BPE = ("gpt2", "hybriddna", "whitespace")
 _ADDS_BEGIN = ("bert", "gemma4", "llama")
 _ADDS_END = ("t5",)
 _TRIES = ("plamo2", "rwkv", "t5")
@@ -95,7 +96,7 @@ def _wrong_special(header: GgufHeader, kind: str, n_words: int) -> Generator[str
         _special(header, name, default, n_words)
         for name, default in zip(("bos", "eos", "seperator"), _SPECIAL[kind], strict=True)
     )
-    few = n_words <= 11  # then no default is there, and some pre-tokenizers add it
+    few = n_words <= 11 and kind in _BPE  # no default is there, and some pre-tokenizers add it
     adds_begin = kind == "bert" or _flag(header, "add_bos_token", few or kind in _ADDS_BEGIN)
     adds_end = kind != "bert" and _flag(header, "add_eos_token", few or kind in _ADDS_END)
     for name, token, adds in (
