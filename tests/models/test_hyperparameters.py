@@ -13,7 +13,7 @@ from llama_bridge.models.source import open_model
 from tests.gguf_editing import Array, Gguf, edited_model
 
 Edit = Callable[[Gguf], None]
-U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
+U32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 
 
 def value(key: str, number: object, kind: int | None = None) -> Edit:
@@ -92,6 +92,29 @@ DEMO: dict[str, tuple[Edit, str]] = {
         architecture("jamba", value("jamba.ssm.inner_size", 192)),
         "ssm.inner_size is 192",
     ),
+    "a width divided by no heads": (
+        architecture("olmo2", value("olmo2.attention.head_count", 0)),
+        "head_count is 0",
+    ),
+    "a length divided by no experts": (architecture("qwen3next"), "expert_count is 0"),
+    "no groups of states": (architecture("mamba2"), "ssm.time_step_rank is 0"),
+    "keys that do not divide values": (
+        architecture(
+            "qwen35",
+            value("qwen35.ssm.time_step_rank", 6),
+            value("qwen35.ssm.group_count", 4),
+            values("qwen35.rope.dimension_sections", 8, 4, 4, 0),
+        ),
+        "ssm.group_count is 4",
+    ),
+    "a window for no layer": (
+        architecture(
+            "gemma3",
+            value("gemma3.attention.sliding_window", 16),
+            value("gemma3.attention.sliding_window_pattern", Array(BOOL, [False] * 5), ARRAY),
+        ),
+        "no layer with a window",
+    ),
     "no relative positions": (architecture("t5encoder"), "attn_rel_b.weight is missing"),
     "no Q, K and V": (
         architecture("phi3", lambda model: model.tensors.pop("blk.2.attn_k.weight")),
@@ -143,6 +166,12 @@ RIGHT: dict[str, Edit] = {
         "granitehybrid",
         values("granitehybrid.attention.head_count_kv", 0, 0, 6, 0, 0),
         value("granitehybrid.ssm.inner_size", 384),
+        value("granitehybrid.ssm.time_step_rank", 6),
+        value("granitehybrid.ssm.group_count", 1),
+    ),
+    "a list of layers without a window, and no window": architecture(
+        "laguna",
+        value("laguna.attention.sliding_window_pattern", Array(BOOL, [False] * 5), ARRAY),
     ),
     "other heads in a window": architecture(
         "exaone4",

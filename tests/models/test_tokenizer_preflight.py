@@ -89,6 +89,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
         words("llama", BYTES[1:]),
         "no tokens for single bytes",
     ),
+    "words split where only another tokenizer splits": (
+        words("gpt2", texts(), pre=(STRING, b"whitespace")),
+        "leaves spaces in its words",
+    ),
     "RWKV without a byte": (
         words("rwkv", [word for word in RWKV if word != b"h"]),
         "no tokens for single bytes",

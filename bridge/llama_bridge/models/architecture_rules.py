@@ -332,6 +332,7 @@ _NEEDED = {
 _EXPERTS = frozenset(("bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"))
 """They are nothing without."""
 _POSITIVE: dict[str, tuple[str, ...]] = {
+    "deepseek4": ("attention.output_group_count",),
     "ernie4_5-moe": ("interleave_moe_layer_step",),
     "grovemoe": ("experts_per_group",),
     "hrm_text": ("hrm.h_cycles", "hrm.l_cycles", "hrm.layers_per_stack"),
@@ -351,6 +352,19 @@ _SECTIONED = frozenset(
 )
 """Each position has several parts, which turn parts of a head."""
 _OF_RWKV = frozenset(["arwkv7", "rwkv6", "rwkv6qwen2", "rwkv7"])
+_DIVIDED_BY_HEADS = ("olmo2", "phimoe")
+"""The width is divided by their number before anything is checked."""
+_DIVIDED_BY_EXPERTS = frozenset(
+    "mellum qwen2moe qwen35moe qwen3moe qwen3next qwen3vlmoe qwen4exp rnd1".split()
+)
+"""So is the feed-forward length by the experts used, if the file has no length for one expert."""
+_STATE_HEADS = frozenset("falcon-h1 granitehybrid mamba2 nemotron_h nemotron_h_moe".split())
+"""Their running state is of heads and groups, which divide its size."""
+_LINEAR_ATTENTION = frozenset("qwen35 qwen35moe qwen3next qwen4exp".split())
+"""They have heads for values and heads for keys, in the same two numbers."""
+_FULL_FIRST = frozenset("cohere2moe laguna smallthinker".split())
+"""Layers with a window come after one without."""
+_ALWAYS_A_WINDOW = ("gemma2", "llama4")
 _TWICE_AS_WIDE = ("granitehybrid", "jamba")
 
 
@@ -364,6 +378,9 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
             yield f"{name} is {of.number(name)}, not at least 1"
     if arch in _EXPERTS and of.number("expert_count") < 1:
         yield "expert_count is 0, but all of its layers have experts"
+    per_expert = max(of.per_layer("expert_feed_forward_length"), default=0)
+    if arch in _DIVIDED_BY_EXPERTS and of.number("expert_count") < 1 and not per_expert:
+        yield "expert_count is 0, but there is no feed_forward_length for that"
     inner, width = of.number("ssm.inner_size"), of.number("embedding_length")
     if arch in _TWICE_AS_WIDE and inner != 2 * width:
         yield f"ssm.inner_size is {inner}, not twice the width of {width}"
@@ -373,8 +390,12 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
     size = of.number("wkv.head_size")
     if arch in _OF_RWKV and (size < 1 or width % size):
         yield f"wkv.head_size is {size}, which does not divide the width of {width}"
+    yield from _wrong_states(of)
+    yield from _wrong_windows(of)
     yield from _wrong_tensors(of)
     heads = of.per_layer("attention.head_count")
+    if arch in _DIVIDED_BY_HEADS and (not heads or heads[0] < 1):
+        yield "attention.head_count is 0"
     if arch in _ONE_FOR_ALL:
         kv_heads = of.per_layer("attention.head_count_kv", heads)
         for name, numbers in (("head_count", heads), ("head_count_kv", kv_heads)):
@@ -389,6 +410,32 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
         yield f"attention.key_length is {size}, but attention.value_length is {values}"
     if arch in _WHOLE_ROPE and turned != values:
         yield f"rope.dimension_count is {turned}, but a head has {values} elements"
+
+
+def _wrong_states(of: Hyperparameters) -> Generator[str]:
+    inner, heads, groups = (
+        of.number(f"ssm.{name}") for name in ("inner_size", "time_step_rank", "group_count")
+    )
+    if of.architecture in _STATE_HEADS:
+        for name, n in (("time_step_rank", heads), ("group_count", groups)):
+            if n < 1 or inner % n:
+                yield f"ssm.{name} is {n}, which does not divide the state's size of {inner}"
+    if of.architecture in _LINEAR_ATTENTION and (groups < 1 or heads < 1 or heads % groups):
+        yield f"ssm.group_count is {groups}, which does not divide ssm.time_step_rank of {heads}"
+
+
+def _wrong_windows(of: Hyperparameters) -> Generator[str]:
+    """A window that no layer has: llama.cpp asserts that one does."""
+    default = 1 if of.architecture in _ALWAYS_A_WINDOW else 0
+    if max(of.per_layer("attention.sliding_window", default), default=0) < 1:
+        return
+    n_layers = of.n_layers - of.number("nextn_predict_layers")
+    name = "attention.sliding_window_pattern"
+    is_list = not isinstance(of.value(name, 0), bool | int)
+    if is_list and not any(of.per_layer(name)[:n_layers]):
+        yield f"{name} has no layer with a window"
+    if not is_list and of.architecture in _FULL_FIRST and n_layers < 2:
+        yield f"block_count is {n_layers}: no layer has a window"
 
 
 def _wrong_tensors(of: Hyperparameters) -> Generator[str]:

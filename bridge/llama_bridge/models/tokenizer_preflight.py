@@ -126,6 +126,8 @@ def _flag(header: GgufHeader, name: str, default: bool) -> bool:
 
 def _wrong_for(kind: str, model: ModelFile, known: set[bytes]) -> str:
     """Why this kind of tokenizer cannot work with these words; empty if it can."""
+    if kind in _BPE and kind != "whitespace" and _pre(model) == "whitespace":
+        return f"{_AT}pre is 'whitespace', which leaves spaces in its words"
     if kind == "rwkv":
         begins = {_unescaped(word)[:1] for word in known}
         single = {text for text in map(_unescaped, known) if len(text) <= 1}
@@ -140,6 +142,10 @@ def _wrong_for(kind: str, model: ModelFile, known: set[bytes]) -> str:
         if _BYTE in read_integers(model, f"{_AT}token_type"):
             return f"{_AT}token_type has tokens for single bytes, which that has not"
     return ""
+
+
+def _pre(model: ModelFile) -> str:
+    return model.header.text(f"{_AT}pre")
 
 
 _ESCAPES = {ord("t"): 9, ord("n"): 10, ord("r"): 13}
