@@ -355,14 +355,14 @@ _OF_RWKV = frozenset(["arwkv7", "rwkv6", "rwkv6qwen2", "rwkv7"])
 _DIVIDED_BY_HEADS = ("olmo2", "phimoe")
 """The width is divided by their number before anything is checked."""
 _DIVIDED_BY_EXPERTS = frozenset(
-    "mellum qwen2moe qwen35moe qwen3moe qwen3next qwen3vlmoe qwen4exp rnd1".split()
+    ["mellum", "qwen2moe", "qwen35moe", "qwen3moe", "qwen3next", "qwen3vlmoe", "qwen4exp", "rnd1"]
 )
 """So is the feed-forward length by the experts used, if the file has no length for one expert."""
-_STATE_HEADS = frozenset("falcon-h1 granitehybrid mamba2 nemotron_h nemotron_h_moe".split())
+_STATE_HEADS = frozenset(["falcon-h1", "granitehybrid", "mamba2", "nemotron_h", "nemotron_h_moe"])
 """Their running state is of heads and groups, which divide its size."""
-_LINEAR_ATTENTION = frozenset("qwen35 qwen35moe qwen3next qwen4exp".split())
+_LINEAR_ATTENTION = frozenset(["qwen35", "qwen35moe", "qwen3next", "qwen4exp"])
 """They have heads for values and heads for keys, in the same two numbers."""
-_FULL_FIRST = frozenset("cohere2moe laguna smallthinker".split())
+_FULL_FIRST = frozenset(["cohere2moe", "laguna", "smallthinker"])
 """Layers with a window come after one without."""
 _ALWAYS_A_WINDOW = ("gemma2", "llama4")
 _TWICE_AS_WIDE = ("granitehybrid", "jamba")
