@@ -92,6 +92,18 @@ DEMO: dict[str, tuple[Edit, str]] = {
         architecture("jamba", value("jamba.ssm.inner_size", 192)),
         "ssm.inner_size is 192",
     ),
+    "no heads where Q, K and V are one tensor": (
+        architecture("modern-bert", value("modern-bert.attention.head_count", 0)),
+        "head_count is 0",
+    ),
+    "keys longer than values, and a base for windows": (
+        architecture(
+            "modern-bert",
+            value("modern-bert.attention.key_length", 96),
+            value("modern-bert.rope.freq_base_swa", 1e4, 6),
+        ),
+        "key_length is 96",
+    ),
     "a width divided by no heads": (
         architecture("olmo2", value("olmo2.attention.head_count", 0)),
         "head_count is 0",

@@ -362,6 +362,12 @@ _STATE_HEADS = frozenset(["falcon-h1", "granitehybrid", "mamba2", "nemotron_h", 
 """Their running state is of heads and groups, which divide its size."""
 _LINEAR_ATTENTION = frozenset(["qwen35", "qwen35moe", "qwen3next", "qwen4exp"])
 """They have heads for values and heads for keys, in the same two numbers."""
+_MAY_HAVE_NO_HEADS = frozenset(["granitehybrid", "nemotron_h", "nemotron_h_moe"])
+_OTHER_HEADS = (
+    "attention.key_length_swa",
+    "attention.value_length_swa",
+    "rope.dimension_count_swa",
+)
 _FULL_FIRST = frozenset(["cohere2moe", "laguna", "smallthinker"])
 """Layers with a window come after one without."""
 _ALWAYS_A_WINDOW = ("gemma2", "llama4")
@@ -394,14 +400,15 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
     yield from _wrong_windows(of)
     yield from _wrong_tensors(of)
     heads = of.per_layer("attention.head_count")
-    if arch in _DIVIDED_BY_HEADS and (not heads or heads[0] < 1):
+    no_heads = max(heads, default=0) < 1 and arch in _EQUAL_HEADS - _MAY_HAVE_NO_HEADS
+    if no_heads or (arch in _DIVIDED_BY_HEADS and heads[:1] in ([], [0])):
         yield "attention.head_count is 0"
     if arch in _ONE_FOR_ALL:
         kv_heads = of.per_layer("attention.head_count_kv", heads)
         for name, numbers in (("head_count", heads), ("head_count_kv", kv_heads)):
             if len(set(numbers)) > 1:
                 yield f"attention.{name} is not the same in all layers, which {arch} cannot have"
-    if not heads or heads[0] < 1 or any(name.endswith("_swa") for name in of.names()):
+    if not heads or heads[0] < 1 or any(of.is_there(name) for name in _OTHER_HEADS):
         return  # no heads, or others in layers with a window, of which the first may be one
     size = of.number("attention.key_length", width // heads[0])
     values = of.number("attention.value_length", width // heads[0])

@@ -23,6 +23,8 @@ _ALWAYS_F32 = (
     "ssm_norm.weight",
     "time_mix_first.weight",
     "time_mix_lerp_fused.weight",
+    "channel_mix_lerp_k.weight",
+    "channel_mix_lerp_r.weight",
     "token_types.weight",
 )
 """Assumed to be F32 although they are not one-dimensional."""
