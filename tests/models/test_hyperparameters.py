@@ -127,6 +127,14 @@ DEMO: dict[str, tuple[Edit, str]] = {
         ),
         "no layer with a window",
     ),
+    "a window for every layer of an encoder": (
+        architecture(
+            "modern-bert",
+            value("modern-bert.attention.sliding_window", 16),
+            value("modern-bert.attention.sliding_window_pattern", Array(BOOL, [True] * 5), ARRAY),
+        ),
+        "no layer without a window",
+    ),
     "no relative positions": (architecture("t5encoder"), "attn_rel_b.weight is missing"),
     "no Q, K and V": (
         architecture("phi3", lambda model: model.tensors.pop("blk.2.attn_k.weight")),

@@ -370,6 +370,8 @@ _OTHER_HEADS = (
 )
 _FULL_FIRST = frozenset(["cohere2moe", "laguna", "smallthinker"])
 """Layers with a window come after one without."""
+_BOTH_KINDS = ("gemma-embedding", "modern-bert")
+"""Encoders with layers of both kinds: llama.cpp fills in the masks of both."""
 _ALWAYS_A_WINDOW = ("gemma2", "llama4")
 _TWICE_AS_WIDE = ("granitehybrid", "jamba")
 
@@ -439,8 +441,11 @@ def _wrong_windows(of: Hyperparameters) -> Generator[str]:
     n_layers = of.n_layers - of.number("nextn_predict_layers")
     name = "attention.sliding_window_pattern"
     is_list = not isinstance(of.value(name, 0), bool | int)
-    if is_list and not any(of.per_layer(name)[:n_layers]):
+    listed = of.per_layer(name)[:n_layers]
+    if is_list and not any(listed):
         yield f"{name} has no layer with a window"
+    if is_list and all(listed) and of.architecture in _BOTH_KINDS:
+        yield f"{name} has no layer without a window"
     if not is_list and of.architecture in _FULL_FIRST and n_layers < 2:
         yield f"block_count is {n_layers}: no layer has a window"
 
