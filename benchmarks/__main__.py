@@ -20,6 +20,7 @@ from .memory import measure_memory
 from .models import find_models, large_vocabulary
 from .numerics import measure_numerics
 from .overhead import measure_overhead
+from .preflight import measure_preflight
 from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
@@ -42,6 +43,7 @@ SECTIONS = (
     "keeping",
     "import",
     "memory",
+    "preflight",
 )
 
 
@@ -197,6 +199,8 @@ def main() -> int:
         measure_startup(report, rounds=sizes.imports)
     if "memory" in sections:
         measure_memory(report, first, backends, n_ctx=sizes.context, n_prompt=sizes.context // 2)
+    if "preflight" in sections:
+        measure_preflight(report, rounds=rounds)
 
     print("Bounds" + (" (of a tiny model: they mean nothing)" if given.quick else ""))
     for bound in report.bounds:

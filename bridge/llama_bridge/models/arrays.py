@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 
 from ..errors import InvalidModel
 from .gguf import ArrayRef
@@ -42,11 +43,11 @@ def read_strings(model: ModelFile, key: str) -> list[bytes]:
         return []
     data = _bytes(model, found)
     strings: list[bytes] = []
-    unpack_from, at = struct.Struct("<Q").unpack_from, 0
-    for _ in range(found.count):
-        (size,) = unpack_from(data, at)
-        at += 8 + size
-        strings.append(data[at - size : at])
+    unpack_from, append, at = struct.Struct("<Q").unpack_from, strings.append, 0
+    for _ in repeat(None, found.count):  # a bare loop: there may be a million
+        start = at + 8
+        at = start + unpack_from(data, at)[0]
+        append(data[start:at])
     return strings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,12 @@ SEEDS: dict[str, dict[str, Any]] = {
 _ENCODERS = {"n_head": 4, "n_head_kv": 4}
 
 
-def prepare(folder: Path) -> None:
-    """Write the seeds; the vocabularies are cut, because reading them takes longer than everything else."""
+def prepare(folder: Path, names: Sequence[str] = tuple(SEEDS)) -> None:
+    """Write the seeds, or some of them; the vocabularies are cut, because reading them takes longer than everything else."""
     documents: dict[str, Document] = {}
     path = folder / "seed.gguf"
-    for name, parameters in SEEDS.items():
+    for name in names:
+        parameters = SEEDS[name]
         more = _ENCODERS if "pooling" in parameters else {}
         write_model(path, **(_SMALL | more | parameters))
         documents[name] = _cut(Document.of(Gguf(path)))
