@@ -34,7 +34,8 @@ def measure_preflight(report: Report, *, rounds: int) -> None:
     with TemporaryDirectory() as folder:
         for name, shape in _SHAPES.items():
             path = Path(folder, f"{name}.gguf")
-            write_model(path, hollow=True, **(QWEN2_HALF_BILLION | shape))
+            parameters: dict[str, Any] = {**QWEN2_HALF_BILLION, **shape}
+            write_model(path, hollow=True, **parameters)
             found = [_seconds(path) for _ in range(max(5, rounds))]
             header, checks = (spread(list(times)) for times in zip(*found, strict=True))
             rows.append(

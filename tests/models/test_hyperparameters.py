@@ -24,6 +24,13 @@ def values(key: str, *numbers: int) -> Edit:
     return value(key, Array(U32, list(numbers)), ARRAY)
 
 
+def without(tensor: str) -> Edit:
+    def edit(model: Gguf) -> None:
+        del model.tensors[tensor]
+
+    return edit
+
+
 def all_of(*edits: Edit) -> Edit:
     def edit(model: Gguf) -> None:
         for step in edits:
@@ -137,7 +144,7 @@ DEMO: dict[str, tuple[Edit, str]] = {
     ),
     "no relative positions": (architecture("t5encoder"), "attn_rel_b.weight is missing"),
     "no Q, K and V": (
-        architecture("phi3", lambda model: model.tensors.pop("blk.2.attn_k.weight")),
+        architecture("phi3", without("blk.2.attn_k.weight")),
         "blk.2.attn_qkv.weight is missing",
     ),
     "heads of RWKV": (

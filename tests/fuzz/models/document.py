@@ -110,8 +110,8 @@ class Document:
         ]
         for pair in self.pairs:
             head += [_text(pair.key), struct.pack("<I", pair.kind), _packed(pair.kind, pair.value)]
-        pair = self.find(_ALIGNMENT)
-        alignment = pair.value if pair is not None and isinstance(pair.value, int) else 32
+        said = self.find(_ALIGNMENT)
+        alignment = said.value if said is not None and isinstance(said.value, int) else 32
         alignment = alignment if 1 <= alignment <= 4096 else 32
         body = bytearray()
         for row in self.rows:
