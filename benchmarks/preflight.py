@@ -10,6 +10,7 @@ from typing import Any
 
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import open_model
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from llama_bridge.params import ModelParams
 from tools.random_model import QWEN2_HALF_BILLION, write_model
 
@@ -66,13 +67,16 @@ def _seconds(path: Path) -> tuple[float, float]:
     model = open_model(path)
     between = time.process_time()
     check_model(model, _PARAMS)
+    check_tokenizer(model)
     return between - begin, time.process_time() - between
 
 
 def _peak(path: Path) -> int:
     tracemalloc.start()
     try:
-        check_model(open_model(path), _PARAMS)
+        model = open_model(path)
+        check_model(model, _PARAMS)
+        check_tokenizer(model)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -12,6 +12,7 @@ from llama_bridge.errors import BackendUnavailable, InvalidInput
 from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
@@ -78,6 +79,7 @@ class NativeBackend(EngineBackend):
                 f"{model.name}: the native backend loads only files; give the path of one"
             )
         check_model(model, params)
+        check_tokenizer(model)
         try:
             from .opening import open_engine  # loads the shared library: 220 ms
         except Exception as error:  # a missing or foreign shared library raises anything

@@ -12,6 +12,7 @@ from llama_bridge.local.cores import compute_threads
 from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
@@ -65,6 +66,7 @@ class WasmBackend(EngineBackend):
             raise BackendUnavailable(NAME, available.reason, available.hint)
         check_model(model, params)
         check_fit(model, params)
+        check_tokenizer(model)
         size = model.header.file_size
         reading = Reading(size, on_progress)
         on_read = None if on_progress is None else reading.add

@@ -10,6 +10,7 @@ import pytest
 from llama_bridge import InvalidModel, ModelParams
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile, open_model
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from tests.gguf_editing import Array, Gguf, edited_model
 from tests.models.headers import gguf, text
 
@@ -77,6 +78,7 @@ LLAMA: dict[str, tuple[Edit, str]] = {
 def check(model: ModelFile) -> None:
     """As the backends do."""
     check_model(model, ModelParams())
+    check_tokenizer(model)
 
 
 @pytest.mark.parametrize("case", LLAMA)

@@ -93,7 +93,7 @@ def _without_preflight() -> None:
     import llama_bridge_wasm.backend as backend
 
     assert isinstance(backend, ModuleType)
-    for name in ("check_model", "check_fit"):
+    for name in ("check_model", "check_fit", "check_tokenizer"):
         assert hasattr(backend, name)
         setattr(backend, name, lambda *_: None)
 
