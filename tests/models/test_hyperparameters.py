@@ -59,6 +59,10 @@ DEMO: dict[str, tuple[Edit, str]] = {
         "key_length is 32, but attention.value_length is 16",
     ),
     "half a rope": (value("llama.rope.dimension_count", 16), "dimension_count is 16"),
+    "a rope of nothing": (
+        architecture("phi2", value("phi2.rope.dimension_count", 0)),
+        "rope.dimension_count is 0",
+    ),
     "an unknown scaling": (
         value("llama.rope.scaling.type", b"\xff", STRING),
         "rope.scaling.type is",
@@ -184,6 +188,7 @@ RIGHT: dict[str, Edit] = {
         "hunyuan-dense", value("hunyuan-dense.expert_count", 1)
     ),
     "half a rope where that is right": architecture("phi2", value("phi2.rope.dimension_count", 16)),
+    "no rope where that is right": architecture("bert", value("bert.rope.dimension_count", 0)),
     "layers without heads": architecture(
         "deci",
         values("deci.attention.head_count", 6, 0, 6, 6, 0),

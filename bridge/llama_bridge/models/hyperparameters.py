@@ -23,6 +23,13 @@ _MAX_WIDTH = 1 << 20
 _SCALINGS = ("none", "linear", "yarn", "longrope")
 _TWO_SHIFTS = ("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 _ONE_EXPERT_IS_NONE = ("hunyuan-dense", "hunyuan_vl")
+_NOT_TURNED = frozenset(
+    """
+    bert bloom clip glm5-next gpt2 gptj granitehybrid jais jamba jina-bert-v2 kimi-k3 kimi-linear mpt nemotron_h
+    nemotron_h_moe refact starcoder t5 t5encoder wavtokenizer-dec
+    """.split()
+)
+"""Architectures whose heads RoPE need not turn."""
 _WIDTHS = (
     "embedding_length",
     "embedding_length_out",
@@ -168,6 +175,8 @@ def _wrong_rope(of: Hyperparameters) -> Generator[str]:
             of.number("attention.key_length_swa", size),
         ),
     ):
+        if of.is_there(name) and n == 0 and of.architecture not in _NOT_TURNED:
+            yield f"{name} is 0"  # ggml's loop over the elements would never end
         if n < 0 or n % 2 or (most and n > most):
             yield f"{name} is {n}, but a head has {most} elements"
     sections = of.value("rope.dimension_sections")
