@@ -24,10 +24,28 @@ _SCALINGS = ("none", "linear", "yarn", "longrope")
 _TWO_SHIFTS = ("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 _ONE_EXPERT_IS_NONE = ("hunyuan-dense", "hunyuan_vl")
 _NOT_TURNED = frozenset(
-    """
-    bert bloom clip glm5-next gpt2 gptj granitehybrid jais jamba jina-bert-v2 kimi-k3 kimi-linear mpt nemotron_h
-    nemotron_h_moe refact starcoder t5 t5encoder wavtokenizer-dec
-    """.split()
+    [
+        "bert",
+        "bloom",
+        "clip",
+        "glm5-next",
+        "gpt2",
+        "gptj",
+        "granitehybrid",
+        "jais",
+        "jamba",
+        "jina-bert-v2",
+        "kimi-k3",
+        "kimi-linear",
+        "mpt",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "refact",
+        "starcoder",
+        "t5",
+        "t5encoder",
+        "wavtokenizer-dec",
+    ]
 )
 """Architectures whose heads RoPE need not turn."""
 _WIDTHS = (
