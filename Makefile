@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test quick fuzz attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
+.PHONY: help setup demo browser test quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ quick: setup  ## run the suite without slow tests
 
 fuzz: setup  ## try 100,000 hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
+
+fuzz-models: setup  ## try 50,000 hostile models on native, and as many on wasm with no check before; half an hour
+	@$(BIN)/python -m tests.fuzz --models
 
 attack: setup  ## try interrupts at every step, wrong arguments, half-read streams, strange folders; 8 minutes
 	@$(BIN)/python -m tests.attack

@@ -13,7 +13,6 @@ from llama_bridge_wasm import artifact
 
 from .chats import measure_chats
 from .embeddings import measure_embeddings
-from .files import measure_files
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -21,6 +20,8 @@ from .memory import measure_memory
 from .models import find_models, large_vocabulary
 from .numerics import measure_numerics
 from .overhead import measure_overhead
+from .preflight import measure_preflight
+from .pull import measure_pull
 from .report import Report
 from .sessions import measure_sessions
 from .speed import measure_speed
@@ -41,9 +42,10 @@ SECTIONS = (
     "turns",
     "sessions",
     "keeping",
-    "files",
+    "pull",
     "import",
     "memory",
+    "preflight",
 )
 
 
@@ -195,12 +197,14 @@ def main() -> int:
             history=sizes.kept,
             folder=given.folder,
         )
-    if "files" in sections:
-        measure_files(report, backends, rounds=rounds, quick=given.quick)
+    if "pull" in sections:
+        measure_pull(report, backends, rounds=rounds, quick=given.quick)
     if "import" in sections:
         measure_startup(report, rounds=sizes.imports)
     if "memory" in sections:
         measure_memory(report, first, backends, n_ctx=sizes.context, n_prompt=sizes.context // 2)
+    if "preflight" in sections:
+        measure_preflight(report, rounds=rounds, quick=given.quick)
 
     print("Bounds" + (" (of a tiny model: they mean nothing)" if given.quick else ""))
     for bound in report.bounds:

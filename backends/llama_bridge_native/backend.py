@@ -13,7 +13,7 @@ from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.fitting import Gpu
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
-from llama_bridge.models.words import check_words
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
@@ -92,7 +92,7 @@ class NativeBackend(EngineBackend):
                 gpus = find_gpus()
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)
-            check_words(model)
+            check_tokenizer(model)
             from .opening import open_engine  # as above: 220 ms
         except BridgeError:
             raise

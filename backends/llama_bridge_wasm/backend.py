@@ -14,6 +14,7 @@ from llama_bridge.local.cores import compute_threads
 from llama_bridge.local.engine_backend import EngineBackend
 from llama_bridge.models.preflight import check_model
 from llama_bridge.models.source import ModelFile
+from llama_bridge.models.tokenizer_preflight import check_tokenizer
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability
@@ -70,6 +71,7 @@ class WasmBackend(EngineBackend):
         memory = system_memory()
         params = settle(model, params, memory)
         check_fit(model, params, memory)
+        check_tokenizer(model)
         size = model.header.file_size
         reading = Reading(size, on_progress)
         on_read = None if on_progress is None else reading.add

@@ -11,8 +11,13 @@ from tests.fuzz.runner import Report, fuzz
 
 def main() -> int:
     """The command line; 1 where something was found."""
+    if "--models" in sys.argv[1:]:
+        from tests.fuzz.models.command import main_of_models  # the other imports load both engines
+
+        return main_of_models([word for word in sys.argv[1:] if word != "--models"])
     parser = argparse.ArgumentParser(
-        prog="python -m tests.fuzz", description="Hostile session files."
+        prog="python -m tests.fuzz",
+        description="Hostile session files; with --models, hostile model files.",
     )
     parser.add_argument("--count", type=int, default=100_000, help="how many (100000)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (0)")

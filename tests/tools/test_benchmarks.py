@@ -44,10 +44,10 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "Sessions",
         "Sessions",
         "Named sessions at 256 tokens",
-        "Checking a model file with 151",
         "From nothing to the first token",
         "Import time",
         "Peak memory",
+        "Before the engine",
     ]
     assert all(table["title"] in done.stdout for table in report["tables"])
     judged = " ".join(bound["promise"] for bound in report["bounds"])
@@ -62,7 +62,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "big enum",
         "long string",
         "41 messages render",
-        "is checked in",
+        "preflight of 0.5 GB",
         "of a plain download",
         "five tools render",
         "a token is read",

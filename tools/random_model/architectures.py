@@ -2,110 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
-__all__ = ["ARCHITECTURES", "Architecture", "Kind", "Metadata", "Shape", "Tensor"]
+from . import decoders
+from .layers import Architecture, Metadata, Shape, Tensor, attention, common, feed_forward, norm
 
-Kind = Literal["matrix", "embedding", "output", "norm", "bias", "plain", "decay"]
-"""``matrix``, ``embedding`` and ``output`` are stored in the model's quantised format, the rest as f32."""
-
-Metadata = dict[str, bool | int | float | list[int] | list[str]]
-"""Keys without the architecture's prefix."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The size of a model. See :func:`tools.random_model.write_model`."""
-
-    n_vocab: int
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_head_kv: int
-    n_ff: int
-    n_ctx_train: int
-    n_swa: int
-    labels: tuple[str, ...] = ()
-
-    @property
-    def n_embd_head(self) -> int:
-        """Width of one attention head."""
-        return self.n_embd // self.n_head
-
-    @property
-    def n_embd_kv(self) -> int:
-        """Width of K and of V in one layer."""
-        return self.n_embd_head * self.n_head_kv
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor; ``shape`` is rows and columns as in numpy, the reverse of ggml's order."""
-
-    name: str
-    shape: tuple[int, ...]
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a GGUF file of this architecture contains.
-
-    Attributes:
-        metadata: the keys that it needs.
-        layer: the tensors of one layer.
-        output_norm: name of the norm after the last layer, or None.
-        more: further tensors.
-        has_output: whether it makes logits; encoders do not.
-    """
-
-    metadata: Callable[[Shape], Metadata]
-    layer: Callable[[Shape, int], Iterator[Tensor]]
-    output_norm: str | None = "output_norm"
-    more: Callable[[Shape], Iterator[Tensor]] = lambda shape: iter(())
-    has_output: bool = True
-
-
-def _common(shape: Shape) -> Metadata:
-    return {
-        "block_count": shape.n_layer,
-        "context_length": shape.n_ctx_train,
-        "embedding_length": shape.n_embd,
-        "feed_forward_length": shape.n_ff,
-        "attention.head_count": shape.n_head,
-        "attention.head_count_kv": shape.n_head_kv,
-        "attention.layer_norm_rms_epsilon": 1e-6,
-        "rope.freq_base": 10_000.0,
-        "vocab_size": shape.n_vocab,
-    }
-
-
-def _attention(
-    shape: Shape, at: str, *, bias: bool = False, norms: bool = False
-) -> Iterator[Tensor]:
-    for name, width in (("q", shape.n_embd), ("k", shape.n_embd_kv), ("v", shape.n_embd_kv)):
-        yield Tensor(f"{at}attn_{name}.weight", (width, shape.n_embd), "matrix")
-        if bias:
-            yield Tensor(f"{at}attn_{name}.bias", (width,), "bias")
-        if norms and name != "v":
-            yield Tensor(f"{at}attn_{name}_norm.weight", (shape.n_embd_head,), "norm")
-    yield Tensor(f"{at}attn_output.weight", (shape.n_embd, shape.n_embd), "matrix")
-
-
-def _feed_forward(shape: Shape, at: str) -> Iterator[Tensor]:
-    yield Tensor(f"{at}ffn_norm.weight", (shape.n_embd,), "norm")
-    yield Tensor(f"{at}ffn_gate.weight", (shape.n_ff, shape.n_embd), "matrix")
-    yield Tensor(f"{at}ffn_up.weight", (shape.n_ff, shape.n_embd), "matrix")
-    yield Tensor(f"{at}ffn_down.weight", (shape.n_embd, shape.n_ff), "matrix")
+__all__ = ["ARCHITECTURES"]
 
 
 def _llama(shape: Shape, i: int, *, bias: bool = False, norms: bool = False) -> Iterator[Tensor]:
     at = f"blk.{i}."
     yield Tensor(f"{at}attn_norm.weight", (shape.n_embd,), "norm")
-    yield from _attention(shape, at, bias=bias, norms=norms)
-    yield from _feed_forward(shape, at)
+    yield from attention(shape, at, bias=bias, norms=norms)
+    yield from feed_forward(shape, at)
 
 
 def _qwen2(shape: Shape, i: int) -> Iterator[Tensor]:
@@ -116,14 +25,14 @@ def _qwen2vl_metadata(shape: Shape) -> Metadata:
     half = (
         shape.n_embd_head // 2
     )  # a position has several parts, and each rotates a part of the head
-    return _common(shape) | {
+    return common(shape) | {
         "rope.dimension_sections": [half - 2 * (half // 3), half // 3, half // 3, 0]
     }
 
 
 def _gemma3_metadata(shape: Shape) -> Metadata:
     # A real Gemma has five sliding layers for each full one; a small model needs both kinds in its first layers.
-    return _common(shape) | {
+    return common(shape) | {
         "attention.sliding_window": shape.n_swa,
         "attention.sliding_window_pattern": 2,
         "attention.key_length": shape.n_embd_head,
@@ -141,7 +50,7 @@ _SSM_CONV, _SSM_STATE = 4, 16
 
 
 def _mamba_metadata(shape: Shape) -> Metadata:
-    return _common(shape) | {
+    return common(shape) | {
         "feed_forward_length": 0,
         "attention.head_count": 0,
         "attention.head_count_kv": 0,
@@ -179,38 +88,33 @@ def _is_attention(i: int) -> bool:
 
 def _lfm2_metadata(shape: Shape) -> Metadata:
     heads = [shape.n_head_kv * _is_attention(i) for i in range(shape.n_layer)]
-    return _common(shape) | {"attention.head_count_kv": heads, "shortconv.l_cache": _SHORT_CONV}
+    return common(shape) | {"attention.head_count_kv": heads, "shortconv.l_cache": _SHORT_CONV}
 
 
 def _lfm2(shape: Shape, i: int) -> Iterator[Tensor]:
     at, n = f"blk.{i}.", shape.n_embd
     yield Tensor(f"{at}attn_norm.weight", (n,), "norm")
     if _is_attention(i):
-        yield from _attention(shape, at, norms=True)
+        yield from attention(shape, at, norms=True)
     else:
         yield Tensor(f"{at}shortconv.conv.weight", (n, _SHORT_CONV), "plain")
         yield Tensor(f"{at}shortconv.in_proj.weight", (3 * n, n), "matrix")
         yield Tensor(f"{at}shortconv.out_proj.weight", (n, n), "matrix")
-    yield from _feed_forward(shape, at)
+    yield from feed_forward(shape, at)
 
 
 def _encoder_metadata(shape: Shape) -> Metadata:
-    return _common(shape) | {
+    return common(shape) | {
         "attention.layer_norm_epsilon": 1e-12,
         "attention.causal": False,
     }
-
-
-def _norm(name: str, width: int) -> Iterator[Tensor]:
-    yield Tensor(f"{name}.weight", (width,), "norm")
-    yield Tensor(f"{name}.bias", (width,), "bias")
 
 
 def _bert_begin(shape: Shape, *, positions: bool = False, types: int = 2) -> Iterator[Tensor]:
     if positions:
         yield Tensor("position_embd.weight", (shape.n_ctx_train, shape.n_embd), "plain")
     yield Tensor("token_types.weight", (types, shape.n_embd), "plain")
-    yield from _norm("token_embd_norm", shape.n_embd)
+    yield from norm("token_embd_norm", shape.n_embd)
 
 
 def _classifier(shape: Shape) -> Iterator[Tensor]:
@@ -230,10 +134,10 @@ def _bert_more(shape: Shape) -> Iterator[Tensor]:
 
 def _bert(shape: Shape, i: int, *, gate: bool = False, bias: bool = True) -> Iterator[Tensor]:
     at, n = f"blk.{i}.", shape.n_embd
-    yield from _attention(shape, at, bias=bias)
+    yield from attention(shape, at, bias=bias)
     if bias:
         yield Tensor(f"{at}attn_output.bias", (n,), "bias")
-    yield from _norm(f"{at}attn_output_norm", n)
+    yield from norm(f"{at}attn_output_norm", n)
     yield Tensor(f"{at}ffn_up.weight", (shape.n_ff, n), "matrix")
     if gate:
         yield Tensor(f"{at}ffn_gate.weight", (shape.n_ff, n), "matrix")
@@ -242,7 +146,7 @@ def _bert(shape: Shape, i: int, *, gate: bool = False, bias: bool = True) -> Ite
     yield Tensor(f"{at}ffn_down.weight", (n, shape.n_ff), "matrix")
     if bias:
         yield Tensor(f"{at}ffn_down.bias", (n,), "bias")
-    yield from _norm(f"{at}layer_output_norm", n)
+    yield from norm(f"{at}layer_output_norm", n)
 
 
 def _nomic_bert(shape: Shape, i: int) -> Iterator[Tensor]:
@@ -281,7 +185,7 @@ def _modern_bert(shape: Shape, i: int) -> Iterator[Tensor]:
 
 
 def _t5_metadata(shape: Shape) -> Metadata:
-    return _common(shape) | {"attention.relative_buckets_count": 32}
+    return common(shape) | {"attention.relative_buckets_count": 32}
 
 
 def _t5_encoder(shape: Shape, i: int) -> Iterator[Tensor]:
@@ -293,7 +197,7 @@ def _t5_encoder(shape: Shape, i: int) -> Iterator[Tensor]:
         width = n if name == "q" else shape.n_embd_kv
         yield Tensor(f"{at}attn_{name}.weight", (width, n), "matrix")
     yield Tensor(f"{at}attn_o.weight", (n, n), "matrix")
-    yield from _feed_forward(shape, at)
+    yield from feed_forward(shape, at)
 
 
 def _qwen3_more(shape: Shape) -> Iterator[Tensor]:
@@ -306,13 +210,19 @@ def _qwen3(shape: Shape, i: int) -> Iterator[Tensor]:
 
 
 ARCHITECTURES = {
-    "llama": Architecture(_common, _llama),
-    "qwen2": Architecture(_common, _qwen2),
+    "llama": Architecture(common, _llama),
+    "qwen2": Architecture(common, _qwen2),
     "qwen2vl": Architecture(_qwen2vl_metadata, _qwen2),
     "gemma3": Architecture(_gemma3_metadata, _gemma3),
     "mamba": Architecture(_mamba_metadata, _mamba),
     "lfm2": Architecture(_lfm2_metadata, _lfm2, output_norm="token_embd_norm"),
-    "qwen3": Architecture(_common, _qwen3, more=_qwen3_more),
+    "gemma2": Architecture(decoders.gemma2_metadata, decoders.gemma2),
+    "gpt2": Architecture(decoders.gpt2_metadata, decoders.gpt2, more=decoders.gpt2_more),
+    "mamba2": Architecture(decoders.mamba2_metadata, decoders.mamba2),
+    "phi3": Architecture(common, decoders.phi3),
+    "qwen3moe": Architecture(decoders.qwen3moe_metadata, decoders.qwen3moe),
+    "rwkv7": Architecture(decoders.rwkv7_metadata, decoders.rwkv7, more=decoders.rwkv7_more),
+    "qwen3": Architecture(common, _qwen3, more=_qwen3_more),
     "bert": Architecture(_encoder_metadata, _bert, None, _bert_more, has_output=False),
     "nomic-bert": Architecture(_encoder_metadata, _nomic_bert, None, _bert_begin, has_output=False),
     "jina-bert-v2": Architecture(

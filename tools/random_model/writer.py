@@ -17,8 +17,9 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from .architectures import ARCHITECTURES, Shape, Tensor
+from .architectures import ARCHITECTURES
 from .cache import cache_folder, kept
+from .layers import Shape, Tensor
 from .vocabularies import Vocabulary, vocabulary
 
 __all__ = ["CHATML", "QWEN2_HALF_BILLION", "TINY", "Quantization", "cached_model", "write_model"]
@@ -164,7 +165,7 @@ def write_model(
         path: where to write the GGUF file.
         vocab: name of a vocabulary, see :func:`tools.random_model.vocabulary`.
         architecture: ``llama``, ``qwen2`` or ``qwen2vl`` (dense; the last with M-RoPE), ``gemma3`` (sliding window), ``mamba`` (recurrent),
-            ``lfm2`` (hybrid), ``qwen3``; those that only embed: ``bert``, ``nomic-bert``, ``jina-bert-v2``,
+            ``lfm2`` (hybrid), ``qwen3``, ``gemma2``, ``gpt2``, ``mamba2``, ``phi3``, ``qwen3moe`` (experts), ``rwkv7``; those that only embed: ``bert``, ``nomic-bert``, ``jina-bert-v2``,
             ``modern-bert``, ``gemma-embedding``, ``t5encoder``.
         n_layer, n_embd, n_head, n_head_kv, n_ff, n_ctx_train: as in llama.cpp.
         n_swa: length of the sliding window, where there is one.
@@ -314,7 +315,7 @@ def _weights(
         )
         values[silent] = 0
         return values
-    rows, columns = shape
+    rows, columns = math.prod(shape[:-1]), shape[-1]
     block = _BLOCKS[quantization]
     if columns % block.weights:
         raise ValueError(
@@ -329,4 +330,4 @@ def _weights(
         data["least"] = data["scale"].astype(np.float32) * block.middle
     if quantization == "q8_0":  # the quantiser never gives -128, and kernels may rely on it
         np.maximum(data["weights"], -127, out=data["weights"])
-    return data.view(np.uint8).reshape(rows, -1)
+    return data.view(np.uint8).reshape(*shape[:-1], -1)

@@ -14,7 +14,11 @@ Read in this order:
     fingerprint.py    identifies a model by its content
     arrays.py         reads the header's long arrays, such as the vocabulary
     preflight.py      checks what llama.cpp takes for granted, before it ends the process
-    words.py          the same for the vocabulary
+    hyperparameters.py      of these, the numbers: layers, heads, experts, positions
+    architecture_rules.py   what only some architectures ask of them
+    tensor_preflight.py     the tensor table
+    tokenizer_preflight.py  the vocabulary
+    charsmap.py             the normaliser of T5's
     adapter.py        LoRA adapters: read, described, identified by content
     adapter_preflight.py  the same checks for them, against their model
     pooling.py        how a model makes one vector of a text, and whether it can

@@ -6,14 +6,30 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 
 from ..errors import InvalidModel
 from .gguf import ArrayRef
 from .source import ModelFile
 
-__all__ = ["read_integers", "read_strings"]
+__all__ = ["read_bytes", "read_integers", "read_numbers", "read_strings"]
 
-_INT32, _STRING = 5, 8
+_BYTES, _INT32, _STRING = (0, 1), 5, 8
+_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+"""How the format writes them, by the number of their type."""
 
 
 def read_strings(model: ModelFile, key: str) -> list[bytes]:
@@ -27,11 +43,11 @@ def read_strings(model: ModelFile, key: str) -> list[bytes]:
         return []
     data = _bytes(model, found)
     strings: list[bytes] = []
-    unpack_from, at = struct.Struct("<Q").unpack_from, 0
-    for _ in range(found.count):
-        (size,) = unpack_from(data, at)
-        at += 8 + size
-        strings.append(data[at - size : at])
+    unpack_from, append, at = struct.Struct("<Q").unpack_from, strings.append, 0
+    for _ in repeat(None, found.count):  # a bare loop: there may be a million
+        start = at + 8
+        at = start + unpack_from(data, at)[0]
+        append(data[start:at])
     return strings
 
 
@@ -50,6 +66,37 @@ def read_integers(model: ModelFile, key: str) -> Sequence[int]:
         if sys.byteorder == "big":
             numbers.byteswap()
     return numbers
+
+
+def read_bytes(model: ModelFile, key: str) -> bytes:
+    """An array of bytes, signed or not; empty if the header has none of that name.
+
+    Raises:
+        InvalidModel: the file shrank since its header was read.
+    """
+    found = model.header.metadata.get(key)
+    if isinstance(found, list):
+        return bytes(int(value) % 256 for value in found if isinstance(value, int))
+    if isinstance(found, ArrayRef) and found.element_type in _BYTES:
+        return _bytes(model, found)
+    return b""
+
+
+def read_numbers(model: ModelFile, key: str, most: int) -> Sequence[int | float]:
+    """The first so many numbers of an array of any type; empty if the header has none of that name.
+
+    Raises:
+        InvalidModel: the file shrank since its header was read.
+    """
+    found = model.header.metadata.get(key)
+    if isinstance(found, list):
+        return found[:most]
+    if not isinstance(found, ArrayRef) or found.element_type not in _NUMBERS:
+        return []
+    one = struct.Struct("<" + _NUMBERS[found.element_type])
+    count = min(found.count, most)
+    data = _bytes(model, replace(found, end=found.start + count * one.size))
+    return [value for (value,) in one.iter_unpack(data)]
 
 
 def _bytes(model: ModelFile, where: ArrayRef) -> bytes:

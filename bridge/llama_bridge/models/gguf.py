@@ -350,6 +350,8 @@ def read_gguf(file: BinaryIO, name: str) -> GgufHeader:
         reader.doing = "the metadata"
         key = reader.string(_MAX_NAME, "a key")
         reader.doing = shown(key)
+        if key in metadata:
+            raise reader.fail(f"{reader.doing} is there twice: damaged, or not a model")
         (kind,) = reader.unpack(_U32)
         metadata[key] = reader.value(key, kind)
         kinds[key] = kind
