@@ -45,6 +45,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "Sessions",
         "Named sessions at 256 tokens",
         "From nothing to the first token",
+        "From nothing to the first token",
         "Import time",
         "Peak memory",
         "Before the engine",
