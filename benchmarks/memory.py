@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
+from llama_bridge.models.fitting import NATIVE, WASM, need_of
 from llama_bridge.models.memory import kv_bytes_per_token
-from llama_bridge.models.memory_need import memory_need
 
 from .contenders import text_of
 from .report import Report
@@ -61,7 +61,7 @@ def measure_memory(
         ],
         rows,
         "Of the whole process; of a mapped model file, the pages that were touched count. The memory table is computed from the "
-        "header, for the model alone: llama.wasm takes 17 MiB for itself.",
+        "header.",
     )
 
 
@@ -82,7 +82,8 @@ def _main(backend: str, model: str, n_ctx: int, n_prompt: int) -> None:
         prompt = text_of(n_prompt, lambda text: len(llama.tokenize(text)))
         llama.generate(prompt, sampling=SamplingParams(max_tokens=16, temperature=0), chat=False)
         header, n_ctx = llama.model.header, llama.info.n_ctx
-        need = memory_need(header, n_ctx)
+        place = {"native": NATIVE, "wasm": WASM}.get(backend)
+        need = None if place is None else need_of(header, ModelParams(n_ctx=n_ctx), place, n_ctx)
         found = {
             "peak": peak_bytes(),
             "before": before,
