@@ -58,6 +58,14 @@ DEMO: dict[str, tuple[Edit, str]] = {
         value("llama.attention.value_length", 16),
         "key_length is 32, but attention.value_length is 16",
     ),
+    "a cache of almost no layer": (
+        architecture(
+            "gemma4",
+            value("gemma4.block_count", 5),
+            value("gemma4.attention.shared_kv_layers", 4),
+        ),
+        "attention.shared_kv_layers is 4",
+    ),
     "half a rope": (value("llama.rope.dimension_count", 16), "dimension_count is 16"),
     "a rope of nothing": (
         architecture("phi2", value("phi2.rope.dimension_count", 0)),

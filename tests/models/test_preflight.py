@@ -115,6 +115,23 @@ def test_other_architectures_too(case: str, tmp_path: Path) -> None:
         )
 
 
+ONE_ROW = ("cls.weight", "cls.output.weight", "blk.0.ffn_gate_inp_shexp.weight")
+
+
+@pytest.mark.parametrize("name", ONE_ROW)
+@pytest.mark.parametrize("type_", [1, 30, 8])  # F16, BF16, Q8_0
+def test_a_matrix_of_one_row_may_be_written_as_a_vector(
+    name: str, type_: int, tmp_path: Path
+) -> None:
+    """As llama-quantize writes the heads of rerankers."""
+
+    def edit(model: Gguf) -> None:
+        model.tensors["output_norm.weight"].name = name
+        model.tensors["output_norm.weight"].retype(type_)
+
+    check(open_model(edited_model(tmp_path / "m.gguf", edit=edit)))
+
+
 def test_models_that_are_well_pass() -> None:
     from tools.random_model import cached_model  # numpy: not in a page
     from tools.random_model.architectures import ARCHITECTURES

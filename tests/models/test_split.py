@@ -134,6 +134,23 @@ def test_a_relative_path_and_links_lead_to_all_parts(
     assert [path.path for path in open_model(link).files] == parts
 
 
+@pytest.mark.skipif(sys.platform in ("emscripten", "win32"), reason="links")
+def test_a_link_to_a_part_in_the_hubs_cache_leads_to_all_parts(
+    parts: list[Path], tmp_path: Path
+) -> None:
+    """There the part itself is a link, to a file that is called by its digest."""
+    (tmp_path / "blobs").mkdir()
+    for number, part in enumerate(parts):
+        part.rename(blob := tmp_path / "blobs" / f"{number:064}")
+        part.symlink_to(os.path.relpath(blob, part.parent))
+    link, other = tmp_path / "model.gguf", tmp_path / "loop.gguf"
+    link.symlink_to(parts[1])
+    assert [file.path for file in open_model(link).files] == parts
+    other.symlink_to(other)
+    with pytest.raises(ModelError):
+        open_model(other)
+
+
 def test_names_in_another_case_are_found(parts: list[Path]) -> None:
     parts[0].rename(other := parts[0].with_name("CHAT-q8_0-00001-OF-00003.GGUF"))
     for path in (other, parts[0], parts[2]):

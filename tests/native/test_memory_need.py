@@ -189,6 +189,40 @@ def test_odd_patterns_of_windows(pattern: Value, windowed: int) -> None:
     assert need.cache == 64 * 2 * 2 * (windowed * (256 + 512) + (6 - windowed) * 8192)
 
 
+def test_layers_without_a_cache_of_their_own_take_none() -> None:
+    """As llama.cpp filters them. Counted in full, a model that fits would be refused."""
+    known: dict[str, Value] = {"block_count": 8, "embedding_length": 64, "attention__head_count": 1}
+    ssm: dict[str, Value] = {"inner_size": 32, "state_size": 8, "group_count": 2, "conv_kernel": 4}
+    linear = known | {f"ssm__{key}": value for key, value in ssm.items()}
+    state = 4 * (3 * (32 + 2 * 2 * 8) + 8 * 32)
+    per_token = 64 * 2 * 2
+
+    def cache(arch: str, values: dict[str, Value]) -> int:
+        need = memory_need(_header(arch, **values), 8192)
+        assert need is not None
+        return need.cache
+
+    for arch in ("qwen35", "qwen35moe", "qwen3next"):
+        assert cache(arch, linear) == 6 * state + 2 * per_token * 8192
+    often = linear | {"full_attention_interval": 2}
+    assert cache("qwen35", often) == 4 * state + 4 * per_token * 8192
+    listed = linear | {"attention__recurrent_layers": [True] * 7 + [False]}
+    assert cache("qwen35", listed) == 7 * state + per_token * 8192
+    assert cache("llama", known | {"nextn_predict_layers": 1}) == 7 * per_token * 8192
+    assert cache("gemma3n", known | {"block_count": 30}) == 20 * per_token * 8192
+
+
+def test_layers_with_a_window_have_narrower_heads_in_gemma_4() -> None:
+    known: dict[str, Value] = {"block_count": 6, "embedding_length": 64, "attention__head_count": 1}
+    known |= {"attention__sliding_window": 256, "attention__shared_kv_layers": 2}
+    known |= {f"attention__{side}_length": 64 for side in ("key", "value")}
+    known |= {f"attention__{side}_length_swa": 32 for side in ("key", "value")}
+    known["attention__sliding_window_pattern"] = [True, True, False] * 2
+    need = memory_need(_header("gemma4", **known), 8192)
+    assert need is not None
+    assert need.cache == 3 * 32 * 2 * 2 * (256 + 512) + 64 * 2 * 2 * 8192
+
+
 def test_a_hollow_model_takes_no_room_and_has_the_size_of_a_whole_one(tmp_path: Path) -> None:
     shape: dict[str, Any] = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 96}
     for quantization in ("f16", "q8_0"):

@@ -395,6 +395,9 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
     sections = of.per_layer("rope.dimension_sections")
     if arch in _SECTIONED and max(sections[:3], default=0) < 1:
         yield "rope.dimension_sections has no section with an element"
+    shared = of.number("attention.shared_kv_layers")
+    if arch == "gemma4" and not 0 <= shared <= of.n_layers - 2:
+        yield f"attention.shared_kv_layers is {shared}, which leaves fewer than 2 of {of.n_layers} layers"
     size = of.number("wkv.head_size")
     if arch in _OF_RWKV and (size < 1 or width % size):
         yield f"wkv.head_size is {size}, which does not divide the width of {width}"

@@ -21,15 +21,22 @@ _F32 = 4
 _WINDOWED = {
     "afmoe": 4,
     "cohere2": 4,
+    "exaone-moe": 4,
     "exaone4": 4,
     "gemma2": 2,
     "gemma3": 6,
     "gemma3n": 5,
+    "gemma4": 6,
     "gpt-oss": 2,
     "llama4": 4,
     "olmo2": 4,
+    "plamo3": 8,
 }
 """Of so many layers one has a full cache; the others have one of the window's length."""
+_LINEAR = ("qwen35", "qwen35moe", "qwen3next")
+"""Most of their layers keep a running state instead of keys and values."""
+_GEMMA3N_OWN = 20
+"""So many layers have a cache of their own; llama.cpp does not ask the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +105,18 @@ def cache_by_layer(
     if layers is None:
         return None
     full, short = _cells(header, n_ctx, at_once)
+    length = header.number(f"{arch}.attention.key_length")
+    narrow = header.number(f"{arch}.attention.key_length_swa", length) / length if length else 1.0
+    own = _layers_with_own_cache(header)
     found: list[float] = []
     for i, per_token in enumerate(layers):
-        size = per_token * (short if short and _is_windowed(header, i) else full)
+        size = per_token * full
+        if i >= own:
+            size = 0.0
+        elif arch in _LINEAR and _is_linear(header, i):
+            size = _linear_state(header)
+        elif short and _is_windowed(header, i):
+            size = per_token * narrow * short
         if not per_token:  # a convolution: it keeps the last few inputs
             kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
             size = kept * header.number(f"{arch}.embedding_length") * _F32
@@ -128,6 +144,34 @@ def _is_windowed(header: GgufHeader, layer: int) -> bool:
         return layer < len(pattern) and bool(pattern[layer])
     period = pattern if isinstance(pattern, int) and pattern > 0 else _WINDOWED[arch]
     return layer % period < period - 1
+
+
+def _layers_with_own_cache(header: GgufHeader) -> int:
+    """The layers after so many use the cache of another, or only guess ahead and have none."""
+    arch = header.architecture
+    n_layers = header.number(f"{arch}.block_count")
+    if arch == "gemma3n":
+        return min(n_layers, _GEMMA3N_OWN)
+    name = "attention.shared_kv_layers" if arch == "gemma4" else "nextn_predict_layers"
+    return n_layers - max(0, header.number(f"{arch}.{name}"))
+
+
+def _is_linear(header: GgufHeader, layer: int) -> bool:
+    """Whether a layer keeps a running state, in an architecture that has such layers."""
+    arch = header.architecture
+    listed = header.metadata.get(f"{arch}.attention.recurrent_layers")
+    if isinstance(listed, list):
+        return layer < len(listed) and bool(listed[layer])
+    return (layer + 1) % max(1, header.number(f"{arch}.full_attention_interval", 4)) != 0
+
+
+def _linear_state(header: GgufHeader) -> int:
+    """Bytes of one layer's running state: the last inputs of a convolution, and a matrix for each head."""
+    inner, state, groups, kernel = (
+        header.number(f"{header.architecture}.ssm.{name}")
+        for name in ("inner_size", "state_size", "group_count", "conv_kernel")
+    )
+    return _F32 * (max(0, kernel - 1) * (inner + 2 * groups * state) + state * inner)
 
 
 def _mamba_state(header: GgufHeader) -> int:

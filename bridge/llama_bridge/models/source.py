@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEMO", "ModelFile", "ModelSource", "SplitSource", "open_model"]
 
+_MAX_LINKS = 40  # as on Linux
 DEMO = "demo"
 """Name of the small chat model in the package."""
 
@@ -209,7 +210,7 @@ def _whole(given: str, file: ModelFile) -> ModelFile:
     from .split import check_called, is_part, joined, missing, said_part  # 1 ms, with the header
 
     if is_part(file.header) and file.source is None and read_part_name(file.path.name) is None:
-        file = replace(file, path=Path(os.path.realpath(file.path)))  # a link to a part
+        file = replace(file, path=_link_to_part(file.path))
     called = None
     if isinstance(file.source, SplitSource) and read_part_name(file.path.name) is None:
         called = said_part(file.path.stem, file.header)  # it finds the others without names
@@ -228,6 +229,16 @@ def _whole(given: str, file: ModelFile) -> ModelFile:
             raise InvalidModel(given, why, error.found) from error
     header = joined(given, called, [part.header for part in parts])
     return replace(parts[0], header=header, parts=tuple(parts))
+
+
+def _link_to_part(path: Path) -> Path:
+    """Where a link leads, but no farther than to the name of a part: in the hub's cache that is a link, too."""
+    at = path.absolute()
+    for _ in range(_MAX_LINKS):
+        if read_part_name(at.name) is not None or not at.is_symlink():
+            return at
+        at = at.parent / at.readlink()
+    return path
 
 
 def _beside(file: ModelFile, part: PartName) -> ModelFile:

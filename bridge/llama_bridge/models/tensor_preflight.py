@@ -28,6 +28,9 @@ _ALWAYS_F32 = (
     "token_types.weight",
 )
 """Assumed to be F32 although they are not one-dimensional."""
+_ONE_ROW = ("cls.weight", "cls.output.weight", "ffn_gate_inp_shexp.weight")
+"""Matrices that may have one row. llama.cpp writes such a one with one dimension when it quantises a model, and multiplies
+with it, so that its type is as free as any matrix's."""
 _TABLES = ("tid2eid", "tid2eid.weight")
 """Lookup tables, which are not computed with: the experts of each token, as I32."""
 
@@ -66,7 +69,7 @@ def _wrong(tensor: TensorInfo) -> str:
         return f"is of {tensor.type_name}, which is not known"
     if tensor.type_name in NO_WEIGHTS and not tensor.name.endswith(_TABLES):
         return f"is {tensor.type_name}, a type that llama.cpp cannot compute with"
-    vector = len(tensor.shape) == 1 or tensor.name.endswith(_ALWAYS_F32)
-    if vector and tensor.type_name != "F32":
+    vector = len(tensor.shape) == 1 and not tensor.name.endswith(_ONE_ROW)
+    if (vector or tensor.name.endswith(_ALWAYS_F32)) and tensor.type_name != "F32":
         return f"is {tensor.type_name}, not F32"
     return ""
