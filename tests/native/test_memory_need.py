@@ -206,7 +206,8 @@ def test_layers_without_a_cache_of_their_own_take_none() -> None:
         assert cache(arch, linear) == 6 * state + 2 * per_token * 8192
     often = linear | {"full_attention_interval": 2}
     assert cache("qwen35", often) == 4 * state + 4 * per_token * 8192
-    listed = linear | {"attention__recurrent_layers": [True] * 7 + [False]}
+    kinds: list[int | float | bool] = [*[True] * 7, False]
+    listed = linear | {"attention__recurrent_layers": kinds}
     assert cache("qwen35", listed) == 7 * state + per_token * 8192
     assert cache("llama", known | {"nextn_predict_layers": 1}) == 7 * per_token * 8192
     assert cache("gemma3n", known | {"block_count": 30}) == 20 * per_token * 8192
