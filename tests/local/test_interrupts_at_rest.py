@@ -179,7 +179,7 @@ def test_an_interrupt_at_any_step_leaves_each_conversation_as_it_was_or_as_it_sh
     recorder = Traced()
     assert not recorder.run(lambda: work(kept, tmp_path))
     after = now(kept)
-    assert len(recorder.spots) > 100, "hardly a step was tried"
+    assert len(recorder.spots) > 60, "hardly a step was tried"
     hits = 0
     for spot in recorder.spots:
         as_before(kept, tmp_path)
