@@ -10,26 +10,12 @@ from dataclasses import replace
 from itertools import repeat
 
 from ..errors import InvalidModel
-from .gguf import ArrayRef
+from .gguf import NUMBERS, ArrayRef
 from .source import ModelFile
 
 __all__ = ["read_bytes", "read_integers", "read_numbers", "read_strings"]
 
 _BYTES, _INT32, _STRING = (0, 1), 5, 8
-_NUMBERS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-"""How the format writes them, by the number of their type."""
 
 
 def read_strings(model: ModelFile, key: str) -> list[bytes]:
@@ -91,9 +77,9 @@ def read_numbers(model: ModelFile, key: str, most: int) -> Sequence[int | float]
     found = model.header.metadata.get(key)
     if isinstance(found, list):
         return found[:most]
-    if not isinstance(found, ArrayRef) or found.element_type not in _NUMBERS:
+    if not isinstance(found, ArrayRef) or found.element_type not in NUMBERS:
         return []
-    one = struct.Struct("<" + _NUMBERS[found.element_type])
+    one = struct.Struct("<" + NUMBERS[found.element_type])
     count = min(found.count, most)
     data = _bytes(model, replace(found, end=found.start + count * one.size))
     return [value for (value,) in one.iter_unpack(data)]

@@ -21,26 +21,25 @@ from ..checks import shown
 from ..errors import InvalidModel
 from .ggml_types import GGML_TYPES
 
-__all__ = ["ArrayRef", "GgufHeader", "Span", "TensorInfo", "Value", "read_gguf"]
+__all__ = ["NUMBERS", "ArrayRef", "GgufHeader", "Span", "TensorInfo", "Value", "read_gguf"]
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
-_SCALARS = {
-    number: struct.Struct("<" + code)
-    for number, code in {
-        0: "B",
-        1: "b",
-        2: "H",
-        3: "h",
-        4: "I",
-        5: "i",
-        6: "f",
-        7: "?",
-        10: "Q",
-        11: "q",
-        12: "d",
-    }.items()
+NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
 }
+"""How the format writes numbers, in the letters of :mod:`struct`, by the number of their type."""
+_SCALARS = {number: struct.Struct("<" + code) for number, code in NUMBERS.items()}
 _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _ARRAY_HEAD = struct.Struct("<IQ")
 _COUNTS = struct.Struct("<QQ")
