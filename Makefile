@@ -54,7 +54,7 @@ wasm: setup  ## build llama.wasm and chat.wasm (setup does this too)
 wheel: setup  ## build dist/llama_bridge-*.whl
 	@$(BIN)/python -m build --wheel
 
-pyodide: setup  ## build the wheel with pyodide-build, run the suite in Pyodide on Node
+pyodide: setup  ## run the suite in Pyodide, in Chromium, in Firefox, and on Node with the wheel of pyodide-build
 	@$(BIN)/python -m tools.pyodide
 
 without-native: setup  ## run the quick suite without llama-cpp-python

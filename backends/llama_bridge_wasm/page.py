@@ -22,6 +22,7 @@ __all__ = [
     "let_messages_in",
     "new",
     "proxy",
+    "settled",
     "to_js",
     "wait",
 ]
@@ -58,6 +59,27 @@ def can_wait() -> bool:
 def wait(awaitable: Awaitable[T]) -> T:
     """Suspend Python until the result is there, and return it."""
     return cast("T", _run_sync(awaitable))
+
+
+async def settled(of: Any, method: str, *args: Any) -> Any:
+    """Call a JavaScript method that makes a promise, and return what the promise comes to.
+
+    Pyodide cannot raise a reason that it does not take for an error, and then ``await`` never ends. Chromium's
+    ``QuotaExceededError`` is such a one. So the call is made by JavaScript, and its outcome read.
+
+    Raises:
+        JsException: it was rejected.
+    """
+    call = getattr(of, method).bind(of, *args)
+    (outcome,) = await js.Promise.allSettled(to_js([None]).map(call))
+    if outcome.status == "fulfilled":
+        return outcome.value
+    reason = outcome.reason
+    if not isinstance(reason, JsException):
+        told = new(js.Error, str(getattr(reason, "message", reason)))
+        told.name = str(getattr(reason, "name", "Error"))
+        reason = told
+    raise reason
 
 
 def let_messages_in() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Playwright
 
     from .person import Person
+    from .programmer import Programmer
     from .visiting import Visit
 
 _REPORT = "the suite in Pyodide"
@@ -71,9 +72,10 @@ def site(
 
     folder = tmp_path_factory.mktemp("site")
     try:
-        lay_out(folder, extra=[EXAMPLE, Path(__file__).with_name("python.mjs")])
+        lay_out(folder, extra=[EXAMPLE, Path(__file__).with_name("python.mjs")], compiled=True)
     except fetch.FetchError as error:
         missing(str(error))
+    (folder / "nothing.html").write_text("<!doctype html><title>Nothing</title>")
     models = folder / "models"
     models.mkdir()
     whole = tiny.read_bytes()
@@ -167,6 +169,15 @@ def guest(browser: Browser, address: str, seats: list[Person]) -> Iterator[Perso
     yield person
     person.check()
     seats.append(person)  # one that is not whole any more is not used again
+
+
+@pytest.fixture(scope="module")
+def programmer(browser: Browser, address: str) -> Iterator[Programmer]:
+    """Someone who runs programs, for the tests of a file: Python takes seconds to start."""
+    from .programmer import Programmer
+
+    with browser.new_context() as context:
+        yield Programmer(context, address)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
@@ -140,6 +141,14 @@ class Person:
         if wait:
             self.idle()
 
+    @contextmanager
+    def quota(self, address: str, size: int) -> Generator[None]:
+        """The page may keep only so many bytes."""
+        session = self.context.new_cdp_session(self.page)
+        session.send("Storage.overrideQuotaForOrigin", {"origin": address, "quotaSize": size})
+        yield
+        session.send("Storage.overrideQuotaForOrigin", {"origin": address})
+
     def stop(self) -> float:
         """Click Stop; milliseconds until the page is idle again, as the page itself sees them."""
         return float(
@@ -168,18 +177,6 @@ class Person:
             }"""
         )
         return lambda: float(self.page.evaluate("() => window.longest"))
-
-    def python(self, code: str) -> object:
-        """Run Python in a worker of its own, as a program that uses the library would; what it gives back."""
-        return self.page.evaluate(
-            """(code) => new Promise((resolve, reject) => {
-                const worker = new Worker("python.mjs", { type: "module" });
-                worker.onmessage = ({ data }) => (worker.terminate(), resolve(data));
-                worker.onerror = (error) => reject(new Error(error.message));
-                worker.postMessage(code);
-            })""",
-            code,
-        )
 
     def check(self) -> None:
         """Nothing was complained about.

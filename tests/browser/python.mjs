@@ -1,11 +1,15 @@
 import { loadPyodide } from "./pyodide/pyodide.mjs";
 
-self.onmessage = async ({ data: code }) => {
+const begin = async () => {
   const wheels = await (await fetch("wheels.json")).json();
   const packages = wheels.llama_bridge.map((path) => new URL(path, location).href);
-  const python = await loadPyodide({ packages });
+  return loadPyodide({ packages });
+};
+const python = begin();
+
+self.onmessage = async ({ data: code }) => {
   try {
-    postMessage(String(await python.runPythonAsync(code)));
+    postMessage(String(await (await python).runPythonAsync(code)));
   } catch (error) {
     postMessage(error.message);
   }

@@ -14,12 +14,14 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
+from playwright.sync_api import BrowserContext
+
 from llama_bridge.testing.hub import HubServer
 from tools.browser.server import CSP, serve
 from tools.split_model import split_model
 
-from .person import Person
-from .visiting import DEMO, Visit
+from .programmer import Programmer
+from .visiting import DEMO
 
 pytestmark = pytest.mark.slow
 
@@ -49,22 +51,22 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def person(hub: HubServer, site: Path, visit: Visit) -> Iterator[Person]:
-    """Someone in front of a page that may connect to the hub."""
+def programmer(hub: HubServer, site: Path, context: BrowserContext) -> Iterator[Programmer]:
+    """Someone with a page that may connect to the hub."""
     allowed = CSP + f"; connect-src 'self' {hub.url} {hub.files_url}"
     with serve(site, csp=allowed) as address:
-        yield visit(address)
+        yield Programmer(context, address)
 
 
-def run(person: Person, hub: HubServer, code: str) -> list[str]:
-    told = str(person.python(BEGIN.format(hub=hub.url) + code + '\n"|".join(map(str, said))'))
+def run(programmer: Programmer, hub: HubServer, code: str) -> list[str]:
+    told = programmer.run(BEGIN.format(hub=hub.url) + code + '\n"|".join(map(str, said))')
     assert not told.startswith("Traceback"), told
     return told.split("|")
 
 
-def test_a_name_is_fetched_checked_and_kept(person: Person, hub: HubServer) -> None:
+def test_a_name_is_fetched_checked_and_kept(programmer: Programmer, hub: HubServer) -> None:
     said = run(
-        person,
+        programmer,
         hub,
         """
 model = await store.download("hf:org/repo")
@@ -92,10 +94,12 @@ await fails("hf:no repo at all")
     assert said[9].startswith("InvalidInput: ")
 
 
-def test_what_is_not_what_the_hub_promised_is_not_kept(person: Person, hub: HubServer) -> None:
+def test_what_is_not_what_the_hub_promised_is_not_kept(
+    programmer: Programmer, hub: HubServer
+) -> None:
     hub.fail("corrupt", path="*.gguf", after=1_000_000)
     said = run(
-        person,
+        programmer,
         hub,
         """
 await fails("hf:org/repo")
@@ -107,10 +111,12 @@ await fails("hf:org/repo")
     assert said[1:] == ["[]", "[]", "fine"]
 
 
-def test_a_download_that_was_stopped_goes_on_and_is_checked(person: Person, hub: HubServer) -> None:
+def test_a_download_that_was_stopped_goes_on_and_is_checked(
+    programmer: Programmer, hub: HubServer
+) -> None:
     hub.fail("stall", path="*.gguf", after=1_000_000)
     said = run(
-        person,
+        programmer,
         hub,
         """
 steps = []

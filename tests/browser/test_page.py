@@ -92,21 +92,20 @@ def test_a_reload_keeps_the_talk_and_takes_the_same_model_again(guest: Person) -
 
 
 def test_after_a_reload_a_model_that_is_not_kept_is_asked_for_by_name(
-    person: Person, address: str, context: BrowserContext
+    guest: Person, address: str
 ) -> None:
-    quota = {"origin": address, "quotaSize": 1_000_000}
-    context.new_cdp_session(person.page).send("Storage.overrideQuotaForOrigin", quota)
-    person.pick(DEMO)
-    assert person.kept == []
-    person.say("My name is Zorblax.")
-    person.page.reload()
-    person.idle()
-    assert "Zorblax" in person.answers[0]
-    assert person.status == "To go on, load llama-bridge demo again, or another model"
-    assert person.page.is_disabled("#send")
-    person.take_demo()
-    person.say("What is my name?")
-    assert "Zorblax" in person.answers[1]
+    with guest.quota(address, 1_000_000):
+        guest.pick(DEMO)
+        assert guest.kept == []
+        guest.say("My name is Zorblax.")
+        guest.page.reload()
+        guest.idle()
+    assert "Zorblax" in guest.answers[0]
+    assert guest.status == "To go on, load llama-bridge demo again, or another model"
+    assert guest.page.is_disabled("#send")
+    guest.take_demo()
+    guest.say("What is my name?")
+    assert "Zorblax" in guest.answers[1]
 
 
 def test_a_reload_at_a_bad_moment_loses_nothing_that_was_seen(guest: Person, slow: Path) -> None:
@@ -149,38 +148,46 @@ def test_where_nothing_can_be_stored_a_talk_lasts_as_long_as_the_tab(
     assert "Zorblax" in person.answers[1]
 
 
-@pytest.mark.parametrize("isolated", [True, False])
-def test_stop_works_at_once_in_prefill_and_in_decode(
-    visit: Visit, site: Path, slow: Path, isolated: bool
+def test_stop_works_at_once_in_prefill_and_in_decode(guest: Person, slow: Path) -> None:
+    _stop_anywhere(guest, slow)
+    several = re.search(r", \d+ threads$", guest.text("#about")) is not None
+    assert several is ((os.cpu_count() or 1) > 1)
+
+
+def test_it_stops_as_soon_where_the_page_has_one_thread(
+    visit: Visit, site: Path, slow: Path
 ) -> None:
-    with serve(site, isolated=isolated) as address:
+    with serve(site, isolated=False) as address:
         person = visit(address)
-        person.pick(slow)
-        several = re.search(r", \d+ threads$", person.text("#about")) is not None
-        assert several is (isolated and (os.cpu_count() or 1) > 1)
-        prompt = "one two three " * 800
-        for moment in (0, 0.5, 1.5):
-            person.say(prompt, wait=False)
-            person.page.wait_for_timeout(1000 * moment)
-            assert person.stop() < STOP_WITHIN
-            assert person.status == "Stopped"
-            assert person.answers == []  # and the question can be asked again
-            assert person.page.input_value("#prompt") == prompt.strip()
-            person.page.fill("#prompt", "")
+        _stop_anywhere(person, slow)
+        assert " threads" not in person.text("#about")
 
-        person.say("Hello", wait=False)
-        person.until(lambda: len(person.answers[-1]) > 20)
-        before = person.answers[-1]
+
+def _stop_anywhere(person: Person, slow: Path) -> None:
+    person.pick(slow)
+    prompt = "one two three " * 800
+    for moment in (0, 0.5, 1.5):
+        person.say(prompt, wait=False)
+        person.page.wait_for_timeout(1000 * moment)
         assert person.stop() < STOP_WITHIN
-        assert person.answers[-1].startswith(before)
-        assert "0 cached + 2 evaluated tokens" in person.costs[-1]
-        assert person.page.locator("#talk .end").all_inner_texts() == ["Stopped"]
-
-        person.say("Hello", wait=False)
-        person.until(lambda: len(person.answers[-1]) > 20)
-        person.page.keyboard.press("Escape")
-        person.idle(1)
         assert person.status == "Stopped"
+        assert person.answers == []  # and the question can be asked again
+        assert person.page.input_value("#prompt") == prompt.strip()
+        person.page.fill("#prompt", "")
+
+    person.say("Hello", wait=False)
+    person.until(lambda: len(person.answers[-1]) > 20)
+    before = person.answers[-1]
+    assert person.stop() < STOP_WITHIN
+    assert person.answers[-1].startswith(before)
+    assert "0 cached + 2 evaluated tokens" in person.costs[-1]
+    assert person.page.locator("#talk .end").all_inner_texts() == ["Stopped"]
+
+    person.say("Hello", wait=False)
+    person.until(lambda: len(person.answers[-1]) > 20)
+    person.page.keyboard.press("Escape")
+    person.idle(1)
+    assert person.status == "Stopped"
 
 
 def test_progress_of_the_prefill_is_shown_and_the_page_lives(guest: Person, slow: Path) -> None:
@@ -214,30 +221,31 @@ def test_a_second_model_is_dropped_in_and_both_are_kept(guest: Person, tiny: Pat
 
 
 def test_a_kept_model_is_there_after_a_reload_and_without_a_network(
-    person: Person, context: BrowserContext
+    guest: Person,
 ) -> None:
-    person.get("models/demo-copy.gguf")
-    assert person.status.startswith("Ready, loaded in ")
-    person.say("Hello! My name is Zorblax.")
-    person.page.reload()
-    person.idle()
-    assert person.kept == ["demo-copy.gguf"]
-    assert person.status.startswith("Ready, loaded in ")  # to go on with the talk
-    person.press("New")
-    person.idle()
-    person.page.reload()
-    person.idle()
-    assert person.status == "Choose a model"  # there is none
-    context.set_offline(True)
-    person.press("Use demo-copy.gguf")
-    person.idle()
-    person.say("My name is Zorblax.")
-    assert "Zorblax" in person.answers[0]
-    person.get("models/tiny.gguf")
-    assert person.trouble.startswith("DownloadError: tiny.gguf: the server did not answer")
-    assert "is this page offline?" in person.trouble
-    person.say("Hello!")
-    assert person.answers[1]
+    guest.get("models/demo-copy.gguf")
+    assert guest.status.startswith("Ready, loaded in ")
+    guest.say("Hello! My name is Zorblax.")
+    guest.page.reload()
+    guest.idle()
+    assert guest.kept == ["demo-copy.gguf"]
+    assert guest.status.startswith("Ready, loaded in ")  # to go on with the talk
+    guest.press("New")
+    guest.idle()
+    guest.page.reload()
+    guest.idle()
+    assert guest.status == "Choose a model"  # there is none
+    guest.context.set_offline(True)
+    guest.press("Use demo-copy.gguf")
+    guest.idle()
+    guest.say("My name is Zorblax.")
+    assert "Zorblax" in guest.answers[0]
+    guest.get("models/tiny.gguf")
+    assert guest.trouble.startswith("DownloadError: tiny.gguf: the server did not answer")
+    assert "is this page offline?" in guest.trouble
+    guest.say("Hello!")
+    assert guest.answers[1]
+    guest.context.set_offline(False)
 
 
 def test_a_second_visit_needs_no_server(visit: Visit, site: Path) -> None:

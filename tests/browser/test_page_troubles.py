@@ -16,10 +16,9 @@ if not os.environ.get("CI"):  # there it is an error
 
 from playwright.sync_api import BrowserContext, Route
 
-from tools.browser.server import serve
-
 from .person import Person
-from .visiting import DEMO, EXAMPLE, STOP_WITHIN, SpoiltHandler, Visit
+from .programmer import Programmer
+from .visiting import DEMO, EXAMPLE, STOP_WITHIN, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -129,35 +128,32 @@ def test_a_download_that_breaks_goes_on_with_the_next_try(guest: Person) -> None
     assert guest.kept == ["tiny.gguf"]
 
 
-def test_a_server_without_ranges_starts_over_and_the_page_says_so(visit: Visit, site: Path) -> None:
-    with serve(site, ranges=False, handler=SpoiltHandler) as address:
-        person = visit(address)
-        person.get("models/tiny.gguf?slow", wait=False)
-        person.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", person.status))
-        person.stop()
-        person.press("Resume")
-        person.until(lambda: "; starts over: the server cannot send only the rest" in person.status)
-        person.idle()
-        assert person.status.startswith("Ready, loaded in ")
-        assert person.kept == ["tiny.gguf"]
+def test_a_server_without_ranges_starts_over_and_the_page_says_so(guest: Person) -> None:
+    guest.get("models/tiny.gguf?slow&whole", wait=False)
+    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
+    guest.stop()
+    guest.press("Resume")
+    guest.until(lambda: "; starts over: the server cannot send only the rest" in guest.status)
+    guest.idle()
+    assert guest.status.startswith("Ready, loaded in ")
+    assert guest.kept == ["tiny.gguf"]
 
 
 def test_a_model_beyond_the_quota_is_used_but_not_kept(
-    person: Person, context: BrowserContext, address: str, tiny: Path
+    guest: Person, address: str, tiny: Path
 ) -> None:
-    quota = {"origin": address, "quotaSize": 3_000_000}
-    context.new_cdp_session(person.page).send("Storage.overrideQuotaForOrigin", quota)
-    person.pick(tiny)
-    assert person.trouble.startswith(f"StoreFull: {tiny.name}: keeping it takes ")
-    assert "MB left for this page: delete a kept model" in person.trouble
-    assert person.status.endswith(", but not kept")
-    assert person.kept == []
-    person.get("models/tiny.gguf")
-    assert person.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
-    assert person.kept == []
-    person.say("Hello", wait=False)
-    person.until(lambda: person.answers and person.answers[0])
-    person.stop()
+    with guest.quota(address, 3_000_000):
+        guest.pick(tiny)
+        assert guest.trouble.startswith(f"StoreFull: {tiny.name}: keeping it takes ")
+        assert "MB left for this page: delete a kept model" in guest.trouble
+        assert guest.status.endswith(", but not kept")
+        assert guest.kept == []
+        guest.get("models/tiny.gguf")
+        assert guest.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
+        assert guest.kept == []
+    guest.say("Hello", wait=False)
+    guest.until(lambda: guest.answers and guest.answers[0])
+    guest.stop()
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
@@ -174,22 +170,24 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     assert guest.answers[0]
 
 
-def test_a_second_tab_shares_the_models_but_not_a_download(person: Person, visit: Visit) -> None:
-    person.get("models/demo-copy.gguf")
-    person.get("models/tiny.gguf?slower", wait=False)
-    person.until(lambda: person.status.startswith("Downloading: "))
-    second = visit()
+def test_a_second_tab_shares_the_models_but_not_a_download(guest: Person, address: str) -> None:
+    guest.get("models/demo-copy.gguf")
+    guest.get("models/tiny.gguf?slower", wait=False)
+    guest.until(lambda: guest.status.startswith("Downloading: "))
+    second = Person(guest.context, address)
     second.get("models/tiny.gguf?slower")
     assert second.trouble.startswith("ModelBusy: tiny.gguf: another tab of this page has it open")
     second.press("Use demo-copy.gguf")
     second.idle()
     second.say("My name is Zorvane.")
     assert "Zorvane" in second.answers[0]
-    assert person.stop() < STOP_WITHIN
-    assert person.status == "Stopped"
+    second.check()
+    second.page.close()
+    assert guest.stop() < STOP_WITHIN
+    assert guest.status == "Stopped"
 
 
-def test_what_goes_wrong_is_a_typed_error_in_python(guest: Person, address: str) -> None:
+def test_what_goes_wrong_is_a_typed_error_in_python(programmer: Programmer, address: str) -> None:
     code = f"""
 import js
 from llama_bridge import ModelNotFound, InvalidModel
@@ -237,7 +235,7 @@ await fails(store.delete(model.sha256))
 said.append(str(await store.models()))
 "\\n".join(said)
 """
-    said = str(guest.python(code)).splitlines()
+    said = programmer.run(code).splitlines()
     assert said[0].startswith("DownloadError {'path': 'tiny.gguf', 'reason': 'the connection broke")
     assert said[1:6] == ["tiny.gguf True", "fine", "[]", "ModelNotFound", "InvalidModel"]
     assert said[6:9] == ["fine", "ModelNotFound", "InvalidModel"]

@@ -17,20 +17,22 @@ if not os.environ.get("CI"):  # there it is an error
 from tests.gguf_editing import Gguf
 from tools.split_model import split_model
 
-from .person import Person
+from .programmer import Programmer
 from .visiting import DEMO
 
 pytestmark = pytest.mark.slow
 
 BEGIN = """
 import js
+from uuid import uuid4
 from llama_bridge import BridgeError, LlamaBridge, PartsSource
 from llama_bridge_wasm.store.model_store import *
 from llama_bridge_wasm.store import BlobSource, UrlSource
 from llama_bridge_wasm.page import new, to_js
 url = {url!r}
 said = []
-store = ModelStore("split")
+place = uuid4().hex
+store = ModelStore(place)
 await store.models()
 await store.unfinished()
 names = [f"chat-0000{{i}}-of-00003.gguf" for i in (1, 2, 3)]
@@ -54,7 +56,7 @@ async def stored():
     found = []
     root = await js.navigator.storage.getDirectory()
     for folder in ("models", "parts"):
-        at = await (await root.getDirectoryHandle("split")).getDirectoryHandle(folder)
+        at = await (await root.getDirectoryHandle(place)).getDirectoryHandle(folder)
         names = at.keys()
         while not (step := await names.next()).done:
             found.append(step.value)
@@ -76,18 +78,18 @@ def url(address: str, parts: list[Path]) -> str:
     return f"{address}models/parts/"
 
 
-def run(person: Person, url: str, code: str) -> list[str]:
+def run(programmer: Programmer, url: str, code: str) -> list[str]:
     """What the code puts into ``said``."""
-    told = str(person.python(BEGIN.format(url=url) + code + '\n"|".join(map(str, said))'))
+    told = programmer.run(BEGIN.format(url=url) + code + '\n"|".join(map(str, said))')
     assert not told.startswith("Traceback"), told
     return told.split("|")
 
 
 def test_it_answers_as_in_one_file_wherever_it_is_read_from(
-    person: Person, url: str, parts: list[Path]
+    programmer: Programmer, url: str, parts: list[Path]
 ) -> None:
     said = run(
-        person,
+        programmer,
         url,
         """
 answer("demo")
@@ -125,7 +127,7 @@ said.append(len(await stored()))
 
 
 def test_a_missing_or_foreign_part_is_named_and_a_break_is_continued(
-    person: Person, url: str, parts: list[Path], site: Path
+    programmer: Programmer, url: str, parts: list[Path], site: Path
 ) -> None:
     lacking, foreign = (site / "models" / name for name in ("lacking", "foreign"))
     for folder in (lacking, foreign):
@@ -137,7 +139,7 @@ def test_a_missing_or_foreign_part_is_named_and_a_break_is_continued(
     other.set("split.tensors.count", 3)
     other.write(foreign / parts[1].name)
     said = run(
-        person,
+        programmer,
         url,
         """
 above = url.removesuffix("parts/")
@@ -203,7 +205,7 @@ await fails(store.add(await (await js.fetch(url + names[1])).blob(), names[1]))
 
 
 def test_a_part_that_two_models_share_stays_while_one_needs_it(
-    person: Person, url: str, parts: list[Path], site: Path
+    programmer: Programmer, url: str, parts: list[Path], site: Path
 ) -> None:
     newer = site / "models" / "newer"
     newer.mkdir()
@@ -213,7 +215,7 @@ def test_a_part_that_two_models_share_stays_while_one_needs_it(
     first.set("general.name", b"newer", 8)
     first.write(newer / parts[0].name)
     said = run(
-        person,
+        programmer,
         url,
         """
 old = await store.download(url + names[0])

@@ -27,15 +27,20 @@ Visit = Callable[..., Person]
 
 
 class SpoiltHandler(Handler):
-    """Sends half a file and hangs up (``?half``, of a whole file), or takes its time (``?slow``, ``?slower``)."""
+    """Sends half a file and hangs up (``?half``, of a whole file), takes its time (``?slow``, ``?slower``), or has no ranges (``?slow&whole``)."""
+
+    def send_head(self) -> Any:
+        if self.path.endswith("&whole"):
+            self._ranges = False
+        return super().send_head()
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         query = self.path.partition("?")[2]
         if query == "half" and "Range" not in self.headers:
             self._left //= 2
             self.close_connection = True
-        if query in ("slow", "slower"):
-            piece = 1 << (17 if query == "slow" else 13)
+        if query.startswith("slow"):
+            piece = 1 << (13 if query == "slower" else 17)
             while self._left and (data := source.read(min(self._left, piece))):
                 try:
                     outputfile.write(data)

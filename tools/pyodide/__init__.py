@@ -6,5 +6,5 @@
     python_cli.mjs   its interpreter: Pyodide on Node, with this machine's files
     venv.py          builds the wheel, installs it in a ``pyodide venv``, runs the suite there
 
-    python -m tools.pyodide    does it all: ``make pyodide``
+    python -m tools.pyodide    does it all, and runs the suite in browsers too: ``make pyodide``
 """

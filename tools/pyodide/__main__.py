@@ -1,11 +1,14 @@
-"""``python -m tools.pyodide``: builds, compiles, installs and tests the wheel for Pyodide, in build/pyodide."""
+"""``python -m tools.pyodide``: the suite in Pyodide on Node, in Chromium and in Firefox; what it makes is kept in build/pyodide.
+
+On Node it runs in a virtual environment of Pyodide, with the wheel as pyodide-build makes and compiles it.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from tests.browser.enough import check
-from tests.browser.outside import run_on_node
+from tests.browser.enough import MUST_RUN_IN_BROWSERS, check
+from tests.browser.outside import run_in_browsers, run_on_node
 from tools.browser.fetch import FetchError
 from tools.browser.site import ROOT
 
@@ -15,13 +18,17 @@ def main() -> None:
     folder = ROOT / "build" / "pyodide"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        outcome = run_on_node(folder)
+        on_node = run_on_node(folder)
+        in_browsers = run_in_browsers(folder)
     except FetchError as error:
         sys.exit(str(error))
-    print(outcome)
+    for outcome in (on_node, *in_browsers.values()):
+        print(outcome)
     wheels = [wheel.relative_to(ROOT) for wheel in (folder / "dist").glob("*.whl")]
     print(*wheels, sep="\n")
-    check(outcome, "node")
+    check(on_node, "chat/test_template", at_least=150)
+    for outcome in in_browsers.values():
+        check(outcome, *MUST_RUN_IN_BROWSERS, at_least=600)
     forms = {wheel.name.split("-", 2)[2] for wheel in wheels}
     assert forms == {"py3-none-any.whl", "cp313-none-any.whl"}, "as built, and compiled"
 

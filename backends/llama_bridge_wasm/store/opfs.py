@@ -15,7 +15,7 @@ from typing import Any
 
 from llama_bridge.errors import ModelNotFound
 
-from ..page import JsException, js, new
+from ..page import JsException, js, new, settled
 from .errors import ModelBusy, StoreError, StoreFull, StoreUnavailable
 
 __all__ = ["Folder", "free_space", "mapped_errors"]
@@ -47,7 +47,7 @@ def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
 async def free_space() -> tuple[int, int]:
     """How many bytes this page uses of the browser's storage, and how many more it may use."""
     with mapped_errors("model store"):
-        estimate = await js.navigator.storage.estimate()
+        estimate = await settled(js.navigator.storage, "estimate")
     used = int(estimate.usage)
     return used, max(0, int(estimate.quota) - used)
 
@@ -66,9 +66,9 @@ class Folder:
             StoreUnavailable: this browser keeps no files here.
         """
         with mapped_errors("model store"):
-            handle = await js.navigator.storage.getDirectory()
+            handle = await settled(js.navigator.storage, "getDirectory")
             for part in path.split("/"):
-                handle = await handle.getDirectoryHandle(part, _options(create=True))
+                handle = await settled(handle, "getDirectoryHandle", part, _options(create=True))
         return cls(handle)
 
     async def names(self) -> list[str]:
@@ -76,7 +76,7 @@ class Folder:
         with mapped_errors("model store"):
             names = self._handle.keys()
             found: list[str] = []
-            while not (step := await names.next()).done:
+            while not (step := await settled(names, "next")).done:
                 found.append(str(step.value))
         return sorted(found)
 
@@ -89,15 +89,14 @@ class Folder:
             ModelBusy, ModelNotFound, StoreError: with ``shown`` as the name.
         """
         with mapped_errors(shown):
-            file = await self._handle.getFileHandle(name, _options(create=create))
-            return await file.createSyncAccessHandle(
-                _options(mode="read-only" if shared else "readwrite")
-            )
+            file = await self._file(name, create=create)
+            mode = _options(mode="read-only" if shared else "readwrite")
+            return await settled(file, "createSyncAccessHandle", mode)
 
     async def size(self, name: str) -> int:
         """Bytes of a file."""
         with mapped_errors(name):
-            return int((await (await self._handle.getFileHandle(name)).getFile()).size)
+            return int((await settled(await self._file(name), "getFile")).size)
 
     async def remove(self, name: str, *, shown: str) -> None:
         """Delete a file; do nothing if there is none.
@@ -107,20 +106,21 @@ class Folder:
         """
         try:
             with mapped_errors(shown):
-                await self._handle.removeEntry(name)
+                await settled(self._handle, "removeEntry", name)
         except ModelNotFound:
             pass
 
     async def move(self, name: str, folder: Folder, to: str) -> None:
         """Move a file to another folder, atomically."""
         with mapped_errors(to):
-            await (await self._handle.getFileHandle(name)).move(folder._handle, to)
+            await settled(await self._file(name), "move", folder._handle, to)
 
     async def read_json(self, name: str) -> dict[str, Any] | None:
         """A small JSON file as an object; None if it is missing or not one."""
         try:
             with mapped_errors(name):
-                text = await (await (await self._handle.getFileHandle(name)).getFile()).text()
+                content = await settled(await self._file(name), "getFile")
+                text = await settled(content, "text")
             found = json.loads(text)
         except (ModelNotFound, ValueError):
             return None
@@ -129,10 +129,12 @@ class Folder:
     async def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write all or nothing: a writable stream replaces the file when it is closed."""
         with mapped_errors(name):
-            file = await self._handle.getFileHandle(name, _options(create=True))
-            stream = await file.createWritable()
-            await stream.write(json.dumps(value))
-            await stream.close()
+            stream = await settled(await self._file(name, create=True), "createWritable")
+            await settled(stream, "write", json.dumps(value))
+            await settled(stream, "close")
+
+    async def _file(self, name: str, *, create: bool = False) -> Any:
+        return await settled(self._handle, "getFileHandle", name, _options(create=create))
 
 
 def _options(**values: object) -> Any:
