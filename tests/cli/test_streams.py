@@ -25,11 +25,15 @@ OUTPUTS = ("run hi", "info demo", "doctor", "demo", "chat < /dev/null", "--help"
 
 
 def shell(line: str, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    return _run(line, tuple(env.items()))
+
+
+def _run(line: str, env: tuple[tuple[str, str], ...]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["bash", "-c", line.replace("llama-bridge", COMMAND)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env=os.environ | env,
+        env=os.environ | dict(env),
         timeout=SECONDS,
         check=False,
     )

@@ -397,11 +397,11 @@ def test_of_several_failed_writes_each_is_named(tmp_path: Path) -> None:
             for name in ("one", "two", "three"):
                 llama.session(name).generate("Hello!", sampling=SHORT)
             llama.session("four").generate("Hello!", sampling=SHORT)
-            with pytest.raises(SessionWriteError, match=r"one\.session") as caught:
+            with pytest.raises(SessionWriteError) as caught:
                 llama.sessions_flush()
-            notes = " ".join(caught.value.__notes__)
-            assert "two.session" in notes
-            assert "three.session" in notes
+            told = " ".join([str(caught.value), *caught.value.__notes__])  # the last may be first
+            for name in ("one", "two", "three", "four"):
+                assert f"{name}.session" in told
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
