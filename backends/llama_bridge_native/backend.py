@@ -87,9 +87,9 @@ class NativeBackend(EngineBackend):
         gpus: tuple[Gpu, ...] = ()
         try:
             if params.n_gpu_layers != 0:
-                from .devices import gpus as find_gpus  # loads the shared library: 220 ms
+                from . import devices  # loads the shared library: 220 ms
 
-                gpus = find_gpus()
+                gpus = devices.gpus()
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)
             check_tokenizer(model)

@@ -38,6 +38,11 @@ def load_weights(
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.asked_gpu_layers
+    nothing = (ctypes.c_void_p * 1)()  # a list of no devices
+    if params.asked_gpu_layers == 0:
+        # Otherwise llama.cpp computes long prompts on a GPU all the same. That takes memory there which nobody counted, and
+        # where it is missing llama.cpp ends the process.
+        options.devices = ctypes.addressof(nothing)
     paths = [os.fsencode(part.path) for part in file.files]
     if len(paths) == 1:
         model = lib.llama_model_load_from_file(paths[0], options)

@@ -1,0 +1,60 @@
+"""GPUs are told from their names, and left alone where no layer goes there. These tests need none."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pytest
+
+from llama_bridge import LlamaBridge, OutOfMemory
+
+H200 = "CUDA0 (NVIDIA H200)"
+pytestmark = pytest.mark.usefixtures("native_backend")
+
+
+@pytest.fixture
+def full_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A GPU whose memory is so full that CUDA cannot start: ggml then says that it has none."""
+    from llama_bridge_native import devices
+
+    monkeypatch.setattr(devices, "_KNOWN", [(1, 1, H200), (2, 0, "CPU (a processor)")])
+    monkeypatch.setattr(devices, "_memory", lambda _: (0, 0))
+    return devices
+
+
+def test_without_layers_there_llama_cpp_is_given_no_gpu(
+    full_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given one it computes long prompts on it, and ends the process if that has no memory free."""
+    from llama_bridge_native.library import lib
+
+    load, given = lib.llama_model_load_from_file, []
+
+    def listen(path: bytes, options: Any) -> Any:
+        listed = options.devices and ctypes.c_void_p.from_address(options.devices).value
+        given.append("all" if options.devices is None else listed)
+        return load(path, options)
+
+    monkeypatch.setattr(lib, "llama_model_load_from_file", listen)
+    for layers in (0, "auto"):
+        with LlamaBridge("demo", backend="native", n_gpu_layers=layers) as llama:
+            assert llama.generate("Hello!", max_tokens=4).text
+    with pytest.raises(OutOfMemory, match=r"0\.0 MB that are free on CUDA0"):
+        LlamaBridge("demo", backend="native", n_gpu_layers=-1)
+    LlamaBridge("demo", backend="native", n_gpu_layers=-1, check_memory=False).close()
+    assert given == [None, None, "all"]
+
+
+def test_a_gpu_that_is_not_used_is_not_asked_for_its_memory(
+    full_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question starts CUDA, which takes 524 MiB of an H200."""
+
+    def ask(_: Any) -> tuple[int, int]:
+        raise AssertionError("the GPU was asked")
+
+    monkeypatch.setattr(full_gpu, "_memory", ask)
+    with LlamaBridge("demo", backend="native") as llama:
+        assert llama.info.gpus == (H200,)
+        assert llama.info.n_gpu_layers == 0
