@@ -89,11 +89,15 @@ class NativeBackend(EngineBackend):
             if params.n_gpu_layers != 0:
                 from . import devices  # loads the shared library: 220 ms
 
+                devices.refuse_fork()
                 gpus = devices.gpus()
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)
             check_tokenizer(model)
-            from .opening import open_engine  # as above: 220 ms
+            from .devices import refuse_fork  # as above: 220 ms
+            from .opening import open_engine
+
+            refuse_fork()
         except BridgeError:
             raise
         except Exception as error:  # a missing or foreign shared library raises anything

@@ -6,14 +6,16 @@ Asking for a GPU's memory starts its driver in this process, which takes memory 
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
+from llama_bridge.errors import EngineError
 from llama_bridge.models.fitting import Gpu
 
 from .library import lib
 
-__all__ = ["Device", "devices", "gpu_names", "gpus"]
+__all__ = ["Device", "devices", "gpu_names", "gpus", "refuse_fork"]
 
 _GPU, _INTEGRATED = 1, 2  # GGML_BACKEND_DEVICE_TYPE_*
 _METAL = "MTL"
@@ -48,6 +50,22 @@ def gpu_names() -> tuple[str, ...]:
 def devices() -> list[Device]:
     """All devices, the CPU among them; empty if this build of llama-cpp-python does not show its interface."""
     return [(kind, name, *_memory(handle)) for handle, kind, name in _KNOWN]
+
+
+def refuse_fork() -> None:
+    """Refuse to load anything in a process that was forked after llama.cpp had found GPUs.
+
+    Their drivers do not survive a fork, and llama.cpp asks every device of which kind it is, also to find the CPU. When a
+    driver fails to answer, llama.cpp ends the process.
+
+    Raises:
+        EngineError: this is such a process.
+    """
+    if _process != os.getpid() and gpu_names():
+        raise EngineError(
+            "this process was forked after llama.cpp had found a GPU, and GPUs do not work after a fork. "
+            'Start it in another way, as multiprocessing does with "spawn", or load the first model after the fork'
+        )
 
 
 def _chosen(known: list[_Known]) -> list[_Known]:
@@ -115,3 +133,4 @@ def _libraries() -> list[Any]:
 
 
 _KNOWN = _find()
+_process = os.getpid()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
 import pytest
 
-from llama_bridge import LlamaBridge, OutOfMemory
+from llama_bridge import EngineError, LlamaBridge, OutOfMemory
 
 H200 = "CUDA0 (NVIDIA H200)"
 pytestmark = pytest.mark.usefixtures("native_backend")
@@ -58,3 +59,15 @@ def test_a_gpu_that_is_not_used_is_not_asked_for_its_memory(
     with LlamaBridge("demo", backend="native") as llama:
         assert llama.info.gpus == (H200,)
         assert llama.info.n_gpu_layers == 0
+
+
+def test_a_forked_process_is_refused_where_there_are_gpus(
+    full_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured with CUDA: llama.cpp ended it with SIGABRT, or it waited forever."""
+    monkeypatch.setattr(full_gpu, "_process", os.getpid() + 1)
+    for layers in (0, -1, "auto"):
+        with pytest.raises(EngineError, match=r"forked after llama\.cpp had found a GPU"):
+            LlamaBridge("demo", backend="native", n_gpu_layers=layers)
+    monkeypatch.setattr(full_gpu, "_KNOWN", full_gpu._KNOWN[1:])
+    LlamaBridge("demo", backend="native").close()
