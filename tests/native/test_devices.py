@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llama_bridge import EngineError, LlamaBridge, OutOfMemory
+from llama_bridge import EngineError, LlamaBridge, ModelLoadError, OutOfMemory
+from llama_bridge.models.source import open_model
 
 H200 = "CUDA0 (NVIDIA H200)"
 pytestmark = pytest.mark.usefixtures("native_backend")
@@ -71,3 +72,38 @@ def test_a_forked_process_is_refused_where_there_are_gpus(
             LlamaBridge("demo", backend="native", n_gpu_layers=layers)
     monkeypatch.setattr(full_gpu, "_KNOWN", full_gpu._KNOWN[1:])
     LlamaBridge("demo", backend="native").close()
+
+
+WITHOUT_ROOM = {
+    "weights": [
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 4026.83 MiB on device 0: cudaMalloc failed: out of memory",
+        "alloc_tensor_range: failed to allocate CUDA0 buffer of size 4222435328",
+        "llama_model_load: error loading model: unable to allocate CUDA0 buffer",
+        "llama_model_load_from_file_impl: failed to load model",
+    ],
+    "work space": [
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 298.50 MiB on device 0: cudaMalloc failed: out of memory",
+        "ggml_gallocr_reserve_n_impl: failed to allocate CUDA0 buffer of size 312999936",
+        "graph_reserve: failed to allocate compute buffers",
+        "llama_init_from_model: failed to initialize the context: failed to allocate compute pp buffers",
+    ],
+}
+"""What llama.cpp logged on an H200."""
+
+
+@pytest.mark.parametrize("lines", WITHOUT_ROOM.values(), ids=WITHOUT_ROOM)
+def test_a_load_that_a_gpu_had_no_room_for_says_so(full_gpu: Any, lines: list[str]) -> None:
+    from llama_bridge_native.library import LoggedErrors
+    from llama_bridge_native.loading import _refusal
+
+    def refusal(name: str) -> ModelLoadError:
+        errors = LoggedErrors()
+        for line in lines:
+            errors.hear(line.replace("CUDA0", name))
+        return _refusal(open_model("demo"), errors, 1)
+
+    error = refusal("CUDA0")
+    assert isinstance(error, OutOfMemory)
+    assert "more memory than is free on CUDA0 (NVIDIA H200)" in error.reason
+    assert "fewer n_gpu_layers" in error.reason
+    assert not isinstance(refusal("CPU"), OutOfMemory)
