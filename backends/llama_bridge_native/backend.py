@@ -87,13 +87,17 @@ class NativeBackend(EngineBackend):
         gpus: tuple[Gpu, ...] = ()
         try:
             if params.n_gpu_layers != 0:
-                from .devices import gpus as find_gpus  # loads the shared library: 220 ms
+                from . import devices  # loads the shared library: 220 ms
 
-                gpus = find_gpus()
+                devices.refuse_fork()
+                gpus = devices.gpus()
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)
             check_tokenizer(model)
-            from .opening import open_engine  # as above: 220 ms
+            from .devices import refuse_fork  # as above: 220 ms
+            from .opening import open_engine
+
+            refuse_fork()
         except BridgeError:
             raise
         except Exception as error:  # a missing or foreign shared library raises anything

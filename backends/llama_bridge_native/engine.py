@@ -44,7 +44,7 @@ from llama_bridge.params import ModelParams, SamplingParams
 from .adapters import LoadedAdapters
 from .constraint import Constraint, Vocabulary
 from .deep_stack import with_deep_stack
-from .devices import gpus
+from .devices import gpu_names
 from .embedder import Embedder
 from .library import LoggedErrors, abort_callback, lib
 from .loading import load_embedding_context
@@ -182,7 +182,7 @@ class NativeEngine(Engine):
         n_vocab = lib.llama_vocab_n_tokens(vocab)
         bos, eos = lib.llama_vocab_bos(vocab), lib.llama_vocab_eos(vocab)
         sep = lib.llama_vocab_sep(vocab)
-        found = gpus()
+        found = gpu_names()
         return EngineInfo(
             n_ctx=lib.llama_n_ctx(self._context),
             n_ctx_train=lib.llama_model_n_ctx_train(model),
@@ -207,7 +207,7 @@ class NativeEngine(Engine):
             add_eos=bool(lib.llama_vocab_get_add_eos(vocab)),
             add_sep=bool(lib.llama_vocab_get_add_sep(vocab)),
             n_gpu_layers=self._layers_on_gpus(params) if found else 0,
-            gpus=tuple(gpu.name for gpu in found),
+            gpus=found,
         )
 
     def _layers_on_gpus(self, params: ModelParams) -> int:

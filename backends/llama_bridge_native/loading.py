@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 from typing import Any
 
 from llama_bridge.errors import ModelLoadError, OutOfMemory
@@ -16,6 +17,7 @@ from llama_bridge.models.source import ModelFile
 from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 
+from .devices import gpu_names
 from .library import LoggedErrors, lib
 from .load_progress import LoadProgress
 
@@ -38,6 +40,11 @@ def load_weights(
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.asked_gpu_layers
+    nothing = (ctypes.c_void_p * 1)()  # a list of no devices
+    if params.asked_gpu_layers == 0:
+        # Otherwise llama.cpp computes long prompts on a GPU all the same. That takes memory there which nobody counted, and
+        # where it is missing llama.cpp ends the process.
+        options.devices = ctypes.addressof(nothing)
     paths = [os.fsencode(part.path) for part in file.files]
     if len(paths) == 1:
         model = lib.llama_model_load_from_file(paths[0], options)
@@ -162,7 +169,18 @@ def _work_bytes(model: Any, n_ubatch: int) -> int:
 
 
 def _refusal(file: ModelFile, errors: LoggedErrors, needed: int) -> ModelLoadError:
-    """The error for a failed load. llama.cpp only logs a reason, so ask the system whether memory was missing."""
+    """The error for a failed load. llama.cpp only logs a reason, so ask the system whether memory was missing.
+
+    That of a GPU cannot be asked for afterwards: what was taken before is free again. llama.cpp names the buffer.
+    """
+    for gpu in gpu_names():
+        name = gpu.partition(" ")[0]
+        if re.search(rf"allocate {re.escape(name)}\w* buffer", str(errors)):
+            return OutOfMemory(
+                file.path,
+                f"it needs more memory than is free on {gpu} ({errors}). Load it with fewer n_gpu_layers, with "
+                'n_gpu_layers="auto", or with a smaller n_ctx',
+            )
     if _has_room(needed):
         return ModelLoadError(file.path, f"llama.cpp could not load it: {errors}")
     return OutOfMemory(

@@ -70,7 +70,7 @@ class ModelParams:
         flash_attn: use fused attention, which a quantised V cache needs. It is never chosen automatically,
             because a saved session fits only a context with the same choice.
         n_gpu_layers: how many layers run on a GPU, if the backend has ``GPU_OFFLOAD``; -1 takes all, ``"auto"`` as many
-            as fit into the GPU's free memory, less a tenth.
+            as fit into the GPU's free memory, less a tenth. With 0 no GPU is touched.
         memory_limit: bytes of memory that llama.wasm may use, at most 4 GiB, which is the default. The native
             backend ignores it.
         check_memory: refuse a model that needs more memory than there is before it is read. Without this check it is

@@ -12,6 +12,7 @@ from llama_bridge.models.fitting import (
     WASM,
     Gpu,
     Place,
+    gpu_need,
     gpu_share,
     lacking,
     largest_layers,
@@ -138,13 +139,11 @@ def test_a_model_that_does_not_say_its_context_gets_at_most_the_default() -> Non
 def test_automatic_layers_fit_and_one_more_does_not(free: float, tied: bool) -> None:
     header, one = llama(tied=tied), gpu(free)
     layers = largest_layers(header, ModelParams(), 131_072, [one])
-    need = need_of(header, ModelParams(), NATIVE, 4096)
-    assert need is not None
     room = one.free - spare(one.free)
     if layers:
-        assert share_of(header, ModelParams(), 4096, layers) + need.work <= room
+        assert gpu_need(header, ModelParams(), 4096, layers, 1) <= room
     if layers <= LAYERS:
-        assert share_of(header, ModelParams(), 4096, layers + 1) + need.work > room
+        assert gpu_need(header, ModelParams(), 4096, layers + 1, 1) > room
     else:
         assert free >= 3
 

@@ -15,7 +15,7 @@ from ..system_memory import SystemMemory
 from .ggml_types import GGML_TYPES, KV_TYPES
 from .gguf import GgufHeader
 from .memory import MOST_LAYERS
-from .memory_need import CELLS, MemoryNeed, cache_by_layer, memory_need
+from .memory_need import CELLS, MemoryNeed, cache_by_layer, gpu_work, memory_need
 from .pooling import is_causal
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Gpu",
     "Place",
     "copied_weights",
+    "gpu_need",
     "gpu_share",
     "lacking",
     "largest_layers",
@@ -244,7 +245,7 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
     with the CPU; it goes to the GPU too if it is also what makes logits.
     """
     n_layers = _layers(header)
-    start = max(0, n_layers + 1 - (layers if layers >= 0 else n_layers + 1))
+    start = _on_cpu(header, layers)
     if start > n_layers:
         return 0, 0
     weights = sum(_layer_bytes(header, n_layers)[start:])
@@ -253,6 +254,26 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
         header, n_ctx, at_once=at_once, type_k=params.type_k, type_v=params.type_v
     )
     return weights, int(sum((cache or [])[start:]))
+
+
+def gpu_need(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int, gpus: int) -> int:
+    """The most bytes that so many GPUs need together with so many layers there: weights, KV cache, and work space on each."""
+    work = gpu_work(
+        header,
+        n_ctx,
+        _on_cpu(header, layers),
+        at_once=min(params.n_batch, NATIVE.at_once, n_ctx),
+        type_k=params.type_k,
+        type_v=params.type_v,
+        flash_attn=params.flash_attn,
+    )
+    return sum(gpu_share(header, params, n_ctx, layers)) + (work or 0) * gpus
+
+
+def _on_cpu(header: GgufHeader, layers: int) -> int:
+    """How many layers stay with the CPU, with so many on GPUs; the output counts as the last one."""
+    n_layers = _layers(header)
+    return max(0, n_layers + 1 - layers) if layers >= 0 else 0
 
 
 def _layers(header: GgufHeader) -> int:
@@ -289,12 +310,16 @@ def largest_layers(
     need = need_of(header, params, NATIVE, n_ctx)
     if need is None or not room:
         return 0
-    n_layers = _layers(header)
-    work = need.work * len(gpus)
-    low, high = 0, n_layers + 1
+
+    def fits(layers: int) -> bool:
+        return gpu_need(header, params, n_ctx, layers, len(gpus)) <= room
+
+    low, high = 0, _layers(header)
+    if fits(high + 1):  # needs less work space than with a layer on the CPU
+        return high + 1
     while low < high:
         middle = (low + high + 1) // 2
-        if sum(gpu_share(header, params, n_ctx, middle)) + work <= room:
+        if fits(middle):
             low = middle
         else:
             high = middle - 1
@@ -337,9 +362,10 @@ def settled(
         need = need_of(header, params, place, n_ctx)
         if need is None:
             return n_ctx <= _BASE
-        there = sum(gpu_share(header, params, n_ctx, layers)) if gpus and layers else 0
-        if there and there + need.work * len(gpus) > on_gpus:
+        if not gpus or not layers:
+            return need.total <= room
+        if gpu_need(header, params, n_ctx, layers, len(gpus)) > on_gpus:
             return False
-        return need.total - there <= room
+        return need.total - sum(gpu_share(header, params, n_ctx, layers)) <= room
 
     return replace(params, n_ctx=max(min(place.least, most), longest_context(most, fits)))

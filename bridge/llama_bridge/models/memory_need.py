@@ -1,6 +1,6 @@
 """How much memory a loaded model takes, computed from its header: weights, cache and work space.
 
-The rules are those of llama.cpp's CPU backend. They are compared with what llama.cpp itself reserves, for seven kinds of models, in
+The rules are those of llama.cpp's CPU backend, and of its CUDA backend in :func:`gpu_work`. The first are compared with what llama.cpp itself reserves, for seven kinds of models, in
 ``tests/native/test_memory_need.py``.
 """
 
@@ -12,7 +12,7 @@ from ..params import KvType
 from .gguf import GgufHeader
 from .memory import MOST_LAYERS, kv_bytes_per_layer
 
-__all__ = ["CELLS", "MemoryNeed", "cache_by_layer", "memory_need"]
+__all__ = ["CELLS", "MemoryNeed", "cache_by_layer", "gpu_work", "memory_need"]
 
 CELLS = 256
 """A cache has a multiple of so many cells."""
@@ -86,6 +86,45 @@ def memory_need(
     kept = at_once if outputs is None else min(outputs, at_once)
     work = _work(header, full, short, at_once, kept, flash_attn)
     return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + header.n_vocab))
+
+
+def gpu_work(
+    header: GgufHeader,
+    n_ctx: int,
+    on_cpu: int,
+    *,
+    at_once: int = 512,
+    type_k: KvType = "f16",
+    type_v: KvType = "f16",
+    flash_attn: bool = True,
+) -> int | None:
+    """The most bytes of work space on a GPU, or None for an architecture whose cache is not known.
+
+    It is more than the CPU's. Fused attention reads a cache of another type than f16 from a copy of it in f16, of one layer
+    at a time. Layers that stay with the CPU are computed on the GPU all the same for a long prompt, so it has a matrix of
+    theirs at a time, and up to three halves of a layer's cache. ``tests/native/test_gpu_memory.py`` has what was measured.
+
+    Args:
+        header, n_ctx, at_once, type_k, type_v, flash_attn: as in :func:`memory_need`.
+        on_cpu: how many layers, the first ones, stay with the CPU.
+    """
+    need = memory_need(
+        header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v, flash_attn=flash_attn
+    )
+    layers = cache_by_layer(header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v)
+    if need is None or not layers:
+        return None
+    work = need.work
+    n_copied = sum(kind != "f16" for kind in (type_k, type_v))
+    if flash_attn and n_copied and kv_bytes_per_layer(header) is not None:
+        copies = max(cache_by_layer(header, n_ctx, at_once=at_once) or [0.0]) / 2 * n_copied
+        width = header.number(f"{header.architecture}.embedding_length")
+        attention = at_once * (4 * width + sum(_cells(header, n_ctx, at_once)) // 2)
+        work = max(work, _F32 * attention + int(copies))
+    if on_cpu > 0:
+        matrices = (t.n_bytes or 0 for t in header.tensors if t.name.startswith("blk."))
+        work += int(1.5 * max(layers)) + max(matrices, default=0)
+    return work
 
 
 def cache_by_layer(
