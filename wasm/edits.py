@@ -44,6 +44,21 @@ EDITS = (
         "#else\nvoid ggml_thread_cpu_relax(void);\n#endif",
         "a thread that spins must end when another one has trapped: runtime/threads.c",
     ),
+    Edit(
+        "src/llama-vocab.cpp",
+        "        std::unordered_map<std::string, float> suffix_to_score;\n",
+        "        std::unordered_map<std::string, float> suffix_to_score;\n        double steps = 0;\n",
+        "as below",
+    ),
+    Edit(
+        "src/llama-vocab.cpp",
+        "            // Extract suffixes character by character (UTF-8 aware)\n"
+        "            std::vector<uint32_t> cpts = unicode_cpts_from_utf8(entry.text);\n",
+        "            std::vector<uint32_t> cpts = unicode_cpts_from_utf8(entry.text);\n"
+        "            steps += double(cpts.size()) * cpts.size() * cpts.size();\n"
+        '            if (steps > 4e9) throw std::runtime_error("its words are too long for a table of their suffixes");\n',
+        "plamo2's table of suffixes takes the cube of a word's length: a word of 5,000 characters took minutes",
+    ),
 )
 """For llama.wasm."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .outside import Outcome
 
-__all__ = ["MUST_RUN_IN_BROWSERS", "check"]
+__all__ = ["MUST_RUN", "MUST_RUN_IN_BROWSERS", "check"]
 
 
 def check(outcome: Outcome, *more: str, at_least: int) -> None:
@@ -38,6 +38,7 @@ MUST_RUN = (
     "wasm/test_memory",
     "wasm/test_recovery",
     "wasm/hosts/test_sandbox",
+    "wasm/hosts/test_threads",
 )
 """On every host."""
 MUST_RUN_IN_BROWSERS = (
@@ -53,6 +54,5 @@ MUST_RUN_IN_BROWSERS = (
     "local/test_ledger_rule",
     "local/test_text_and_stops",
     "models/test_gguf",
-    "wasm/hosts/test_threads",
 )
 """Of the whole suite."""

@@ -20,7 +20,6 @@ from tools.pyodide.environment import environment
 
 __all__ = [
     "FIREFOX_OPTIONS",
-    "HOST_OPTIONS",
     "OPTIONS",
     "Outcome",
     "lay_out",
@@ -51,13 +50,7 @@ FIREFOX_OPTIONS = [
     *(f"tests/{room}" for room in ("bridge", "chat", "local", "models", "testing", "wasm")),
 ]
 """What its engine and its storage may do in another way. The rest is Python's, and ran in Chromium."""
-HOST_OPTIONS = [
-    *OPTIONS[:-1],
-    "--ignore=tests/wasm/test_long_texts.py",
-    *("tests/wasm", "tests/testing"),
-]
-"""What a page does in a way of its own: the host of llama.wasm, and the contracts of a backend on it."""
-NODE_OPTIONS = [*HOST_OPTIONS, "tests/chat"]
+NODE_OPTIONS = [*OPTIONS[:-1], "tests/wasm", "tests/testing", "tests/chat"]
 """What is another on Node: the host, the plugin, and packages from pip. The rest runs in Chromium, which has the same V8."""
 
 

@@ -255,7 +255,7 @@ def test_any_sequence_of_calls_equals_evaluating_everything_anew(
     run_state_machine_as_test(
         kind,
         settings=settings(
-            max_examples=5,
+            max_examples=3,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

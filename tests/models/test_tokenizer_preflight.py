@@ -102,6 +102,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
         words("t5", [b"<pad>", b"</s>", b"<unk>", b"x" * 5000]),
         "5,000 bytes long",
     ),
+    "words that plamo2 would take minutes for": (
+        words("plamo2", [*BYTES, *(b"%d" % i + b"x" * 500 for i in range(20))]),
+        "20 tokens are longer than 64 bytes: too many for the suffixes",
+    ),
     "words of gigabytes": (
         words("gpt2", [b"%d" % i + b"\xff" * 4000 for i in range(40)]),
         "40 tokens are longer than 64 bytes",

@@ -39,6 +39,8 @@ _LONG_IN_TRIE = 512
 _LONG = 64
 _MAX_SQUARES = 1 << 28
 """Sum of the squares of the lengths of all long words, in bytes: what llama.cpp makes of odd characters. Real: 3 million."""
+_MAX_CUBES = 1 << 30
+"""Sum of the cubes of all lengths: plamo2 takes so many steps for its table of suffixes, 5 s. 100,000 real words: 50 million."""
 
 
 def check_tokenizer(model: ModelFile) -> None:
@@ -84,6 +86,8 @@ def _wrong_lengths(kind: str, words: Sequence[bytes]) -> Generator[str]:
     long = [n for n in map(len, words) if n > _LONG]
     if kind in _TRIES and max(long, default=0) > _LONG_IN_TRIE:
         yield f"{_AT}tokens: a token is {max(long):,} bytes long, more than {_LONG_IN_TRIE}"
+    if kind == "plamo2" and sum(len(word) ** 3 for word in words) > _MAX_CUBES:
+        yield f"{_AT}tokens: {len(long):,} tokens are longer than {_LONG} bytes: too many for the suffixes of plamo2"
     if sum(n * n for n in long) > _MAX_SQUARES:
         yield f"{_AT}tokens: {len(long):,} tokens are longer than {_LONG} bytes, up to {max(long):,}: not a vocabulary"
 

@@ -30,13 +30,15 @@ from tests.fuzz.models.trial import MEMORY_LIMIT, try_model
 __all__ = ["SECONDS"]
 
 SECONDS = 20.0
-"""A file that takes longer hangs. All else on the machine runs beside it."""
+"""A file that computes for longer hangs: seconds of the processor, whatever else the machine has to do."""
+_STUCK = 300.0
+"""So does one that takes so long by the clock, without computing."""
 _CHILD_TRIES = 400
 _NATIVE_MEMORY = 4 << 30
 """Address space beyond that of the start: whatever allocates without bound gets an error, not the whole machine."""
 _PEAK_MIB = {"native": 700, "wasm": (MEMORY_LIMIT >> 20) + 200}
 """Above what the process has before its first model."""
-_NOW = struct.Struct("<qd")  # number of the file, when it began
+_NOW = struct.Struct("<qdd")  # number of the file, when it began, seconds computed before
 
 
 def _say(**line: object) -> None:
@@ -64,7 +66,7 @@ def _try_some(
         hostile = mutant(seeds, seed, number)
         path.write_bytes(hostile.data)
         began = time.monotonic()
-        now[: _NOW.size] = _NOW.pack(number, began)
+        now[: _NOW.size] = _NOW.pack(number, began, time.process_time())
         problem = ""
         outcome = "problem"
         try:
@@ -77,7 +79,7 @@ def _try_some(
         if problem:
             _say(problem=problem, number=number)
         _say(done=number, outcome=outcome, seconds=time.monotonic() - began, peak=peak - start)
-    now[: _NOW.size] = _NOW.pack(end, time.monotonic())
+    now[: _NOW.size] = _NOW.pack(end, time.monotonic(), time.process_time())
 
 
 def _warm_up(data: bytes, path: Path, backend: str) -> None:
@@ -112,7 +114,7 @@ def _run(
     number, end = first, first + count
     while number < end:
         last = min(end, number + _CHILD_TRIES)
-        now[: _NOW.size] = _NOW.pack(number - 1, time.monotonic())
+        now[: _NOW.size] = _NOW.pack(number - 1, time.monotonic(), 0.0)
         errors.write_bytes(b"")
         child = os.fork()
         if not child:
@@ -133,7 +135,7 @@ def _watch(child: int, now: mmap.mmap, last: int, errors: Path) -> int:
     """Wait for a child; returns the number of the file to go on with."""
     while True:
         gone, status = os.waitpid(child, os.WNOHANG)
-        number, began = _NOW.unpack(now[: _NOW.size])
+        number, began, before = _NOW.unpack(now[: _NOW.size])
         if gone:
             code = os.waitstatus_to_exitcode(status)
             if code == 0:
@@ -145,13 +147,20 @@ def _watch(child: int, now: mmap.mmap, last: int, errors: Path) -> int:
             _say(problem=f"died of {name}\n{said}", number=number)
             _say(done=number, outcome="death", seconds=time.monotonic() - began, peak=0)
             return int(number) + 1
-        if time.monotonic() > began + SECONDS:
+        computed = _computed(child) - before
+        if computed > SECONDS or time.monotonic() > began + _STUCK:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            _say(problem=f"hung for {SECONDS} s", number=number)
-            _say(done=number, outcome="hang", seconds=SECONDS, peak=0)
+            _say(problem=f"hung, after computing for {computed:.0f} s", number=number)
+            _say(done=number, outcome="hang", seconds=time.monotonic() - began, peak=0)
             return int(number) + 1
         time.sleep(0.01)
+
+
+def _computed(process: int) -> float:
+    """Seconds of the processor that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
