@@ -45,6 +45,12 @@ EDITS = (
         "a thread that spins must end when another one has trapped: runtime/threads.c",
     ),
     Edit(
+        "ggml/src/ggml-cpu/ops.cpp",
+        "    GGML_ASSERT(n_offs % 2 == 0);\n",
+        "    GGML_ASSERT(n_offs % 2 == 0);\n    GGML_ASSERT(n_dims >= 0);\n",
+        "the loop over channels that are not rotated never ends where fewer than none are",
+    ),
+    Edit(
         "src/llama-vocab.cpp",
         "        std::unordered_map<std::string, float> suffix_to_score;\n",
         "        std::unordered_map<std::string, float> suffix_to_score;\n        double steps = 0;\n",
