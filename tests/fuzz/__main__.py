@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.fuzz.runner import Report, fuzz
+from tests.fuzz.report import tell, telling
+from tests.fuzz.runner import fuzz
 
 
 def main() -> int:
@@ -28,34 +29,15 @@ def main() -> int:
     )
     options = parser.parse_args()
 
-    def progress(report: Report) -> None:
-        while len(told) < len(report.problems):
-            number, problem = report.problems[len(told)]
-            told.append(number)
-            print(f"--- file {number}\n{problem}", flush=True)
-        if report.files % 1000 == 0 and report.files != shown[-1]:
-            shown.append(report.files)
-            rate = report.files / report.seconds
-            print(
-                f"{report.files} files, {rate:.0f} a second, {len(report.problems)} problems",
-                flush=True,
-            )
-
-    shown, told = [0], list[int]()
     report = fuzz(
         options.count,
         seed=options.seed,
         first=options.first,
         jobs=options.jobs,
         keep=options.keep,
-        progress=progress,
+        progress=telling(),
     )
-    for outcome, n in report.outcomes.most_common():
-        print(f"{n:8} {outcome}")
-    print(
-        f"{report.files} files in {report.seconds:.0f} s, the slowest {report.slowest:.2f} s, "
-        f"peak memory {report.peak_mib} MiB, {len(report.problems)} problems"
-    )
+    tell(report, "session files")
     if report.problems:
         print(f"kept in {options.keep}")
     return bool(report.problems)

@@ -9,43 +9,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz.mutations import mutant, read_seeds
+from tests.fuzz.report import Report
 from tests.fuzz.worker import SECONDS, prepare
 
-__all__ = ["Report", "fuzz"]
+__all__ = ["fuzz"]
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 4 * SECONDS
 """The worker measures its own time; this is for one that does not come back at all."""
 _START = 120.0
-
-
-@dataclass
-class Report:
-    """What a run found.
-
-    Attributes:
-        files: how many were loaded.
-        outcomes: how many of each: an error's name, "accepted", "problem", "crash", "hang".
-        problems: number of the file and what went wrong.
-        peak_mib: the most memory that a worker had.
-        slowest: seconds of the slowest file.
-        seconds: of the whole run, preparation included.
-    """
-
-    files: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    problems: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    peak_mib: int = 0
-    slowest: float = 0.0
-    seconds: float = 0.0
 
 
 def fuzz(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fuzz.models.runner import Report, fuzz_models
+from tests.fuzz.models.runner import fuzz_models
+from tests.fuzz.report import tell, telling
 
 __all__ = ["main_of_models"]
 
@@ -37,31 +38,10 @@ def main_of_models(arguments: Sequence[str]) -> int:
             first=options.first,
             preflight=backend != "wasm",
             keep=options.keep / backend,
-            progress=_progress(),
+            progress=telling(),
         )
         found += len(report.problems)
-        for outcome, n in report.outcomes.most_common():
-            print(f"{n:8} {outcome}")
-        print(
-            f"{backend}: {report.files} models in {report.seconds:.0f} s, the slowest {report.slowest[0]:.2f} s, "
-            f"peak memory {report.peak_mib} MiB above the start, {len(report.problems)} problems"
-        )
+        tell(report, backend)
     if found:
         print(f"kept in {options.keep}")
     return bool(found)
-
-
-def _progress() -> Callable[[Report], None]:
-    """Prints each problem when it is found, and a line for every thousand."""
-    told = 0
-
-    def progress(report: Report) -> None:
-        nonlocal told
-        for number, problem in report.problems[told:]:
-            print(f"--- model {number}\n{problem}", flush=True)
-        told = len(report.problems)
-        if report.files % 1000 == 0:
-            rate = report.files / report.seconds
-            print(f"{report.files} models, {rate:.0f} a second, {told} problems", flush=True)
-
-    return progress

@@ -7,39 +7,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz.models.mutations import mutant
 from tests.fuzz.models.seeds import prepare, read_seeds
+from tests.fuzz.report import Report
 
-__all__ = ["Report", "fuzz_models"]
+__all__ = ["fuzz_models"]
 
 _ROOT = Path(__file__).parents[3]
-
-
-@dataclass
-class Report:
-    """What a run found.
-
-    Attributes:
-        files: how many were tried.
-        outcomes: how many of each: an error's name, ``"used"``, ``"death"``, ``"hang"``.
-        problems: number of the file and what went wrong.
-        peak_mib: the most memory that a child had, above what it began with.
-        slowest: seconds of the slowest file, and its number.
-        seconds: of the whole run, preparation included.
-    """
-
-    files: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    problems: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    peak_mib: int = 0
-    slowest: tuple[float, int] = (0.0, 0)
-    seconds: float = 0.0
 
 
 def fuzz_models(
@@ -108,7 +86,7 @@ def _take(report: Report, line: dict[str, Any]) -> None:
     if "done" in line:
         report.files += 1
         report.outcomes[line["outcome"]] += 1
-        report.slowest = max(report.slowest, (line["seconds"], line["done"]))
+        report.slowest = max(report.slowest, line["seconds"])
         report.peak_mib = max(report.peak_mib, line["peak"])
     elif "problem" in line:
         report.problems.append((line["number"], line["problem"]))
