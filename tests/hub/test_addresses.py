@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ from llama_bridge import (
 )
 from llama_bridge.hub import transfer
 from llama_bridge.hub.address_cache import kept_addresses
+from llama_bridge.hub.answers import Answer
 from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.hub.transfer import Wanted
+from llama_bridge.progress import Progress
 from llama_bridge.testing.hub import HubServer
 
 from .conftest import Heard, real
@@ -102,6 +107,40 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(
     hub.faults.clear()
     hub.add("org/repo", {"my model.gguf": real("next")})
     assert content(find_model(url)) == real("next")
+
+
+def test_a_file_that_changes_between_two_tries_of_one_run_is_fetched_anew(
+    hub: HubServer, url: str
+) -> None:
+    hub.fail("cut", path="/plain/*", after=1_000_000)
+
+    def changes(step: Progress) -> None:
+        if step.done >= 1_000_000:
+            hub.add("org/repo", {"my model.gguf": real("next")})
+
+    assert content(find_model(url, changes)) == real("next")
+
+
+@pytest.mark.parametrize(
+    ("header", "was", "is_now"),
+    [("etag", '"before"', '"now"'), ("last-modified", "Thu, 01 Jan 2026", "Fri, 02 Jan 2026")],
+)
+def test_a_server_that_ignores_if_range_does_not_get_two_files_mixed(
+    tmp_path: Path, header: str, was: str, is_now: str
+) -> None:
+    before, now = b"GGUF" + bytes(96), b"GGUF" + b"x" * 200
+    part = tmp_path / "part"
+    part.write_bytes(before[:50])
+
+    @contextmanager
+    def get(headers: Mapping[str, str]) -> Iterator[Answer]:
+        start = int(headers.get("Range", "bytes=0-")[6:-1])
+        said = {header: is_now, "content-length": str(len(now) - start)}
+        said["content-range"] = f"bytes {start}-{len(now) - 1}/{len(now)}"
+        yield Answer(206 if start else 200, said, iter([now[start:]]))
+
+    transfer.receive(part, get, Wanted("x", validator=was), None)
+    assert part.read_bytes() == now
 
 
 def test_pull_asks_for_a_newer_one(hub: HubServer, url: str) -> None:

@@ -32,7 +32,7 @@ from ..models.part_name import read_part_name
 from ..models.split import check_called
 from ..progress import OnProgress
 from ..user_cache import user_cache
-from .answers import Answer, Get
+from .answers import Answer, Get, validator_in
 from .digests import check_digest, file_digest, known_digest, remember
 from .fetching import only_one, writing
 from .of_all import OfAll
@@ -214,9 +214,7 @@ def _noting(place: _Place, get: Get) -> Get:
     def noting(headers: Mapping[str, str]) -> Generator[Answer]:
         with get(headers) as answer:
             if answer.status == 200:
-                tag = answer.headers.get("etag", "")
-                validator = tag if tag.startswith('"') else answer.headers.get("last-modified", "")
-                about = _read(place.about) | {"part": validator}
+                about = _read(place.about) | {"part": validator_in(answer.headers)}
                 if not urlsplit(name.url).query:  # which may be a secret
                     about["url"] = str(name)
                 with writing(str(name)):
