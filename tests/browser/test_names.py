@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -24,6 +29,8 @@ from .programmer import Programmer
 from .visiting import DEMO
 
 pytestmark = pytest.mark.slow
+
+NEXT = DEMO.read_bytes().replace(b"llama-bridge demo", b"llama-bridge next", 1)
 
 BEGIN = """
 import asyncio
@@ -62,6 +69,80 @@ def run(programmer: Programmer, hub: HubServer, code: str) -> list[str]:
     told = programmer.run(BEGIN.format(hub=hub.url) + code + '\n"|".join(map(str, said))')
     assert not told.startswith("Traceback"), told
     return told.split("|")
+
+
+class Strict(BaseHTTPRequestHandler):
+    """Another server: any page may read its files, but ask no more, and of the answers' headers they see the fewest.
+
+    Its path says what else it allows. The first answer breaks off.
+    """
+
+    protocol_version = "HTTP/1.1"
+    breaks = True
+    changed = False
+
+    def do_OPTIONS(self) -> None:
+        self.send_response(204)
+        if "asks" in self.path:
+            self.send_header("Access-Control-Allow-Headers", "range, if-range")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """A file, or the rest of it, whatever If-Range says."""
+        kind, start = type(self), 0
+        data = NEXT if kind.changed else DEMO.read_bytes()
+        if asked := self.headers.get("Range"):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("ETag", f'"{kind.changed}"')
+        self.send_header("Last-Modified", f"Thu, 0{kind.changed + 1} Jan 2026 00:00:00 GMT")
+        if "sees" in self.path:
+            self.send_header("Access-Control-Expose-Headers", "*")
+        self.end_headers()
+        self.wfile.write(data[start : 1_000_000 if kind.breaks else None])
+        self.wfile.flush()
+        if kind.breaks:
+            time.sleep(0.5)  # or the browser takes nothing of it
+            self.close_connection, kind.breaks = True, False
+            kind.changed = "changes" in self.path
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Tests are quiet."""
+
+
+@pytest.mark.parametrize(
+    "allowed", ["", "sees", "asks", "asks-sees", "changes", "asks-sees-changes"]
+)
+def test_a_download_goes_on_or_starts_over_whatever_another_server_allows(
+    site: Path, context: BrowserContext, allowed: str
+) -> None:
+    kind = type("Once", (Strict,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with serve(site, csp=f"{CSP}; connect-src 'self' {url}") as address:
+            told = Programmer(context, address).run(
+                BEGIN.format(hub=url)
+                + f"""
+name = "{url}/{allowed}.gguf"
+await fails(name)
+said.append([part.size for part in await store.unfinished()])
+said.append((await store.download(name)).sha256)
+"|".join(map(str, said))
+"""
+            )
+        server.shutdown()
+    now = NEXT if "changes" in allowed else DEMO.read_bytes()
+    broke, size, sha256 = told.split("|")
+    assert broke.startswith("DownloadError: ")
+    assert (size, sha256) == ("[1000000]", hashlib.sha256(now).hexdigest())
 
 
 def test_a_name_is_fetched_checked_and_kept(programmer: Programmer, hub: HubServer) -> None:
