@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from ..errors import DownloadError, ModelError, ModelNotFound
+from ..errors import DigestMismatch, DownloadError, ModelError, ModelNotFound
 from ..models.gguf import read_gguf
 from ..models.name import HubName, PathName, UrlName, read_name
 from ..models.source import ModelFile, open_model
@@ -120,7 +120,7 @@ def _in_cache(
         return None
     try:
         file = choose(here, name)[0]
-    except ModelNotFound:
+    except (ModelNotFound, DigestMismatch):
         if is_offline():
             raise
         return None
