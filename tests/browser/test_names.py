@@ -53,6 +53,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
         parts = split_model(DEMO, tmp_path / "split-Q4_K_M", 2)
         hub.add("org/repo", {"chat-Q8_0.gguf": DEMO, "notes.txt": b"x", "chat-Q2_K.gguf": b"GGUF"})
         hub.add("org/parts", {path.name: path for path in parts})
+        hub.add("org/odd", {"my 1#a%20b.gguf": DEMO})
         hub.add("org/closed", {"a.gguf": b"GGUF"}, token="secret", gated=True)
         yield hub
 
@@ -214,3 +215,47 @@ said += [len(await store.models()), await store.unfinished()]
     )
     assert said == ["True", "True", "fine", "1", "[]"]
     assert any("range" in asked.headers for asked in hub.asked)
+
+
+def test_half_a_digest_is_refused_and_a_name_is_shown_as_it_is(
+    programmer: Programmer, hub: HubServer
+) -> None:
+    address = hub.address("org/odd", "my 1#a%20b.gguf")
+    said = run(
+        programmer,
+        hub,
+        f"""
+for end in ("12", "0" * 63, "0" * 65, "0" * 64 + "&x"):
+    await fails("{address}#sha256=" + end)
+await fails("models/x.gguf#sha256")
+await fails("hf:org/repo#sha256=" + "0" * 64)
+await fails("ollama:llama3.2:1b")
+said += [await store.models(), await store.unfinished()]
+said += [(await store.download(each)).name for each in ("hf:org/odd", "{address}#top")]
+await fails("\\ud800.gguf")
+""",
+    )
+    assert [each[:14] for each in said[:5]] == ["InvalidInput: "] * 5
+    assert said[5].startswith("DigestMismatch: ")
+    assert said[6].startswith("ModelNotFound: ")
+    assert "a page cannot see" in said[6]
+    assert said[7:11] == ["[]", "[]", *["my 1#a%20b.gguf"] * 2]
+    assert said[11].startswith("ModelNotFound: ")
+
+
+def test_a_server_that_sends_nothing_more_is_left(programmer: Programmer, hub: HubServer) -> None:
+    hub.fail("stall", path="*.gguf", after=1_000_000)
+    said = run(
+        programmer,
+        hub,
+        """
+from llama_bridge_wasm.store import patience
+patience.SECONDS = 1.0
+await fails("hf:org/repo")
+said += [part.size for part in await store.unfinished()]
+await fails("hf:org/repo")
+""",
+    )
+    assert said[0].startswith("DownloadError: ")
+    assert "has sent nothing" in said[0]
+    assert said[1:] == ["1000000", "fine"]

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from llama_bridge.errors import DigestMismatch, InvalidModel, ModelNotFound, OutOfMemory
 from llama_bridge.models.part_name import read_part_name
@@ -300,9 +301,10 @@ def _with_way_out(error: DownloadError, name: str, kept: int, total: int | None)
 
 
 def _key(url: str) -> str:
-    return hashlib.sha256(without_digest(url).encode()).hexdigest()[:32]
+    return hashlib.sha256(without_digest(url).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def file_name(url: str) -> str:
     """The last part of an address."""
-    return re.split("[?#]", url, maxsplit=1)[0].rstrip("/").rpartition("/")[2] or url
+    path = unquote(re.split("[?#]", url, maxsplit=1)[0])
+    return path.rstrip("/").rpartition("/")[2] or url

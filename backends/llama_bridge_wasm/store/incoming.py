@@ -18,6 +18,7 @@ from ..page import JsException, js, new
 from .errors import DownloadError, StoreFull
 from .hub import expected_of
 from .opfs import mapped_errors
+from .patience import SILENT, answered
 
 __all__ = ["Incoming", "StoreProgress", "Tell", "Transfer", "blob_pieces", "request"]
 
@@ -190,7 +191,10 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
     options.headers, options.signal = headers, control.signal
     options.cache = "no-store"  # the browser's cache must not keep a second copy
     try:
-        response = await js.fetch(url, options)
+        response = await answered(js.fetch(url, options))
+    except TimeoutError as error:
+        control.abort()
+        raise DownloadError(name, f"the server {SILENT}", have) from error
     except JsException as error:
         if have and validator:  # another server may allow pages to ask, but not with these headers
             with suppress(DownloadError):
@@ -238,7 +242,9 @@ async def _body(response: Any, name: str) -> AsyncIterator[Any]:
     reader = response.body.getReader()
     while True:
         try:
-            step = await reader.read()
+            step = await answered(reader.read())
+        except TimeoutError as error:
+            raise DownloadError(name, f"the server {SILENT}") from error
         except JsException as error:
             raise DownloadError(name, f"the connection broke ({_words(error)})") from error
         if step.done:
