@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -102,7 +103,7 @@ def _on_hub(name: HubName) -> Looked:
     files = choose(repository, name)
     exact = HubName(name.repo, files[0].path, None, name.revision)
     paths = [cache.pointer(repository.commit, file.path) for file in files]
-    if all(path.exists() for path in paths):
+    if all(os.path.exists(path) for path in paths):
         return Looked(open_model(paths[0]), str(exact), True)
     ones = [
         _OnServer(PurePosixPath(file.path).name, getter_of(exact, file.path), file.size)
