@@ -21,6 +21,7 @@ from llama_bridge.hub import transfer
 from llama_bridge.hub.address_cache import kept_addresses
 from llama_bridge.hub.answers import Answer
 from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.hub.looking import look_at
 from llama_bridge.hub.transfer import Wanted
 from llama_bridge.progress import Progress
 from llama_bridge.testing.hub import HubServer
@@ -255,6 +256,26 @@ def test_a_server_cannot_send_us_to_another_kind_of_address(
     hub.fail("status", path="/plain/*", status=302, headers={"Location": target})
     with pytest.raises(DownloadError, match=r"sends us on to|status 302"):
         find_model(url)
+
+
+@pytest.mark.parametrize("to", ["http://x..y/m.gguf", "http://[::1", f"http://{'a' * 70}/x"])
+def test_a_server_that_does_not_exist_in_any_spelling_is_named(
+    hub: HubServer, url: str, to: str
+) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": to}, times=None)
+    hub.fail("status", path="/org/*", status=302, headers={"Location": to}, times=None)
+    for name in (url, "hf:org/repo", *[f"{to}#sha256={'0' * 64}"] * ("[" not in to)):
+        for find in (find_model, look_at):
+            with pytest.raises(DownloadError):
+                find(name)
+
+
+@pytest.mark.parametrize("seconds", ["99999999999", "9" * 400])
+def test_a_wait_longer_than_a_system_can_wait_is_a_long_one(
+    hub: HubServer, url: str, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+    assert content(find_model(url)) == real("mark")
 
 
 def test_a_server_may_send_us_on_and_round_in_circles_is_an_end(hub: HubServer, url: str) -> None:

@@ -22,8 +22,8 @@ __all__ = [
     "validator_in",
 ]
 
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
-"""Where a part begins, and the size of the whole."""
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+"""Where a part begins, its last byte, and the size of the whole."""
 
 
 @dataclass(frozen=True, slots=True)

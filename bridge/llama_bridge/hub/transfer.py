@@ -44,6 +44,7 @@ PAUSE = 0.5
 _PIECE = 1 << 20
 _OFTEN = 0.05
 _LOOK = 0.2
+_DAY = 86_400.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Wanted:
 def seconds_without_data() -> float:
     """How long to wait for a server that sends nothing: ``HF_HUB_DOWNLOAD_TIMEOUT``, else 10 s."""
     text = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "")
-    return max(0.1, float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else 10.0
+    return min(max(0.1, float(text)), _DAY) if re.fullmatch(r"\d+(\.\d+)?", text) else 10.0
 
 
 def receive(part: Path, get: Get, wanted: Wanted, on_progress: OnProgress | None) -> str:
@@ -253,7 +254,7 @@ class _Transfer:
             if int(found[1]) != file.size:
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
             self._check_same(answer)
-            length = int(found[2]) if found[2] != "*" else None
+            length = int(found[3]) if found[3] != "*" else None
         elif answer.status == 416 and file.size:
             file.start_over()
             raise ConnectionBroke("the server has less than has arrived")
