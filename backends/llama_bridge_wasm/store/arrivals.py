@@ -20,6 +20,7 @@ from llama_bridge.errors import DigestMismatch, InvalidModel, ModelNotFound, Out
 from llama_bridge.models.part_name import read_part_name
 from llama_bridge.models.source import ModelSource
 
+from .copying import somebody_copies
 from .errors import DownloadError, ModelBusy, StoreFull
 from .hub import expected_of, without_digest
 from .incoming import Incoming, StoreProgress, Tell, Transfer, blob_pieces, request
@@ -83,8 +84,9 @@ class Arrivals:
                 continue
             about = await self._folder.read_json(part.removesuffix(_PART) + _ABOUT)
             if about is None:  # an interrupted copy, or one that a tab is writing
-                with suppress(ModelBusy):
-                    await self._folder.remove(part, shown=part)
+                if not await somebody_copies():
+                    with suppress(ModelBusy):
+                        await self._folder.remove(part, shown=part)
                 continue
             url, name = part_urls(str(about["url"]))[0], str(about["name"])
             size, total = await self._folder.size(part), about["total"]
