@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -24,6 +29,8 @@ from .programmer import Programmer
 from .visiting import DEMO
 
 pytestmark = pytest.mark.slow
+
+NEXT = DEMO.read_bytes().replace(b"llama-bridge demo", b"llama-bridge next", 1)
 
 BEGIN = """
 import asyncio
@@ -46,6 +53,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
         parts = split_model(DEMO, tmp_path / "split-Q4_K_M", 2)
         hub.add("org/repo", {"chat-Q8_0.gguf": DEMO, "notes.txt": b"x", "chat-Q2_K.gguf": b"GGUF"})
         hub.add("org/parts", {path.name: path for path in parts})
+        hub.add("org/odd", {"my 1#a%20b.gguf": DEMO})
         hub.add("org/closed", {"a.gguf": b"GGUF"}, token="secret", gated=True)
         yield hub
 
@@ -62,6 +70,80 @@ def run(programmer: Programmer, hub: HubServer, code: str) -> list[str]:
     told = programmer.run(BEGIN.format(hub=hub.url) + code + '\n"|".join(map(str, said))')
     assert not told.startswith("Traceback"), told
     return told.split("|")
+
+
+class Strict(BaseHTTPRequestHandler):
+    """Another server: any page may read its files, but ask no more, and of the answers' headers they see the fewest.
+
+    Its path says what else it allows. The first answer breaks off.
+    """
+
+    protocol_version = "HTTP/1.1"
+    breaks = True
+    changed = False
+
+    def do_OPTIONS(self) -> None:
+        self.send_response(204)
+        if "asks" in self.path:
+            self.send_header("Access-Control-Allow-Headers", "range, if-range")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """A file, or the rest of it, whatever If-Range says."""
+        kind, start = type(self), 0
+        data = NEXT if kind.changed else DEMO.read_bytes()
+        if asked := self.headers.get("Range"):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("ETag", f'"{kind.changed}"')
+        self.send_header("Last-Modified", f"Thu, 0{kind.changed + 1} Jan 2026 00:00:00 GMT")
+        if "sees" in self.path:
+            self.send_header("Access-Control-Expose-Headers", "*")
+        self.end_headers()
+        self.wfile.write(data[start : 1_000_000 if kind.breaks else None])
+        self.wfile.flush()
+        if kind.breaks:
+            time.sleep(0.5)  # or the browser takes nothing of it
+            self.close_connection, kind.breaks = True, False
+            kind.changed = "changes" in self.path
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Tests are quiet."""
+
+
+@pytest.mark.parametrize(
+    "allowed", ["", "sees", "asks", "asks-sees", "changes", "asks-sees-changes"]
+)
+def test_a_download_goes_on_or_starts_over_whatever_another_server_allows(
+    site: Path, context: BrowserContext, allowed: str
+) -> None:
+    kind = type("Once", (Strict,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with serve(site, csp=f"{CSP}; connect-src 'self' {url}") as address:
+            told = Programmer(context, address).run(
+                BEGIN.format(hub=url)
+                + f"""
+name = "{url}/{allowed}.gguf"
+await fails(name)
+said.append([part.size for part in await store.unfinished()])
+said.append((await store.download(name)).sha256)
+"|".join(map(str, said))
+"""
+            )
+        server.shutdown()
+    now = NEXT if "changes" in allowed else DEMO.read_bytes()
+    broke, size, sha256 = told.split("|")
+    assert broke.startswith("DownloadError: ")
+    assert (size, sha256) == ("[1000000]", hashlib.sha256(now).hexdigest())
 
 
 def test_a_name_is_fetched_checked_and_kept(programmer: Programmer, hub: HubServer) -> None:
@@ -133,3 +215,47 @@ said += [len(await store.models()), await store.unfinished()]
     )
     assert said == ["True", "True", "fine", "1", "[]"]
     assert any("range" in asked.headers for asked in hub.asked)
+
+
+def test_half_a_digest_is_refused_and_a_name_is_shown_as_it_is(
+    programmer: Programmer, hub: HubServer
+) -> None:
+    address = hub.address("org/odd", "my 1#a%20b.gguf")
+    said = run(
+        programmer,
+        hub,
+        f"""
+for end in ("12", "0" * 63, "0" * 65, "0" * 64 + "&x"):
+    await fails("{address}#sha256=" + end)
+await fails("models/x.gguf#sha256")
+await fails("hf:org/repo#sha256=" + "0" * 64)
+await fails("ollama:llama3.2:1b")
+said += [await store.models(), await store.unfinished()]
+said += [(await store.download(each)).name for each in ("hf:org/odd", "{address}#top")]
+await fails("\\ud800.gguf")
+""",
+    )
+    assert [each[:14] for each in said[:5]] == ["InvalidInput: "] * 5
+    assert said[5].startswith("DigestMismatch: ")
+    assert said[6].startswith("ModelNotFound: ")
+    assert "a page cannot see" in said[6]
+    assert said[7:11] == ["[]", "[]", *["my 1#a%20b.gguf"] * 2]
+    assert said[11].startswith("ModelNotFound: ")
+
+
+def test_a_server_that_sends_nothing_more_is_left(programmer: Programmer, hub: HubServer) -> None:
+    hub.fail("stall", path="*.gguf", after=1_000_000)
+    said = run(
+        programmer,
+        hub,
+        """
+from llama_bridge_wasm.store import patience
+patience.SECONDS = 1.0
+await fails("hf:org/repo")
+said += [part.size for part in await store.unfinished()]
+await fails("hf:org/repo")
+""",
+    )
+    assert said[0].startswith("DownloadError: ")
+    assert "has sent nothing" in said[0]
+    assert said[1:] == ["1000000", "fine"]

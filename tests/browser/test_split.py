@@ -232,3 +232,37 @@ said.append(await stored())
     assert said[3]
     assert said[4].startswith("ModelNotFound")
     assert said[5] == "[]"
+
+
+def test_a_tab_that_looks_for_leftovers_leaves_what_another_one_copies(
+    programmer: Programmer, url: str, parts: list[Path]
+) -> None:
+    said = run(
+        programmer,
+        url,
+        """
+import asyncio
+blobs = [await (await js.fetch(url + name)).blob() for name in names]
+files = [new(js.File, to_js([blob]), name) for blob, name in zip(blobs, names)]
+other, done = ModelStore(place), False
+
+async def looks():
+    while not done:
+        await other.unfinished()
+        await asyncio.sleep(0)
+
+looking = asyncio.ensure_future(looks())
+await fails(store.add_parts(files))
+whole = await (await js.fetch(url + "../demo-copy.gguf")).blob()
+await fails(store.add(whole, "whole.gguf"))
+done = True
+await looking
+said.append(sorted(model.name for model in await store.models()))
+folder = await (await (await js.navigator.storage.getDirectory()).getDirectoryHandle(place)).getDirectoryHandle("parts")
+await folder.getFileHandle("left.part", to_js({"create": True}, dict_converter=js.Object.fromEntries))
+said.append(len(await stored()))
+await store.unfinished()
+said.append(len(await stored()))
+""",
+    )
+    assert said == ["fine", "fine", "['chat.gguf', 'whole.gguf']", "9", "8"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,11 @@ from llama_bridge import (
 )
 from llama_bridge.hub import transfer
 from llama_bridge.hub.address_cache import kept_addresses
+from llama_bridge.hub.answers import Answer
 from llama_bridge.hub.find import find_model, pull_model
+from llama_bridge.hub.looking import look_at
+from llama_bridge.hub.transfer import Wanted
+from llama_bridge.progress import Progress
 from llama_bridge.testing.hub import HubServer
 
 from .conftest import Heard, real
@@ -102,6 +108,40 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(
     hub.faults.clear()
     hub.add("org/repo", {"my model.gguf": real("next")})
     assert content(find_model(url)) == real("next")
+
+
+def test_a_file_that_changes_between_two_tries_of_one_run_is_fetched_anew(
+    hub: HubServer, url: str
+) -> None:
+    hub.fail("cut", path="/plain/*", after=1_000_000)
+
+    def changes(step: Progress) -> None:
+        if step.done >= 1_000_000:
+            hub.add("org/repo", {"my model.gguf": real("next")})
+
+    assert content(find_model(url, changes)) == real("next")
+
+
+@pytest.mark.parametrize(
+    ("header", "was", "is_now"),
+    [("etag", '"before"', '"now"'), ("last-modified", "Thu, 01 Jan 2026", "Fri, 02 Jan 2026")],
+)
+def test_a_server_that_ignores_if_range_does_not_get_two_files_mixed(
+    tmp_path: Path, header: str, was: str, is_now: str
+) -> None:
+    before, now = b"GGUF" + bytes(96), b"GGUF" + b"x" * 200
+    part = tmp_path / "part"
+    part.write_bytes(before[:50])
+
+    @contextmanager
+    def get(headers: Mapping[str, str]) -> Iterator[Answer]:
+        start = int(headers.get("Range", "bytes=0-")[6:-1])
+        said = {header: is_now, "content-length": str(len(now) - start)}
+        said["content-range"] = f"bytes {start}-{len(now) - 1}/{len(now)}"
+        yield Answer(206 if start else 200, said, iter([now[start:]]))
+
+    transfer.receive(part, get, Wanted("x", validator=was), None)
+    assert part.read_bytes() == now
 
 
 def test_pull_asks_for_a_newer_one(hub: HubServer, url: str) -> None:
@@ -216,6 +256,26 @@ def test_a_server_cannot_send_us_to_another_kind_of_address(
     hub.fail("status", path="/plain/*", status=302, headers={"Location": target})
     with pytest.raises(DownloadError, match=r"sends us on to|status 302"):
         find_model(url)
+
+
+@pytest.mark.parametrize("to", ["http://x..y/m.gguf", "http://[::1", f"http://{'a' * 70}/x"])
+def test_a_server_that_does_not_exist_in_any_spelling_is_named(
+    hub: HubServer, url: str, to: str
+) -> None:
+    hub.fail("status", path="/plain/*", status=302, headers={"Location": to}, times=None)
+    hub.fail("status", path="/org/*", status=302, headers={"Location": to}, times=None)
+    for name in (url, "hf:org/repo", *[f"{to}#sha256={'0' * 64}"] * ("[" not in to)):
+        for find in (find_model, look_at):
+            with pytest.raises(DownloadError):
+                find(name)
+
+
+@pytest.mark.parametrize("seconds", ["99999999999", "9" * 400])
+def test_a_wait_longer_than_a_system_can_wait_is_a_long_one(
+    hub: HubServer, url: str, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+    assert content(find_model(url)) == real("mark")
 
 
 def test_a_server_may_send_us_on_and_round_in_circles_is_an_end(hub: HubServer, url: str) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -426,3 +427,42 @@ def test_a_hub_that_talks_nonsense_is_refused(
     with pytest.raises((DownloadError, ModelNotFound)):
         find_model("hf:org/repo")
     assert files_in(hub_cache()) == []
+
+
+def test_a_digest_in_the_name_is_checked(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(hub, ["model-Q8_0.gguf"])
+    right = hashlib.sha256(b"model-Q8_0.gguf\n").hexdigest()
+    pasted = "https://huggingface.co/org/repo/resolve/main/model-Q8_0.gguf#sha256="
+    for name in (pasted, "hf:org/repo:Q8_0#sha256=", "hf:org/repo/model-Q8_0.gguf#sha256="):
+        with pytest.raises(DigestMismatch) as error:
+            find_model(name + "0" * 64)
+        assert (error.value.expected, error.value.found) == ("0" * 64, right)
+    assert not hub.downloads()
+    assert said(find_model(pasted + right)) == "model-Q8_0.gguf"
+    with pytest.raises(DigestMismatch):
+        find_model(pasted + "0" * 64)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert said(find_model(pasted + right)) == "model-Q8_0.gguf"
+    with pytest.raises(DigestMismatch):
+        find_model(pasted + "0" * 64)
+
+
+def test_a_digest_in_the_name_does_where_the_hub_gives_none(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(hub, ["model-Q8_0.gguf"])
+    right = hashlib.sha256(b"model-Q8_0.gguf\n").hexdigest()
+    state_of = hub.state_of
+
+    def without_digests(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        told = state_of(*args, **kwargs)
+        for file in told["siblings"]:
+            file.pop("lfs", None)
+        return told
+
+    monkeypatch.setattr(hub, "state_of", without_digests)
+    with pytest.raises(DownloadError, match="gives no sha256"):
+        find_model("hf:org/repo")
+    with pytest.raises(DigestMismatch):
+        find_model(f"hf:org/repo#sha256={'0' * 64}")
+    assert said(find_model(f"hf:org/repo#sha256={right}")) == "model-Q8_0.gguf"

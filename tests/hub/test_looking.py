@@ -7,7 +7,9 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from llama_bridge import (
     RateLimited,
 )
 from llama_bridge.hub import beginning
+from llama_bridge.hub.answers import Answer
 from llama_bridge.hub.find import find_model
 from llama_bridge.hub.looking import Looked, look_at
 from llama_bridge.models.source import open_model
@@ -381,3 +384,21 @@ def test_facts_of_a_model_on_a_server_are_those_of_its_file(
     result = CliRunner().invoke(app, ["info", NAME])
     assert "not on this disk" in result.stdout
     assert f"llama-bridge pull hf:org/repo/{FILE} fetches it" in result.output
+
+
+def test_a_server_that_sends_less_than_asked_for_is_asked_for_the_rest_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = real("mark")
+    monkeypatch.delattr(time, "sleep")
+
+    @contextmanager
+    def get(headers: Mapping[str, str]) -> Iterator[Answer]:
+        start = int(headers["Range"].removeprefix("bytes=").partition("-")[0])
+        end = min(start + 5000, len(data))
+        said = f"bytes {start}-{end - 1}/{len(data)}"
+        yield Answer(206, {"content-range": said}, iter([data[start:end]]))
+
+    with beginning.Beginning("x", get) as file:
+        assert b"".join(iter(lambda: file.read(30_000), b"")) == data
+        assert file.seek(0, 2) == len(data)

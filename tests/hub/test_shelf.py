@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llama_bridge import DigestMismatch, InvalidInput, LlamaBridge, ModelNotFound
+from llama_bridge import DigestMismatch, DownloadError, InvalidInput, LlamaBridge, ModelNotFound
 from llama_bridge.hub.cache import hub_cache
 from llama_bridge.hub.find import find_model
+from llama_bridge.hub.looking import look_at
 from llama_bridge.hub.removing import models_named, remove_model
 from llama_bridge.hub.shelf import KeptModel, kept_models
 from llama_bridge.testing.hub import HubServer
@@ -240,3 +245,48 @@ def test_other_programs_keep_theirs(home: Path) -> None:
     with pytest.raises(InvalidInput, match="remove it with ollama rm"):
         remove_model(one("ollama:m:1b"))
     assert blob.exists()
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "home/.ollama/models",
+        "home/.lmstudio/models/pub/repo",
+        "huggingface/hub",
+        "huggingface/hub/models--org--repo",
+        "huggingface/hub/models--org--repo/snapshots",
+        "caches/llama-bridge/downloads",
+    ],
+)
+def test_a_folder_that_may_not_be_read_hides_no_other_models(
+    hub: HubServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    hub.add("org/repo", {"a-Q4_K_M.gguf": real("aaaa")})
+    address = hub.address("org/repo", "a-Q4_K_M.gguf")
+    find_model("hf:org/repo")
+    find_model(address)
+    ollama(home / ".ollama/models", "registry.ollama.ai/library/llama3.2/1b", real("dddd"))
+    path = home / ".lmstudio/models/pub/repo/m.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(real("bbbb"))
+    there = names()
+    assert len(there) == 4
+
+    def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+            if os.fspath(path).startswith(str(tmp_path / closed) + os.sep):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return function(path, *args, **kwargs)
+
+        return refuse
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refusing(os.stat))
+        patched.setenv("HF_HUB_OFFLINE", "1")
+        assert len(names()) == 3
+        for name in there:
+            with suppress(ModelNotFound, DownloadError):
+                models_named(name)
+                look_at(name)
+        with suppress(ModelNotFound, DownloadError):
+            find_model("hf:org/repo")

@@ -18,6 +18,8 @@ Read in this order:
     arrivals.py     models that have not arrived whole
     hub.py          names of the hub
     incoming.py     a file on its way in
+    patience.py     how long a server is waited for
+    copying.py      tells other tabs that this one copies
     opfs.py         where models are stored
     errors.py       what can go wrong
 

@@ -14,11 +14,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from llama_bridge.errors import DigestMismatch, InvalidModel, ModelNotFound, OutOfMemory
 from llama_bridge.models.part_name import read_part_name
 from llama_bridge.models.source import ModelSource
 
+from .copying import somebody_copies
 from .errors import DownloadError, ModelBusy, StoreFull
 from .hub import expected_of, without_digest
 from .incoming import Incoming, StoreProgress, Tell, Transfer, blob_pieces, request
@@ -82,8 +84,9 @@ class Arrivals:
                 continue
             about = await self._folder.read_json(part.removesuffix(_PART) + _ABOUT)
             if about is None:  # an interrupted copy, or one that a tab is writing
-                with suppress(ModelBusy):
-                    await self._folder.remove(part, shown=part)
+                if not await somebody_copies():
+                    with suppress(ModelBusy):
+                        await self._folder.remove(part, shown=part)
                 continue
             url, name = part_urls(str(about["url"]))[0], str(about["name"])
             size, total = await self._folder.size(part), about["total"]
@@ -300,9 +303,10 @@ def _with_way_out(error: DownloadError, name: str, kept: int, total: int | None)
 
 
 def _key(url: str) -> str:
-    return hashlib.sha256(without_digest(url).encode()).hexdigest()[:32]
+    return hashlib.sha256(without_digest(url).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def file_name(url: str) -> str:
     """The last part of an address."""
-    return re.split("[?#]", url, maxsplit=1)[0].rstrip("/").rpartition("/")[2] or url
+    path = unquote(re.split("[?#]", url, maxsplit=1)[0])
+    return path.rstrip("/").rpartition("/")[2] or url

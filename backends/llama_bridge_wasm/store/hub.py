@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
-from llama_bridge.errors import AccessDenied, ModelNotFound
+from llama_bridge.errors import AccessDenied, InvalidInput, ModelNotFound
 from llama_bridge.hub.answers import Answer, refused
 from llama_bridge.hub.repository import RepoFile, Repository, choose
-from llama_bridge.models.name import HubName, PathName, read_name
+from llama_bridge.models.name import AppName, HubName, PathName, read_name
 
 from ..page import JsException, js, new
 from .errors import DownloadError
+from .patience import SILENT, answered
 
 __all__ = ["HUB", "addresses_of", "expected_of", "without_digest"]
 
@@ -25,6 +26,7 @@ HUB = "https://huggingface.co"
 """Where names of the hub are looked up. It allows requests from any page."""
 
 _FRAGMENT = re.compile(r"#sha256[=:]([0-9a-fA-F]{64})$")
+_PROMISE = re.compile(r"#sha256(?![^=:])", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -35,15 +37,21 @@ async def addresses_of(model: str, hub: str = HUB) -> list[str] | None:
     """The addresses of a model on the hub, each with ``#sha256=`` and what must arrive; None for any other address.
 
     Raises:
-        InvalidInput: it begins like a name of the hub, but is none.
+        InvalidInput: it begins like a name of the hub, but is none; or it ends with half a digest.
         ModelNotFound: there is nothing of that name; lists what there is.
+        DigestMismatch: the hub has another file than the name says.
         DownloadError: the hub does not answer, or refuses; AccessDenied and RateLimited among these.
     """
+    if _PROMISE.search(model) and not _FRAGMENT.search(model):
+        why = "a sha256 has 64 hexadecimal digits: #sha256=<hex> at the end"
+        raise InvalidInput(f"model={model!r}: {why}")
     if _ADDRESS.match(model) and "huggingface.co/" not in model and "hf.co/" not in model:
         return None
     name = read_name(model)
     if isinstance(name, PathName) and name.instead is not None:
         name = name.instead
+    if isinstance(name, AppName):
+        raise ModelNotFound(model, f"a page cannot see what {name.app} has: drop the file on it")
     if not isinstance(name, HubName):
         return None
     repository = await _ask(name, hub.rstrip("/"))
@@ -71,9 +79,11 @@ async def _ask(name: HubName, hub: str) -> Repository:
     options = new(js.Object)
     options.cache = "no-store"
     try:
-        response = await js.fetch(url, options)
-        status, text = int(response.status), str(await response.text())
+        response = await answered(js.fetch(url, options))
+        status, text = int(response.status), str(await answered(response.text()))
         headers = {key: response.headers.get(key) or "" for key in ("retry-after", "x-error-code")}
+    except TimeoutError as error:
+        raise DownloadError(str(name), f"{hub} {SILENT}") from error
     except JsException as error:
         words = str(getattr(error, "message", error))
         why = f"{hub} did not answer ({words}): is this page offline, or may it not connect there (Content-Security-Policy)?"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from llama_bridge.errors import ModelNotFound
 
 from ..page import JsException, js, new
 from .errors import DownloadError, StoreFull
+from .hub import expected_of
 from .opfs import mapped_errors
+from .patience import SILENT, answered
 
 __all__ = ["Incoming", "StoreProgress", "Tell", "Transfer", "blob_pieces", "request"]
 
@@ -173,7 +176,7 @@ class Transfer:
 
 
 async def request(url: str, name: str, have: int, validator: str) -> Transfer:
-    """Request a file, from byte ``have`` on if its validator is still the same.
+    """Request a file, from byte ``have`` on if its validator is still the same; otherwise, or if not allowed to, the whole.
 
     Raises:
         ModelNotFound: the server has no such file.
@@ -183,12 +186,19 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
     options, headers = new(js.Object), new(js.Headers)
     if have and validator:
         headers.set("Range", f"bytes={have}-")
-        headers.set("If-Range", validator)
+        if expected_of(url) is None:  # otherwise the digest tells; other servers may not allow this
+            headers.set("If-Range", validator)
     options.headers, options.signal = headers, control.signal
     options.cache = "no-store"  # the browser's cache must not keep a second copy
     try:
-        response = await js.fetch(url, options)
+        response = await answered(js.fetch(url, options))
+    except TimeoutError as error:
+        control.abort()
+        raise DownloadError(name, f"the server {SILENT}", have) from error
     except JsException as error:
+        if have and validator:  # another server may allow pages to ask, but not with these headers
+            with suppress(DownloadError):
+                return await request(url, name, 0, "")
         raise DownloadError(
             name, f"the server did not answer ({_words(error)}): is this page offline?", have
         ) from error
@@ -199,6 +209,9 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
         raise ModelNotFound(url, f"the server has no such file (status {status})")
     found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
     start, total = 0, _length(response.headers)
+    if status == 206 and validator and (found is None or _has_changed(response.headers, validator)):
+        control.abort()  # another server may hide from pages what it sends; some do not look at If-Range
+        return await request(url, name, 0, "")
     if status == 206 and found is not None and int(found[1]) == have:
         start, total = have, int(found[2])
     elif status != 200:
@@ -220,11 +233,18 @@ def _validator(headers: Any) -> str:
     return str(tag if tag.startswith('"') else headers.get("Last-Modified") or "")
 
 
+def _has_changed(headers: Any, validator: str) -> bool:
+    found = headers.get("ETag" if validator.startswith('"') else "Last-Modified") or ""
+    return bool(validator) and str(found) not in ("", validator)
+
+
 async def _body(response: Any, name: str) -> AsyncIterator[Any]:
     reader = response.body.getReader()
     while True:
         try:
-            step = await reader.read()
+            step = await answered(reader.read())
+        except TimeoutError as error:
+            raise DownloadError(name, f"the server {SILENT}") from error
         except JsException as error:
             raise DownloadError(name, f"the connection broke ({_words(error)})") from error
         if step.done:

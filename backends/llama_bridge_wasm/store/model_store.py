@@ -28,6 +28,7 @@ from llama_bridge.models.source import ModelSource, open_model
 from llama_bridge.models.split import check_called
 
 from .arrivals import Arrivals, Arrived, Unfinished, check_memory, file_name, sizes_of
+from .copying import copying
 from .errors import (
     DownloadError,
     ModelBusy,
@@ -176,7 +177,8 @@ class ModelStore:
         open_model(BlobSource(blob, name))
         check_memory(name, int(blob.size))
         arrivals = await self._arrivals()
-        return await self._keep(arrivals, [await arrivals.copy(blob, name, progress)])
+        async with copying():
+            return await self._keep(arrivals, [await arrivals.copy(blob, name, progress)])
 
     async def add_parts(self, files: Sequence[Any], progress: Tell | None = None) -> KeptModel:
         """Keep a copy of a split model: its ``File`` objects, in any order. They are checked first.
@@ -194,17 +196,18 @@ class ModelStore:
         ordered = sorted(files, key=lambda file: order.index(str(file.name)))
         arrivals = await self._arrivals()
         arrived: list[Arrived] = []
-        try:
-            for file in ordered:
-                done = sum(each.size for each in arrived)
-                tell = _of_all(progress, done, total)
-                more = total - done - int(file.size)
-                arrived.append(await arrivals.copy(file, str(file.name), tell, more))
-        except BaseException:
-            for each in arrived:
-                await arrivals.forget(each)
-            raise
-        return await self._keep(arrivals, arrived)
+        async with copying():
+            try:
+                for file in ordered:
+                    done = sum(each.size for each in arrived)
+                    tell = _of_all(progress, done, total)
+                    more = total - done - int(file.size)
+                    arrived.append(await arrivals.copy(file, str(file.name), tell, more))
+            except BaseException:
+                for each in arrived:
+                    await arrivals.forget(each)
+                raise
+            return await self._keep(arrivals, arrived)
 
     async def download(self, model: str, progress: Tell | None = None) -> KeptModel:
         """Fetch a model and keep it; of a split model all parts. An interrupted download is continued, if the server can.

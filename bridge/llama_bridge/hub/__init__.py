@@ -14,6 +14,7 @@
     of_all.py        tells of several files as of one
     answers.py       what a server's refusal means
     repository.py    which file of a repository is meant, and what else there is
+    folders.py       what is in folders, as far as this user may read them
     cache.py         the folder that huggingface_hub and llama.cpp share
     digests.py       sha256 of files, remembered
     shelf.py         all models on this disk

@@ -48,6 +48,9 @@ def getter(name: UrlName) -> Get:
             response: Any = opener.open(request, timeout=seconds_without_data())
         except urllib.error.HTTPError as error:
             response = error
+        except ValueError as error:
+            why = f"no address, or the server sends us on to one ({error}): check the spelling"
+            raise DownloadError(str(name), why) from error
         except (OSError, http.client.HTTPException) as error:
             raise _broke(name, error) from error
         with response:

@@ -32,9 +32,10 @@ from ..models.part_name import read_part_name
 from ..models.split import check_called
 from ..progress import OnProgress
 from ..user_cache import user_cache
-from .answers import Answer, Get
+from .answers import Answer, Get, validator_in
 from .digests import check_digest, file_digest, known_digest, remember
 from .fetching import only_one, writing
+from .folders import matching
 from .of_all import OfAll
 from .transfer import Wanted, receive
 
@@ -116,7 +117,7 @@ def _fetch(
     part = path.with_name(f"{path.name}.incomplete")
     with only_one(str(name), path.with_name("lock"), part, None, on_progress):
         about = _read(place.about)
-        if path.exists() and not (refresh and _has_changed(name, path, about, get)):
+        if os.path.exists(path) and not (refresh and _has_changed(name, path, about, get)):
             promised = name.sha256 or about.get("sha256") or file_digest(path, on_progress)
             way_out = f"it has changed on this disk, and is not used: llama-bridge pull {name}"
             check_digest(path, promised, str(name), way_out + " fetches it again", on_progress)
@@ -165,8 +166,8 @@ def kept_addresses() -> list[tuple[str, Path]]:
     if base is None:
         return []
     found: list[tuple[str, Path]] = []
-    for folder in sorted(base.glob("downloads/*/")):
-        for path in sorted(folder.iterdir()):
+    for folder in matching(base, "downloads/*/"):
+        for path in matching(folder, "*"):
             if path.name != "lock" and path.suffix not in (".incomplete", ".tmp", ".json"):
                 about = _read(path.with_name(f"{path.name}.json")) or _read(folder / _ABOUT)
                 found.append((str(about.get("url", "")) or str(path), path))
@@ -177,7 +178,7 @@ def kept_address(name: UrlName) -> Path | None:
     """The file of an address on this disk, the first of several, or None. Nothing is checked."""
     parts = parts_of(name)
     folder = address_folder(parts[0])
-    if folder is None or not all((folder / _file_name(part)).exists() for part in parts):
+    if folder is None or not all(os.path.exists(folder / _file_name(part)) for part in parts):
         return None
     return folder / _file_name(parts[0])
 
@@ -214,9 +215,7 @@ def _noting(place: _Place, get: Get) -> Get:
     def noting(headers: Mapping[str, str]) -> Generator[Answer]:
         with get(headers) as answer:
             if answer.status == 200:
-                tag = answer.headers.get("etag", "")
-                validator = tag if tag.startswith('"') else answer.headers.get("last-modified", "")
-                about = _read(place.about) | {"part": validator}
+                about = _read(place.about) | {"part": validator_in(answer.headers)}
                 if not urlsplit(name.url).query:  # which may be a secret
                     about["url"] = str(name)
                 with writing(str(name)):

@@ -19,10 +19,11 @@ __all__ = [
     "content_length",
     "refused",
     "retry_after",
+    "validator_in",
 ]
 
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
-"""Where a part begins, and the size of the whole."""
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+"""Where a part begins, its last byte, and the size of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,12 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     """Bytes that an answer says that it has; None if it says nothing, or nonsense."""
     text = headers.get("content-length", "").strip()
     return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def validator_in(headers: Mapping[str, str]) -> str:
+    """What a file can be recognised by later: a strong ETag, else a date; empty if the server says neither."""
+    tag = headers.get("etag", "").strip()
+    return tag if tag.startswith('"') else headers.get("last-modified", "").strip()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

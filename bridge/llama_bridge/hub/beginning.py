@@ -168,7 +168,8 @@ class Beginning(io.RawIOBase):
         ):
             if int(found[1]) != start:
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
-            length = int(found[2]) if found[2] != "*" else None
+            length = int(found[3]) if found[3] != "*" else None
+            until = max(start + 1, min(until, int(found[2]) + 1))  # it may send less than asked for
         elif answer.status == 200:
             length = content_length(headers)
             self._skip, until = start, MOST

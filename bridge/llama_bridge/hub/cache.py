@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..models.name import HubName
+from .folders import matching
 from .repository import RepoFile, Repository
 
 __all__ = ["RepoCache", "blob_digest", "blob_of", "hub_cache", "hub_caches"]
@@ -108,11 +109,12 @@ class RepoCache:
         if commit is None:
             return None
         top = self.folder / "snapshots" / commit
-        files = [
-            RepoFile(path.relative_to(top).as_posix(), path.stat().st_size, blob_digest(path))
-            for path in sorted(top.rglob("*"))
-            if path.is_file()  # a link to a blob that is gone is none
-        ]
+        files: list[RepoFile] = []
+        for path in matching(top, "**/*"):
+            with suppress(OSError):
+                if path.is_file():  # a link to a blob that is gone is none
+                    name, size = path.relative_to(top).as_posix(), path.stat().st_size
+                    files.append(RepoFile(name, size, blob_digest(path)))
         return Repository(self.repo, commit, tuple(files)) if files else None
 
     def _commit(self, revision: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -89,7 +89,7 @@ def getter(name: HubName, commit: str, path: str) -> Get:
         if token := _token(name):
             asking["Authorization"] = f"Bearer {token}"
         try:
-            with get_session().stream("GET", url, headers=asking, timeout=wait) as response:
+            with _asked(name, "GET", url, headers=asking, timeout=wait) as response:
                 status, found = response.status_code, _lower(response.headers)
                 if status >= 400 and status not in (408, 416) and status < 500:
                     raise _refused(name, status, response.headers)
@@ -102,6 +102,18 @@ def getter(name: HubName, commit: str, path: str) -> Get:
             raise ConnectionBroke(_no_answer(error)) from error
 
     return get
+
+
+@contextmanager
+def _asked(name: HubName, *args: Any, **kwargs: Any) -> Generator[httpx2.Response]:
+    """The answer, which may come from another server that the hub sends us on to."""
+    with ExitStack() as stack:
+        try:
+            response = stack.enter_context(get_session().stream(*args, **kwargs))
+        except (UnicodeError, httpx2.InvalidURL) as error:
+            why = f"{_endpoint()} sends us on to a server with an impossible name ({error})"
+            raise DownloadError(str(name), why) from error
+        yield response
 
 
 def _pieces(response: httpx2.Response) -> Iterator[bytes]:

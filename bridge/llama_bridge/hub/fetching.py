@@ -56,7 +56,7 @@ def fetch(
         )
     part, blob = cache.part(sha256), cache.blob(sha256)
     with only_one(str(name), cache.lock(sha256), part, file.size, on_progress):
-        there = [path for path in (blob, cache.pointer(commit, file.path)) if path.exists()]
+        there = [path for path in (blob, cache.pointer(commit, file.path)) if os.path.exists(path)]
         if there and replace and file_digest(there[0], on_progress) != sha256:
             with writing(str(name)):
                 for path in [there[0].resolve(), *there]:
@@ -86,9 +86,9 @@ def check_room(name: HubName, cache: RepoCache, files: Sequence[RepoFile]) -> No
     needed = 0
     for file in files:
         sha256 = file.sha256 or ""
-        if not cache.blob(sha256).is_file():
+        if not os.path.isfile(cache.blob(sha256)):
             needed += max(0, file.size - _size(cache.part(sha256)))
-    folder = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
+    folder = next(path for path in (cache.folder, *cache.folder.parents) if os.path.exists(path))
     if needed > (free := free_space(folder)):
         raise NotEnoughSpace(str(name), folder, needed, free)
 

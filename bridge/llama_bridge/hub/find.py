@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput, ModelError, ModelNotFound
+from ..errors import DigestMismatch, InvalidInput, ModelError, ModelNotFound
 from ..models.name import AppName, HubName, PathName, UrlName, read_name
 from ..models.source import ModelSource
 from ..progress import OnProgress
@@ -148,7 +148,7 @@ def _in_cache(
         return None
     try:
         files = choose(here, name)
-    except ModelNotFound:
+    except (ModelNotFound, DigestMismatch):
         if is_offline():
             raise
         return None
@@ -174,7 +174,8 @@ def _in_cache(
 
 def _one_of(name: HubName, files: Sequence[RepoFile], file: RepoFile) -> HubName:
     """The name of a file: as it was asked for, or of the part."""
-    return name if len(files) == 1 else replace(name, file=file.path, quantisation=None)
+    exact = replace(name, file=file.path, quantisation=None, sha256=None)
+    return name if len(files) == 1 else exact
 
 
 def is_there(text: str) -> bool:

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .folders import matching
+
 __all__ = ["llama_cpp_models"]
 
 
 def llama_cpp_models() -> Iterator[Path]:
     """The path of each."""
     folder = _folder()
-    for path in sorted(folder.glob("*.gguf")):
-        if path.is_file() and "mmproj" not in path.name.lower():
+    for path in matching(folder, "*.gguf"):
+        if os.path.isfile(path) and "mmproj" not in path.name.lower():
             yield path
 
 

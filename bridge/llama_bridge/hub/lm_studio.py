@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .folders import matching
+
 __all__ = ["lm_studio_models"]
 
 
@@ -17,8 +19,8 @@ def lm_studio_models() -> Iterator[tuple[str, Path]]:
     for folder in _folders():
         if folder.resolve() not in seen:
             seen.add(folder.resolve())
-            for path in sorted(folder.glob("*/*/*.gguf")):
-                if path.is_file() and "mmproj" not in path.name.lower():
+            for path in matching(folder, "*/*/*.gguf"):
+                if os.path.isfile(path) and "mmproj" not in path.name.lower():
                     yield path.relative_to(folder).as_posix(), path
 
 

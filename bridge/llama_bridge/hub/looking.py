@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from ..errors import DownloadError, ModelError, ModelNotFound
+from ..errors import DigestMismatch, DownloadError, ModelError, ModelNotFound
 from ..models.gguf import read_gguf
 from ..models.name import HubName, PathName, UrlName, read_name
 from ..models.source import ModelFile, open_model
@@ -102,7 +103,7 @@ def _on_hub(name: HubName) -> Looked:
     files = choose(repository, name)
     exact = HubName(name.repo, files[0].path, None, name.revision)
     paths = [cache.pointer(repository.commit, file.path) for file in files]
-    if all(path.exists() for path in paths):
+    if all(os.path.exists(path) for path in paths):
         return Looked(open_model(paths[0]), str(exact), True)
     ones = [
         _OnServer(PurePosixPath(file.path).name, getter_of(exact, file.path), file.size)
@@ -120,7 +121,7 @@ def _in_cache(
         return None
     try:
         file = choose(here, name)[0]
-    except ModelNotFound:
+    except (ModelNotFound, DigestMismatch):
         if is_offline():
             raise
         return None

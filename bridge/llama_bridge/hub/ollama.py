@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .folders import matching
+
 __all__ = ["ollama_models"]
 
 _MODEL = "application/vnd.ollama.image.model"
@@ -21,10 +23,10 @@ def ollama_models() -> Iterator[tuple[str, Path, str]]:
     """Each model's name there, the path of its weights, and their sha256."""
     for folder in _folders():
         top = folder / "manifests"
-        for manifest in sorted(top.glob("*/*/*/*")):
+        for manifest in matching(top, "*/*/*/*"):
             sha256 = _weights(manifest)
             path = folder / "blobs" / f"sha256-{sha256}"
-            if sha256 and path.is_file():
+            if sha256 and os.path.isfile(path):
                 yield _name(*manifest.relative_to(top).parts), path, sha256
 
 

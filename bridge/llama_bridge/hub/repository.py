@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..errors import ModelNotFound
+from ..errors import DigestMismatch, ModelNotFound
 from ..models.name import HubName
 from ..models.part_name import read_part_name
 
@@ -72,8 +72,9 @@ def choose(repository: Repository, name: HubName) -> Files:
 
     Raises:
         ModelNotFound: none; lists what there is. Or a part is missing.
+        DigestMismatch: it is not the file that the name says.
     """
-    files = named(repository, name)
+    files = _checked(named(repository, name), name)
     part = read_part_name(files[0].path)
     if part is None:
         return files
@@ -87,6 +88,17 @@ def choose(repository: Repository, name: HubName) -> Files:
             [file.path for file in files],
         )
     return files
+
+
+def _checked(files: Files, name: HubName) -> Files:
+    """The files, of which the one that is named has the digest that the name says."""
+    if name.sha256 is None:
+        return files
+    file = next((each for each in files if each.path == name.file), files[0])
+    if file.sha256 not in (None, name.sha256):
+        why = f"{file.path} in {name.repo} is another file: check the digest, or give the commit that has it"
+        raise DigestMismatch(str(name), name.sha256, str(file.sha256), why)
+    return tuple(replace(each, sha256=name.sha256) if each is file else each for each in files)
 
 
 def named(repository: Repository, name: HubName) -> Files:

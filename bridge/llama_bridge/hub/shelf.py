@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from ..progress import OnProgress
 from .address_cache import kept_addresses
 from .cache import blob_digest, hub_cache, hub_caches
 from .digests import check_digest
+from .folders import matching
 from .llama_cpp import llama_cpp_models
 from .lm_studio import lm_studio_models
 from .ollama import ollama_models
@@ -141,16 +143,16 @@ def _places() -> Iterator[_File]:
 
 
 def _in_hub_cache(cache: Path, *, named: bool) -> Iterator[_File]:
-    for folder in sorted(cache.glob("models--*--*/")):
+    for folder in matching(cache, "models--*--*/"):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         try:
             main = (folder / "refs" / "main").read_text().strip()
         except (OSError, ValueError):
             main = ""
-        for snapshot in sorted((folder / "snapshots").glob("*/")):
+        for snapshot in matching(folder / "snapshots", "*/"):
             revision = None if snapshot.name == main else snapshot.name
-            for path in sorted(snapshot.rglob("*.gguf")):
-                if path.is_file() and is_model(path.name):
+            for path in matching(snapshot, "**/*.gguf"):
+                if os.path.isfile(path) and is_model(path.name):
                     file = path.relative_to(snapshot).as_posix()
                     name = str(HubName(repo, file, None, revision)) if named else str(path)
                     yield name, path, "hub", blob_digest(path)

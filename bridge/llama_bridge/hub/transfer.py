@@ -16,7 +16,15 @@ from pathlib import Path
 
 from ..errors import DigestMismatch, DownloadError, NotEnoughSpace
 from ..progress import OnProgress, Progress
-from .answers import CONTENT_RANGE, Answer, ConnectionBroke, Get, content_length, refused
+from .answers import (
+    CONTENT_RANGE,
+    Answer,
+    ConnectionBroke,
+    Get,
+    content_length,
+    refused,
+    validator_in,
+)
 
 __all__ = [
     "CONTENT_RANGE",
@@ -36,6 +44,7 @@ PAUSE = 0.5
 _PIECE = 1 << 20
 _OFTEN = 0.05
 _LOOK = 0.2
+_DAY = 86_400.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
@@ -60,7 +69,7 @@ class Wanted:
 def seconds_without_data() -> float:
     """How long to wait for a server that sends nothing: ``HF_HUB_DOWNLOAD_TIMEOUT``, else 10 s."""
     text = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "")
-    return max(0.1, float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else 10.0
+    return min(max(0.1, float(text)), _DAY) if re.fullmatch(r"\d+(\.\d+)?", text) else 10.0
 
 
 def receive(part: Path, get: Get, wanted: Wanted, on_progress: OnProgress | None) -> str:
@@ -160,6 +169,7 @@ class _Transfer:
         self._wanted = wanted
         self._on_progress = on_progress
         self._total = wanted.size
+        self._validator = wanted.validator
         self._told = 0.0
 
     def run(self) -> str:
@@ -218,8 +228,8 @@ class _Transfer:
         file, headers = self._file, {"Accept-Encoding": "identity"}
         if file.size:
             headers["Range"] = f"bytes={file.size}-"
-            if self._wanted.validator:
-                headers["If-Range"] = self._wanted.validator
+            if self._validator:
+                headers["If-Range"] = self._validator
         with self._get(headers) as answer:
             self._begin(answer)
             for piece in answer.pieces:
@@ -243,7 +253,8 @@ class _Transfer:
         ):
             if int(found[1]) != file.size:
                 raise self._error(f"the server sent another part than asked for: {found[0]}")
-            length = int(found[2]) if found[2] != "*" else None
+            self._check_same(answer)
+            length = int(found[3]) if found[3] != "*" else None
         elif answer.status == 416 and file.size:
             file.start_over()
             raise ConnectionBroke("the server has less than has arrived")
@@ -252,6 +263,10 @@ class _Transfer:
             length = content_length(answer.headers)
             if self._wanted.size is None:
                 self._total = length
+            if (
+                self._wanted.sha256 is None
+            ):  # otherwise that tells, and mirrors may differ in their ETags
+                self._validator = validator_in(answer.headers)
         elif answer.status in (408, 500, 502, 503, 504):
             raise ConnectionBroke(f"the server answered with status {answer.status}")
         else:
@@ -265,6 +280,14 @@ class _Transfer:
                 f"the server has {length:,} bytes of it, but {self._total:,} were promised"
             )
         self._check_space()
+
+    def _check_same(self, answer: Answer) -> None:
+        """Start over if the rest is of another file: some servers do not look at If-Range."""
+        header = "etag" if self._validator.startswith('"') else "last-modified"
+        found = _text(answer, header)
+        if self._wanted.sha256 is None and self._validator and found not in ("", self._validator):
+            self._file.start_over()
+            raise ConnectionBroke("the file has changed on the server")
 
     def _check_space(self) -> None:
         if self._total is None:

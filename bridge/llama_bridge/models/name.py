@@ -9,6 +9,7 @@
     hf:org/repo:Q5_K_M                    the one with this quantisation
     hf:org/repo/folder/file.gguf          one file
     ...@revision                          a branch, a tag or a commit, behind any of the three
+    ...#sha256=<hex>                      what the file must be, behind any of these
     hf.co/org/repo:Q8_0                   as people paste it; huggingface.co too, with or without https://
     org/repo:Q4_K_M                       the same, where there is no such path
     ollama:llama3.2:1b                    what Ollama has on this disk
@@ -38,9 +39,12 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REPO = re.compile(rf"{_PART}/{_PART}")
 _QUANTISATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+-]*[A-Za-z0-9_+-])?")
-_SHORT = re.compile(rf"({_PART}/{_PART}):([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(\S+))?")
+_SHORT = re.compile(
+    rf"({_PART}/{_PART}):([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([^\s#]+))?(?:#sha256\S*)?"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SHA256 = re.compile(r"sha256[=:]([0-9A-Fa-f]{64})")
+_PINNED = re.compile(r"#(sha256(?![^=:]).*)", re.IGNORECASE | re.DOTALL)
 _LONGEST = 96
 _VIEWS = ("blob", "resolve", "raw", "tree")
 _LATEST = "latest"
@@ -72,16 +76,19 @@ class HubName:
         file: path of the file in the repository, or None to choose by quantisation.
         quantisation: such as ``"Q4_K_M"``, or None for the best.
         revision: a branch, tag or commit, or None for ``main``.
+        sha256: what the file must be, in lower case; None if only the hub says it.
     """
 
     repo: str
     file: str | None = None
     quantisation: str | None = None
     revision: str | None = None
+    sha256: str | None = None
 
     def __str__(self) -> str:
         which = f"/{self.file}" if self.file else f":{self.quantisation}" * bool(self.quantisation)
-        return f"hf:{self.repo}{which}" + f"@{self.revision}" * bool(self.revision)
+        revision = f"@{self.revision}" * bool(self.revision)
+        return f"hf:{self.repo}{which}{revision}" + f"#sha256={self.sha256}" * bool(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +175,13 @@ def _address(text: str, scheme: str) -> Name:
     if parts.username is not None or parts.password is not None:
         raise _wrong(_without_secrets(text), "names and passwords in addresses are not supported")
     if host in _HUBS and port in (None, 80, 443):
-        return _pasted(text, parts.path.removeprefix("/"))
+        fragment = f"#{parts.fragment}" * bool(parts.fragment)
+        return _pasted(text, parts.path.removeprefix("/") + fragment)
     return _url(text, parts, host)
 
 
 def _url(text: str, parts: SplitResult, host: str) -> UrlName:
-    sha256 = None
-    if parts.fragment:
-        found = _SHA256.fullmatch(parts.fragment)
-        if found is None and parts.fragment.lower().startswith("sha256"):
-            raise _wrong(text, "a sha256 has 64 hexadecimal digits: #sha256=<hex>")
-        sha256 = found[1].lower() if found else None
+    sha256 = _promised(text, parts.fragment)
     if sha256 is None and not _is_safe(parts.scheme, host):
         raise _wrong(
             text,
@@ -186,6 +189,14 @@ def _url(text: str, parts: SplitResult, host: str) -> UrlName:
             "with #sha256=<hex> at the end",
         )
     return UrlName(parts._replace(fragment="").geturl(), sha256)
+
+
+def _promised(text: str, fragment: str) -> str | None:
+    """The digest in what follows a ``#``."""
+    found = _SHA256.fullmatch(fragment)
+    if found is None and fragment.lower().startswith("sha256"):
+        raise _wrong(text, "a sha256 has 64 hexadecimal digits: #sha256=<hex>")
+    return found[1].lower() if found else None
 
 
 def _is_safe(scheme: str, host: str) -> bool:
@@ -196,7 +207,9 @@ def _is_safe(scheme: str, host: str) -> bool:
 
 def _pasted(text: str, rest: str) -> HubName:
     """``org/repo``, perhaps with the view that a browser shows, which names revision and file."""
-    rest = unquote(rest.partition("?")[0].partition("#")[0]).rstrip("/")
+    rest, _, fragment = rest.partition("#")
+    sha256 = _promised(text, fragment)
+    rest = unquote(rest.partition("?")[0]).rstrip("/")
     if rest.startswith(("datasets/", "spaces/")):
         raise _wrong(text, "this is no model repository: give hf:org/repo")
     parts = rest.split("/")
@@ -206,12 +219,15 @@ def _pasted(text: str, rest: str) -> HubName:
             revision, file = "/".join(["refs", *file[:2]]), file[2:]
         if parts[2] == "tree" and not "/".join(file).lower().endswith(".gguf"):
             file = []  # a folder
-        return _checked(text, HubName(repo, "/".join(file) or None, None, revision))
-    return _hub(text, rest)
+        return _checked(text, HubName(repo, "/".join(file) or None, None, revision, sha256))
+    return replace(_hub(text, rest), sha256=sha256)
 
 
 def _hub(text: str, rest: str) -> HubName:
     """``org/repo``, then a quantisation or a file, then a revision; the revision may also follow the repository."""
+    pinned = _PINNED.search(rest)
+    sha256 = _promised(text, pinned[1]) if pinned else None
+    rest = rest[: pinned.start()] if pinned else rest
     org, _, more = rest.partition("/")
     ends = re.search(r"[/:@]", more)
     at = ends.start() if ends else len(more)
@@ -234,7 +250,7 @@ def _hub(text: str, rest: str) -> HubName:
             raise _wrong(text, "give a file after the last /, or leave it out")
     elif tail.startswith(":"):
         quantisation = tail[1:]
-    name = HubName(repo, file, quantisation, revision)
+    name = HubName(repo, file, quantisation, revision, sha256)
     if quantisation is not None and quantisation.lower() == _LATEST:
         name = replace(name, quantisation=None)
     return _checked(text, name)
