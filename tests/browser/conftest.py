@@ -1,4 +1,4 @@
-"""What the tests of pages share: a report of what ran where, the right to be left out outside CI, and a page to visit.
+"""What the tests of pages share: the right to be left out outside CI, and a page to visit.
 
 Playwright and what needs it are imported by the fixtures: the other tests here run without.
 """
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from .person import Person
     from .programmer import Programmer
     from .visiting import Visit
-
-_REPORT = "the suite in Pyodide"
-
-Report = Callable[[object], None]
-
-
-@pytest.fixture
-def report(record_property: Callable[[str, object], None]) -> Report:
-    """Takes what is to be read at the end of the run, whatever came out; from a worker of xdist, too."""
-    return lambda text: record_property(_REPORT, str(text))
 
 
 @pytest.fixture(scope="session")
@@ -178,13 +168,3 @@ def programmer(browser: Browser, address: str) -> Iterator[Programmer]:
 
     with browser.new_context() as context:
         yield Programmer(context, address)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the reports."""
-    for outcome in ("passed", "failed"):
-        for test in terminalreporter.getreports(outcome):
-            for name, text in test.user_properties:
-                if name == _REPORT and test.when == "call":
-                    terminalreporter.section(_REPORT)
-                    terminalreporter.write_line(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .outside import Outcome
 
-__all__ = ["MUST_RUN", "MUST_RUN_IN_BROWSERS", "check"]
+__all__ = ["MUST_RUN_IN_BROWSERS", "check"]
 
 
 def check(outcome: Outcome, *more: str, at_least: int) -> None:

@@ -21,7 +21,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
     if available != {"native", "wasm"}:
         pytest.skip(f"needs both backends, there are: {', '.join(sorted(available)) or 'none'}")
     out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(out)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--json", str(out)]
     command += ["--folder", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
