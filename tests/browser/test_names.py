@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Browser
 
 from llama_bridge.testing.hub import HubServer
 from tools.browser.server import CSP, serve
@@ -34,9 +34,10 @@ NEXT = DEMO.read_bytes().replace(b"llama-bridge demo", b"llama-bridge next", 1)
 
 BEGIN = """
 import asyncio
+from uuid import uuid4
 from llama_bridge import BridgeError, LlamaBridge
 from llama_bridge_wasm.store import ModelStore
-store, said = ModelStore("named", {hub!r}), []
+store, said = ModelStore(uuid4().hex, {hub!r}), []
 
 async def fails(name):
     try:
@@ -47,10 +48,10 @@ async def fails(name):
 """
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubServer]:
+@pytest.fixture(scope="module")
+def one_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     with HubServer() as hub:
-        parts = split_model(DEMO, tmp_path / "split-Q4_K_M", 2)
+        parts = split_model(DEMO, tmp_path_factory.mktemp("parts") / "split-Q4_K_M", 2)
         hub.add("org/repo", {"chat-Q8_0.gguf": DEMO, "notes.txt": b"x", "chat-Q2_K.gguf": b"GGUF"})
         hub.add("org/parts", {path.name: path for path in parts})
         hub.add("org/odd", {"my 1#a%20b.gguf": DEMO})
@@ -59,10 +60,29 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def programmer(hub: HubServer, site: Path, context: BrowserContext) -> Iterator[Programmer]:
-    """Someone with a page that may connect to the hub."""
-    allowed = CSP + f"; connect-src 'self' {hub.url} {hub.files_url}"
-    with serve(site, csp=allowed) as address:
+def hub(one_hub: HubServer) -> HubServer:
+    """The hub, with nothing asked and nothing wrong."""
+    one_hub.faults.clear()
+    one_hub.asked.clear()
+    return one_hub
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[str]:
+    """The address of another server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strict) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def programmer(
+    one_hub: HubServer, other: str, site: Path, browser: Browser
+) -> Iterator[Programmer]:
+    """Someone with a page that may connect to both."""
+    allowed = CSP + f"; connect-src 'self' {one_hub.url} {one_hub.files_url} {other}"
+    with serve(site, csp=allowed) as address, browser.new_context() as context:
         yield Programmer(context, address)
 
 
@@ -75,12 +95,11 @@ def run(programmer: Programmer, hub: HubServer, code: str) -> list[str]:
 class Strict(BaseHTTPRequestHandler):
     """Another server: any page may read its files, but ask no more, and of the answers' headers they see the fewest.
 
-    Its path says what else it allows. The first answer breaks off.
+    A path says what else it allows. The first answer about each breaks off.
     """
 
     protocol_version = "HTTP/1.1"
-    breaks = True
-    changed = False
+    broken: ClassVar[set[str]] = set()
 
     def do_OPTIONS(self) -> None:
         self.send_response(204)
@@ -90,25 +109,26 @@ class Strict(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A file, or the rest of it, whatever If-Range says."""
-        kind, start = type(self), 0
-        data = NEXT if kind.changed else DEMO.read_bytes()
+        start, breaks = 0, self.path not in self.broken
+        changed = "changes" in self.path and not breaks
+        data = NEXT if changed else DEMO.read_bytes()
         if asked := self.headers.get("Range"):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(data) - start))
-        self.send_header("ETag", f'"{kind.changed}"')
-        self.send_header("Last-Modified", f"Thu, 0{kind.changed + 1} Jan 2026 00:00:00 GMT")
+        self.send_header("ETag", f'"{changed}"')
+        self.send_header("Last-Modified", f"Thu, 0{changed + 1} Jan 2026 00:00:00 GMT")
         if "sees" in self.path:
             self.send_header("Access-Control-Expose-Headers", "*")
         self.end_headers()
-        self.wfile.write(data[start : 1_000_000 if kind.breaks else None])
+        self.wfile.write(data[start : 1_000_000 if breaks else None])
         self.wfile.flush()
-        if kind.breaks:
+        if breaks:
             time.sleep(0.5)  # or the browser takes nothing of it
-            self.close_connection, kind.breaks = True, False
-            kind.changed = "changes" in self.path
+            self.close_connection = True
+            self.broken.add(self.path)
 
     def end_headers(self) -> None:
         self.send_header("Access-Control-Allow-Origin", "*")
@@ -122,26 +142,20 @@ class Strict(BaseHTTPRequestHandler):
     "allowed", ["", "sees", "asks", "asks-sees", "changes", "asks-sees-changes"]
 )
 def test_a_download_goes_on_or_starts_over_whatever_another_server_allows(
-    site: Path, context: BrowserContext, allowed: str
+    programmer: Programmer, hub: HubServer, other: str, allowed: str
 ) -> None:
-    kind = type("Once", (Strict,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with serve(site, csp=f"{CSP}; connect-src 'self' {url}") as address:
-            told = Programmer(context, address).run(
-                BEGIN.format(hub=url)
-                + f"""
-name = "{url}/{allowed}.gguf"
+    said = run(
+        programmer,
+        hub,
+        f"""
+name = "{other}/{allowed}.gguf"
 await fails(name)
 said.append([part.size for part in await store.unfinished()])
 said.append((await store.download(name)).sha256)
-"|".join(map(str, said))
-"""
-            )
-        server.shutdown()
+""",
+    )
     now = NEXT if "changes" in allowed else DEMO.read_bytes()
-    broke, size, sha256 = told.split("|")
+    broke, size, sha256 = said
     assert broke.startswith("DownloadError: ")
     assert (size, sha256) == ("[1000000]", hashlib.sha256(now).hexdigest())
 
@@ -250,8 +264,9 @@ def test_a_server_that_sends_nothing_more_is_left(programmer: Programmer, hub: H
         hub,
         """
 from llama_bridge_wasm.store import patience
-patience.SECONDS = 1.0
+patience.SECONDS, before = 1.0, patience.SECONDS
 await fails("hf:org/repo")
+patience.SECONDS = before
 said += [part.size for part in await store.unfinished()]
 await fails("hf:org/repo")
 """,
@@ -259,3 +274,14 @@ await fails("hf:org/repo")
     assert said[0].startswith("DownloadError: ")
     assert "has sent nothing" in said[0]
     assert said[1:] == ["1000000", "fine"]
+
+
+def test_a_refusal_is_told_as_on_a_desktop(programmer: Programmer, hub: HubServer) -> None:
+    address = hub.address("org/repo", "chat-Q8_0.gguf")
+    for status in (401, 429):
+        hub.fail("status", path="/plain/*", status=status, headers={"Retry-After": "7"}, times=2)
+        said = run(programmer, hub, f'await fails("{address}")\nsaid.append(await store.models())')
+        assert said[0].startswith(("AccessDenied: ", "RateLimited: "))
+        assert said[1] == "[]"
+        hub.faults.clear()
+    assert "7 s" in said[0]

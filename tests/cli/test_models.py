@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_bridge.hub import transfer
 from llama_bridge.models.source import open_model
 from llama_bridge.testing.hub import HubServer
 from tests.cli.conftest import Program, Run
@@ -157,3 +158,27 @@ def test_ctrl_c_ends_a_download_quietly_and_the_next_one_goes_on(
     hub.faults.clear()
     assert program("pull", "hf:org/repo").returncode == 0
     assert re.fullmatch(r"bytes=[1-9]\d+-", hub.downloads()[-1].headers["range"])
+
+
+def test_a_download_that_broke_off_is_listed_and_removed(
+    hub: HubServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
+    hub.fail("cut", path="/blob/*", after=1_000_000, times=transfer.TRIES + 2)
+    hub.fail("no_ranges", path="/blob/*", times=transfer.TRIES + 1)
+    assert run("pull", "hf:org/repo").exit_code == 1
+    listed = run("models").stdout
+    assert "hf:org/repo\n  1 MB, hub: an unfinished download: llama-bridge pull goes on" in listed
+    (record,) = json.loads(run("models", "--json").stdout)
+    assert record["problem"].startswith("an unfinished download")
+    assert run("rm", "hf:org/repo").stdout == "removed hf:org/repo (1 MB freed)\n"
+    assert run("models").stdout == "no models on this disk yet\n"
+
+
+def test_a_name_of_several_lines_is_shown_on_one(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / ".lmstudio" / "models" / "some" / "one"
+    folder.mkdir(parents=True)
+    (folder / "a\nhf:other.gguf").write_bytes(real("aaaa"))
+    lines = run("models").stdout.splitlines()
+    assert lines[0] == "lmstudio:some/one/a\N{REPLACEMENT CHARACTER}hf:other.gguf"
+    assert len(lines) == 3

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_bridge.errors import ModelNotFound
+from llama_bridge.hub.answers import Answer, refused
 
 from ..page import JsException, js, new
 from .errors import DownloadError, StoreFull
@@ -26,6 +27,7 @@ _MAGIC = b"GGUF"
 _PIECE = 4 << 20
 _GRAIN = 1 << 16
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_REFUSALS = (401, 403, 407, 429)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
 
     Raises:
         ModelNotFound: the server has no such file.
-        DownloadError: the server did not answer, or refused.
+        AccessDenied: it wants a login. RateLimited: it wants to be asked later.
+        DownloadError: it did not answer, or not as it should.
     """
     control = new(js.AbortController)
     options, headers = new(js.Object), new(js.Headers)
@@ -214,6 +217,9 @@ async def request(url: str, name: str, have: int, validator: str) -> Transfer:
         return await request(url, name, 0, "")
     if status == 206 and found is not None and int(found[1]) == have:
         start, total = have, int(found[2])
+    elif status in _REFUSALS:
+        told = {"retry-after": str(response.headers.get("Retry-After") or "")}
+        raise refused(url, Answer(status, told, iter(())), have)
     elif status != 200:
         raise DownloadError(name, f"the server answered with status {status}", have)
     return Transfer(

@@ -219,7 +219,8 @@ class ModelStore:
 
         Raises:
             InvalidInput: it begins like a name, but is none.
-            ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try.
+            ModelNotFound, DownloadError: from the server; what has arrived is kept for the next try. AccessDenied and
+                RateLimited among these.
             DigestMismatch: something else arrived; it is not kept.
             InvalidModel: what arrived is not a usable GGUF file.
             OutOfMemory: it is too large for any browser.

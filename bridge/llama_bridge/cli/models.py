@@ -9,10 +9,11 @@ import click
 from ..hub.find import pull_model
 from ..hub.removing import models_named, remove_model
 from ..hub.shelf import KeptModel, kept_models
+from ..hub.unfinished import is_unfinished, unfinished_models
 from ..models.source import open_model
 from .logs import verbose
 from .options import as_json
-from .terminal import Terminal, count, size
+from .terminal import Terminal, count, one_line, size
 
 __all__ = ["models", "pull", "rm"]
 
@@ -42,14 +43,14 @@ def pull(context: click.Context, name: str, as_json: bool) -> None:
 @verbose
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
-    """List the models on this disk.
+    """List the models on this disk, and downloads that broke off.
 
     They are in the cache of the hub, which llama.cpp uses too, and in the folders of Ollama and LM Studio. The name in the
     first column loads a model.
     """
     terminal: Terminal = context.obj
     with terminal.waiting("reading headers"):
-        found = kept_models()
+        found = [*kept_models(), *unfinished_models()]
     if as_json:
         terminal.json([_record(model) for model in found])
         return
@@ -58,7 +59,7 @@ def models(context: click.Context, as_json: bool) -> None:
         terminal.note("llama-bridge pull hf:org/repo fetches one; demo is in the package")
         return
     for model in found:
-        terminal.line(model.name, style="bold")
+        terminal.line(one_line(model.name), style="bold")
         terminal.line(f"  {_facts(model)}", style="red" if model.problem else "")
     terminal.line(f"{count(len(found), 'model')}, {size(sum(model.size for model in found))}")
 
@@ -74,7 +75,9 @@ def rm(context: click.Context, name: str, everything: bool, as_json: bool) -> No
     terminal: Terminal = context.obj
     found = models_named(name)
     if len(found) > 1 and not everything:
-        names = "\n".join(f"  {model.name}" for model in found)
+        names = "\n".join(
+            f"  {model.path if is_unfinished(model) else model.name}" for model in found
+        )
         raise click.UsageError(f"{name} may be one of {len(found)}: give --all, or one of\n{names}")
     freed = {model.name: remove_model(model) for model in found}
     if as_json:

@@ -22,7 +22,7 @@ from ..progress import Progress
 from .bar import DownloadBar
 from .wrapping import WordWrap
 
-__all__ = ["STANDARD_OUTPUT", "Terminal", "count", "duration", "plain", "size"]
+__all__ = ["STANDARD_OUTPUT", "Terminal", "count", "duration", "one_line", "plain", "size"]
 
 STANDARD_OUTPUT = "standard output"
 """What an error calls it."""
@@ -243,6 +243,11 @@ def _read_utf8(stream: Any) -> None:
 def plain(text: str) -> str:
     """Text without control characters: a model's words and metadata must not drive the terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def one_line(name: str) -> str:
+    """A name, which may come from a stranger's file, on one line."""
+    return plain(name).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def size(n_bytes: float) -> str:

@@ -18,6 +18,7 @@
     cache.py         the folder that huggingface_hub and llama.cpp share
     digests.py       sha256 of files, remembered
     shelf.py         all models on this disk
+    unfinished.py    downloads that broke off
     removing.py      removes some of them
     ollama.py  lm_studio.py  llama_cpp.py
                      what these programs have on it; only read

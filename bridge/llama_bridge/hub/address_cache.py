@@ -46,6 +46,7 @@ __all__ = [
     "kept_address",
     "kept_addresses",
     "parts_of",
+    "unfinished_addresses",
 ]
 
 _ABOUT = "about.json"
@@ -169,9 +170,21 @@ def kept_addresses() -> list[tuple[str, Path]]:
     for folder in matching(base, "downloads/*/"):
         for path in matching(folder, "*"):
             if path.name != "lock" and path.suffix not in (".incomplete", ".tmp", ".json"):
-                about = _read(path.with_name(f"{path.name}.json")) or _read(folder / _ABOUT)
-                found.append((str(about.get("url", "")) or str(path), path))
+                found.append((_url_of(path) or str(path), path))
     return found
+
+
+def unfinished_addresses() -> list[tuple[str, Path]]:
+    """What has arrived of files that are not there yet: the name that goes on with each, and its path."""
+    base = user_cache()
+    paths = [] if base is None else matching(base, "downloads/*/*.incomplete")
+    return [(_url_of(path.with_suffix("")) or str(path), path) for path in paths]
+
+
+def _url_of(path: Path) -> str:
+    """The address that a file is from; empty if nothing says it."""
+    about = _read(path.with_name(f"{path.name}.json")) or _read(path.parent / _ABOUT)
+    return str(about.get("url", ""))
 
 
 def kept_address(name: UrlName) -> Path | None:

@@ -13,6 +13,7 @@ from .address_cache import first_part
 from .cache import blob_of
 from .repository import RepoFile, Repository, named
 from .shelf import KeptModel, kept_models
+from .unfinished import is_unfinished, remove_unfinished, unfinished_models
 
 __all__ = ["models_named", "remove_model"]
 
@@ -24,17 +25,17 @@ _OTHERS = {
 
 
 def models_named(text: str) -> list[KeptModel]:
-    """The models on this disk that a name means: all files of a repository if it names none of them.
+    """The models on this disk that a name means: all files of a repository if it names none of them. Unfinished ones too.
 
     Raises:
         InvalidInput: it is no name.
         ModelNotFound: there is none; lists what there is.
     """
-    there = kept_models()
+    there = [*kept_models(), *unfinished_models()]
     name = read_name(text)
     if isinstance(name, PathName) and name.instead is not None:
         name = name.instead
-    found = [model for model in there if text in (model.name, *map(str, model.files))]
+    found = [model for model in there if text in _exact_names(model)]
     if not found and isinstance(name, HubName):
         found = _of_repository(name, there)
     elif not found:
@@ -47,13 +48,23 @@ def models_named(text: str) -> list[KeptModel]:
     return found
 
 
+def _exact_names(model: KeptModel) -> set[str]:
+    """What means this model and no other. An unfinished file of the hub has only its path."""
+    paths = {str(path) for path in model.files}
+    return paths if is_unfinished(model) and model.place == "hub" else paths | {model.name}
+
+
 def _of_repository(name: HubName, there: Sequence[KeptModel]) -> list[KeptModel]:
     found: list[KeptModel] = []
     for model in there:
         other = read_name(model.name)
         if model.place != "hub" or not isinstance(other, HubName) or other.repo != name.repo:
             continue
-        if name.revision not in (None, "main", other.revision) or other.file is None:
+        if name.revision not in (None, "main", other.revision):
+            continue
+        if other.file is None:  # unfinished: which file it will be is not known
+            if name.file is None and name.quantisation is None:
+                found.append(model)
             continue
         folder = other.file.rpartition("/")[0]
         paths = [f"{folder}/{path.name}".lstrip("/") for path in model.files]
@@ -74,6 +85,8 @@ def remove_model(model: KeptModel) -> int:
     if (why := _OTHERS.get(model.place)) is not None:
         raise InvalidInput(f"{model.name} is not removed: {why}")
     try:
+        if is_unfinished(model):
+            return remove_unfinished(model)
         if model.place == "address":
             shutil.rmtree(model.path.parent)
             return model.size
