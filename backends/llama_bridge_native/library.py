@@ -33,6 +33,8 @@ _log = logging.getLogger("llama_bridge.native")
 # GGML_LOG_LEVEL_*: debug, info, warn, error. Its info is a page per load, so it is logged as debug.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5
+_LONG = 1000
+"""Characters that are enough for a reason."""
 
 
 class _OfThread(threading.local):
@@ -106,6 +108,10 @@ def _take_line(level: int, text: bytes) -> None:
     line = text.decode("utf-8", "replace").strip()
     if not line or line == ".":
         return
+    if (
+        len(line) > _LONG
+    ):  # it may quote a model's metadata, which has a megabyte if the file is hostile
+        line = line[:_LONG] + "…"
     if _here.level >= logging.ERROR and _here.listener is not None:
         _here.listener.hear(line)
     level = _here.level

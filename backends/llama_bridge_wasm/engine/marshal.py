@@ -8,6 +8,9 @@ from ..abi import Guest
 
 __all__ = ["Buffer", "as_pointer", "last_error"]
 
+_LONG = 1024
+"""Bytes that are enough for a reason."""
+
 
 class Buffer:
     """A block of guest memory for arguments and results that grows when needed."""
@@ -44,14 +47,16 @@ def as_pointer(result: int) -> int:
 
 
 def last_error(guest: Guest) -> str:
-    """The message of the last negative status."""
+    """The message of the last negative status. It may quote a model's metadata, which has a megabyte if the file is hostile."""
     pointer = as_pointer(guest.call("lb_last_error"))
     text = bytearray()
-    while len(text) < 1 << 16:
+    while len(text) < _LONG:
         size = min(256, guest.memory_size - pointer - len(text))
         part = guest.read(pointer + len(text), size)
         end = part.find(0)
         text += part if end < 0 else part[:end]
         if end >= 0 or not part:
             break
+    else:
+        text += "…".encode()
     return text.decode("utf-8", "replace") or "no reason given"
