@@ -49,8 +49,8 @@ def test_answers_of_the_demo_model_validate(llama: LlamaBridge) -> None:
 def test_answers_to_hundreds_of_schemas_validate(
     llama: LlamaBridge, sampling: SamplingParams
 ) -> None:
-    ends = count(llama, range(100, 180), sampling)
-    assert ends["stop"] > 48, ends
+    ends = count(llama, range(100, 150), sampling)
+    assert ends["stop"] > 30, ends
 
 
 @pytest.mark.slow
@@ -59,5 +59,5 @@ def test_answers_of_random_models_validate(
     make_model: Callable[..., Path], llama_backend: str, vocab: str
 ) -> None:
     with LlamaBridge(make_model(vocab=vocab), backend=llama_backend, n_ctx=512) as llama:
-        ends = count(llama, range(1000, 1050), WILD)
-        assert ends["stop"] > 25, ends
+        ends = count(llama, range(1000, 1030), WILD)
+        assert ends["stop"] > 15, ends

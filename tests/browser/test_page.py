@@ -149,7 +149,7 @@ def test_where_nothing_can_be_stored_a_talk_lasts_as_long_as_the_tab(
 
 
 def test_stop_works_at_once_in_prefill_and_in_decode(guest: Person, slow: Path) -> None:
-    _stop_anywhere(guest, slow)
+    _stop_anywhere(guest, slow, (0, 0.5, 1.5))
     several = re.search(r", \d+ threads$", guest.text("#about")) is not None
     assert several is ((os.cpu_count() or 1) > 1)
 
@@ -159,14 +159,14 @@ def test_it_stops_as_soon_where_the_page_has_one_thread(
 ) -> None:
     with serve(site, isolated=False) as address:
         person = visit(address)
-        _stop_anywhere(person, slow)
+        _stop_anywhere(person, slow, (0.5,))
         assert " threads" not in person.text("#about")
 
 
-def _stop_anywhere(person: Person, slow: Path) -> None:
+def _stop_anywhere(person: Person, slow: Path, moments: tuple[float, ...]) -> None:
     person.pick(slow)
     prompt = "one two three " * 800
-    for moment in (0, 0.5, 1.5):
+    for moment in moments:
         person.say(prompt, wait=False)
         person.page.wait_for_timeout(1000 * moment)
         assert person.stop() < STOP_WITHIN

@@ -14,7 +14,7 @@ from tests.fuzz.worker import KINDS, prepare
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
-COUNT = 600
+COUNT = 400
 
 
 @pytest.mark.slow

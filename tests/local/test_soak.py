@@ -13,7 +13,7 @@ from llama_bridge import LlamaBridge, ModelParams, SamplingParams
 from tests.ledger import assert_likeliest, machine
 from tools.random_model import write_model
 
-TURNS = 800
+TURNS = 500
 NAMES = [f"session {i}" for i in range(50)]
 N_CTX = 384
 GREEDY_FEW = SamplingParams(temperature=0, max_tokens=3)
