@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from llama_bridge import InvalidInput
-from llama_bridge.structured import Matcher
+from llama_bridge.structured import Matcher, to_gbnf
+from llama_bridge.structured import matcher as matcher_module
 
 PERSON = r"""
 root ::= "{\"name\": " string ", \"age\": " [0-9]{1,3} more? "}"
@@ -123,3 +128,65 @@ def test_a_grammar_that_is_forgotten_takes_a_long_text_with_it() -> None:
         Matcher(f'root ::= "{i}"')
     del matcher
     gc.collect()
+
+
+def walked(text: str) -> list[str]:
+    """What must come next at each place of a text."""
+    matcher, found = Matcher(SHARED), list[str]()
+    for c in text:
+        found.append(matcher.forced())
+        assert matcher.accept(c)
+    return [*found, matcher.completion()]
+
+
+SHARED = to_gbnf({"type": "array", "items": {"enum": ["red", "green", "grey"]}, "maxItems": 9})
+SAID = '["red", "gre'
+
+
+def test_an_interrupt_at_any_line_leaves_what_others_share_whole() -> None:
+    expected = walked(SAID)
+
+    class Rung(BaseException):
+        pass
+
+    def run(at: int) -> bool:
+        left = at
+
+        def step(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if not frame.f_code.co_filename.endswith("matcher.py"):
+                return None
+            left -= 1
+            if left == 0:
+                raise Rung
+            return step
+
+        matcher_module._paths.cache_clear()
+        sys.settrace(step)
+        try:
+            walked(SAID)
+        except Rung:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    at = 1
+    while run(at):
+        assert walked(SAID) == expected, f"after an interrupt at line {at}"
+        at += 1
+    assert at > 500
+
+
+def test_many_threads_share_one_grammar() -> None:
+    expected = walked(SAID)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(20):
+                matcher_module._paths.cache_clear()
+                matcher_module._paths(SHARED, "root")
+                assert list(pool.map(walked, [SAID] * 4)) == [expected] * 4
+    finally:
+        sys.setswitchinterval(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from functools import lru_cache
+from itertools import count
 
 from ..errors import InvalidInput
 from .charset import CharSet
@@ -154,11 +155,14 @@ class _Paths:
         self._lengths: list[
             int
         ] = []  # of the shortest text from each place to the end of its alternative
+        # Several threads may walk here at once, and an interrupt may come between any two lines: so a number is never given
+        # twice, what it stands for is there before anybody can find it, and who comes second takes the first one's.
+        self._fresh = count(1)
         self._numbers: dict[tuple[int, int], int] = {(-1, -1): _END}
-        self._stacks: list[tuple[int, int]] = [(-1, -1)]
+        self._stacks: dict[int, tuple[int, int]] = {_END: (-1, -1)}
         self._closures: dict[int, frozenset[int]] = {}
         self._known: dict[frozenset[int], int] = {}
-        self.states = [_State((), False)]
+        self.states = {_NOWHERE: _State((), False)}
         self.start = self.states[self._from_stacks(self._first())]
 
     @property
@@ -171,8 +175,9 @@ class _Paths:
             return below
         number = self._numbers.get((place, below))
         if number is None:
-            number = self._numbers[place, below] = len(self._stacks)
-            self._stacks.append((place, below))
+            number = next(self._fresh)
+            self._stacks[number] = place, below
+            number = self._numbers.setdefault((place, below), number)
         return number
 
     def _first(self) -> frozenset[int]:
@@ -217,8 +222,9 @@ class _Paths:
                     element = self._elements[place]
                     assert isinstance(element, CharSet)
                     tops.append((element, self._stack(self._next[place], below)))
-            number = self._known[stacks] = len(self.states)
-            self.states.append(_State(tuple(tops), _END in stacks))
+            number = next(self._fresh)
+            self.states[number] = _State(tuple(tops), _END in stacks)
+            number = self._known.setdefault(stacks, number)
         return number
 
     def step(self, state: _State, c: str) -> int:
