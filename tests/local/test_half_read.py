@@ -413,7 +413,7 @@ def test_a_forked_child_ends_its_copy_of_a_stream_and_waits_for_nobody() -> None
 
         def hold() -> None:
             with (
-                runtime._gate
+                runtime._scheduler._gate
             ):  # held for a moment by whoever ends an answer or has computed a text
                 held.set()
                 forked.wait(20)
