@@ -55,7 +55,7 @@ from .bridge import LlamaBridge
 from .capabilities import Capability
 from .chat.message import Message
 from .conversation import Session
-from .engine import Engine, EngineInfo, MemoryKind
+from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
     BackendUnavailable,
@@ -94,6 +94,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .kv_sequence import KvSequence
 from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.parts_source import PartsSource
 from .models.source import ModelFile, ModelSource, SplitSource
@@ -141,6 +142,7 @@ __all__ = [
     "BackendUnavailable",
     "BridgeError",
     "Busy",
+    "CacheFull",
     "Cancelled",
     "Capability",
     "ChatEvent",
@@ -170,6 +172,7 @@ __all__ = [
     "InvalidToolCall",
     "JsonSchema",
     "KvType",
+    "KvSequence",
     "LlamaBridge",
     "LogitBias",
     "LogitCheck",

@@ -109,10 +109,11 @@ class LocalRuntime(Runtime):
         self._texts = TextReader(engine, model)
         self._scheduler = Scheduler(
             engine,
+            self._pool.turns,
             max_waiting,
             _weakly(self._keep),
             _weakly(self._free_if_closed),
-            _weakly(self._leave),
+            _weakly(self._keep),
             self._pool.make_room,
         )
         self._cancels = 0  # how often cancel() was called
@@ -148,23 +149,15 @@ class LocalRuntime(Runtime):
             seat = pool.seat_for(session, turn.tokens)
         running = RunningTurn(seat.active, turn, request, partial(pool.is_now, seat, session))
         answer = _LocalAnswer(self, running)  # first: if an interrupt drops it, it ends the turn
-        self._scheduler.turns.append(running)
-        seat.busy = True
+        seat.turn = running
         return answer
 
     def _in_the_way(self, session: str | None) -> list[RunningTurn]:
         """The turns that must end before this conversation, or a new one, can have a seat."""
         self._check_open()
-        turns = self._scheduler.turns
+        turns = self._pool.turns()
         mine = [turn for turn in turns if turn.session == session]
-        return mine or ([] if self._pool.has_room else list(turns))
-
-    def _leave(self, turn: RunningTurn) -> None:
-        """A turn has ended."""
-        for seat in self._pool.seats:
-            if seat.active is turn.active:
-                seat.busy = False
-        self._keep()
+        return mine or (turns if len(turns) == len(self._pool.seats) else [])
 
     def read(self, turn: RunningTurn, *, patient: bool = True) -> str | None:
         """The next text of an answer; None at its end. Without patience, "" after a piece of a long prompt."""
@@ -198,7 +191,7 @@ class LocalRuntime(Runtime):
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
         self._cancels += 1  # first: see _compute()
-        for turn in list(self._scheduler.turns):
+        for turn in self._pool.turns():
             turn.end()
         self._engine.cancel()
 
@@ -222,7 +215,7 @@ class LocalRuntime(Runtime):
 
         def everyone() -> Sequence[RunningTurn]:
             self._check_open()
-            return list(self._scheduler.turns)
+            return self._pool.turns()
 
         return self._scheduler.alone(work, first or everyone)
 
@@ -297,7 +290,7 @@ class LocalRuntime(Runtime):
 
     def past(self, session: str) -> Snapshot:
         """See :meth:`Runtime.past`."""
-        for turn in list(self._scheduler.turns):
+        for turn in self._pool.turns():
             if turn.session == session and turn.ended and not self._scheduler.is_inside:
                 while not turn.done:  # it only has to stop
                     self._scheduler.go_on(turn, turn.is_done, reading=False)
@@ -512,11 +505,11 @@ class LocalRuntime(Runtime):
 
     def _free(self) -> None:
         scheduler, pool = self._scheduler, self._pool
-        for turn in scheduler.turns:
+        for turn in pool.turns():
             turn.end()  # what was said stays, in the folder too
         try:
-            while scheduler.turns:
-                scheduler.compute(scheduler.turns[0], reading=False)
+            while turns := pool.turns():
+                scheduler.compute(turns[0], reading=False)
                 scheduler.tell()
         finally:
             try:

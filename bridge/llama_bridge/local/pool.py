@@ -27,6 +27,7 @@ from ..snapshot import Snapshot
 from .active import Active
 from .keeper import Keeper
 from .ledger import common_beginning
+from .running_turn import RunningTurn
 from .spelling import Spelling
 
 __all__ = ["Holder", "Pool", "Seat"]
@@ -67,14 +68,19 @@ class Seat:
     Attributes:
         active: the conversation.
         holder: which one it is.
-        busy: whether an answer is computed there.
+        turn: the last turn that was begun there, or None.
         used: the seat with the lowest number was used least recently.
     """
 
     active: Active
     holder: Holder
-    busy: bool = False
+    turn: RunningTurn | None = None
     used: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is in progress there."""
+        return self.turn is not None and not self.turn.done
 
     @property
     def name(self) -> str | None:
@@ -122,10 +128,10 @@ class Pool:
         """The seat that a conversation has."""
         return next((seat for seat in self.seats if seat.name == name), None)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a conversation could have a seat now."""
-        return not all(seat.busy for seat in self.seats)
+    def turns(self) -> list[RunningTurn]:
+        """The turns in progress, oldest first."""
+        turns = [seat.turn for seat in self.seats if seat.turn is not None and not seat.turn.done]
+        return turns if len(turns) < 2 else sorted(turns, key=lambda turn: turn.number)
 
     def names(self) -> list[str]:
         """Names of all conversations except the bridge's own, least recently used first.
@@ -292,9 +298,7 @@ class Pool:
                 self._keeper.keep(name, active.snapshot())
 
     def keep_all(self) -> None:
-        """Do the same for all conversations in memory. Nothing is computed any more."""
-        for seat in self.seats:
-            seat.busy = False
+        """Do the same for all conversations in memory."""
         self.keep()
         for name in list(self._resting):
             self._keep_resting(name)

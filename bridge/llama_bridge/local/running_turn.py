@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from .turn import Turn
 
 __all__ = ["RunningTurn"]
 
+_numbers = itertools.count()
 _AHEAD = 8
 """How many texts are computed ahead of a reader, while others are computed."""
 
@@ -41,6 +43,7 @@ class RunningTurn:
         generation: the whole answer, once it is in the conversation.
         error: the error it failed with, or None.
         told: whether the reader has received that error.
+        number: its place in the order of arrival.
         needed: whether a call waits for its end, so that it is computed though nobody reads it.
         read_by: how many readers wait for its next text.
         parked: whether it left its cells in the KV cache to other turns.
@@ -57,6 +60,7 @@ class RunningTurn:
         self.generation: Generation | None = None
         self.error: BaseException | None = None
         self.told = False
+        self.number = next(_numbers)
         self.needed = False
         self.read_by = 0
         self.parked = False

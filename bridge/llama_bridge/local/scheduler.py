@@ -7,9 +7,9 @@ next one, for all.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,47 +29,58 @@ _A_MOMENT = 0.002
 
 
 class _Ticket:
-    """A call that waits for a seat."""
+    """A call that waits for a seat.
+
+    Attributes:
+        over: whether it waits no more.
+    """
+
+    over = False
 
 
 class Scheduler:
     """Lets one call at a time use an engine.
 
     Attributes:
-        turns: the answers in progress, oldest first.
         bell: rung when there is another text or the engine is free.
         lock: whoever holds it computes.
 
     Args:
         engine: the engine.
+        turns: gives the answers in progress, oldest first.
         most_waiting: how many calls may wait for a seat.
         keep: called after each call of :meth:`alone`.
         free: called each time before the engine is let go of.
-        ended: called with each turn that has come to its end.
+        ended: called after turns have come to their end.
         make_room: frees cells of conversations that nobody computes; False if there are none.
     """
 
     def __init__(
         self,
         engine: Engine,
+        turns: Callable[[], list[RunningTurn]],
         most_waiting: int,
         keep: Callable[[], None],
         free: Callable[[], None],
-        ended: Callable[[RunningTurn], None],
+        ended: Callable[[], None],
         make_room: Callable[[], bool],
     ) -> None:
-        self.turns: list[RunningTurn] = []
+        self._turns = turns
         self.bell = Bell()
         self.lock = threading.Lock()
-        # Held while a call waits for the lock, so that it is next. A signal handler may call meanwhile.
-        self._arrivals = threading.RLock()
+        self._arrivals = (
+            threading.Lock()
+        )  # held while a call waits for the lock, so that it is next
+        self._arriving: set[int] = (
+            set()
+        )  # threads that may hold it, in which a signal handler may call, too
         self._engine = engine
         self._keep = keep
         self._free = free
         self._ended = ended
         self._company = Company(engine, make_room)
         self._most_waiting = most_waiting
-        self._queue: list[weakref.ref[_Ticket]] = []
+        self._queue: list[_Ticket] = []
         self._process = os.getpid()
         self._owner = 0  # the thread that holds the lock
         self._gate = threading.RLock()  # guards the next attribute, held briefly
@@ -92,28 +103,39 @@ class Scheduler:
             Busy: too many calls wait for a seat.
             GivenUp: nobody waits for the work any more.
         """
-        claim, ticket = CLAIM.get(), _Ticket()
-        while True:
-            self.refuse_waiting()
-            try:
-                with self._arrivals, self.lock:
-                    self._owner = threading.get_ident()
-                    try:
-                        before = first()
-                        if not before and not (seat and self._others_wait(ticket)):
-                            if claim is not None:
-                                claim.begin()
-                            return work()
-                        if seat:
-                            self._line_up(ticket)
-                    finally:
+        claim, ticket, thread = CLAIM.get(), _Ticket(), threading.get_ident()
+        inside = thread in self._arriving
+        entrance = contextlib.nullcontext() if inside else self._arrivals
+        try:
+            while True:
+                self.refuse_waiting()
+                try:
+                    self._arriving.add(thread)
+                    with entrance, self.lock:
+                        self._owner = threading.get_ident()
                         try:
-                            self._keep()
+                            before = first()
+                            if not before and not (seat and self._others_wait(ticket)):
+                                if claim is not None:
+                                    claim.begin()
+                                return work()
+                            if seat:
+                                self._line_up(ticket)
                         finally:
-                            self._let_go()
-            finally:
-                self.tell()
-            self._wait(before, claim)
+                            self._settle()
+                finally:
+                    if not inside:
+                        self._arriving.discard(thread)
+                    self.tell()
+                self._wait(before, claim)
+        finally:
+            ticket.over = True
+
+    def _settle(self) -> None:
+        try:
+            self._keep()
+        finally:
+            self._let_go()
 
     def _let_go(self) -> None:
         try:
@@ -123,19 +145,17 @@ class Scheduler:
 
     def _others_wait(self, ticket: _Ticket) -> bool:
         """Whether a call that came earlier waits for a seat."""
-        queue = [one for one in self._queue if one() is not None]
-        self._queue = queue
-        return bool(queue) and queue[0]() is not ticket
+        self._queue = queue = [one for one in self._queue if not one.over]
+        return bool(queue) and queue[0] is not ticket
 
     def _line_up(self, ticket: _Ticket) -> None:
         """Wait for a seat, behind the others."""
-        waiting = [one() for one in self._queue]
-        if ticket in waiting:
+        self._queue = queue = [one for one in self._queue if not one.over]
+        if ticket in queue:
             return
-        n = len(waiting) - waiting.count(None)
-        if n >= self._most_waiting:
-            raise Busy(n)
-        self._queue.append(weakref.ref(ticket))
+        if len(queue) >= self._most_waiting:
+            raise Busy(len(queue))
+        queue.append(ticket)
 
     def _wait(self, turns: Sequence[RunningTurn], claim: Claim | None) -> None:
         """Help until one of these turns has ended."""
@@ -159,8 +179,8 @@ class Scheduler:
         """Compute what comes next for an answer that is not ``ready``, or wait while another call has the engine."""
         self.refuse_waiting()
         lock = self.lock
-        if lock.locked() or self._somebody_arrives():
-            self.bell.wait(lambda: ready() or not (lock.locked() or self._somebody_arrives()))
+        if lock.locked() or self._arrivals.locked():
+            self.bell.wait(lambda: ready() or not (lock.locked() or self._arrivals.locked()))
             return
         try:
             with lock:
@@ -174,33 +194,27 @@ class Scheduler:
             if self.bell.waiters:
                 self.bell.ring()
 
-    def _somebody_arrives(self) -> bool:
-        if self._arrivals.acquire(blocking=False):
-            self._arrivals.release()
-            return False
-        return True
-
     def compute(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute what comes next, for an answer and for those in its company. The reader of each gets its errors.
 
         An interrupt is raised here.
         """
-        turns = [one for one in self.turns if not one.parked and (one is turn or one.goes_on)]
+        everyone = self._turns()
+        turns = [one for one in everyone if not one.parked and (one is turn or one.goes_on)]
         if not turns:  # those that it made way for are not read any more
-            self._company.call_back(self.turns)
+            self._company.call_back(everyone)
             turns = [turn]
         self._computing = turns
         if self._engine.info.n_parallel > 1 and self._engine.cancelled:
             self._engine.clear_cancel()  # that was another turn; those that shall end know it
         try:
-            self._company.advance(turns, self.turns, turn if reading else None)
+            self._company.advance(turns, everyone, turn if reading else None)
         finally:
             with self._gate:
                 self._computing = ()
-            for one in [one for one in self.turns if one.done]:
-                self.turns.remove(one)
-                self._company.call_back(self.turns)
-                self._ended(one)
+            if any(one.done for one in everyone):
+                self._company.call_back(everyone)
+                self._ended()
 
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
