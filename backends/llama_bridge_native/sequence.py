@@ -280,6 +280,8 @@ class NativeSequence(KvSequence):
             if taken != size:
                 raise EngineError(f"llama.cpp could not copy its KV state: {errors}")
             errors.reraise()
+        if self.number:
+            engine.layout.disown(state[_STATE_HEAD.size :])
         return state
 
     def state_length(self, state: memoryview) -> int:
