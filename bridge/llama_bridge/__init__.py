@@ -16,6 +16,7 @@ From the top down; each may import what is below it:
     files/              session files
     hub/                a model's name to a file on the disk: caches, downloads, digests
     engine.py           contract 2: works on tokens
+    kv_sequence.py      contract 2: one sequence in its KV cache
     engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
     verification.py     the result of checking a session file
