@@ -183,6 +183,7 @@ class NativeSequence(KvSequence):
             # llama.cpp refuses a bad token before it changes anything
             self.row = row
             check_token(token, engine.info.n_vocab)  # only now, so a good token costs nothing
+            check_room(self.length, 1, engine.info.n_ctx)
             self.row = None
             raise
         self.row = 0
