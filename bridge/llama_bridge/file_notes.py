@@ -45,7 +45,7 @@ class FileNotes:
             record: Any = json.loads(where.read_bytes())
             if record["file"] == identity_of(path.stat()):
                 return str(record[self._key])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         return None
 
@@ -88,6 +88,6 @@ def _prune(folder: Path) -> None:
     if len(records) <= _MANY:
         return
     for record in records:
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             if not os.path.exists(json.loads(record.read_bytes())["path"]):
                 record.unlink()

@@ -8,12 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InvalidInput, ModelError, ModelNotFound
-from ..models.name import HubName, PathName, UrlName, read_name
+from ..models.name import AppName, HubName, PathName, UrlName, read_name
 from .address_cache import first_part
 from .cache import blob_of
 from .repository import RepoFile, Repository, named
 from .shelf import KeptModel, kept_models
-from .unfinished import is_unfinished, remove_unfinished, unfinished_models
+from .unfinished import (
+    is_unfinished,
+    remove_kept_address,
+    remove_unfinished,
+    unfinished_models,
+)
 
 __all__ = ["models_named", "remove_model"]
 
@@ -22,6 +27,9 @@ _OTHERS = {
     "lmstudio": "it is LM Studio's: remove it there",
     "llama.cpp": "it is llama.cpp's: delete the file",
 }
+
+_TAG = ":latest"
+"""What Ollama adds to a name without a tag."""
 
 
 def models_named(text: str) -> list[KeptModel]:
@@ -38,6 +46,9 @@ def models_named(text: str) -> list[KeptModel]:
     found = [model for model in there if text in _exact_names(model)]
     if not found and isinstance(name, HubName):
         found = _of_repository(name, there)
+    elif not found and isinstance(name, AppName):
+        wanted = str(name).lower()
+        found = [m for m in there if wanted in (m.name.lower(), m.name.lower().removesuffix(_TAG))]
     elif not found:
         lead = str(first_part(name)) if isinstance(name, UrlName) else str(name)
         found = [model for model in there if model.name == lead]
@@ -57,8 +68,10 @@ def _exact_names(model: KeptModel) -> set[str]:
 def _of_repository(name: HubName, there: Sequence[KeptModel]) -> list[KeptModel]:
     found: list[KeptModel] = []
     for model in there:
+        if model.place != "hub":
+            continue  # others may be called anything
         other = read_name(model.name)
-        if model.place != "hub" or not isinstance(other, HubName) or other.repo != name.repo:
+        if not isinstance(other, HubName) or other.repo != name.repo:
             continue
         if name.revision not in (None, "main", other.revision):
             continue
@@ -88,8 +101,7 @@ def remove_model(model: KeptModel) -> int:
         if is_unfinished(model):
             return remove_unfinished(model)
         if model.place == "address":
-            shutil.rmtree(model.path.parent)
-            return model.size
+            return remove_kept_address(model)
         return sum(_remove_from_hub_cache(path) for path in model.files)
     except OSError as error:
         why = error.strerror or str(error)
@@ -111,6 +123,6 @@ def _remove_from_hub_cache(pointer: Path) -> int:
         if folder == snapshots or any(folder.iterdir()):
             break
         folder.rmdir()
-    if not others:
+    if not others and not any(snapshots.parent.glob("blobs/*.incomplete")):
         shutil.rmtree(snapshots.parent)
     return freed
