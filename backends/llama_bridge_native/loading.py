@@ -43,9 +43,7 @@ def load_weights(
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.asked_gpu_layers
     known = known_finite(file)
-    options.check_tensors = (
-        not known
-    )  # at least 8 % of a load; all of it without a kernel that packs weights
+    options.check_tensors = not known  # 2 to 36 % of a load
     nothing = (ctypes.c_void_p * 1)()  # a list of no devices
     if params.asked_gpu_layers == 0:
         # Otherwise llama.cpp computes long prompts on a GPU all the same. That takes memory there which nobody counted, and
