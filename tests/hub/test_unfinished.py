@@ -191,3 +191,20 @@ def test_notes_that_make_no_sense_hide_no_model(name: str, about: str) -> None:
     (folder / "y.gguf").write_bytes(real("odd."))
     found = {model.name for model in (*kept_models(), *unfinished_models())}
     assert found == {name, str(folder / "x.gguf.incomplete"), str(folder / "y.gguf")}
+
+
+def test_a_model_of_the_hub_stays_while_somebody_has_its_lock(hub: HubServer) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    path = Path(str(find_model("hf:org/repo")))
+    (model,) = kept_models()
+    (lock,) = hub_cache().rglob("*.lock")
+    handle = os.open(lock, os.O_RDWR)
+    try:
+        assert try_lock(handle)
+        with pytest.raises(ModelError, match="it is being fetched"):
+            remove_model(model)
+        assert path.read_bytes() == real("mark")
+    finally:
+        os.close(handle)
+    remove_model(model)
+    assert folders() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +14,10 @@ from .repository import RepoFile, Repository, named
 from .shelf import KeptModel, kept_models
 from .unfinished import (
     is_unfinished,
+    nobody_else,
     remove_kept_address,
     remove_unfinished,
+    remove_what_is_left,
     unfinished_models,
 )
 
@@ -102,15 +103,23 @@ def remove_model(model: KeptModel) -> int:
             return remove_unfinished(model)
         if model.place == "address":
             return remove_kept_address(model)
-        return sum(_remove_from_hub_cache(path) for path in model.files)
+        return sum(_remove_from_hub_cache(model.name, path) for path in model.files)
     except OSError as error:
         why = error.strerror or str(error)
         raise ModelError(model.name, f"cannot be removed: {why}: {error.filename}") from error
 
 
-def _remove_from_hub_cache(pointer: Path) -> int:
+def _remove_from_hub_cache(name: str, pointer: Path) -> int:
     snapshots = next(parent for parent in pointer.parents if parent.name == "snapshots")
-    size, blob = pointer.stat().st_size, blob_of(pointer)
+    repo, blob = snapshots.parent, blob_of(pointer)
+    if blob is None:
+        return _remove_file(pointer, None, snapshots)
+    with nobody_else(name, repo.parent / ".locks" / repo.name / f"{blob.name}.lock"):
+        return _remove_file(pointer, blob, snapshots)
+
+
+def _remove_file(pointer: Path, blob: Path | None, snapshots: Path) -> int:
+    size = pointer.stat().st_size
     pointer.unlink()
     others = [path for path in snapshots.rglob("*") if path.is_file()]
     freed = size if blob is None else 0
@@ -123,6 +132,6 @@ def _remove_from_hub_cache(pointer: Path) -> int:
         if folder == snapshots or any(folder.iterdir()):
             break
         folder.rmdir()
-    if not others and not any(snapshots.parent.glob("blobs/*.incomplete")):
-        shutil.rmtree(snapshots.parent)
+    if not others:
+        remove_what_is_left(snapshots.parent)
     return freed

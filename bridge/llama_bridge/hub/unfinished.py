@@ -8,18 +8,25 @@ import shutil
 import stat
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ModelError
-from ..files.locking import try_lock
 from ..models.name import HubName
 from .address_cache import unfinished_addresses
 from .cache import hub_cache, hub_caches
+from .fetching import is_mine
 from .folders import matching
 from .shelf import KeptModel, Place, name_or_path
 
-__all__ = ["is_unfinished", "remove_kept_address", "remove_unfinished", "unfinished_models"]
+__all__ = [
+    "is_unfinished",
+    "nobody_else",
+    "remove_kept_address",
+    "remove_unfinished",
+    "remove_what_is_left",
+    "unfinished_models",
+]
 
 _SUFFIX = ".incomplete"
 _OURS = re.compile(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}")
@@ -56,7 +63,7 @@ def remove_unfinished(model: KeptModel) -> int:
     """
     path, folder = model.path, model.path.parent
     if model.place == "address":
-        with _nobody_else(model.name, folder / "lock"):
+        with nobody_else(model.name, folder / "lock"):
             path.unlink()
             is_empty = _has_no_model(folder)
             if is_empty:
@@ -67,11 +74,23 @@ def remove_unfinished(model: KeptModel) -> int:
     folder = folder.parent
     # huggingface_hub calls what it fetches <digest>.<anything>.incomplete, and holds the lock of the digest.
     lock = folder.parent / ".locks" / folder.name / f"{path.name.partition('.')[0]}.lock"
-    with _nobody_else(model.name, lock):
+    with nobody_else(model.name, lock):
         path.unlink()
         if _has_no_model(folder):
-            shutil.rmtree(folder)
+            remove_what_is_left(folder)
     return model.size
+
+
+def remove_what_is_left(repo: Path) -> None:
+    """Remove a repository without models, but nothing that somebody fetches meanwhile: all that is in ``blobs`` stays."""
+    blobs = repo / "blobs"
+    with suppress(OSError):
+        blobs.rmdir()
+    if not blobs.exists():
+        for folder in ("refs", ".no_exist", "snapshots"):
+            shutil.rmtree(repo / folder, ignore_errors=True)
+        with suppress(OSError):
+            repo.rmdir()
 
 
 def remove_kept_address(model: KeptModel) -> int:
@@ -82,7 +101,7 @@ def remove_kept_address(model: KeptModel) -> int:
         OSError: it cannot be removed.
     """
     folder = model.path.parent
-    with _nobody_else(model.name, folder / "lock"):
+    with nobody_else(model.name, folder / "lock"):
         _remove_but_lock(folder)
     if sys.platform == "win32":
         shutil.rmtree(folder)
@@ -119,12 +138,16 @@ def _is_of_a_model(path: Path) -> bool:
 
 
 @contextmanager
-def _nobody_else(name: str, lock: Path) -> Generator[None]:
-    """Hold what is held while a file is fetched."""
+def nobody_else(name: str, lock: Path) -> Generator[None]:
+    """Hold what is held while a file is fetched.
+
+    Raises:
+        ModelError: somebody fetches it.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
     try:
-        if not try_lock(handle):
+        if not is_mine(handle):
             raise ModelError(name, "it is being fetched: stop that first")
         yield
     finally:
