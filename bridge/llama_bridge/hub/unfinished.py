@@ -110,12 +110,12 @@ def remove_kept_address(model: KeptModel) -> int:
 
 def _remove_but_lock(folder: Path) -> None:
     """Remove a folder whose lock is held; on Windows, where nobody can remove an open file, all but the lock."""
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        for path in folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+    else:
         shutil.rmtree(folder)
-        return
-    for path in folder.iterdir():
-        if path.name != "lock":
-            path.unlink()
 
 
 def _has_no_model(folder: Path) -> bool:
