@@ -156,6 +156,27 @@ def test_a_model_beyond_the_quota_is_used_but_not_kept(
     guest.stop()
 
 
+def test_a_quota_that_ends_in_the_middle_of_a_download_keeps_what_has_arrived(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/tiny.gguf?slow", wait=False)
+    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
+    with guest.quota(address, 1_000):
+        guest.until(lambda: guest.trouble)
+        guest.idle()
+        needed = re.match(r"StoreFull: tiny.gguf: keeping it takes ([\d.]+) MB", guest.trouble)
+        assert needed is not None, guest.trouble
+        assert float(needed[1]) > 1, "all of the rest, not only the next piece"
+        guest.press("Resume")
+        guest.idle()
+        assert guest.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
+    guest.press("Resume")
+    guest.until(lambda: "continues after" in guest.status)
+    guest.idle()
+    assert guest.kept == ["tiny.gguf"]
+    guest.check()
+
+
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     guest: Person, tiny: Path, tmp_path: Path
 ) -> None:

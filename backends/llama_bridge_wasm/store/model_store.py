@@ -252,7 +252,7 @@ class ModelStore:
         for part in more:
             if await folder.read_json(part.sha256 + _ABOUT) is None:
                 about = {"name": part.name, "is_part": True}
-                await folder.write_json(part.sha256 + _ABOUT, about)
+                await folder.write_json(part.sha256 + _ABOUT, about, shown=part.name)
             await arrivals.take(part, folder, part.sha256 + _MODEL)
         model = KeptModel(
             called.whole if called else first.name,
@@ -261,7 +261,8 @@ class ModelStore:
             kept,
             tuple(file.sha256 for file in files) if more else (),
         )
-        await folder.write_json(first.sha256 + _ABOUT, asdict(model) | {"file": first.name})
+        about = asdict(model) | {"file": first.name}
+        await folder.write_json(first.sha256 + _ABOUT, about, shown=model.name)
         await arrivals.take(first, folder, first.sha256 + _MODEL)
         return model
 
