@@ -75,7 +75,7 @@ def load_weights(
 def load_context(
     model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors, *, least: bool = False
 ) -> Any:
-    """Make a context with one sequence; the ``least`` is for a model that only embeds, which does that in another.
+    """Make a context; the ``least`` is for a model that only embeds, which does that in another.
 
     Raises:
         ModelLoadError: the model neither generates token by token nor embeds, or llama.cpp refused it.
@@ -90,9 +90,10 @@ def load_context(
     options.n_ctx = n_ctx
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, _UBATCH, n_ctx)
-    options.n_seq_max = 1
+    options.n_seq_max = params.n_parallel
+    options.kv_unified = True  # all sequences share the cells
     if least:
-        options.n_batch = options.n_ubatch = 1
+        options.n_batch = options.n_ubatch = options.n_seq_max = 1
     context = _make(model, options, errors)
     if not context:
         cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)

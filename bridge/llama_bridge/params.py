@@ -29,6 +29,8 @@ AUTO: Auto = "auto"
 """A setting that takes what fits."""
 MAX_N_CTX = 1 << 24
 """The longest context that can be asked for."""
+MAX_PARALLEL = 64
+"""The most conversations that a KV cache can have at once."""
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 LogitBias = Mapping[int | str, float] | Mapping[int, float] | Mapping[str, float]
 """What ``logit_bias`` takes: numbers by token id or by text."""
@@ -77,6 +79,9 @@ class ModelParams:
             tried; the system may then end the process.
         pooling: how ``embed`` makes one vector of a text's tokens; None as the model's file says. A model that was made
             to generate says nothing, and then cannot embed unless it is told ``"mean"`` or ``"last"``.
+        n_parallel: how many conversations the KV cache has room for at once, and so how many answers are computed
+            together. They share the ``n_ctx`` tokens; a call that finds no place waits.
+        max_waiting: how many calls may wait for a place; one more raises :class:`~llama_bridge.Busy` at once.
     """
 
     n_ctx: int | Auto = 0
@@ -89,12 +94,16 @@ class ModelParams:
     memory_limit: int = 4 << 30
     check_memory: bool = True
     pooling: Pooling | None = None
+    n_parallel: int = 1
+    max_waiting: int = 256
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("n_ctx", 0, MAX_N_CTX),
             ("n_batch", 1, 1 << 16),
             ("n_threads", 0, 512),
+            ("n_parallel", 1, MAX_PARALLEL),
+            ("max_waiting", 0, 1 << 16),
             ("n_gpu_layers", -1, 1 << 16),
             ("memory_limit", 1 << 20, 4 << 30),
         ):
@@ -334,6 +343,8 @@ class ModelSettings(TypedDict, total=False):
     memory_limit: int
     check_memory: bool
     pooling: Pooling | None
+    n_parallel: int
+    max_waiting: int
 
 
 class SamplingSettings(TypedDict, total=False):
