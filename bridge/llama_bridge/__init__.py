@@ -42,6 +42,7 @@ From the top down; each may import what is below it:
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
     system_memory.py    how much memory this process may have
+    file_notes.py       what was found out about files, until they change
     user_cache.py       where this user's caches are
 """
 
