@@ -20,6 +20,7 @@
     │       └── OutOfMemory                   it does not fit into the memory it may use
     ├── TemplateError                         the model's chat template failed
     ├── Cancelled                             cancelled where a part of a result is of no use
+    ├── Busy                                  too many calls wait already; says how many
     ├── SessionError
     │   ├── NoSession                         nothing to save yet
     │   ├── SessionNotFound (FileNotFoundError)
@@ -51,6 +52,7 @@ __all__ = [
     "AccessDenied",
     "BackendUnavailable",
     "BridgeError",
+    "Busy",
     "Cancelled",
     "ClosedError",
     "ContextOverflow",
@@ -341,6 +343,18 @@ class TemplateError(BridgeError):
 
 class Cancelled(BridgeError):
     """``cancel()`` was called before all texts were embedded or ranked. There is no part of a result."""
+
+
+class Busy(BridgeError):
+    """Too many calls wait already, so this one was refused at once. Nothing was started: try again later.
+
+    Attributes:
+        waiting: how many wait.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} calls wait already: try again later")
+        self.waiting = waiting
 
 
 class SessionError(BridgeError):

@@ -1,0 +1,27 @@
+"""The server: a model's answers over HTTP, in the shapes that clients of OpenAI know.
+
+.. code-block:: text
+
+    app.py              the ASGI application: which address is answered by what
+    running.py          runs it with uvicorn; protocol.py bounds how long a client may take
+    settings.py         what its owner decides
+    guard.py            who may ask, and how much: Host, Origin, key, size, time
+    observing.py        the log and the numbers
+    server.py           what all requests share
+    served.py           the models, by the names that requests give
+    model_list.py       /health and /v1/models
+    chat_completions.py /v1/chat/completions
+    chat_request.py     what such a request asks for
+    sampling_fields.py  how tokens are drawn, as a request says it
+    wording.py          what an answer cost and how it ended, in OpenAI's words
+    answering.py        answers that tasks read; a client that leaves ends its own
+    fields.py           reads a request's fields, and names the one that is wrong
+    refusals.py         errors in OpenAI's shape
+
+Needs the extra ``llama-bridge[serve]``. May import everything but the command line, which imports it.
+"""
+
+from .app import app
+from .settings import ServerSettings
+
+__all__ = ["ServerSettings", "app"]
