@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import openai
@@ -47,6 +48,7 @@ class Address:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @cache  # noqa: B019 -- a client takes 100 ms to make
     def openai(self, key: str = "none") -> openai.OpenAI:
         """The official client, which refuses what is not in OpenAI's shape."""
         return openai.OpenAI(

@@ -12,6 +12,12 @@
     model_list.py       /health and /v1/models
     chat_completions.py /v1/chat/completions
     chat_request.py     what such a request asks for
+    completions.py      /v1/completions
+    embeddings.py       /v1/embeddings and /v1/rerank
+    responses.py        /v1/responses: a response's id is a session
+    response_request.py what such a request asks for; response_items.py reads what was said
+    response_record.py  a response as clients get it; response_events.py while it is made
+    response_store.py   those that later requests go on from
     sampling_fields.py  how tokens are drawn, as a request says it
     wording.py          what an answer cost and how it ended, in OpenAI's words
     answering.py        answers that tasks read; a client that leaves ends its own

@@ -15,14 +15,18 @@ from starlette.routing import Route
 
 from ..aio import AsyncLlamaBridge
 from ..bridge import LlamaBridge
-from ..checks import shown
-from ..errors import BridgeError, InvalidInput, NoModel
+from ..checks import full_path, shown
+from ..errors import BridgeError, InvalidInput, NoModel, PathLike
 from .answering import ClientGone
 from .chat_completions import chat_completions
+from .completions import completions
+from .embeddings import embeddings, rerank
 from .guard import Guard
 from .model_list import health, list_models, one_model
 from .observing import Observer
 from .refusals import Refused, on_error
+from .response_store import ResponseStore
+from .responses import create_response, delete_response, input_items, one_response
 from .served import Models, OneModel
 from .server import Server
 from .settings import ServerSettings
@@ -37,6 +41,7 @@ def app(
     *,
     name: str | Sequence[str] | None = None,
     settings: ServerSettings | None = None,
+    responses_dir: PathLike | None = None,
 ) -> Starlette:
     """An ASGI application that answers with a loaded model. Mount it in yours, or give it to uvicorn.
 
@@ -46,6 +51,8 @@ def app(
         llama: a bridge with a model.
         name: the model's name in requests; several are names of the same model. None takes the file's.
         settings: keys and bounds; the default needs no key, and is for this machine only.
+        responses_dir: folder that keeps responses over restarts, for this application alone; None keeps them in memory.
+            Their KV caches are the bridge's, in its ``sessions_dir``.
 
     Raises:
         InvalidInput.
@@ -57,7 +64,8 @@ def app(
         raise InvalidInput(f"llama={shown(llama)}: give a LlamaBridge or AsyncLlamaBridge")
     if settings is not None and not isinstance(settings, ServerSettings):
         raise InvalidInput(f"settings={shown(settings)}: give ServerSettings, or None")
-    return application(OneModel(llama, _names(llama, name)), settings or ServerSettings())
+    models = OneModel(llama, _names(llama, name))
+    return application(models, settings or ServerSettings(), responses_dir)
 
 
 def _names(llama: AsyncLlamaBridge, name: str | Sequence[str] | None) -> Sequence[str]:
@@ -72,9 +80,12 @@ def _names(llama: AsyncLlamaBridge, name: str | Sequence[str] | None) -> Sequenc
     return names
 
 
-def application(models: Models, settings: ServerSettings) -> Starlette:
+def application(
+    models: Models, settings: ServerSettings, responses_dir: PathLike | None
+) -> Starlette:
     """An ASGI application that answers with some models."""
-    server = Server(models, settings)
+    folder = None if responses_dir is None else full_path("responses_dir", responses_dir)
+    server = Server(models, settings, ResponseStore(folder, settings.max_responses))
 
     def route(path: str, answers: Answers, method: str) -> Route:
         return Route(path, partial(answers, server), methods=[method])
@@ -96,6 +107,13 @@ def application(models: Models, settings: ServerSettings) -> Starlette:
             route("/v1/models", list_models, "GET"),
             route("/v1/models/{name:path}", one_model, "GET"),
             route("/v1/chat/completions", chat_completions, "POST"),
+            route("/v1/completions", completions, "POST"),
+            route("/v1/responses", create_response, "POST"),
+            route("/v1/responses/{id}", one_response, "GET"),
+            route("/v1/responses/{id}", delete_response, "DELETE"),
+            route("/v1/responses/{id}/input_items", input_items, "GET"),
+            route("/v1/embeddings", embeddings, "POST"),
+            route("/v1/rerank", rerank, "POST"),
         ],
         middleware=middleware,
         exception_handlers={

@@ -52,6 +52,10 @@ class Models(ABC):
     async def close(self) -> None:  # noqa: B027 -- optional: a bridge that somebody else made is not closed
         """Free what this has loaded itself."""
 
+    def same(self, name: str, other: str) -> bool:
+        """Whether two names mean the same model."""
+        return name == other
+
     def unknown(self, name: str | None) -> Refused:
         """The refusal of a name."""
         there = ", ".join(self.names())
@@ -77,6 +81,10 @@ class OneModel(Models):
     def loaded(self) -> Sequence[Served]:
         """See :meth:`Models.loaded`."""
         return (self._served,)
+
+    def same(self, name: str, other: str) -> bool:
+        """See :meth:`Models.same`. There is only one; a name that is not its own is refused elsewhere."""
+        return other in self._names
 
     @asynccontextmanager
     async def borrow(self, name: str | None) -> AsyncGenerator[Served, None]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from ..errors import Busy
+from .response_store import ResponseStore
 from .served import Models, Served
 from .settings import ServerSettings
 
@@ -18,13 +19,15 @@ class Server:
 
     Attributes:
         models: answer.
+        responses: those that requests may go on from.
         settings: of the owner.
         created: when the server started, in seconds since 1970.
         at_work: how many requests are answered or wait.
     """
 
-    def __init__(self, models: Models, settings: ServerSettings) -> None:
+    def __init__(self, models: Models, settings: ServerSettings, responses: ResponseStore) -> None:
         self.models = models
+        self.responses = responses
         self.settings = settings
         self.created = int(time.time())
         self.at_work = 0

@@ -24,6 +24,7 @@ class ServerSettings:
         body_seconds: how long a request may take to arrive.
         read_seconds: how long a client may read nothing of a stream before its answer ends.
         max_requests: how many requests are answered or wait at once; one more is told that the server is busy.
+        max_responses: how many responses are kept for ``previous_response_id``; beyond it the least recently used go.
     """
 
     api_keys: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class ServerSettings:
     body_seconds: float = 30.0
     read_seconds: float = 60.0
     max_requests: int = 64
+    max_responses: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("api_keys", "hosts", "cors_origins"):
@@ -47,6 +49,7 @@ class ServerSettings:
         check_flag("log_prompts", self.log_prompts)
         check_count("max_body", self.max_body, least=1)
         check_count("max_requests", self.max_requests, least=1)
+        check_count("max_responses", self.max_responses, least=1)
         for name in ("body_seconds", "read_seconds"):
             seconds: object = getattr(self, name)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
