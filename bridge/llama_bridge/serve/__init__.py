@@ -6,10 +6,11 @@
     running.py          runs it with uvicorn; protocol.py bounds how long a client may take
     settings.py         what its owner decides
     guard.py            who may ask, and how much: Host, Origin, key, size, time
-    observing.py        the log and the numbers
+    observing.py        the log, and the ids of requests
+    metrics.py          /metrics: what the server has done
     server.py           what all requests share
     served.py           the models, by the names that requests give
-    model_list.py       /health and /v1/models
+    model_list.py       /health, /v1/models and /metrics
     chat_completions.py /v1/chat/completions
     chat_request.py     what such a request asks for
     completions.py      /v1/completions

@@ -22,7 +22,7 @@ from .chat_completions import chat_completions
 from .completions import completions
 from .embeddings import embeddings, rerank
 from .guard import Guard
-from .model_list import health, list_models, one_model
+from .model_list import health, list_models, metrics, one_model
 from .observing import Observer
 from .refusals import Refused, on_error
 from .response_store import ResponseStore
@@ -101,20 +101,23 @@ def application(
             )
         )
     middleware.append(Middleware(Guard, settings=settings))
+    routes = [
+        route("/health", health, "GET"),
+        route("/metrics", metrics, "GET"),
+        route("/v1/models", list_models, "GET"),
+        route("/v1/models/{name:path}", one_model, "GET"),
+        route("/v1/chat/completions", chat_completions, "POST"),
+        route("/v1/completions", completions, "POST"),
+        route("/v1/responses", create_response, "POST"),
+        route("/v1/responses/{id}", one_response, "GET"),
+        route("/v1/responses/{id}", delete_response, "DELETE"),
+        route("/v1/responses/{id}/input_items", input_items, "GET"),
+        route("/v1/embeddings", embeddings, "POST"),
+        route("/v1/rerank", rerank, "POST"),
+    ]
+    server.paths = frozenset(one.path for one in routes)
     return Starlette(
-        routes=[
-            route("/health", health, "GET"),
-            route("/v1/models", list_models, "GET"),
-            route("/v1/models/{name:path}", one_model, "GET"),
-            route("/v1/chat/completions", chat_completions, "POST"),
-            route("/v1/completions", completions, "POST"),
-            route("/v1/responses", create_response, "POST"),
-            route("/v1/responses/{id}", one_response, "GET"),
-            route("/v1/responses/{id}", delete_response, "DELETE"),
-            route("/v1/responses/{id}/input_items", input_items, "GET"),
-            route("/v1/embeddings", embeddings, "POST"),
-            route("/v1/rerank", rerank, "POST"),
-        ],
+        routes=routes,
         middleware=middleware,
         exception_handlers={
             Refused: on_error,

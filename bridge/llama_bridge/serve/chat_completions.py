@@ -17,7 +17,7 @@ from ..chat.stream import ChatEvent, ReasoningDelta, TextDelta
 from ..generation import Generation
 from .answering import Emit, EventStream, event, side_by_side, to_json, while_connected
 from .chat_request import ChatAsk, read_chat
-from .fields import read_body
+from .metrics import Meters
 from .refusals import Refused
 from .server import Server
 from .wording import checked_reason, facts, logprobs_record, usage_record
@@ -29,7 +29,8 @@ Answer = AsyncStream[ChatEvent, Generation]
 
 async def chat_completions(server: Server, request: Request) -> Response:
     """Answer a chat."""
-    ask = read_chat(read_body(await request.body()))
+    began = time.perf_counter()
+    ask = read_chat(await server.fields(request))
     async with AsyncExitStack() as stack:
 
         async def begin() -> tuple[str, list[Answer]]:
@@ -37,16 +38,19 @@ async def chat_completions(server: Server, request: Request) -> Response:
             answers = [
                 served.llama.chat_stream(ask.messages, **ask.arguments(i)) for i in range(ask.n)
             ]
-            for answer in answers:
-                await stack.enter_async_context(answer)
+            with server.beginning():
+                for answer in answers:
+                    await stack.enter_async_context(answer)
             return served.name, answers
 
         name, answers = await while_connected(request, begin)
         if ask.stream:
-            chunks = _Chunks(name, ask, answers)
+            chunks = _Chunks(name, ask, answers, server.meters, began)
             patience = server.settings.read_seconds
             return EventStream(chunks.tell, chunks.failed, stack.pop_all(), patience)
         results = await while_connected(request, lambda: _results(answers))
+        for result in results:
+            server.meters.answered(result)
         return JSONResponse(_completion(name, results))
     raise AssertionError
 
@@ -82,7 +86,11 @@ def _new_id() -> str:
 class _Chunks:
     """Answers as chunks: the part of a chunk that stays the same is written once."""
 
-    def __init__(self, name: str, ask: ChatAsk, answers: Sequence[Answer]) -> None:
+    def __init__(
+        self, name: str, ask: ChatAsk, answers: Sequence[Answer], meters: Meters, began: float
+    ) -> None:
+        self._meters = meters
+        self._first = meters.first_token(began)
         self._ask = ask
         self._answers = answers
         head = {"id": _new_id(), "object": "chat.completion.chunk", "created": int(time.time())}
@@ -116,6 +124,7 @@ class _Chunks:
         await delta({"role": "assistant", "content": "", "refusal": None})
         begun: set[int] = set()
         async for part in answer:
+            self._first()
             if isinstance(part, TextDelta):
                 await delta({"content": part.text})
             elif isinstance(part, ReasoningDelta):
@@ -129,6 +138,7 @@ class _Chunks:
                     function = {"name": part.name, **function}
                 await delta({"tool_calls": [{**call, "function": function}]})
         result = await answer.result()
+        self._meters.answered(result)
         choice = {
             "index": index,
             "delta": {},

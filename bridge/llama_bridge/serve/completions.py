@@ -17,7 +17,8 @@ from ..aio import AsyncStream
 from ..generation import Generation, TokenLogprob
 from ..params import SamplingSettings
 from .answering import Emit, EventStream, event, side_by_side, to_json, while_connected
-from .fields import Fields, read_body
+from .fields import Fields
+from .metrics import Meters
 from .refusals import Refused
 from .sampling_fields import SEEDS, read_sampling
 from .server import Server
@@ -107,7 +108,8 @@ def _prompts(fields: Fields) -> tuple[str, ...]:
 
 async def completions(server: Server, request: Request) -> Response:
     """Continue a text."""
-    ask = _read(read_body(await request.body()))
+    began = time.perf_counter()
+    ask = _read(await server.fields(request))
     async with AsyncExitStack() as stack:
 
         async def begin() -> tuple[str, list[Answer]]:
@@ -117,12 +119,13 @@ async def completions(server: Server, request: Request) -> Response:
                 for prompt in ask.prompts
                 for i in range(ask.n)
             ]
-            for answer in answers:
-                await stack.enter_async_context(answer)
+            with server.beginning():
+                for answer in answers:
+                    await stack.enter_async_context(answer)
             return served.name, answers
 
         name, answers = await while_connected(request, begin)
-        texts = _Texts(name, ask, answers)
+        texts = _Texts(name, ask, answers, server.meters, began)
         if ask.stream:
             patience = server.settings.read_seconds
             return EventStream(texts.tell, texts.failed, stack.pop_all(), patience)
@@ -133,15 +136,25 @@ async def completions(server: Server, request: Request) -> Response:
 class _Texts:
     """Answers, whole or as chunks."""
 
-    def __init__(self, name: str, ask: _Ask, answers: Sequence[Answer]) -> None:
+    def __init__(
+        self, name: str, ask: _Ask, answers: Sequence[Answer], meters: Meters, began: float
+    ) -> None:
+        self._meters = meters
+        self._first = meters.first_token(began)
         self._ask = ask
         self._answers = answers
         id_ = f"cmpl-{os.urandom(16).hex()}"
-        self._head = {"id": id_, "object": "text_completion", "created": int(time.time())}
+        self._head: dict[str, Any] = {
+            "id": id_,
+            "object": "text_completion",
+            "created": int(time.time()),
+        }
         self._head |= {"model": name}
 
     async def whole(self) -> dict[str, Any]:
         results = [await answer.result() for answer in self._answers]
+        for result in results:
+            self._meters.answered(result)
         choices = [
             {
                 "index": i,
@@ -196,15 +209,17 @@ class _Texts:
             await say(echo)
         answer = self._answers[index]
         async for text in answer:
+            self._first()
             await say(text)
         result = await answer.result()
+        self._meters.answered(result)
         choice = {
             "text": "",
             "index": index,
             "logprobs": _logprobs(result.logprobs),
             "finish_reason": checked_reason(result),
         }
-        last = {**self._head, "choices": [choice], **facts(result)}
+        last: dict[str, Any] = {**self._head, "choices": [choice], **facts(result)}
         if self._ask.include_usage:
             last["usage"] = None
         await emit(event(to_json(last)))

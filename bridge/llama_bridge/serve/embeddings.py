@@ -14,7 +14,7 @@ from ..capabilities import Capability
 from ..errors import InvalidInput
 from ..vectors import Vectors
 from .answering import while_connected
-from .fields import Fields, read_body
+from .fields import Fields
 from .refusals import Refused, as_refused
 from .server import Server
 
@@ -26,7 +26,7 @@ _MOST = 2048
 
 async def embeddings(server: Server, request: Request) -> Response:
     """Vectors of texts, of length 1."""
-    fields = read_body(await request.body())
+    fields = await server.fields(request)
     model = fields.text("model")
     texts = _texts(fields, "input")
     form = fields.choice("encoding_format", "float", "base64") or "float"
@@ -58,7 +58,7 @@ async def embeddings(server: Server, request: Request) -> Response:
 
 async def rerank(server: Server, request: Request) -> Response:
     """Documents by how well they fit a query, best first, as Jina's and Cohere's clients know it."""
-    fields = read_body(await request.body())
+    fields = await server.fields(request)
     model = fields.text("model")
     query = fields.needed_text("query")
     documents = _documents(fields)

@@ -1,4 +1,4 @@
-"""``/health`` and ``/v1/models``."""
+"""``/health``, ``/v1/models`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from .metrics import CONTENT_TYPE
 from .server import Server
 
-__all__ = ["health", "list_models", "one_model"]
+__all__ = ["health", "list_models", "metrics", "one_model"]
 
 
 async def health(server: Server, _request: Request) -> Response:
@@ -33,3 +34,8 @@ async def one_model(server: Server, request: Request) -> Response:
 
 def _record(server: Server, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": server.created, "owned_by": "llama-bridge"}
+
+
+async def metrics(server: Server, _request: Request) -> Response:
+    """What the server has done, for Prometheus."""
+    return Response(server.meters.text(), media_type=CONTENT_TYPE)

@@ -65,9 +65,10 @@ class ResponseEvents:
         for kind in ("response.created", "response.in_progress"):
             await self.tell(kind, response=self._record.begun())
 
-    async def follow(self, answer: AsyncIterator[ChatEvent]) -> None:
-        """Tell what comes of an answer."""
+    async def follow(self, answer: AsyncIterator[ChatEvent], first: Callable[[], None]) -> None:
+        """Tell what comes of an answer; ``first`` is called with each piece."""
         async for part in answer:
+            first()
             if isinstance(part, TextDelta):
                 await self._grow("message", part.text)
             elif isinstance(part, ReasoningDelta):

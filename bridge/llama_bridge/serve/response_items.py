@@ -24,14 +24,15 @@ def read_items(fields: Fields) -> tuple[Sequence[Mapping[str, Any]], list[Messag
         content = [{"type": "input_text", "text": text}]
         item = {"type": "message", "role": "user", "content": content}
         return [item], [{"role": "user", "content": text}]
-    if value is None or not isinstance(value, list) or not value:
+    whole = fields.items("input") if isinstance(value, list) else None
+    if not whole:
         raise fields.refuse("input", "a string, or a list of items")
     reading = _Reading()
     given: list[Mapping[str, Any]] = []
     for i, one in enumerate(fields.objects("input")):
         reading.add(one)
         one.done()
-        given.append(value[i])
+        given.append(whole[i])
     return given, reading.finish()
 
 
@@ -84,7 +85,7 @@ class _Reading:
         }
         last = self._messages[-1] if self._messages else None
         if last is None or last["role"] != "assistant" or self._thought:
-            last = {"role": "assistant", "content": ""}
+            last = Message(role="assistant", content="")
             self._think(last)
             self._messages.append(last)
         last.setdefault("tool_calls", []).append(call)

@@ -89,7 +89,7 @@ class ResponseRecord:
 def text_part(text: str, tokens: Sequence[TokenLogprob] | None = None) -> Item:
     """The words of a message."""
     record = logprobs_record(tokens)
-    logprobs = [] if record is None else record["content"]
+    logprobs: list[Any] = [] if record is None else record["content"]
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -19,7 +20,6 @@ from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
 from .answering import Emit, EventStream, while_connected
 from .chat_request import ChatAsk
-from .fields import read_body
 from .refusals import Refused
 from .response_events import ResponseEvents, output_of
 from .response_record import ResponseRecord
@@ -34,7 +34,7 @@ __all__ = ["create_response", "delete_response", "input_items", "one_response"]
 
 async def create_response(server: Server, request: Request) -> Response:
     """Answer, and keep the answer."""
-    ask = read_response(read_body(await request.body()))
+    ask = read_response(await server.fields(request))
     owner = owner_name(request)
     async with AsyncExitStack() as stack:
         turn = _Turn(server, owner, ask)
@@ -96,6 +96,7 @@ class _Turn:
         self._ask = ask
         self._session: AsyncSession | None = None
         self._kept = False
+        self._first = server.meters.first_token(time.perf_counter())
 
     async def begin(self, stack: AsyncExitStack) -> None:
         """Start the answer, in a session of its own if it is kept."""
@@ -126,7 +127,8 @@ class _Turn:
         self._answer: AsyncStream[ChatEvent, Generation] = where.chat_stream(
             chat.messages, **chat.arguments(0)
         )
-        await stack.enter_async_context(self._answer)
+        with server.beginning():
+            await stack.enter_async_context(self._answer)
 
     async def _where(self, llama: AsyncLlamaBridge, id_: str) -> AsyncLlamaBridge | AsyncSession:
         """The session of the response: a fork of the one before, whose KV cache has what was said."""
@@ -152,7 +154,7 @@ class _Turn:
         """Send the response's events."""
         self._events = events = ResponseEvents(self._record, emit)
         await events.begin()
-        await events.follow(self._answer)
+        await events.follow(self._answer, self._first)
         result = await self._answer.result()
         checked_reason(result)
         thoughts = await self._thoughts(result)
@@ -170,6 +172,7 @@ class _Turn:
 
     async def _keep(self, result: Generation, response: Mapping[str, Any]) -> None:
         """Keep the response before the client is told that it is whole."""
+        self._server.meters.answered(result)
         if not self._ask.store:
             return
         messages = [*self._messages, result.message]
