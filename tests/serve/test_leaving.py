@@ -43,7 +43,9 @@ def send(address: Address, path: str, body: dict[str, Any]) -> socket.socket:
     """Send a request and wait for nothing."""
     data = json.dumps({"model": "fake", **body}).encode()
     link = socket.socket()
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # soon full, for one that does not read
+    link.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, 4096
+    )  # soon full, for one that does not read
     link.settimeout(10)
     link.connect(("127.0.0.1", address.port))
     head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
@@ -109,7 +111,8 @@ def test_one_that_waits_leaves_no_trace(address: Address) -> None:
 
 
 def test_one_that_reads_nothing_is_left(address: Address) -> None:
-    link = send(address, "chat/completions", chat("a flood", stream=True, max_tokens=2_000_000))
+    body = {"prompt": "a flood", "stream": True, "max_tokens": 2_000_000}
+    link = send(address, "completions", body)
     until(lambda: at_work(address) == 1)
     assert until(lambda: at_work(address) == 0) < 8
     link.close()

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
-import logging
-import sys
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import click
 
-from ..bridge import LlamaBridge
 from ..checks import check_path
 from ..errors import InvalidInput
 from ..models.source import DEMO
-from ..params import ModelParams, ModelSettings, SamplingParams, override
 from .logs import verbose
 from .options import BEST, adapter_option, loading_options, untrusted_option
-from .terminal import Terminal
 
 __all__ = ["serve"]
 
@@ -26,11 +20,22 @@ _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 
 
 @click.command
-@click.argument("model", required=False)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--alias", "aliases", multiple=True, metavar="NAME", help="The model's name in requests."
+    "--alias", "aliases", multiple=True, metavar="NAME", help="The name of one MODEL in requests."
+)
+@click.option(
+    "--models-dir", metavar="DIR", help="Its GGUF files are models, too, named as they are."
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    metavar="S",
+    help="Of several models, seconds until one that nobody uses is unloaded.",
 )
 @click.option(
     "--n-parallel", type=int, metavar="N", default=4, show_default=True, help="Answers at once."
@@ -74,66 +79,46 @@ _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 def serve(
     context: click.Context,
     /,
-    model: str | None,
+    models: tuple[str, ...],
     host: str,
     port: int,
+    models_dir: str | None,
+    idle: float,
     aliases: tuple[str, ...],
-    n_parallel: int,
     api_key_file: str | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
-    sessions_dir: str | None,
     log_prompts: bool,
     grace: int,
-    backend: str,
-    untrusted: bool,
-    adapters: list[tuple[str, float]],
-    params: ModelParams,
+    **loading: Any,
 ) -> None:
     """Answer requests in OpenAI's shape with MODEL, until Ctrl-C or SIGTERM.
 
-    Clients give http://HOST:PORT/v1 as their base URL. Then SIGTERM finishes what is being answered.
+    Clients give http://HOST:PORT/v1 as their base URL. One MODEL, which is the demo model by default, is loaded at
+    once. Several, and those of --models-dir, are loaded when a request names them. SIGTERM finishes what is being
+    answered.
     """
     for name in _NEEDED:
         if importlib.util.find_spec(name) is None:
             raise click.ClickException('the server needs: pip install "llama-bridge[serve]"')
-    from ..serve import ServerSettings, app  # 120 ms with starlette
-    from ..serve.running import listen, run  # 60 ms with uvicorn
+    from .serving import Plan, serve_one, serve_several  # 180 ms with starlette and uvicorn
 
-    terminal: Terminal = context.obj
-    settings = ServerSettings(
+    plan = Plan(
+        host=host,
+        port=port,
+        grace=grace,
         api_keys=_keys(api_key_file) if api_key_file is not None else (),
         hosts=hosts,
-        cors_origins=origins,
+        origins=origins,
         log_prompts=log_prompts,
+        **loading,
     )
-    _show_requests()
-    listener = listen(host, port)
-    model = model or DEMO
-    sampling = SamplingParams(max_tokens=None, temperature=0.0 if model == DEMO else 0.8)
-    if "n_parallel" in ModelParams.__dataclass_fields__:
-        params = override(params, cast("ModelSettings", {"n_parallel": n_parallel}))
-    with listener, terminal.waiting(f"loading {model}"):
-        llama = LlamaBridge(
-            model,
-            backend=backend,
-            untrusted=untrusted,
-            adapters=adapters,
-            params=params,
-            sampling=sampling,
-            sessions_dir=sessions_dir,
-            on_progress=terminal.progress,
-        )
-        listener = listener.dup()
-    with llama:
-        made = app(llama, name=aliases or None, settings=settings)
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listener.getsockname()[1]}"
-        if not settings.api_keys and not _is_here(host):
-            click.echo(
-                "warning: anybody who reaches this address may ask: give --api-key-file", err=True
-            )
-        run(made, listener, grace=grace, ready=lambda: click.echo(f"{address}/v1"))
+    if models_dir is None and len(models) <= 1:
+        serve_one(context.obj, plan, models[0] if models else DEMO, aliases)
+        return
+    if aliases or plan.adapters:
+        raise click.UsageError("--alias and --adapter are for one MODEL")
+    serve_several(context.obj, plan, models, models_dir, idle)
 
 
 def _keys(file: str) -> tuple[str, ...]:
@@ -146,19 +131,3 @@ def _keys(file: str) -> tuple[str, ...]:
     if not keys:
         raise InvalidInput(f"--api-key-file {file}: there is no key in it")
     return keys
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _show_requests() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("llama_bridge.serve")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -74,8 +76,10 @@ def _names(llama: AsyncLlamaBridge, name: str | Sequence[str] | None) -> Sequenc
             return (llama.model.path.stem,)
         except NoModel as error:
             raise NoModel(f"{error}; or give a name") from error
-    names = (name,) if isinstance(name, str) else tuple(name)
-    if not names or not all(isinstance(one, str) and one for one in names):
+    names = (name,) if isinstance(name, str) else name
+    given: object = names
+    listed = isinstance(given, list | tuple) and given
+    if not listed or not all(isinstance(one, str) and one for one in names):
         raise InvalidInput(f"name={shown(name)}: give a string that is not empty, or several")
     return names
 
@@ -115,9 +119,19 @@ def application(
         route("/v1/embeddings", embeddings, "POST"),
         route("/v1/rerank", rerank, "POST"),
     ]
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(models.watch)
+            yield
+            group.cancel_scope.cancel()
+        await models.close()
+
     server.paths = frozenset(one.path for one in routes)
     return Starlette(
         routes=routes,
+        lifespan=lifespan,
         middleware=middleware,
         exception_handlers={
             Refused: on_error,

@@ -265,7 +265,9 @@ def _response_format(fields: Fields) -> dict[str, Any] | bool | None:
     if kind == "json_schema":
         if inner is None:
             raise given.refuse("json_schema", "an object with the schema")
-        return read_format(inner)
+        schema = read_format(inner)
+        inner.done()
+        return schema
     return {"type": "object"} if kind == "json_object" else None
 
 

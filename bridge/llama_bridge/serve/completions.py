@@ -24,7 +24,7 @@ from .sampling_fields import SEEDS, read_sampling
 from .server import Server
 from .wording import checked_reason, facts, usage_record
 
-__all__ = ["completions"]
+__all__ = ["CompletionAsk", "completions", "read_completion"]
 
 Answer = AsyncStream[str, Generation]
 
@@ -36,7 +36,9 @@ _DEFAULT_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class CompletionAsk:
+    """A request, checked as far as no model is needed for it."""
+
     model: str | None
     prompts: tuple[str, ...]
     n: int
@@ -49,6 +51,7 @@ class _Ask:
     include_usage: bool
 
     def arguments(self, index: int) -> dict[str, Any]:
+        """Arguments of ``generate_stream`` for one of the answers."""
         settings: dict[str, Any] = {"max_tokens": _DEFAULT_TOKENS, **self.settings}
         if index and settings.get("seed") is not None:
             settings["seed"] = (settings["seed"] + index) % SEEDS
@@ -56,7 +59,12 @@ class _Ask:
         return given | {"grammar": self.grammar, "chat": False} | settings
 
 
-def _read(fields: Fields) -> _Ask:
+def read_completion(fields: Fields) -> CompletionAsk:
+    """Read a request.
+
+    Raises:
+        Refused: names the field.
+    """
     stream = fields.flag("stream")
     options = fields.inner("stream_options")
     include_usage = False
@@ -76,7 +84,7 @@ def _read(fields: Fields) -> _Ask:
     )
     fields.only("best_of", n, why="this server gives all answers that it makes: use n")
     fields.text("user")
-    ask = _Ask(
+    ask = CompletionAsk(
         model=fields.text("model"),
         prompts=prompts,
         n=n,
@@ -109,7 +117,7 @@ def _prompts(fields: Fields) -> tuple[str, ...]:
 async def completions(server: Server, request: Request) -> Response:
     """Continue a text."""
     began = time.perf_counter()
-    ask = _read(await server.fields(request))
+    ask = read_completion(await server.fields(request))
     async with AsyncExitStack() as stack:
 
         async def begin() -> tuple[str, list[Answer]]:
@@ -137,7 +145,7 @@ class _Texts:
     """Answers, whole or as chunks."""
 
     def __init__(
-        self, name: str, ask: _Ask, answers: Sequence[Answer], meters: Meters, began: float
+        self, name: str, ask: CompletionAsk, answers: Sequence[Answer], meters: Meters, began: float
     ) -> None:
         self._meters = meters
         self._first = meters.first_token(began)

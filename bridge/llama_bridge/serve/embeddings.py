@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -18,38 +19,89 @@ from .fields import Fields
 from .refusals import Refused, as_refused
 from .server import Server
 
-__all__ = ["embeddings", "rerank"]
+__all__ = ["EmbeddingAsk", "RerankAsk", "embeddings", "read_embedding", "read_rerank", "rerank"]
 
 _MOST = 2048
 """How many texts a request may have, as OpenAI has it."""
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingAsk:
+    """A request for vectors."""
+
+    model: str | None
+    texts: tuple[str, ...]
+    form: str
+    dimensions: int | None
+
+
+def read_embedding(fields: Fields) -> EmbeddingAsk:
+    """Read a request.
+
+    Raises:
+        Refused: names the field.
+    """
+    ask = EmbeddingAsk(
+        model=fields.text("model"),
+        texts=_texts(fields, "input"),
+        form=fields.choice("encoding_format", "float", "base64") or "float",
+        dimensions=fields.whole("dimensions", 1),
+    )
+    fields.text("user")
+    fields.done()
+    return ask
+
+
+@dataclass(frozen=True, slots=True)
+class RerankAsk:
+    """A request for an order."""
+
+    model: str | None
+    query: str
+    documents: tuple[str, ...]
+    most: int | None
+    return_documents: bool
+
+
+def read_rerank(fields: Fields) -> RerankAsk:
+    """Read a request.
+
+    Raises:
+        Refused: names the field.
+    """
+    ask = RerankAsk(
+        model=fields.text("model"),
+        query=fields.needed_text("query"),
+        documents=_documents(fields),
+        most=fields.whole("top_n", 1),
+        return_documents=fields.flag("return_documents"),
+    )
+    fields.done()
+    return ask
+
+
 async def embeddings(server: Server, request: Request) -> Response:
     """Vectors of texts, of length 1."""
-    fields = await server.fields(request)
-    model = fields.text("model")
-    texts = _texts(fields, "input")
-    form = fields.choice("encoding_format", "float", "base64") or "float"
-    fields.text("user")
-    asked = fields.whole("dimensions", 1)
-    fields.done()
+    ask = read_embedding(await server.fields(request))
 
     async def work() -> tuple[str, Vectors, int]:
-        async with server.work(model) as served:
+        async with server.work(ask.model) as served:
             llama = served.llama
             llama.requires(Capability.EMBEDDINGS)
-            if asked is not None and asked != llama.info.n_embd:
-                why = f"dimensions is {asked}: this model's vectors have {llama.info.n_embd}"
+            if ask.dimensions not in (None, llama.info.n_embd):
+                why = (
+                    f"dimensions is {ask.dimensions}: this model's vectors have {llama.info.n_embd}"
+                )
                 raise Refused(400, why, param="dimensions", code="invalid_value")
-            vectors = await llama.embed(texts)
-            return served.name, vectors, await _count(llama, texts)
+            vectors = await llama.embed(ask.texts)
+            return served.name, vectors, await _count(llama, ask.texts)
 
     try:
         name, vectors, tokens = await while_connected(request, work)
     except InvalidInput as error:
         raise as_refused(error, {"text": "input"}) from error
     data = [
-        {"object": "embedding", "index": i, "embedding": _embedding(vector, form)}
+        {"object": "embedding", "index": i, "embedding": _embedding(vector, ask.form)}
         for i, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -58,27 +110,21 @@ async def embeddings(server: Server, request: Request) -> Response:
 
 async def rerank(server: Server, request: Request) -> Response:
     """Documents by how well they fit a query, best first, as Jina's and Cohere's clients know it."""
-    fields = await server.fields(request)
-    model = fields.text("model")
-    query = fields.needed_text("query")
-    documents = _documents(fields)
-    most = fields.whole("top_n", 1)
-    return_documents = fields.flag("return_documents")
-    fields.done()
+    ask = read_rerank(await server.fields(request))
 
     async def work() -> tuple[str, Sequence[tuple[int, float]], int]:
-        async with server.work(model) as served:
+        async with server.work(ask.model) as served:
             served.llama.requires(Capability.RERANK)
-            ranked = await served.llama.rerank(query, documents)
-            tokens = await _count(served.llama, documents)
-            return served.name, ranked, tokens + await _count(served.llama, [query])
+            ranked = await served.llama.rerank(ask.query, ask.documents)
+            tokens = await _count(served.llama, ask.documents)
+            return served.name, ranked, tokens + await _count(served.llama, [ask.query])
 
     name, ranked, tokens = await while_connected(request, work)
     results: list[dict[str, Any]] = []
-    for index, score in ranked[:most]:
+    for index, score in ranked[: ask.most]:
         result: dict[str, Any] = {"index": index, "relevance_score": score}
-        if return_documents:
-            result["document"] = {"text": documents[index]}
+        if ask.return_documents:
+            result["document"] = {"text": ask.documents[index]}
         results.append(result)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return JSONResponse({"object": "list", "model": name, "results": results, "usage": usage})

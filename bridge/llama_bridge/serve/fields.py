@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -22,12 +23,19 @@ def read_body(body: bytes) -> Fields:
         Refused: it is no JSON object.
     """
     try:
-        value: object = read_json(body.decode())
+        text = body.decode()
+        value: object = read_json(text)
+        if "NaN" in text or "Infinity" in text:
+            json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):
         raise Refused(400, f"the body is {_kind(value)}: give a JSON object", code="invalid_json")
     return Fields(cast("dict[str, Any]", value))
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 class Fields:

@@ -85,7 +85,7 @@ _KINDS = {
     503: "unavailable_error",
 }
 
-_ARGUMENT = re.compile(r"[a-z_]+(?=[=: \[]|$)")
+_ARGUMENT = re.compile(r"[a-z_]+(?=[=:, \[]|$)")
 """The argument that a message of the library begins with."""
 
 _FIELDS = {

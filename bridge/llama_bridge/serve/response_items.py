@@ -44,7 +44,7 @@ class _Reading:
         self._thought = ""
 
     def add(self, item: Fields) -> None:
-        kind = item.text("type") or "message"
+        kind = item.text("type") if "type" in item else "message"
         item.text("id")
         item.choice("status", "in_progress", "completed", "incomplete")
         if kind == "message":

@@ -36,7 +36,7 @@ def configured(app: ASGIApp, grace: int) -> uvicorn.Config:
         app,
         http=PatientProtocol,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -49,6 +49,9 @@ class Models(ABC):
             ModelError: it cannot be loaded.
         """
 
+    async def watch(self) -> None:  # noqa: B027 -- optional: one model stays
+        """Unload what nobody uses, for as long as the server runs."""
+
     async def close(self) -> None:  # noqa: B027 -- optional: a bridge that somebody else made is not closed
         """Free what this has loaded itself."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..checks import check_count, check_flag, check_text, check_texts, shown
 from ..errors import InvalidInput
@@ -27,7 +27,7 @@ class ServerSettings:
         max_responses: how many responses are kept for ``previous_response_id``; beyond it the least recently used go.
     """
 
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     log_prompts: bool = False
