@@ -238,7 +238,6 @@ def test_a_failure_is_an_error_in_openais_shape(
 )
 def test_no_path_of_the_machine_is_told(error: Exception, status: int) -> None:
 
-
     reply = asyncio.run(on_error(None, error))  # type: ignore[arg-type]
     assert reply.status_code == status
     assert b"/home" not in bytes(reply.body)

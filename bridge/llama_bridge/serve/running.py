@@ -10,10 +10,14 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from ..checks import check_count
 from ..errors import InvalidInput
 from .protocol import PatientProtocol
 
 __all__ = ["configured", "listen", "run"]
+
+
+_LAST_PORT = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -22,10 +26,13 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InvalidInput: the address cannot be used.
     """
+    check_count("port", port)
+    if port > _LAST_PORT:
+        raise InvalidInput(f"port={port}: give a number up to {_LAST_PORT}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidInput(f"host={host!r}, port={port}: {why}: give others") from error
 
