@@ -92,7 +92,7 @@ def serve(
     grace: int,
     **loading: Any,
 ) -> None:
-    """Answer requests in OpenAI's shape with MODEL, until Ctrl-C or SIGTERM.
+    """Serve models to clients of OpenAI's interface.
 
     Clients give http://HOST:PORT/v1 as their base URL. One MODEL, which is the demo model by default, is loaded at
     once. Several, and those of --models-dir, are loaded when a request names them. SIGTERM finishes what is being

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from starlette.types import ASGIApp
 
 from .. import registry
 from ..aio import AsyncLlamaBridge
@@ -23,7 +22,7 @@ from ..models.source import DEMO
 from ..params import ModelParams, ModelSettings, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
-from ..serve.running import listen, run
+from ..serve.running import Application, listen, run
 from ..serve.shelf import Shelf, models_in, session_folder
 from .terminal import Terminal
 
@@ -133,7 +132,7 @@ def serve_several(
         _run(terminal, plan, made, listener)
 
 
-def _run(terminal: Terminal, plan: Plan, made: ASGIApp, listener: socket.socket) -> None:
+def _run(terminal: Terminal, plan: Plan, made: Application, listener: socket.socket) -> None:
     shown = f"[{plan.host}]" if ":" in plan.host else plan.host
     address = f"http://{shown}:{listener.getsockname()[1]}/v1"
     if not plan.api_keys and not _is_here(plan.host):

@@ -201,7 +201,7 @@ class _Texts:
         await side_by_side([partial(one, i) for i in range(len(self._answers))])
         done = [result for result in results if result is not None]
         if self._ask.include_usage:
-            last = {**self._head, "choices": [], "usage": self._usage(done)}
+            last: dict[str, Any] = {**self._head, "choices": [], "usage": self._usage(done)}
             await emit(event(to_json(last)))
         await emit(event("[DONE]"))
 

@@ -14,7 +14,9 @@ from ..checks import check_count
 from ..errors import InvalidInput
 from .protocol import PatientProtocol
 
-__all__ = ["configured", "listen", "run"]
+__all__ = ["Application", "configured", "listen", "run"]
+
+Application = ASGIApp
 
 
 _LAST_PORT = 65535
