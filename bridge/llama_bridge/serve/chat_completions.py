@@ -20,7 +20,7 @@ from .chat_request import ChatAsk, read_chat
 from .metrics import Meters
 from .refusals import Refused
 from .server import Server
-from .wording import checked_reason, facts, logprobs_record, usage_record
+from .wording import FINGERPRINT, checked_reason, facts, logprobs_record, usage_record
 
 __all__ = ["chat_completions"]
 
@@ -65,6 +65,7 @@ def _completion(name: str, results: Sequence[Generation]) -> dict[str, Any]:
         "object": "chat.completion",
         "created": int(time.time()),
         "model": name,
+        "system_fingerprint": FINGERPRINT,
         "choices": [
             {
                 "index": i,
@@ -94,7 +95,7 @@ class _Chunks:
         self._ask = ask
         self._answers = answers
         head = {"id": _new_id(), "object": "chat.completion.chunk", "created": int(time.time())}
-        self._head = to_json({**head, "model": name})[:-1]
+        self._head = to_json({**head, "model": name, "system_fingerprint": FINGERPRINT})[:-1]
         self._tail = ',"usage":null' if ask.include_usage else ""
 
     async def tell(self, emit: Emit) -> None:

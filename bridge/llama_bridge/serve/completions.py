@@ -22,7 +22,7 @@ from .metrics import Meters
 from .refusals import Refused
 from .sampling_fields import SEEDS, read_sampling
 from .server import Server
-from .wording import checked_reason, facts, usage_record
+from .wording import FINGERPRINT, checked_reason, facts, usage_record
 
 __all__ = ["CompletionAsk", "completions", "read_completion"]
 
@@ -157,7 +157,7 @@ class _Texts:
             "object": "text_completion",
             "created": int(time.time()),
         }
-        self._head |= {"model": name}
+        self._head |= {"model": name, "system_fingerprint": FINGERPRINT}
 
     async def whole(self) -> dict[str, Any]:
         results = [await answer.result() for answer in self._answers]

@@ -100,6 +100,7 @@ async def embeddings(server: Server, request: Request) -> Response:
         name, vectors, tokens = await while_connected(request, work)
     except InvalidInput as error:
         raise as_refused(error, {"text": "input"}) from error
+    server.meters.read(tokens)
     data = [
         {"object": "embedding", "index": i, "embedding": _embedding(vector, ask.form)}
         for i, vector in enumerate(vectors)
@@ -120,6 +121,7 @@ async def rerank(server: Server, request: Request) -> Response:
             return served.name, ranked, tokens + await _count(served.llama, [ask.query])
 
     name, ranked, tokens = await while_connected(request, work)
+    server.meters.read(tokens)
     results: list[dict[str, Any]] = []
     for index, score in ranked[: ask.most]:
         result: dict[str, Any] = {"index": index, "relevance_score": score}

@@ -86,7 +86,7 @@ def owner_of(headers: Mapping[str, str], keys: tuple[str, ...]) -> str | None:
     if not keys:
         return ""
     kind, _, given = headers.get("authorization", "").partition(" ")
-    given = given.strip() if kind.lower() == "bearer" else ""
+    given = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
     found = None
     for key in keys:
         if hmac.compare_digest(given.encode(), key.encode()):

@@ -102,6 +102,10 @@ class Meters:
         if usage.completion_tokens > 1:
             self._token.observe(usage.completion_seconds / usage.completion_tokens)
 
+    def read(self, tokens: int) -> None:
+        """Texts were embedded or ranked."""
+        self._prompt.labels("evaluated").inc(tokens)
+
     def first_token(self, began: float) -> FirstToken:
         """Notes when the first piece of an answer comes; ``began`` is when the request came."""
         return FirstToken(self._first, began)

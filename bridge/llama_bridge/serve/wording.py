@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .._version import __version__
 from ..generation import Generation, TokenLogprob, Usage
 from .refusals import Refused
 
-__all__ = ["checked_reason", "facts", "logprobs_record", "usage_record"]
+__all__ = ["FINGERPRINT", "checked_reason", "facts", "logprobs_record", "usage_record"]
+
+FINGERPRINT = f"llama-bridge {__version__}"
+"""What has answered: with the same, a seed gives the same answer."""
 
 
 def checked_reason(result: Generation) -> str:
