@@ -24,6 +24,7 @@ from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
+from .servers import measure_servers
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
@@ -41,6 +42,7 @@ SECTIONS = (
     "async",
     "embeddings",
     "parallel",
+    "servers",
     "turns",
     "sessions",
     "keeping",
@@ -186,6 +188,17 @@ def main() -> int:
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
             long_prompt=sizes.histories[-1] // 2,
+        )
+    if "servers" in sections and "native" in backends and not given.quick:
+        measure_servers(
+            report,
+            first,
+            next(iter(paths)),
+            n_threads=given.threads,
+            rounds=max(2, rounds // 4),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
         )
     if "turns" in sections:
         for backend in backends:
