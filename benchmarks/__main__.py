@@ -23,6 +23,7 @@ from .overhead import measure_overhead
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
+from .serving import measure_serving
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
@@ -38,6 +39,7 @@ SECTIONS = (
     "structured",
     "chats",
     "async",
+    "serving",
     "embeddings",
     "turns",
     "sessions",
@@ -60,11 +62,12 @@ class Sizes:
     imports: int
     context: int
     texts: int
+    streamed: int
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, {})
-QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, 16, {"shapes": ((256, 8),), "tokens": (1, 4)})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, {})
+QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, 16, 20, {"shapes": ((256, 8),), "tokens": (1, 4)})
 
 
 def options() -> argparse.Namespace:
@@ -160,6 +163,8 @@ def main() -> int:
             n_threads=given.threads,
             rounds=max(4, 3 * rounds),
         )
+    if "serving" in sections:
+        measure_serving(report, rounds=max(2, rounds // 2), tokens=sizes.streamed)
     if "embeddings" in sections:
         measure_embeddings(
             report,
