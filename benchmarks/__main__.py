@@ -25,6 +25,7 @@ from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
 from .servers import measure_servers
+from .serving import measure_serving
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
@@ -40,6 +41,7 @@ SECTIONS = (
     "structured",
     "chats",
     "async",
+    "serving",
     "embeddings",
     "parallel",
     "servers",
@@ -64,13 +66,14 @@ class Sizes:
     imports: int
     context: int
     texts: int
+    streamed: int
     callers: list[int]
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, [1, 2, 4, 8, 16], {})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], {})
 QUICK = Sizes(
-    32, 16, [64, 256], 256, 3, 512, 16, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
+    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
 )
 
 
@@ -167,6 +170,8 @@ def main() -> int:
             n_threads=given.threads,
             rounds=max(4, 3 * rounds),
         )
+    if "serving" in sections:
+        measure_serving(report, rounds=max(2, rounds // 2), tokens=sizes.streamed)
     if "embeddings" in sections:
         measure_embeddings(
             report,

@@ -127,6 +127,7 @@ def application(
             yield
             group.cancel_scope.cancel()
         await models.close()
+        server.responses.close()
 
     server.paths = frozenset(one.path for one in routes)
     return Starlette(
