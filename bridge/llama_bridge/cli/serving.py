@@ -23,7 +23,7 @@ from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
-from ..serve.running import Application, listen, run
+from ..serve.running import Application, ignore_signals, listen, run
 from ..serve.shelf import Shelf, models_in, session_folder
 from .terminal import Terminal
 
@@ -111,6 +111,7 @@ def serve_one(terminal: Terminal, plan: Plan, model: str, aliases: Sequence[str]
                 responses_dir=plan.responses,
             )
             _run(terminal, plan, made, listener)
+    ignore_signals()
 
 
 def _load(terminal: Terminal, plan: Plan, name: str, model: str) -> LlamaBridge:
@@ -136,6 +137,7 @@ def serve_several(
     with listen(plan.host, plan.port) as listener:
         made = application(Shelf(found, open_model, idle), plan.settings, plan.responses)
         _run(terminal, plan, made, listener)
+    ignore_signals()
 
 
 def _run(terminal: Terminal, plan: Plan, made: Application, listener: socket.socket) -> None:
