@@ -96,7 +96,7 @@ def main() -> int:
         embedding_model(embedder)
         program = Program(
             *(_CHAT, str(embedder), "--sessions-dir", str(Path(folder, "sessions"))),
-            *("--backend", given.backend),
+            *("--backend", given.backend, "--session-memory", "4"),  # full after some seconds
             log=log,
         )
         program.start()

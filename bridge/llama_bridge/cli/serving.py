@@ -30,10 +30,6 @@ from .terminal import Terminal
 __all__ = ["Plan", "serve_one", "serve_several"]
 
 
-_SESSION_MEMORY = 64 << 20
-"""Bytes of copies of KV caches that a server keeps in memory: each response is a session, and few are used again."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The options of the command, by their names."""
@@ -47,6 +43,7 @@ class Plan:
     log_prompts: bool
     sessions_dir: str | None
     n_parallel: int
+    session_memory: int
     backend: str
     untrusted: bool
     adapters: list[tuple[str, float]]
@@ -75,7 +72,7 @@ class Plan:
             ),
             "sessions_dir": session_folder(self._folder / "models", name) if keeps else None,
             "sessions_limit": self.settings.max_responses if keeps else None,
-            "session_memory": _SESSION_MEMORY,
+            "session_memory": self.session_memory << 20,
         }
 
     @property
