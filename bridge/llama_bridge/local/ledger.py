@@ -185,7 +185,11 @@ class KvLedger:
 
     def _follow(self, pending: list[int]) -> None:
         """Add as many of the pending tokens as the engine now holds; they are no longer owed."""
-        tokens = (self.tokens + pending)[: self.sequence.length]
+        length = self.sequence.length
+        if length < len(self.tokens):  # it was emptied, because it computed NaN
+            self.check()
+            return
+        tokens = (self.tokens + pending)[:length]
         self._held_and_owed = tokens, self.owed[max(0, len(tokens) - len(self.tokens)) :]
 
 
