@@ -17,7 +17,7 @@ from .settings import ServerSettings
 
 __all__ = ["Guard", "owner_of"]
 
-_OPEN = ("/health", "/")
+_OPEN = ("/health", "/", "/page.css", "/page.mjs")
 """Paths that need no key."""
 
 _READ = 16
