@@ -470,6 +470,22 @@ def test_two_calls_of_one_conversation_come_one_after_the_other(four: LlamaBridg
     assert talk.n_turns == 5
 
 
+@sessions
+def test_who_waits_for_a_conversation_keeps_nobody_from_a_place(four: LlamaBridge) -> None:
+    talk = four.session("talk")
+    stream = talk.generate_stream(RAW, sampling=ENDLESS, chat=False)
+    next(stream)
+    other = threading.Thread(target=lambda: talk.generate_continue("And?", sampling=GREEDY))
+    other.start()
+    time.sleep(0.02)
+    assert four.generate("Hello!", sampling=GREEDY).text
+    four.session("idle").generate("Hello!", sampling=GREEDY)
+    assert not runtime(four)._pool.turns()[0].done, "the stream was over before"
+    stream.close()
+    other.join(30)
+    assert talk.n_turns == 2
+
+
 @pytest.mark.parametrize("wrong", [0, 65, -1, 1.5, True, "4", None])
 def test_a_wrong_number_is_refused(wrong: Any, llama_backend: str) -> None:
     with pytest.raises(InvalidInput, match="n_parallel"):

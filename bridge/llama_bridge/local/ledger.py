@@ -77,10 +77,15 @@ class KvLedger:
                 self._follow(piece)
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Append tokens that belong to the conversation in any case: those that a cancel keeps out are owed."""
-        self._held_and_owed = self.tokens, [*self.owed, *tokens]
-        with contextlib.suppress(CacheFull):
-            self.append([])
+        """Append tokens that belong to the conversation in any case: those that a cancel keeps out are owed.
+
+        If some are owed already, because the cells went to others, so are these.
+        """
+        owed = self.owed
+        self._held_and_owed = self.tokens, [*owed, *tokens]
+        if not owed:
+            with contextlib.suppress(CacheFull):
+                self.append([])
 
     def step(self, token: int) -> int | None:
         """Append a token and draw the next one; None if cancelled before the token was in the cache."""
