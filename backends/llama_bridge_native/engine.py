@@ -342,9 +342,12 @@ class NativeEngine(NativeSequence, Engine):
 
     # inside: for the sequences
 
-    def append(self, pieces: Sequence[tuple[NativeSequence, array[int]]]) -> bool:
-        """Append checked tokens, at most :attr:`chunk`; False if cancelled."""
-        rows = self._batch.fill([(sequence.number, tokens) for sequence, tokens in pieces])
+    def append(
+        self, pieces: Sequence[tuple[NativeSequence, array[int]]], n_wanted: int = 1
+    ) -> bool:
+        """Append checked tokens, at most :attr:`chunk`, for the logits of so many last ones; False if cancelled."""
+        numbered = [(sequence.number, tokens) for sequence, tokens in pieces]
+        rows = self._batch.fill(numbered, n_wanted)
         if not self.compute(self._batch):
             return False
         for (sequence, _), row in zip(pieces, rows, strict=True):
