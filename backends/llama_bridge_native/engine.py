@@ -45,7 +45,7 @@ from .library import abort_callback, lib
 from .loading import load_embedding_context
 from .logprobs import Logprobs
 from .sampler import SamplerChains
-from .sequence import NativeSequence
+from .sequence import NOTHING_AHEAD, NativeSequence
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
@@ -377,7 +377,7 @@ class NativeEngine(NativeSequence, Engine):
     def forget_logits(self) -> None:
         """There are no logits any more."""
         for sequence in self._sequences:
-            sequence.row = None
+            sequence.row, sequence.ahead = None, NOTHING_AHEAD
 
     def make_way_for_copy(self, sequence: NativeSequence) -> None:
         """Empty a sequence for a copy that llama.cpp is about to read."""

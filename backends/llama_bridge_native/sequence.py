@@ -37,7 +37,7 @@ from .library import LoggedErrors, lib
 if TYPE_CHECKING:
     from .engine import NativeEngine
 
-__all__ = ["NativeSequence"]
+__all__ = ["NOTHING_AHEAD", "NativeSequence"]
 
 _STATE_HEAD = struct.Struct("<Ii")
 _STATE_MAGIC = (
@@ -45,6 +45,7 @@ _STATE_MAGIC = (
 )
 _NAN = "llama.cpp computed NaN"
 _MOST_GUESSES = 31
+NOTHING_AHEAD = (0, -1)
 _log = logging.getLogger("llama_bridge.native")
 
 
@@ -54,12 +55,12 @@ class NativeSequence(KvSequence):
     Attributes:
         number: llama.cpp's number of the sequence.
         row: where the logits of its last token are in llama.cpp's last batch; None if there are none.
-        ahead: the first and the last row of its last :meth:`decode_ahead`.
+        ahead: the first and the last row of its last :meth:`decode_ahead`, if their logits are there.
     """
 
     backend = "native"
     row: int | None = None
-    ahead = 0, -1
+    ahead = NOTHING_AHEAD
     _sampler: Any = None
     _constraint: Constraint | None = None
     _banned: frozenset[int] = frozenset()
@@ -196,7 +197,11 @@ class NativeSequence(KvSequence):
 
     def decode_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
         engine, before = self.engine, self.length
-        packed, more = check_ahead(tokens, guesses, self.max_guesses, engine.info.n_vocab, engine.chunk)
+        if self.max_guesses == 0:
+            return super().decode_ahead(tokens, guesses)
+        packed, more = check_ahead(
+            tokens, guesses, self.max_guesses, engine.info.n_vocab, engine.chunk
+        )
         check_room(before, len(packed) + len(more), engine.info.n_ctx)
         if engine.cancelled or not engine.append([(self, packed + more)], n_wanted=len(more) + 1):
             self.truncate(before)  # of more than one micro-batch, the first may be there
@@ -208,10 +213,12 @@ class NativeSequence(KvSequence):
 
     def look(self, n: int) -> None:
         self.engine.check_alive()
+        if self.max_guesses == 0:
+            super().look(n)
         first, last = self.ahead
-        if check_count("n", n) > last - first:
+        if check_count("n", n) > last - first >= 0:
             raise InvalidInput(f"n={n}: there were {last - first} guesses")
-        if self.row is None:
+        if self.row is None or last < first:
             raise _no_logits()
         self.row = first + n
 

@@ -115,7 +115,9 @@ class Guesses:
     def took_single(self, seconds: float) -> None:
         """A step without guesses took so long."""
         usual = self._single or seconds
-        self._single += (min(seconds, _HICCUP * usual) - usual) * _SMOOTH if self._single else seconds
+        self._single += (
+            (min(seconds, _HICCUP * usual) - usual) * _SMOOTH if self._single else seconds
+        )
 
     def took(self, n_guesses: int, n_said: int, seconds: float) -> None:
         """A step that checked guesses took so long, and gave so many tokens."""

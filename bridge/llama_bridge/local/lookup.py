@@ -24,7 +24,9 @@ class Lookup:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self._before = array("i")  # for each place, the last one before it that follows the same tokens; 0 if none
+        self._before = array(
+            "i"
+        )  # for each place, the last one before it that follows the same tokens; 0 if none
         self._latest: dict[int, int] = {}  # by the last tokens: the place that follows them
         self._key = 0
 
