@@ -188,7 +188,11 @@ def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     program = start("--grace", "60")
     stream: Any = program.address.openai().chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": "Hello!"}], stream=True, n=16
+        model="demo",
+        messages=[{"role": "user", "content": "Hello!"}],
+        stream=True,
+        n=16,
+        logit_bias={"1": -100, "5": -100},  # the ends of the demo model
     )
     next(iter(stream))
     program.process.send_signal(signal.SIGTERM)
