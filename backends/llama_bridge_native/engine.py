@@ -365,12 +365,12 @@ class NativeEngine(NativeSequence, Engine):
         if status == _ABORTED:
             return False
         if status == _NO_ROOM:
-            lengths = [sequence.length for sequence in self._sequences]
-            check_room(max(lengths), 1, self.info.n_ctx)
-            if len(lengths) > 1:
+            held, n_ctx = sum(sequence.length for sequence in self._sequences), self.info.n_ctx
+            if self.info.n_parallel > 1:
                 raise CacheFull(
-                    f"no room in the KV cache of {self.info.n_ctx} cells: its sequences hold {sum(lengths)}"
+                    f"no room in the KV cache of {n_ctx} cells: its sequences hold {held}"
                 )
+            check_room(held, 1, n_ctx)
         why = _WHY.get(status, "see the log llama_bridge.native")
         raise EngineError(f"llama_decode failed with status {status}: {why}")
 

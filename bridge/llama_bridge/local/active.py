@@ -134,9 +134,7 @@ class Active:
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
             self.kv.aim(tokens, snapshot.origin)
-        elif not self.kv.replace(
-            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
-        ):
+        elif not self._take_state(state, tokens, held):
             return False
         else:
             self.kv.origin = snapshot.origin
@@ -155,12 +153,19 @@ class Active:
         it or holds more than the tokens; the previous conversation is then owed.
         """
         held = self.sequence.state_length(state)
-        if not 0 < held <= len(tokens) or not self.kv.replace(
-            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
-        ):
+        if not 0 < held <= len(tokens) or not self._take_state(state, tokens, held):
             return False
         self.kv.origin = object()
         self.messages, self.turns = [], []
+        return True
+
+    def _take_state(self, state: memoryview, tokens: Sequence[int], held: int) -> bool:
+        """Let the engine take a state. If it refuses, that may be because others hold the cells."""
+        while not self.kv.replace(
+            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
+        ):
+            if not self.kv.make_room():
+                return False
         return True
 
     def rewind(self, turns: int) -> None:

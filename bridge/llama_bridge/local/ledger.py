@@ -115,14 +115,11 @@ class KvLedger:
         return done
 
     def took(self, piece: Sequence[int]) -> None:
-        """The engine has appended tokens, or what it could of them."""
-        held, length = self.tokens, self.sequence.length
-        if not self.owed and length == len(held) + len(piece):
-            held.extend(piece)
-        elif length < len(held):
-            self.check()
+        """The engine has appended tokens, the first of those that are owed, if there are such."""
+        if self.owed:
+            self._held_and_owed = [*self.tokens, *piece], self.owed[len(piece) :]
         else:
-            self._follow(list(piece))
+            self.tokens.extend(piece)
 
     def share(self, other: KvLedger, length: int) -> None:
         """Make the first tokens of another sequence all of this one's, in the same cells, if the memory can."""

@@ -114,7 +114,6 @@ class LocalRuntime(Runtime):
             _weakly(self._keep),
             _weakly(self._free_if_closed),
             _weakly(self._keep),
-            self._pool.make_room,
         )
         self._cancels = 0  # how often cancel() was called
         self._retired = self._closed = False

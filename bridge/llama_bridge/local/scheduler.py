@@ -52,7 +52,6 @@ class Scheduler:
         keep: called after each call of :meth:`alone`.
         free: called each time before the engine is let go of.
         ended: called after turns have come to their end.
-        make_room: frees cells of conversations that nobody computes; False if there are none.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class Scheduler:
         keep: Callable[[], None],
         free: Callable[[], None],
         ended: Callable[[], None],
-        make_room: Callable[[], bool],
     ) -> None:
         self._turns = turns
         self.bell = Bell()
@@ -78,7 +76,7 @@ class Scheduler:
         self._keep = keep
         self._free = free
         self._ended = ended
-        self._company = Company(engine, make_room)
+        self._company = Company(engine)
         self._most_waiting = most_waiting
         self._queue: list[_Ticket] = []
         self._process = os.getpid()
