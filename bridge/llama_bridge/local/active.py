@@ -55,7 +55,8 @@ class Active:
     def guesses(self) -> Guesses | None:
         """Guesses what is said next; None if the engine or its memory cannot check guesses."""
         if self._guesses is None and self.sequence.max_guesses > 0:
-            self._guesses = Guesses(self.sequence.max_guesses)
+            ends = self.engine.info.end_of_generation
+            self._guesses = Guesses(self.sequence.max_guesses, ends)
         return self._guesses
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .lookup import LONG, Lookup
 
@@ -30,10 +30,12 @@ class Guesses:
 
     Args:
         most: the most guesses that the engine checks at once.
+        ends: tokens that end an answer, which are never guessed.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, ends: Collection[int] = ()) -> None:
+        self._most = min(most, _ROWS[-1] - 1)
+        self._ends = ends
         self._lookup = Lookup()
         self._expected: list[int] = []  # what is taken to come next
         self._at = 0  # how much of that came true
@@ -75,13 +77,13 @@ class Guesses:
             return []
         place, self._agree = found
         self._at = 0
-        self._expected = self._lookup.guess(place, min(most, self._most, _ROWS[-1] - 1) or 1)
-        n = self._how_many(len(self._expected) if most else 0)
-        return self._expected[:n]
+        expected = self._expected = self._lookup.guess(place, self._most)
+        n = next((i for i, token in enumerate(expected) if token in self._ends), self._most)
+        return expected[: self._how_many(min(n, most))]
 
     def _how_many(self, most: int) -> int:
         single = self._single
-        if not single:
+        if not single or most <= 0:
             return 0
         best, n_best = _WORTH, 0
         promised = chance = 1.0

@@ -23,15 +23,21 @@ class Lookup:
     """An index of a conversation's tokens: 150 bytes and half a microsecond for each."""
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self.tokens: list[int] = []
         self._before = array(
             "i"
         )  # for each place, the last one before it that follows the same tokens; 0 if none
         self._latest: dict[int, int] = {}  # by the last tokens: the place that follows them
-        self._key = 0
+        self._key = 0  # of the last tokens
+        self._whole = True  # whether no interrupt came in the middle of a change
 
     def follow(self, tokens: Sequence[int]) -> None:
         """Make these the tokens of the conversation. What they share with those before is not read again."""
+        if not self._whole:
+            self._clear()
         own = self.tokens
         n = min(len(own), len(tokens))
         if own[:n] != tokens[:n]:
@@ -41,6 +47,7 @@ class Lookup:
 
     def add(self, tokens: Iterable[int]) -> None:
         """Append tokens."""
+        self._whole = False
         own, before, latest, key = self.tokens, self._before, self._latest, self._key
         place = len(own)
         for token in tokens:
@@ -51,8 +58,10 @@ class Lookup:
             if place >= SHORT:
                 latest[key] = place
         self._key = key
+        self._whole = True
 
     def _cut(self, length: int) -> None:
+        self._whole = False
         own, before, latest = self.tokens, self._before, self._latest
         while len(own) > length:
             place = len(own)
@@ -65,6 +74,7 @@ class Lookup:
             own.pop()
             before.pop()
         self._key = self._key_at(length)
+        self._whole = True
 
     def _key_at(self, place: int) -> int:
         key = 0
