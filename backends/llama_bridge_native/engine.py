@@ -45,7 +45,7 @@ from .library import abort_callback, lib
 from .loading import load_embedding_context
 from .logprobs import Logprobs
 from .sampler import SamplerChains
-from .sequence import NativeSequence
+from .sequence import NOTHING_AHEAD, NativeSequence
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
@@ -342,9 +342,12 @@ class NativeEngine(NativeSequence, Engine):
 
     # inside: for the sequences
 
-    def append(self, pieces: Sequence[tuple[NativeSequence, array[int]]]) -> bool:
-        """Append checked tokens, at most :attr:`chunk`; False if cancelled."""
-        rows = self._batch.fill([(sequence.number, tokens) for sequence, tokens in pieces])
+    def append(
+        self, pieces: Sequence[tuple[NativeSequence, array[int]]], n_wanted: int = 1
+    ) -> bool:
+        """Append checked tokens, at most :attr:`chunk`, for the logits of so many last ones; False if cancelled."""
+        numbered = [(sequence.number, tokens) for sequence, tokens in pieces]
+        rows = self._batch.fill(numbered, n_wanted)
         if not self.compute(self._batch):
             return False
         for (sequence, _), row in zip(pieces, rows, strict=True):
@@ -374,7 +377,7 @@ class NativeEngine(NativeSequence, Engine):
     def forget_logits(self) -> None:
         """There are no logits any more."""
         for sequence in self._sequences:
-            sequence.row = None
+            sequence.row, sequence.ahead = None, NOTHING_AHEAD
 
     def make_way_for_copy(self, sequence: NativeSequence) -> None:
         """Empty a sequence for a copy that llama.cpp is about to read."""

@@ -15,6 +15,7 @@ from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..request import Request
 from ..snapshot import Snapshot, TurnMark
+from .guesses import Guesses
 from .ledger import KvLedger
 from .spelling import Spelling
 from .turn import Turn, is_fresh, plan_again, plan_fresh, plan_next
@@ -48,6 +49,15 @@ class Active:
         self.kv = KvLedger(self.engine, sequence)
         self.messages: list[Message] = []
         self.turns: list[TurnMark] = []
+        self._guesses: Guesses | None = None
+
+    @property
+    def guesses(self) -> Guesses | None:
+        """Guesses what is said next; None if the engine or its memory cannot check guesses."""
+        if self._guesses is None and self.sequence.max_guesses > 0:
+            ends = self.engine.info.end_of_generation
+            self._guesses = Guesses(self.sequence.max_guesses, ends)
+        return self._guesses
 
     @property
     def exists(self) -> bool:

@@ -103,6 +103,22 @@ class KvLedger:
             self.tokens.append(token)
         return following
 
+    def append_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
+        """Append tokens, and guesses that :meth:`rewind` takes back if they do not come; False if cancelled before."""
+        done = False
+        try:
+            done = self.sequence.decode_ahead(tokens, guesses)
+        except CacheFull:
+            if not self.make_room():
+                raise
+            return self.append_ahead(tokens, guesses)
+        finally:
+            if not done:
+                self._follow([*tokens, *guesses])
+        if done:
+            self.tokens.extend((*tokens, *guesses))
+        return done
+
     def took(self, piece: Sequence[int]) -> None:
         """The engine has appended tokens, the first of those that are owed, if there are such."""
         if self.owed:

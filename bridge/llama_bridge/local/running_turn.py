@@ -74,7 +74,11 @@ class RunningTurn:
         self._reads = request.reads
         spelling = active.spelling
         self._loop = TokenLoop(
-            active.kv, request, spelling.by_ids(request.sampling), spelling.spell
+            active.kv,
+            request,
+            spelling.by_ids(request.sampling),
+            spelling.spell,
+            active.guesses if request.sampling.speculate else None,
         )
         self._before: Snapshot | None = None  # set before anything is touched
         self._mark: TurnMark | None = None
