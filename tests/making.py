@@ -37,14 +37,15 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 
 
 def model_with_nan(path: Path, logits: str) -> Path:
-    """A random model whose logits are NaN: ``"all"`` of them, or ``"one"``."""
+    """A random model whose logits are NaN: ``"all"`` of them, ``"one"``, or all where ``"token"`` 300 was read."""
     from tools.random_model import TINY, write_model  # numpy: not in a page
 
     from .gguf_editing import Gguf
 
     write_model(path, **TINY)
     model = Gguf(path)
-    tensor = model.tensors["output_norm.weight" if logits == "all" else "output.weight"]
+    names = {"all": "output_norm.weight", "one": "output.weight", "token": "token_embd.weight"}
+    tensor = model.tensors[names[logits]]
     nan = struct.pack("<f" if tensor.type == 0 else "<e", float("nan"))
     at = len(nan) * tensor.shape[0] * (0 if logits == "all" else 300)
     tensor.data = tensor.data[:at] + nan + tensor.data[at + len(nan) :]

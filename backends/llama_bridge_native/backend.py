@@ -50,6 +50,7 @@ class NativeBackend(EngineBackend):
         | Capability.EMBEDDINGS
         | Capability.RERANK
         | Capability.ADAPTERS
+        | Capability.PARALLEL
     )
 
     def probe(self) -> Availability:

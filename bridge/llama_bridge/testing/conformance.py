@@ -28,6 +28,7 @@ from .conformance_adapters import AdapterTests
 from .conformance_base import GREEDY
 from .conformance_embedding import EmbeddingTests
 from .conformance_misuse import MisuseTests
+from .conformance_parallel import ParallelTests
 from .conformance_sampling import SamplingTests
 
 __all__ = ["BackendConformance"]
@@ -35,7 +36,7 @@ __all__ = ["BackendConformance"]
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(SamplingTests, MisuseTests, EmbeddingTests, AdapterTests):
+class BackendConformance(SamplingTests, MisuseTests, EmbeddingTests, AdapterTests, ParallelTests):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:
