@@ -20,6 +20,7 @@ from .memory import measure_memory
 from .models import find_models, large_vocabulary
 from .numerics import measure_numerics
 from .overhead import measure_overhead
+from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
@@ -39,6 +40,7 @@ SECTIONS = (
     "chats",
     "async",
     "embeddings",
+    "parallel",
     "turns",
     "sessions",
     "keeping",
@@ -60,11 +62,14 @@ class Sizes:
     imports: int
     context: int
     texts: int
+    callers: list[int]
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, {})
-QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, 16, {"shapes": ((256, 8),), "tokens": (1, 4)})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, [1, 2, 4, 8, 16], {})
+QUICK = Sizes(
+    32, 16, [64, 256], 256, 3, 512, 16, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
+)
 
 
 def options() -> argparse.Namespace:
@@ -168,6 +173,19 @@ def main() -> int:
             rounds=rounds,
             n_texts=sizes.texts,
             quick=given.quick,
+        )
+    if "parallel" in sections:
+        measure_parallel(
+            report,
+            first,
+            next(iter(paths)),
+            backends,
+            n_threads=given.threads,
+            rounds=max(2, rounds // 2),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
+            long_prompt=sizes.histories[-1] // 2,
         )
     if "turns" in sections:
         for backend in backends:

@@ -7,6 +7,8 @@
     devices.py          GPUs and their free memory
     opening.py          loads a model and gives it to the engine that it needs
     engine.py           the engine contract on llama.cpp's C interface
+    sequence.py         one sequence of the KV cache: tokens, sampler, copies of its state
+    batch.py            tokens of some sequences, as llama.cpp takes them
     encoder_engine.py   the same for models that only embed
     adapters.py         LoRA adapters that llama.cpp holds
     embedder.py         embeddings, in a context of their own

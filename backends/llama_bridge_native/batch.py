@@ -45,7 +45,8 @@ class Batch:
             start, end = end, end + len(tokens)
             self.tokens[start:end] = tokens
             self._numbers[start:end] = [_WHERE + 4 * number] * len(tokens)
-            self._wanted[start:end] = [0] * (len(tokens) - 1) + [1]
+            for i in range(start, end):
+                self._wanted[i] = i + 1 == end
             rows.append(end - 1)
         self.given.n_tokens = end
         return rows

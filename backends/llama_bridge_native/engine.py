@@ -390,7 +390,8 @@ class NativeEngine(NativeSequence, Engine):
         self._adapters.load(wanted)
         # What was computed with the others goes first. The next line decides; an interrupt after it is made good by
         # the next decode.
-        self.clear()
+        lib.llama_memory_clear(self.memory, True)
+        self.forget_logits()
         if self._embedder is not None:
             self._embedder.close()
         self.info = replace(self.info, adapters=wanted)

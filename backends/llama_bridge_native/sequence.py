@@ -31,7 +31,7 @@ from llama_bridge.params import SamplingParams
 
 from .batch import Batch
 from .constraint import Constraint
-from .library import LoggedErrors, lib
+from .library import LoggedErrors, lib, logits_ith, seq_pos_max
 
 if TYPE_CHECKING:
     from .engine import NativeEngine
@@ -73,7 +73,7 @@ class NativeSequence(KvSequence):
     @property
     def length(self) -> int:
         engine = self.engine
-        return int(lib.llama_memory_seq_pos_max(engine.open(engine.memory), self.number)) + 1
+        return int(seq_pos_max(engine.open(engine.memory), self.number)) + 1
 
     def decode(self, tokens: Sequence[int]) -> int:
         engine, before = self.engine, self.length
@@ -209,7 +209,7 @@ class NativeSequence(KvSequence):
 
     def _draw(self, row: int) -> int:
         context = self.engine.context
-        values = lib.llama_get_logits_ith(context, row)
+        values = logits_ith(context, row)
         # A NaN inside the model makes all logits NaN, and llama.cpp would sample some token anyway.
         if values[0] != values[0]:
             self._refuse_nan(self._logits())
@@ -255,7 +255,7 @@ class NativeSequence(KvSequence):
     def _logits(self) -> memoryview[float]:
         """The last logits, without a copy."""
         engine, row = self.engine, self.row
-        values = None if row is None else lib.llama_get_logits_ith(engine.context, row)
+        values = None if row is None else logits_ith(engine.context, row)
         if not values:
             raise _no_logits()
         cells = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * engine.info.n_vocab)).contents
@@ -289,6 +289,8 @@ class NativeSequence(KvSequence):
             if taken != size:
                 raise EngineError(f"llama.cpp could not copy its KV state: {errors}")
             errors.reraise()
+        if self.number:
+            engine.layout.disown(state[_STATE_HEAD.size :])
         return state
 
     def state_length(self, state: memoryview) -> int:

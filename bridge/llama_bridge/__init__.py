@@ -16,6 +16,7 @@ From the top down; each may import what is below it:
     files/              session files
     hub/                a model's name to a file on the disk: caches, downloads, digests
     engine.py           contract 2: works on tokens
+    kv_sequence.py      contract 2: one sequence in its KV cache
     engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
     verification.py     the result of checking a session file
@@ -55,11 +56,12 @@ from .bridge import LlamaBridge
 from .capabilities import Capability
 from .chat.message import Message
 from .conversation import Session
-from .engine import Engine, EngineInfo, MemoryKind
+from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
     BackendUnavailable,
     BridgeError,
+    Busy,
     Cancelled,
     ClosedError,
     ContextOverflow,
@@ -93,6 +95,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .kv_sequence import KvSequence
 from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.parts_source import PartsSource
 from .models.source import ModelFile, ModelSource, SplitSource
@@ -139,6 +142,8 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "BridgeError",
+    "Busy",
+    "CacheFull",
     "Cancelled",
     "Capability",
     "ChatEvent",
@@ -168,6 +173,7 @@ __all__ = [
     "InvalidToolCall",
     "JsonSchema",
     "KvType",
+    "KvSequence",
     "LlamaBridge",
     "LogitBias",
     "LogitCheck",

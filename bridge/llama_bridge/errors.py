@@ -30,6 +30,7 @@
     │   └── SessionsLocked                    another bridge uses that folder
     ├── InvalidAnswer                         the answer fits the schema, but the caller's class refuses it
     ├── InvalidToolCall                       the model called a tool with arguments that its schema refuses
+    ├── Busy                                  too many calls wait already; says how many
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
@@ -51,6 +52,7 @@ __all__ = [
     "AccessDenied",
     "BackendUnavailable",
     "BridgeError",
+    "Busy",
     "Cancelled",
     "ClosedError",
     "ContextOverflow",
@@ -446,6 +448,21 @@ class InvalidToolCall(BridgeError):
         self.name = name
         self.arguments = arguments
         self.text = text
+
+
+class Busy(BridgeError):
+    """Too many calls wait for a place already. Nothing was evaluated: try again later.
+
+    Attributes:
+        waiting: how many calls wait.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(
+            f"the model is busy: {waiting} calls wait already. Try again later, or load it with a larger n_parallel "
+            "or max_waiting"
+        )
+        self.waiting = waiting
 
 
 class NoModel(BridgeError):

@@ -81,6 +81,7 @@ class ModelParams:
             to generate says nothing, and then cannot embed unless it is told ``"mean"`` or ``"last"``.
         n_parallel: how many conversations the KV cache has room for at once, and so how many answers are computed
             together. They share the ``n_ctx`` tokens; a call that finds no place waits.
+        max_waiting: how many calls may wait for a place; one more raises :class:`~llama_bridge.Busy` at once.
     """
 
     n_ctx: int | Auto = 0
@@ -94,6 +95,7 @@ class ModelParams:
     check_memory: bool = True
     pooling: Pooling | None = None
     n_parallel: int = 1
+    max_waiting: int = 256
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -101,6 +103,7 @@ class ModelParams:
             ("n_batch", 1, 1 << 16),
             ("n_threads", 0, 512),
             ("n_parallel", 1, MAX_PARALLEL),
+            ("max_waiting", 0, 1 << 16),
             ("n_gpu_layers", -1, 1 << 16),
             ("memory_limit", 1 << 20, 4 << 30),
         ):
@@ -341,6 +344,7 @@ class ModelSettings(TypedDict, total=False):
     check_memory: bool
     pooling: Pooling | None
     n_parallel: int
+    max_waiting: int
 
 
 class SamplingSettings(TypedDict, total=False):

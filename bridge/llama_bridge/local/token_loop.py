@@ -26,7 +26,7 @@ __all__ = ["TokenLoop"]
 class TokenLoop:
     """One answer: :meth:`prefill` once, then :meth:`advance` until :attr:`finish` is set.
 
-    At the end, every token whose text was given out is in the ledger or owed to it.
+    In company with other answers, a batch has the tokens that it :meth:`wants`, and then it :meth:`took` them. At the end, every token whose text was given out is in the ledger or owed to it.
 
     Attributes:
         ended: set to end the answer now.
@@ -53,6 +53,7 @@ class TokenLoop:
         self.seed = _new_seed() if params.seed is None else params.seed
         self._kv = kv
         self._engine = kv.engine
+        self._sequence = kv.sequence
         self._params = params
         self._on_progress = request.on_progress
         self._assembler = TextAssembler(request.stop)
@@ -70,7 +71,7 @@ class TokenLoop:
         ):
             from .forced import ForcedText  # 60 ms with the matcher, for those who give a grammar
 
-            self._forced = ForcedText(self._grammar, kv.engine, spell)
+            self._forced = ForcedText(self._grammar, kv.engine, kv.sequence, spell)
         self._keeps = self._kept(request.keeps)
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
@@ -79,6 +80,7 @@ class TokenLoop:
         self._finish: FinishReason | None = None  # how it will end once its last text was given out
         self._started = False  # whether there is a sampler
         self._start = self._limit = 0
+        self._prompt: list[int] = []  # what the answer follows, once it is in the KV cache
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
 
@@ -121,18 +123,23 @@ class TokenLoop:
         self._cached = len(self._kv.tokens)
         self._prefill = Prefill(self._kv, prompt, self._on_progress)
 
+    # alone
+
     def advance(self) -> str:
         """Compute until some text is certain and return it, or until the end, which sets :attr:`finish`.
 
-        While the prompt is being evaluated, one piece of it; there is no text then.
+        While the prompt is being evaluated, one piece of it; there is no text before its end.
         """
         clock = time.perf_counter()
         if self._prefill is not None:
             try:
                 self._evaluate(self._prefill)
             finally:
-                self._prompt_seconds += time.perf_counter() - clock
-            return ""
+                now = time.perf_counter()
+                self._prompt_seconds += now - clock
+            if self.in_prefill or self.finish is not None:
+                return ""
+            clock = now  # draw at once: the logits are gone when another answer is computed
         try:
             return self._decode()
         finally:
@@ -141,22 +148,25 @@ class TokenLoop:
     def _evaluate(self, prefill: Prefill) -> None:
         """Evaluate the next piece of the prompt."""
         finished = not self.ended and (prefill.over or prefill.advance())
-        self._start = len(self._kv.tokens)
-        self._evaluated = self._start - self._cached
+        self._note_prompt()
         if not finished or self.ended or self._engine.cancelled:
             self.finish = "cancelled"
         if prefill.over:
             self._prefill = None
+
+    def _note_prompt(self) -> None:
+        self._start = len(self._kv.tokens)
+        self._evaluated = max(self._evaluated, self._start - self._cached)
 
     def _decode(self) -> str:
         if not self._started and (text := self._start_drawing()):
             return text
         while self._finish is None:
             last = self._token
-            if last is None:
-                token = self._draw_after_others()
-            elif self.ended or self._engine.cancelled:
+            if self.tokens and (self.ended or self._engine.cancelled):
                 token = None
+            elif last is None or self._kv.owed:
+                token = self._draw_after_others()
             else:
                 token = self._kv.step(last)
             if token is None:
@@ -165,15 +175,62 @@ class TokenLoop:
                 return text
         return self._end(self._finish)
 
+    # in company
+
+    @property
+    def in_prefill(self) -> bool:
+        """Whether the prompt is not in the KV cache yet."""
+        return self._prefill is not None
+
+    @property
+    def n_waiting(self) -> int:
+        """How many tokens are to be appended before the next one is drawn."""
+        return self._prefill.n_waiting if self._prefill is not None else len(self._waiting())
+
+    def wants(self, room: int) -> list[int] | None:
+        """The tokens to append next, at most so many; None if :meth:`advance` must do what comes next."""
+        if self.ended or self.finish is not None or self._finish is not None:
+            return None
+        if self._prefill is not None:
+            return self._prefill.piece(room) or None
+        return self._waiting()[:room] or None
+
+    def took(self, piece: Sequence[int], seconds: float) -> str:
+        """These tokens were appended, in so many seconds. Returns the text that is now certain."""
+        prefill = self._prefill
+        self._kv.took(piece)
+        if prefill is not None:
+            self._prompt_seconds += seconds
+            self._note_prompt()
+            prefill.tell()
+            if not prefill.over:
+                return ""
+            self._prefill = None
+        else:
+            self._completion_seconds += seconds
+            if self._waiting():
+                return ""
+        if self.ended:
+            return ""
+        if not self._started and ((text := self._start_drawing()) or self._waiting()):
+            return text
+        return self._hear(self._sequence.sample())
+
+    def _waiting(self) -> list[int]:
+        """The tokens of prompt and answer that are not in the KV cache."""
+        n = len(self._kv.tokens) - self._start
+        return self.tokens[n:] if n >= 0 else self._prompt[n:] + self.tokens
+
     def _start_drawing(self) -> str:
         """Make the sampler; returns the text that the grammar forces before the first token is drawn."""
         info = self._engine.info
+        self._prompt = list(self._kv.tokens)
         last = _counted(self._params, info.n_ctx)
         recent = self._kv.tokens[-last:] if last else []
         if self._grammar is None:
-            self._engine.set_sampler(self._params, self.seed, recent)
+            self._sequence.set_sampler(self._params, self.seed, recent)
         else:
-            self._engine.set_sampler(self._params, self.seed, recent, self._grammar)
+            self._sequence.set_sampler(self._params, self.seed, recent, self._grammar)
             self._begin(self._grammar)
         self._started = True
         self._limit = info.n_ctx - self._start
@@ -186,21 +243,19 @@ class TokenLoop:
         if not grammar.begun or grammar.lazy:
             return
         tokens = self._spell(grammar.begun)
-        if self._engine.accept(tokens) < len(tokens):
+        if self._sequence.accept(tokens) < len(tokens):
             raise EngineError(f"the grammar does not begin with {shown(grammar.begun)}")
 
     def _draw_after_others(self) -> int | None:
-        """Draw the first token, or one after forced tokens; None if cancelled before all of them were in the cache."""
-        begun = bool(self.tokens)
-        if begun and (self.ended or self._engine.cancelled):
+        """Draw the first token, or one after others that are not in the KV cache; None if cancelled before they were."""
+        waiting = self._waiting()
+        if waiting and not self._kv.append(waiting[len(self._kv.owed) :]):
             return None
-        if begun and not self._kv.append(self._owed()):
-            return None
-        return self._engine.sample()
+        return self._sequence.sample()
 
     def _owed(self) -> list[int]:
-        """The tokens of the answer that are not in the KV cache."""
-        return self.tokens[len(self._kv.tokens) - self._start :]
+        """The tokens of the answer that the ledger does not know."""
+        return self.tokens[len(self._kv.conversation) - self._start :]
 
     def _hear(self, token: int) -> str:
         """Record a drawn token; returns the text that it makes certain, and notes whether it is the last."""
@@ -241,7 +296,7 @@ class TokenLoop:
         return text
 
     def _logprob(self, token: int, n: int) -> TokenLogprob:
-        logprob, best = self._engine.logprobs(token, n)
+        logprob, best = self._sequence.logprobs(token, n)
         top = tuple(self._named(one, value) for one, value in best)
         return self._named(token, logprob, top)
 
