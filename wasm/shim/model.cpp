@@ -151,6 +151,7 @@ int32_t load(const char * path, const lb_load_params & params) {
     current.n_vocab = llama_vocab_n_tokens(current.vocab);
     current.stateful = llama_model_is_recurrent(model) || llama_model_is_hybrid(model);
     current.sequences.resize(context_params.n_seq_max);
+    lb::attend_to(context_params.n_seq_max > 1, llama_model_n_swa(model) > 0);
     return LB_OK;
 }
 
