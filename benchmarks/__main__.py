@@ -24,6 +24,8 @@ from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
+from .servers import measure_servers
+from .serving import measure_serving
 from .sessions import measure_sessions
 from .speed import measure_speed
 from .startup import measure_startup
@@ -39,8 +41,10 @@ SECTIONS = (
     "structured",
     "chats",
     "async",
+    "serving",
     "embeddings",
     "parallel",
+    "servers",
     "turns",
     "sessions",
     "keeping",
@@ -62,13 +66,14 @@ class Sizes:
     imports: int
     context: int
     texts: int
+    streamed: int
     callers: list[int]
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, [1, 2, 4, 8, 16], {})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], {})
 QUICK = Sizes(
-    32, 16, [64, 256], 256, 3, 512, 16, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
+    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
 )
 
 
@@ -165,6 +170,8 @@ def main() -> int:
             n_threads=given.threads,
             rounds=max(4, 3 * rounds),
         )
+    if "serving" in sections:
+        measure_serving(report, rounds=max(2, rounds // 2), tokens=sizes.streamed)
     if "embeddings" in sections:
         measure_embeddings(
             report,
@@ -186,6 +193,17 @@ def main() -> int:
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
             long_prompt=sizes.histories[-1] // 2,
+        )
+    if "servers" in sections and "native" in backends and not given.quick:
+        measure_servers(
+            report,
+            first,
+            next(iter(paths)),
+            n_threads=given.threads,
+            rounds=max(2, rounds // 4),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
         )
     if "turns" in sections:
         for backend in backends:

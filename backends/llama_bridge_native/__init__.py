@@ -13,6 +13,7 @@
     adapters.py         LoRA adapters that llama.cpp holds
     embedder.py         embeddings, in a context of their own
     loading.py          loads weights and contexts, or says why not
+    finite_weights.py   whether weights are checked for NaN, and which failed
     sampler.py          sampler chains
     constraint.py       draws only what fits a grammar
     token_tree.py       the vocabulary as a tree, for grammars that allow little

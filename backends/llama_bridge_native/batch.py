@@ -37,8 +37,11 @@ class Batch:
             logits=self._wanted,
         )
 
-    def fill(self, pieces: Sequence[tuple[int, array[int]]]) -> list[int]:
-        """Take the tokens of some sequences, given by their numbers; returns where the last token of each is."""
+    def fill(self, pieces: Sequence[tuple[int, array[int]]], n_wanted: int = 1) -> list[int]:
+        """Take the tokens of some sequences, given by their numbers; returns where the last token of each is.
+
+        The logits after so many last tokens of each are wanted.
+        """
         rows: list[int] = []
         end = 0
         for number, tokens in pieces:
@@ -46,7 +49,7 @@ class Batch:
             self.tokens[start:end] = tokens
             self._numbers[start:end] = [_WHERE + 4 * number] * len(tokens)
             for i in range(start, end):
-                self._wanted[i] = i + 1 == end
+                self._wanted[i] = i + n_wanted >= end
             rows.append(end - 1)
         self.given.n_tokens = end
         return rows

@@ -45,7 +45,7 @@ from .library import abort_callback, lib
 from .loading import load_embedding_context
 from .logprobs import Logprobs
 from .sampler import SamplerChains
-from .sequence import NativeSequence
+from .sequence import NOTHING_AHEAD, NativeSequence
 from .state_layout import SPARSE_ATTENTION, StateLayout
 
 __all__ = ["NativeEngine"]
@@ -326,9 +326,12 @@ class NativeEngine(NativeSequence, Engine):
 
     # inside: for the sequences
 
-    def append(self, pieces: Sequence[tuple[NativeSequence, array[int]]]) -> bool:
-        """Append checked tokens, at most :attr:`chunk`; False if cancelled."""
-        rows = self._batch.fill([(sequence.number, tokens) for sequence, tokens in pieces])
+    def append(
+        self, pieces: Sequence[tuple[NativeSequence, array[int]]], n_wanted: int = 1
+    ) -> bool:
+        """Append checked tokens, at most :attr:`chunk`, for the logits of so many last ones; False if cancelled."""
+        numbered = [(sequence.number, tokens) for sequence, tokens in pieces]
+        rows = self._batch.fill(numbered, n_wanted)
         if not self.compute(self._batch):
             return False
         for (sequence, _), row in zip(pieces, rows, strict=True):
@@ -346,19 +349,19 @@ class NativeEngine(NativeSequence, Engine):
         if status == _ABORTED:
             return False
         if status == _NO_ROOM:
-            lengths = [sequence.length for sequence in self._sequences]
-            check_room(max(lengths), 1, self.info.n_ctx)
-            if len(lengths) > 1:
+            held, n_ctx = sum(sequence.length for sequence in self._sequences), self.info.n_ctx
+            if self.info.n_parallel > 1:
                 raise CacheFull(
-                    f"no room in the KV cache of {self.info.n_ctx} cells: its sequences hold {sum(lengths)}"
+                    f"no room in the KV cache of {n_ctx} cells: its sequences hold {held}"
                 )
+            check_room(held, 1, n_ctx)
         why = _WHY.get(status, "see the log llama_bridge.native")
         raise EngineError(f"llama_decode failed with status {status}: {why}")
 
     def forget_logits(self) -> None:
         """There are no logits any more."""
         for sequence in self._sequences:
-            sequence.row = None
+            sequence.row, sequence.ahead = None, NOTHING_AHEAD
 
     def make_way_for_copy(self, sequence: NativeSequence) -> None:
         """Empty a sequence for a copy that llama.cpp is about to read."""

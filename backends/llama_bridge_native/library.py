@@ -115,6 +115,8 @@ def _take_line(level: int, text: bytes) -> None:
     if _here.level >= logging.ERROR and _here.listener is not None:
         _here.listener.hear(line)
     level = _here.level
+    if "failed to find a memory slot" in line:  # CacheFull, for which there is a way out
+        level = logging.DEBUG
     if level == logging.WARNING and _here.listener is not None and _here.listener.quiet:
         level = logging.DEBUG
     if _log.isEnabledFor(level):

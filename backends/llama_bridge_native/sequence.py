@@ -15,6 +15,7 @@ from llama_bridge.capabilities import Capability
 from llama_bridge.checks import check_count
 from llama_bridge.engine import CacheFull, MemoryKind
 from llama_bridge.engine_arguments import (
+    check_ahead,
     check_length,
     check_room,
     check_sampler,
@@ -22,7 +23,7 @@ from llama_bridge.engine_arguments import (
     check_token,
     check_tokens,
 )
-from llama_bridge.errors import BridgeError, EngineError
+from llama_bridge.errors import BridgeError, EngineError, InvalidInput
 from llama_bridge.files.copy_memory import copy_memory
 from llama_bridge.grammar import Grammar
 from llama_bridge.kv_sequence import KvSequence
@@ -36,13 +37,15 @@ from .library import LoggedErrors, lib, logits_ith, seq_pos_max
 if TYPE_CHECKING:
     from .engine import NativeEngine
 
-__all__ = ["NativeSequence"]
+__all__ = ["NOTHING_AHEAD", "NativeSequence"]
 
 _STATE_HEAD = struct.Struct("<Ii")
 _STATE_MAGIC = (
     0xAF143CD8  # llama-context.cpp: a state in memory begins with this, then its sequence
 )
 _NAN = "llama.cpp computed NaN"
+_MOST_GUESSES = 31
+NOTHING_AHEAD = (0, -1)
 _log = logging.getLogger("llama_bridge.native")
 
 
@@ -52,10 +55,12 @@ class NativeSequence(KvSequence):
     Attributes:
         number: llama.cpp's number of the sequence.
         row: where the logits of its last token are in llama.cpp's last batch; None if there are none.
+        ahead: the first and the last row of its last :meth:`decode_ahead`, if their logits are there.
     """
 
     backend = "native"
     row: int | None = None
+    ahead = NOTHING_AHEAD
     _sampler: Any = None
     _constraint: Constraint | None = None
     _banned: frozenset[int] = frozenset()
@@ -67,6 +72,8 @@ class NativeSequence(KvSequence):
         self.number = number
         self._one = Batch(1)
         self._one.fill([(number, array("i", [0]))])
+        if engine.info.memory is MemoryKind.DENSE:
+            self.max_guesses = min(_MOST_GUESSES, engine.chunk - 1)
 
     # the KV cache
 
@@ -192,10 +199,38 @@ class NativeSequence(KvSequence):
             # llama.cpp refuses a bad token before it changes anything
             self.row = row
             check_token(token, engine.info.n_vocab)  # only now, so a good token costs nothing
+            check_room(self.length, 1, engine.info.n_ctx)
             self.row = None
             raise
         self.row = 0
         return self._draw(0)
+
+    def decode_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
+        engine, before = self.engine, self.length
+        if self.max_guesses == 0:
+            return super().decode_ahead(tokens, guesses)
+        packed, more = check_ahead(
+            tokens, guesses, self.max_guesses, engine.info.n_vocab, engine.chunk
+        )
+        check_room(before, len(packed) + len(more), engine.info.n_ctx)
+        if engine.cancelled or not engine.append([(self, packed + more)], n_wanted=len(more) + 1):
+            self.truncate(before)  # of more than one micro-batch, the first may be there
+            return False
+        assert self.row is not None
+        self.ahead = self.row - len(more), self.row
+        self.row -= len(more)
+        return True
+
+    def look(self, n: int) -> None:
+        self.engine.check_alive()
+        if self.max_guesses == 0:
+            super().look(n)
+        first, last = self.ahead
+        if check_count("n", n) > last - first >= 0:
+            raise InvalidInput(f"n={n}: there were {last - first} guesses")
+        if self.row is None or last < first:
+            raise _no_logits()
+        self.row = first + n
 
     def accept(self, tokens: Sequence[int]) -> int:
         self.engine.check_alive()

@@ -5,6 +5,7 @@ From the top down; each may import what is below it:
 .. code-block:: text
 
     cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
+    serve/              OpenAI's interface over HTTP
     aio/                AsyncLlamaBridge, for asyncio and trio
     bridge.py           LlamaBridge: loads models, reports what they can do
     conversation.py     the calls of a conversation, on the bridge and on each session
@@ -42,6 +43,7 @@ From the top down; each may import what is below it:
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
     system_memory.py    how much memory this process may have
+    file_notes.py       what was found out about files, until they change
     user_cache.py       where this user's caches are
 """
 

@@ -24,9 +24,11 @@ class KvSequence(NotCopied, ABC):
 
     Attributes:
         backend: name of the backend that made it.
+        max_guesses: how many guesses :meth:`decode_ahead` takes at most; 0 if it takes none.
     """
 
     backend: str
+    max_guesses: int = 0
 
     # the KV cache
 
@@ -98,6 +100,29 @@ class KvSequence(NotCopied, ABC):
         Raises:
             InvalidInput, ContextOverflow, EngineError: as in :meth:`decode` and :meth:`sample`.
         """
+
+    def decode_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
+        """Append tokens, and guesses of what follows them, in one computation. Used where :attr:`max_guesses` is not 0.
+
+        The logits after the tokens are then available, and :meth:`look` gives those after the guesses. Both together
+        are at most ``info.n_batch``. The caller draws, and truncates the guesses that did not come.
+
+        False if the engine's ``cancel`` was called before that; nothing was appended then.
+
+        Raises:
+            InvalidInput: also for no tokens, or more guesses than :attr:`max_guesses`.
+            ContextOverflow, CacheFull, EngineError: as in :meth:`decode`.
+        """
+        raise UnsupportedCapability(Capability.GENERATE, self.backend, why="it checks no guesses")
+
+    def look(self, n: int) -> None:
+        """Make the logits after the first ``n`` guesses of :meth:`decode_ahead` the last logits.
+
+        Raises:
+            InvalidInput: there were fewer.
+            EngineError: their logits are gone.
+        """
+        raise UnsupportedCapability(Capability.GENERATE, self.backend, why="it checks no guesses")
 
     def accept(self, tokens: Sequence[int]) -> int:
         """Let the sampler accept tokens that were not drawn, because the grammar leaves no choice.

@@ -11,12 +11,13 @@ import sysconfig
 import tomllib
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_bridge import Capability, FallbackWarning, LlamaBridge, registry
+from llama_bridge import Capability, FallbackWarning, LlamaBridge, SamplingParams, registry
 from llama_bridge.models.source import open_model
 from llama_bridge.testing.adapters import write_adapter
 from llama_bridge.testing.hub import HubServer
@@ -27,12 +28,16 @@ from .pages import PAGES, ROOT, Block, blocks, commands
 if sys.platform == "emscripten":
     pytest.skip("a page has no documentation", allow_module_level=True)
 
+from llama_bridge.serve import app
+from tests.serve.serving import serving
+
 SESSIONS = Capability.SESSION_PERSISTENCE | Capability.SESSION_TOOLS | Capability.KV_CONTINUATION
 
 ELSEWHERE = {
     "pip install": "tests/packaging installs the wheel into an empty environment",
     "make ": "the targets are looked up below",
     "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
+    "llama-bridge serve": "it serves until Ctrl-C; tests/serve starts it",
     ".venv/bin/python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
     "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",
 }
@@ -92,6 +97,19 @@ def space() -> Iterator[dict[str, Any]]:
             value.close()
 
 
+@contextmanager
+def served(page: Path, backend: str) -> Iterator[str]:
+    """Where the server answers that a page talks to."""
+    if page.name != "server.md":
+        yield "nowhere"
+        return
+    with (
+        LlamaBridge("model.gguf", backend=backend, sampling=SamplingParams(temperature=0)) as llama,
+        serving(app(llama)) as address,
+    ):
+        yield f"127.0.0.1:{address.port}"
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if of(page, tests=False)], ids=name_of)
 def test_python_runs_from_top_to_bottom(
     page: Path,
@@ -103,13 +121,14 @@ def test_python_runs_from_top_to_bottom(
     (backend,) = registry.candidates(llama_backend)
     able = SESSIONS in backend.capabilities
     monkeypatch.setenv(registry.ENVIRONMENT, llama_backend)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), served(page, llama_backend) as address:
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", FallbackWarning)
         for block in of(page, tests=False):
             if "native" in block.flags and not able:
                 continue
-            code = "\n" * (block.line - 1) + block.text  # so that a traceback names the line
+            text = block.text.replace("127.0.0.1:8080", address)
+            code = "\n" * (block.line - 1) + text  # so that a traceback names the line
             exec(compile(code, page, "exec"), space)
 
 

@@ -35,7 +35,6 @@ struct format {
     // The same for the first `rows`, 2 to 4, of one group and all k values, set in to[a][0..7]. It reads the weights in one stream,
     // with no scratch memory between, which is faster where few rows meet them. May be null.
     void (*few)(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to);
-    bool half_scales; // numbers at half precision may be infinite, or none: see poison in repack.cpp
 };
 
 // The format of weights of this type, or nullptr where ggml's own kernels do it.

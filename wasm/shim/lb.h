@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 7
+#define LB_ABI_VERSION 8
 #define LB_SEQUENCES 64 // in the KV cache
 #define LB_ADAPTERS 128 // loaded at once
 #define LB_EMBED_SEQUENCES 64
@@ -33,7 +33,8 @@ enum lb_status : int32_t {
     LB_CANCELLED = -4,
     LB_OUT_OF_MEMORY = -5,
     LB_ENGINE_ERROR = -6,
-    LB_CACHE_FULL = -7, // other sequences hold the cells
+    LB_NOT_FINITE = -7, // a tensor of the model holds NaN or infinity; its name is all that lb_last_error() says
+    LB_CACHE_FULL = -8, // other sequences hold the cells
 };
 
 struct lb_load_params {

@@ -12,7 +12,8 @@
     walkthrough.py  what the demo does and checks; demo.py shows it
     memory_table.py how much memory a model takes, for info
     bar.py          the bar of a download
-    chat.py  run.py  embed.py  models.py  doctor.py  info.py  verify.py
+    serving.py      what serve does
+    chat.py  run.py  serve.py  embed.py  models.py  doctor.py  info.py  verify.py
                     one command each
 
 For ``chat`` alone:

@@ -20,6 +20,7 @@ from .info import info, session
 from .logs import verbose
 from .models import models, pull, rm
 from .run import run
+from .serve import serve
 from .terminal import STANDARD_OUTPUT, Terminal
 from .verify import verify
 
@@ -100,6 +101,6 @@ def app(context: click.Context) -> None:
     context.obj = Terminal()
 
 
-for _command in (demo, chat, run, embed, rerank, pull, models, rm, doctor, info, session):
+for _command in (demo, chat, run, serve, embed, rerank, pull, models, rm, doctor, info, session):
     app.add_command(_command)
 session.add_command(verify)

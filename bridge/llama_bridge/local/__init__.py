@@ -15,6 +15,8 @@ Read in this order:
     running_turn.py      a turn in progress: answers into the conversation
     active.py            a conversation that has a seat
     token_loop.py        one answer: prefill, then token by token
+    guesses.py           how many tokens to guess, and which
+    lookup.py            where the conversation said the same before
     forced.py            tokens that a grammar leaves no choice about
     ledger.py            which tokens are in the KV cache
     text_and_stops.py    token bytes to text, up to a stop string

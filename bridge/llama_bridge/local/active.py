@@ -15,6 +15,7 @@ from ..models.source import ModelFile
 from ..params import SamplingParams
 from ..request import Request
 from ..snapshot import Snapshot, TurnMark
+from .guesses import Guesses
 from .ledger import KvLedger
 from .spelling import Spelling
 from .turn import Turn, is_fresh, plan_again, plan_fresh, plan_next
@@ -48,6 +49,15 @@ class Active:
         self.kv = KvLedger(self.engine, sequence)
         self.messages: list[Message] = []
         self.turns: list[TurnMark] = []
+        self._guesses: Guesses | None = None
+
+    @property
+    def guesses(self) -> Guesses | None:
+        """Guesses what is said next; None if the engine or its memory cannot check guesses."""
+        if self._guesses is None and self.sequence.max_guesses > 0:
+            ends = self.engine.info.end_of_generation
+            self._guesses = Guesses(self.sequence.max_guesses, ends)
+        return self._guesses
 
     @property
     def exists(self) -> bool:
@@ -125,9 +135,7 @@ class Active:
         state, tokens, held = snapshot.state, snapshot.tokens, snapshot.held
         if state is None:
             self.kv.aim(tokens, snapshot.origin)
-        elif not self.kv.replace(
-            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
-        ):
+        elif not self._take_state(state, tokens, held):
             return False
         else:
             self.kv.origin = snapshot.origin
@@ -146,12 +154,19 @@ class Active:
         it or holds more than the tokens; the previous conversation is then owed.
         """
         held = self.sequence.state_length(state)
-        if not 0 < held <= len(tokens) or not self.kv.replace(
-            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
-        ):
+        if not 0 < held <= len(tokens) or not self._take_state(state, tokens, held):
             return False
         self.kv.origin = object()
         self.messages, self.turns = [], []
+        return True
+
+    def _take_state(self, state: memoryview, tokens: Sequence[int], held: int) -> bool:
+        """Let the engine take a state. If it refuses, that may be because others hold the cells."""
+        while not self.kv.replace(
+            lambda: self.sequence.state_set(state, tokens[:held]), tokens, held
+        ):
+            if not self.kv.make_room():
+                return False
         return True
 
     def rewind(self, turns: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..engine import CacheFull, Engine
 from ..errors import EngineError
@@ -25,12 +25,10 @@ class Company:
 
     Args:
         engine: the engine.
-        make_room: frees cells of conversations that nobody computes; False if there are none.
     """
 
-    def __init__(self, engine: Engine, make_room: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._make_room = make_room
         self._pace = Pace()
         self._steps = 0
         self._clean = True  # whether every ledger is known to be in step with the cache
@@ -52,59 +50,58 @@ class Company:
             for turn in everyone:
                 turn.active.kv.check()
             self._clean = True
+        self._clean = False
+        again = [turn.again for turn in turns]
         if len(turns) == 1:
-            self._alone(turns[0], everyone, reader)
+            done = self._alone(turns[0], reader)
         else:
-            self._together(turns, everyone, reader)
+            done = self._together(turns, reader)
+        self._clean = done and again == [turn.again for turn in turns]
 
     def call_back(self, turns: Sequence[RunningTurn]) -> None:
         """There is room again for turns that made way."""
         for turn in turns:
             turn.parked = False
 
-    def _alone(
-        self, turn: RunningTurn, everyone: Sequence[RunningTurn], reader: RunningTurn | None
-    ) -> None:
+    def _alone(self, turn: RunningTurn, reader: RunningTurn | None) -> bool:
         with contextlib.suppress(Exception):  # the turn has it
             try:
                 turn.advance(reading=turn is reader)
-            except CacheFull as error:
-                if not self._send_away(turn, everyone):
-                    turn.fail(EngineError(str(error)))
+                return True
+            except CacheFull as error:  # all others have given up theirs
+                turn.fail(EngineError(str(error)))
+        return False
 
-    def _together(
-        self,
-        turns: Sequence[RunningTurn],
-        everyone: Sequence[RunningTurn],
-        reader: RunningTurn | None,
-    ) -> None:
-        pieces = self._pieces(turns, reader)
+    def _together(self, turns: Sequence[RunningTurn], reader: RunningTurn | None) -> bool:
+        # Who ends its answer while the others are asked may need the cells of one of them.
+        pieces = [one for one in self._pieces(turns, reader) if not one[0].parked]
+        clock = 0.0
         while pieces:
-            self._clean = False
-            batch = [(turn.active.sequence, tokens) for turn, tokens in pieces]
-            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
             clock = time.perf_counter()
             try:
-                done = self._engine.decode_together(batch)
+                if not self._engine.decode_together(
+                    [(turn.active.sequence, tokens) for turn, tokens in pieces]
+                ):
+                    return False  # one of them has been cancelled: the others begin this step again
+                break
             except CacheFull as error:
-                if not self._make_room() and not self._send_away(pieces[0][0], everyone):
-                    pieces[0][0].fail(EngineError(str(error)))
-                pieces = [(t, tokens) for t, tokens in pieces if not (t.parked or t.done)]
-                continue
+                oldest = min((turn for turn, _ in pieces), key=lambda turn: turn.number)
+                if not oldest.active.kv.make_room():
+                    oldest.fail(EngineError(str(error)))
+                pieces = [one for one in pieces if not (one[0].parked or one[0].done)]
             except EngineError as error:
                 for turn, _ in pieces:
                     turn.active.kv.check()
                     turn.fail(error)
-                break
+                return False
+        if pieces:
             seconds = time.perf_counter() - clock
-            if not done:  # one of them has been cancelled: the others begin this step again
-                break
+            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
             for turn, tokens in pieces:
                 with contextlib.suppress(Exception):  # the turn has it
                     turn.took(tokens, seconds, reading=turn is reader)
-            self._clean = True
             self._pace.note(len(pieces) - len(prompts), sum(prompts), seconds)
-            break
+        return True
 
     def _pieces(
         self, turns: Sequence[RunningTurn], reader: RunningTurn | None
@@ -151,12 +148,3 @@ class Company:
             oldest = prompts[0]
             return [oldest, *sorted(prompts[1:], key=lambda turn: turn.n_waiting)]
         return sorted(prompts, key=lambda turn: turn.n_waiting)
-
-    def _send_away(self, turn: RunningTurn, everyone: Sequence[RunningTurn]) -> bool:
-        """Let another turn leave its cells, one that nobody reads or else the youngest; False if there is none."""
-        others = [one for one in everyone if one is not turn and one.active.kv.tokens]
-        if not others:
-            return False
-        idle = [one for one in others if not one.goes_on]
-        (idle or others)[-1].park()
-        return True

@@ -390,16 +390,24 @@ class Pool:
         for seat in self.seats:
             seat.active.kv.check()
 
-    def make_room(self, asking: Seat | None = None) -> bool:
-        """Free the cells of a seat that is not busy; False if there is none."""
-        others = [s for s in self.seats if s is not asking and not s.busy and s.active.kv.tokens]
-        if not others:
-            return False
-        seat = min(others, key=lambda seat: (seat.name is not None, seat.used))
-        self.rest(seat)
-        seat.active.reset()
-        self._keep_bound()
-        return True
+    def make_room(self, asking: Seat) -> bool:
+        """Free cells for a seat; False if no other has any.
+
+        Those whose conversation is at rest go first, then an answer that nobody reads, then the youngest answer, which is
+        parked: it goes on when another has ended.
+        """
+        others = [seat for seat in self.seats if seat is not asking]
+        idle = [seat for seat in others if not seat.busy and seat.active.kv.tokens]
+        if idle:
+            seat = min(idle, key=lambda seat: (seat.name is not None, seat.used))
+            self.rest(seat)
+            seat.active.reset()
+            self._keep_bound()
+            return True
+        turns = [turn for turn in self.turns() if turn is not asking.turn and not turn.parked]
+        if turns:
+            (next((t for t in turns if not t.goes_on), None) or turns[-1]).park()
+        return bool(turns)
 
     def _keep_bound(self) -> None:
         used = sum(resting.snapshot.n_bytes for resting in self._resting.values())

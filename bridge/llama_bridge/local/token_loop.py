@@ -14,13 +14,17 @@ from ..generation import FinishReason, TokenLogprob, Usage
 from ..grammar import Grammar
 from ..params import SamplingParams
 from ..request import Request
-from .ledger import KvLedger, Prefill
+from .ledger import KvLedger, Prefill, common_beginning
 from .text_and_stops import TextAssembler
 
 if TYPE_CHECKING:
     from .forced import ForcedText
+    from .guesses import Guesses
 
 __all__ = ["TokenLoop"]
+
+_ROWS = 63
+"""As in company: from 64 rows on, sums are in another order."""
 
 
 class TokenLoop:
@@ -39,6 +43,7 @@ class TokenLoop:
         request: what is asked.
         params: its sampling, with token ids in ``logit_bias``.
         spell: tokens of a text inside an answer.
+        guesses: guesses tokens of this conversation; None to draw one by one.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class TokenLoop:
         request: Request,
         params: SamplingParams,
         spell: Callable[[str], list[int]],
+        guesses: Guesses | None = None,
     ) -> None:
         self.ended = False
         self.finish: FinishReason | None = None
@@ -62,6 +68,8 @@ class TokenLoop:
         self._logprobs: list[TokenLogprob] = []
         self._forced: ForcedText | None = None
         self._spell = spell
+        self._guesses = guesses
+        self._drafted = self._accepted = 0
         # A forced token is not drawn, so it has no logits. And where control tokens stand for their spelling, no text
         # is forced to be spelled in other tokens.
         if (
@@ -116,6 +124,8 @@ class TokenLoop:
             completion_tokens=len(self.tokens),
             prompt_seconds=self._prompt_seconds,
             completion_seconds=self._completion_seconds,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
         )
 
     def prefill(self, prompt: Sequence[int]) -> None:
@@ -165,10 +175,18 @@ class TokenLoop:
             last = self._token
             if self.tokens and (self.ended or self._engine.cancelled):
                 token = None
+            elif self._guesses is not None and (guessed := self._guess(self._guesses)):
+                if text := self._draw_ahead(guessed, self._guesses):
+                    return text
+                continue
             elif last is None or self._kv.owed:
                 token = self._draw_after_others()
-            else:
+            elif self._guesses is None:
                 token = self._kv.step(last)
+            else:
+                clock = time.perf_counter()
+                token = self._kv.step(last)
+                self._guesses.took_single(time.perf_counter() - clock)
             if token is None:
                 self._finish = "cancelled"
             elif text := self._hear(token):
@@ -233,6 +251,8 @@ class TokenLoop:
             self._sequence.set_sampler(self._params, self.seed, recent, self._grammar)
             self._begin(self._grammar)
         self._started = True
+        if self._guesses is not None:
+            self._guesses.follow(self._prompt)
         self._limit = info.n_ctx - self._start
         if self._params.max_tokens is not None:
             self._limit = min(self._limit, self._params.max_tokens)
@@ -253,6 +273,34 @@ class TokenLoop:
             return None
         return self._sequence.sample()
 
+    def _guess(self, guesses: Guesses) -> list[int]:
+        """What to guess now, if anything."""
+        if not self.tokens or self._kv.owed:
+            return []
+        room = min(self._engine.info.n_batch, _ROWS) - len(self._waiting())
+        return guesses.next(min(room, self._limit - len(self.tokens) - 1))
+
+    def _draw_ahead(self, guessed: list[int], guesses: Guesses) -> str:
+        """Append what waits and what is guessed at once, and draw for as long as it comes; returns the text that is now certain."""
+        clock, said_before = time.perf_counter(), len(self.tokens)
+        if not self._kv.append_ahead(self._waiting(), guessed):
+            self._finish = "cancelled"
+            return ""
+        self._drafted += len(guessed)
+        text, said = "", self.tokens[:0]
+        while said == guessed[: len(said)] and self._finish is None and not self.ended:
+            if said:
+                self._sequence.look(len(said))
+            text += self._hear(self._sequence.sample())
+            said = self.tokens[said_before:]
+        right = common_beginning(said, guessed)
+        self._accepted += right
+        # At least one waits, to draw behind it.
+        if (kept := min(right, len(said) - 1)) < len(guessed):
+            self._kv.rewind(self._start + said_before + kept)
+        guesses.took(len(guessed), len(said), time.perf_counter() - clock)
+        return text
+
     def _owed(self) -> list[int]:
         """The tokens of the answer that the ledger does not know."""
         return self.tokens[len(self._kv.conversation) - self._start :]
@@ -263,7 +311,7 @@ class TokenLoop:
         if self._n_logprobs is not None:
             self._logprobs.append(self._logprob(token, self._n_logprobs))
         if token in self._engine.info.end_of_generation:
-            self.tokens.append(token)
+            self._add(token)
             self._finish = "stop"
             return self._assembler.finish()
         text = self._say(token)
@@ -273,7 +321,7 @@ class TokenLoop:
 
     def _say(self, token: int) -> str:
         """Add a token to the answer; returns the text that it makes certain, and notes whether it is the last."""
-        self.tokens.append(token)
+        self._add(token)
         assembler = self._assembler
         piece = self._engine.token_bytes(token, special=token in self._keeps)
         self._pieces.append(piece)
@@ -285,12 +333,19 @@ class TokenLoop:
             text += assembler.finish()
         return text
 
+    def _add(self, token: int) -> None:
+        self.tokens.append(token)
+        if self._guesses is not None:
+            self._guesses.said(token)
+
     def _force(self, forced: ForcedText, piece: bytes) -> str:
         """Say the tokens that the grammar leaves no choice about after these bytes."""
         text = ""
         for token in forced.after(piece):
             text += self._say(token)
             self._token = None
+            self._drafted += 1
+            self._accepted += 1
             if self._finish is not None:
                 break
         return text

@@ -1,0 +1,191 @@
+"""Responses that are kept, so that later requests go on from them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from ..errors import InvalidInput, SessionWriteError
+from ..files.folder_lock import FolderLock
+from ..files.replacing import replace_file
+from .refusals import Refused
+
+__all__ = ["Kept", "ResponseStore"]
+
+_IN_MEMORY = 256
+"""Responses of a folder that are also kept in memory."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A response, and what is needed to go on from it.
+
+    Attributes:
+        id: of the response; the session of its KV cache has the same name.
+        owner: whose it is: a digest of the API key.
+        model: the model that answered.
+        response: as the client got it.
+        items: what the client said in this request.
+        messages: the whole conversation with the answer, without instructions.
+    """
+
+    id: str
+    owner: str
+    model: str
+    response: Mapping[str, Any]
+    items: Sequence[Mapping[str, Any]]
+    messages: Sequence[Mapping[str, Any]]
+
+
+class ResponseStore:
+    """Keeps the most recently used responses, in a folder or in memory.
+
+    An id has a seal of this server's secret, so that it is known of one that is not there whether it ever was.
+
+    Args:
+        folder: where they outlive the server; None keeps them in memory. It belongs to this store alone.
+        most: how many.
+
+    Raises:
+        SessionsLocked: another server uses the folder.
+        SessionWriteError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path | None, most: int) -> None:
+        self._folder = folder
+        self._most = most
+        self._kept: OrderedDict[str, Kept | None] = OrderedDict()  # None: it is in the folder alone
+        self._secret = os.urandom(32)
+        self._lock: FolderLock | None = None
+        if folder is not None:
+            self._lock = FolderLock(folder, os.path.realpath(folder))
+            self._lock.hold()
+            self._open(folder)
+
+    def _open(self, folder: Path) -> None:
+        try:
+            for part in folder.glob(".llama-bridge-*.part"):
+                part.unlink()  # a killed server was writing it
+            secret = folder / "secret"
+            if secret.is_file():
+                self._secret = secret.read_bytes()
+            else:
+                with open(
+                    os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+                ) as file:
+                    file.write(self._secret)
+            found = [(path.stat().st_mtime_ns, path.stem) for path in folder.glob("resp_*.json")]
+        except OSError as error:
+            raise SessionWriteError(folder, f"cannot be used: {error.strerror}") from error
+        self._kept.update((stem, None) for _, stem in sorted(found))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def new_id(self, owner: str) -> str:
+        """An id for a new response."""
+        random = os.urandom(12)
+        return f"resp_{random.hex()}{self._seal(random.hex(), owner)}"
+
+    def _seal(self, random: str, owner: str) -> str:
+        return hmac.new(self._secret, f"{random} {owner}".encode(), hashlib.sha256).hexdigest()[:16]
+
+    async def find(self, id_: str, owner: str, param: str | None = None) -> Kept:
+        """The response of an id.
+
+        Raises:
+            Refused: there is none, or it is another's; says which.
+        """
+        kept = self._kept.get(id_)
+        if kept is None and id_ in self._kept:
+            kept = await to_thread.run_sync(self._read, id_)
+        if kept is None:
+            self._kept.pop(id_, None)
+            random = id_[5:29]
+            sealed = hmac.compare_digest(id_[29:].encode(), self._seal(random, owner).encode())
+            why = "is no longer kept here" if sealed else "is unknown to this server"
+            code = "response_evicted" if sealed else "response_not_found"
+            raise Refused(404, f"the response {id_[:100]!r} {why}", param=param, code=code)
+        if kept.owner != owner:
+            why = "was made with another API key"
+            raise Refused(
+                403, f"the response {id_[:100]!r} {why}", param=param, code="response_foreign"
+            )
+        self._kept[id_] = kept
+        self._kept.move_to_end(id_)
+        self._forget_copies()
+        return kept
+
+    async def keep(self, kept: Kept) -> list[str]:
+        """Keep a response; returns the ids of those that had to go for it."""
+        if self._folder is not None:
+            await to_thread.run_sync(self._write, kept)
+        self._kept[kept.id] = kept
+        gone: list[str] = []
+        while len(self._kept) > self._most:
+            id_, _ = self._kept.popitem(last=False)
+            gone.append(id_)
+        await self._unlink(gone)
+        self._forget_copies()
+        return gone
+
+    async def remove(self, id_: str) -> None:
+        """Forget a response."""
+        self._kept.pop(id_, None)
+        await self._unlink([id_])
+
+    async def _unlink(self, ids: Sequence[str]) -> None:
+        if (folder := self._folder) is not None and ids:
+
+            def unlink() -> None:
+                for id_ in ids:
+                    _path(folder, id_).unlink(missing_ok=True)
+
+            await to_thread.run_sync(unlink)
+
+    def _forget_copies(self) -> None:
+        """What is in the folder need not all be in memory, too."""
+        if self._folder is not None and len(self._kept) > _IN_MEMORY:
+            for id_ in list(self._kept)[:-_IN_MEMORY]:
+                self._kept[id_] = None
+
+    def _write(self, kept: Kept) -> None:
+        assert self._folder is not None
+        data = json.dumps(asdict(kept), ensure_ascii=False).encode()
+        replace_file(_path(self._folder, kept.id), lambda file: file.write(data))
+
+    def _read(self, id_: str) -> Kept | None:
+        assert self._folder is not None
+        path = _path(self._folder, id_)
+        try:
+            record = json.loads(path.read_bytes())
+            os.utime(path)
+            return Kept(**record)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            _log.error("a kept response cannot be read: %s", type(error).__name__)
+            return None
+
+
+def _path(folder: Path, id_: str) -> Path:
+    if not id_.removeprefix("resp_").isalnum():
+        raise InvalidInput("a response's id has letters and digits")
+    return folder / f"{id_}.json"

@@ -1,0 +1,96 @@
+"""What all requests share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from ..errors import Busy
+from .answering import ClientGone
+from .fields import Fields, read_body
+from .metrics import Meters
+from .response_store import ResponseStore
+from .served import Models, Served
+from .settings import ServerSettings
+
+__all__ = ["Server"]
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """Models and settings, and a bound on how many requests are at work.
+
+    Attributes:
+        models: answer.
+        responses: those that requests may go on from.
+        settings: of the owner.
+        meters: count.
+        paths: the addresses that are answered.
+        created: when the server started, in seconds since 1970.
+        at_work: how many requests are answered or wait.
+        waiting: how many of them wait for their answer to begin.
+    """
+
+    def __init__(self, models: Models, settings: ServerSettings, responses: ResponseStore) -> None:
+        self.models = models
+        self.responses = responses
+        self.settings = settings
+        self.created = int(time.time())
+        self.paths: frozenset[str] = frozenset()
+        self.at_work = self.waiting = 0
+        self.meters = Meters(
+            at_work=lambda: self.at_work,
+            waiting=lambda: self.waiting,
+            kept=lambda: len(responses),
+            loaded=lambda: len(models.loaded()),
+        )
+
+    async def fields(self, request: Request) -> Fields:
+        """The fields of a request's body.
+
+        Raises:
+            Refused: it is no JSON object, is too large, or came too slowly.
+            ClientGone: the client has left before all was here.
+        """
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise ClientGone from None
+        if self.settings.log_prompts:
+            _log.info("%s asked: %s", request.url.path, body.decode("utf-8", "replace"))
+        return read_body(body)
+
+    @asynccontextmanager
+    async def work(self, model: str | None) -> AsyncGenerator[Served, None]:
+        """A model, for one request's work.
+
+        Raises:
+            Busy: too many requests are at work.
+            Refused, ModelError: see :meth:`Models.borrow`.
+        """
+        if self.at_work >= self.settings.max_requests:
+            raise Busy(self.at_work)
+        self.at_work += 1
+        try:
+            async with self.models.borrow(model) as served:
+                yield served
+        finally:
+            self.at_work -= 1
+
+    @contextmanager
+    def beginning(self) -> Generator[None, None, None]:
+        """A request waits for its answer to begin."""
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    def seen(self, method: str, path: str, status: int, seconds: float) -> None:
+        """A request has ended."""
+        self.meters.seen(path if path in self.paths else "other", status, seconds)
