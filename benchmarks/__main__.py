@@ -20,9 +20,11 @@ from .memory import measure_memory
 from .models import find_models, large_vocabulary
 from .numerics import measure_numerics
 from .overhead import measure_overhead
+from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
+from .servers import measure_servers
 from .serving import measure_serving
 from .sessions import measure_sessions
 from .speed import measure_speed
@@ -41,6 +43,8 @@ SECTIONS = (
     "async",
     "serving",
     "embeddings",
+    "parallel",
+    "servers",
     "turns",
     "sessions",
     "keeping",
@@ -63,11 +67,14 @@ class Sizes:
     context: int
     texts: int
     streamed: int
+    callers: list[int]
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, {})
-QUICK = Sizes(32, 16, [64, 256], 256, 3, 512, 16, 20, {"shapes": ((256, 8),), "tokens": (1, 4)})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], {})
+QUICK = Sizes(
+    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
+)
 
 
 def options() -> argparse.Namespace:
@@ -173,6 +180,30 @@ def main() -> int:
             rounds=rounds,
             n_texts=sizes.texts,
             quick=given.quick,
+        )
+    if "parallel" in sections:
+        measure_parallel(
+            report,
+            first,
+            next(iter(paths)),
+            backends,
+            n_threads=given.threads,
+            rounds=max(2, rounds // 2),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
+            long_prompt=sizes.histories[-1] // 2,
+        )
+    if "servers" in sections and "native" in backends and not given.quick:
+        measure_servers(
+            report,
+            first,
+            next(iter(paths)),
+            n_threads=given.threads,
+            rounds=max(2, rounds // 4),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
         )
     if "turns" in sections:
         for backend in backends:

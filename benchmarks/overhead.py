@@ -96,7 +96,8 @@ def _bare_step(engine: Any) -> Callable[[int], int]:
         return lambda token: int(call("lb_step", token))
     from llama_bridge_native.library import lib
 
-    context, sampler, batch, place = engine._context, engine._sampler, engine._single, engine._token
+    context, sampler = engine.context, engine._sampler
+    batch, place = engine._one.given, engine._one.tokens
 
     def step(token: int) -> int:
         place[0] = token

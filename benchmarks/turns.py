@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from llama_bridge import Capability, LlamaBridge, ModelParams, SamplingParams, TextStream
+from llama_bridge.request import Request
 
 from .contenders import text_of
 from .inside import active_of
@@ -70,7 +71,9 @@ def _race(
 ) -> tuple[list[float], list[float], int]:
     session = active_of(llama)  # to size the prompts, without a generation
     # One token of the history is the answer to its prompt.
-    long = text_of(history - 1, lambda text: len(session.plan_fresh(text or ".", chat=chat).tokens))
+    long = text_of(
+        history - 1, lambda text: len(session.plan(Request(text or ".", chat=chat)).tokens)
+    )
     fresh: list[float] = []
     continued: list[float] = []
     short = ""
@@ -80,7 +83,8 @@ def _race(
         llama.session_reset()  # or the prompt would still be in the KV cache
         fresh.append(first_token(partial(llama.generate_stream, long, sampling=_ONE, chat=chat))[0])
         short = short or text_of(
-            n_turn, lambda text: len(session.plan_continue(text or ".", chat=chat).tokens)
+            n_turn,
+            lambda text: len(session.plan(Request(text or ".", chat=chat, continues=True)).tokens),
         )
         for _ in range(_TURNS_PER_ROUND):
             found, evaluated = first_token(

@@ -13,6 +13,7 @@ from llama_bridge.models.source import open_model
 
 __all__ = ["SIZES", "Array", "EditedTensor", "Gguf", "edited_model"]
 
+# A copy of the numbers in gguf.py, on purpose: a mistake there must not be repeated by the test that should find it.
 _SCALARS = {
     0: "B",
     1: "b",

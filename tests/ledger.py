@@ -8,6 +8,7 @@ from llama_bridge import LlamaBridge, SamplingParams
 from llama_bridge.engine import Engine
 from llama_bridge.local.active import Active
 from llama_bridge.local.local_runtime import LocalRuntime
+from llama_bridge.request import Request
 
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
 NEAR = 2e-3
@@ -40,7 +41,8 @@ def assert_ledger_rule(llama: LlamaBridge, n: int = 12) -> None:
     session = machine(llama)
     probe = tokens[-1:]
     if session.messages and len(tokens) + 64 < llama.info.n_ctx:
-        probe = session.plan_continue("Who are you?", chat=True).tokens
+        question = Request("Who are you?", chat=True, continues=True)
+        probe = session.plan(question).tokens
     live = _greedy(llama, probe, n)
     engine.clear()
     assert engine.length == 0

@@ -37,17 +37,20 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 
 
 def model_with_nan(path: Path, logits: str) -> Path:
-    """A random model whose logits are NaN: ``"all"`` of them, or ``"one"``."""
+    """A random model whose logits are NaN: ``"all"`` of them, or ``"one"``. Its weights are finite, but too large."""
     from tools.random_model import TINY, write_model  # numpy: not in a page
 
     from .gguf_editing import Gguf
 
     write_model(path, **TINY)
     model = Gguf(path)
-    tensor = model.tensors["output_norm.weight" if logits == "all" else "output.weight"]
-    nan = struct.pack("<f" if tensor.type == 0 else "<e", float("nan"))
-    at = len(nan) * tensor.shape[0] * (0 if logits == "all" else 300)
-    tensor.data = tensor.data[:at] + nan + tensor.data[at + len(nan) :]
+    norm = model.tensors["blk.0.attn_norm.weight" if logits == "all" else "output_norm.weight"]
+    norm.data = struct.pack("<f", 3e38 if logits == "all" else 10) * norm.shape[0]
+    if logits == "one":
+        output = model.tensors["output.weight"]
+        width, rows = output.shape
+        one = struct.pack("<f", 3e38) * width  # inf less inf
+        output.type, output.data = 0, bytes(4 * width * 300) + one + bytes(4 * width * (rows - 301))
     return model.write(path)
 
 

@@ -7,10 +7,13 @@
     devices.py          GPUs and their free memory
     opening.py          loads a model and gives it to the engine that it needs
     engine.py           the engine contract on llama.cpp's C interface
+    sequence.py         one sequence of the KV cache: tokens, sampler, copies of its state
+    batch.py            tokens of some sequences, as llama.cpp takes them
     encoder_engine.py   the same for models that only embed
     adapters.py         LoRA adapters that llama.cpp holds
     embedder.py         embeddings, in a context of their own
     loading.py          loads weights and contexts, or says why not
+    finite_weights.py   whether weights are checked for NaN, and which failed
     sampler.py          sampler chains
     constraint.py       draws only what fits a grammar
     token_tree.py       the vocabulary as a tree, for grammars that allow little

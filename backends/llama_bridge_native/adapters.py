@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_bridge.errors import InvalidInput, ModelLoadError
 from llama_bridge.models.adapter import Adapter, check_unchanged
+from llama_bridge.models.finite import refuse_not_finite
 
 from .library import LoggedErrors, lib
 
@@ -33,7 +34,7 @@ class LoadedAdapters:
 
         Raises:
             InvalidInput: one is not a file.
-            InvalidModel: a file changed since it was checked.
+            InvalidModel: a file changed since it was checked, or holds NaN or infinity.
             ModelLoadError: llama.cpp refused one.
         """
         here = set(self._handles)
@@ -51,6 +52,7 @@ class LoadedAdapters:
             raise InvalidInput(
                 f"{adapter.name}: the native backend loads only files; give the path of one"
             )
+        refuse_not_finite(adapter.file)
         with LoggedErrors(quiet=True) as errors:  # one warning for each matrix that is packed
             handle = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
             errors.reraise()

@@ -50,6 +50,7 @@ class NativeBackend(EngineBackend):
         | Capability.EMBEDDINGS
         | Capability.RERANK
         | Capability.ADAPTERS
+        | Capability.PARALLEL
     )
 
     def probe(self) -> Availability:
@@ -86,10 +87,10 @@ class NativeBackend(EngineBackend):
         memory = system_memory()
         gpus: tuple[Gpu, ...] = ()
         try:
-            if params.n_gpu_layers != 0:
-                from . import devices  # loads the shared library: 220 ms
+            from . import devices  # loads the shared library: 220 ms
 
-                devices.refuse_fork()
+            devices.refuse_fork()
+            if params.n_gpu_layers != 0:
                 gpus = devices.gpus()
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)

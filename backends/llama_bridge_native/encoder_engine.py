@@ -42,12 +42,12 @@ class NativeEncoder(EncoderCalls, NativeEngine):
 
     @property
     def length(self) -> int:
-        self._check_alive()
+        self.check_alive()
         return 0
 
     def truncate(self, length: int) -> bool:
-        self._check_alive()
+        self.check_alive()
         return check_length(length) == 0
 
     def clear(self) -> None:
-        self._check_alive()
+        self.check_alive()

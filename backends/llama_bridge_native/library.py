@@ -18,7 +18,7 @@ import llama_cpp
 
 from llama_bridge.later_signals import LaterSignals, handle_signals
 
-__all__ = ["LoggedErrors", "abort_callback", "lib"]
+__all__ = ["LoggedErrors", "abort_callback", "lib", "logits_ith", "seq_pos_max"]
 
 lib: Any = llama_cpp
 """The ctypes layer, ``lib.llama_*``. Untyped here, and nowhere else."""
@@ -115,6 +115,8 @@ def _take_line(level: int, text: bytes) -> None:
     if _here.level >= logging.ERROR and _here.listener is not None:
         _here.listener.hear(line)
     level = _here.level
+    if "failed to find a memory slot" in line:  # CacheFull, for which there is a way out
+        level = logging.DEBUG
     if level == logging.WARNING and _here.listener is not None and _here.listener.quiet:
         level = logging.DEBUG
     if _log.isEnabledFor(level):
@@ -126,6 +128,20 @@ _on_log = lib.llama_log_callback(
 )  # kept alive by its name: llama.cpp has only its address
 lib.llama_log_set(_on_log, ctypes.c_void_p(0))
 lib.llama_backend_init()
+
+
+_at_once = ctypes.PyDLL(lib.llama_cpp._lib._name)
+"""For calls of nanoseconds: between two of them no other thread of Python gets its turn, which takes tens of microseconds."""
+
+
+def _quick(name: str) -> Any:
+    usual, found = getattr(lib, name), getattr(_at_once, name)
+    found.argtypes, found.restype = usual.argtypes, usual.restype
+    return found
+
+
+seq_pos_max: Any = _quick("llama_memory_seq_pos_max")
+logits_ith: Any = _quick("llama_get_logits_ith")
 
 
 def _strlen() -> Any:

@@ -18,6 +18,7 @@ from llama_bridge.params import ModelParams
 from llama_bridge.progress import OnProgress
 
 from .devices import gpu_names
+from .finite_weights import known_finite, not_finite, remember_finite
 from .library import LoggedErrors, lib
 from .load_progress import LoadProgress
 
@@ -33,6 +34,7 @@ def load_weights(
     """Load the weights and return llama.cpp's model.
 
     Raises:
+        InvalidModel: a tensor holds NaN or infinity.
         ModelLoadError, OutOfMemory: with llama.cpp's own message.
     """
     options = lib.llama_model_default_params()
@@ -40,6 +42,8 @@ def load_weights(
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.asked_gpu_layers
+    known = known_finite(file)
+    options.check_tensors = not known  # 2 to 36 % of a load
     nothing = (ctypes.c_void_p * 1)()  # a list of no devices
     if params.asked_gpu_layers == 0:
         # Otherwise llama.cpp computes long prompts on a GPU all the same. That takes memory there which nobody counted, and
@@ -59,15 +63,19 @@ def load_weights(
             lib.llama_model_free(model)
         raise
     if not model:
+        if (wrong := not_finite(file, errors)) is not None:
+            raise wrong
         # The file is mapped, and much of it is copied in another order.
         raise _refusal(file, errors, 2 * file.header.file_size)
+    if not known:
+        remember_finite(file)
     return model
 
 
 def load_context(
     model: Any, file: ModelFile, params: ModelParams, errors: LoggedErrors, *, least: bool = False
 ) -> Any:
-    """Make a context with one sequence; the ``least`` is for a model that only embeds, which does that in another.
+    """Make a context; the ``least`` is for a model that only embeds, which does that in another.
 
     Raises:
         ModelLoadError: the model neither generates token by token nor embeds, or llama.cpp refused it.
@@ -82,9 +90,10 @@ def load_context(
     options.n_ctx = n_ctx
     options.n_batch = min(params.n_batch, n_ctx)
     options.n_ubatch = min(params.n_batch, _UBATCH, n_ctx)
-    options.n_seq_max = 1
+    options.n_seq_max = params.n_parallel
+    options.kv_unified = True  # all sequences share the cells
     if least:
-        options.n_batch = options.n_ubatch = 1
+        options.n_batch = options.n_ubatch = options.n_seq_max = 1
     context = _make(model, options, errors)
     if not context:
         cells = n_ctx * (kv_bytes_per_token(file.header, params.type_k, params.type_v) or 0)

@@ -22,14 +22,17 @@ class Logprobs:
         self._tap = Tap(self._look)
         self._chains: dict[int, Any] = {}
 
-    def best(self, n: int) -> tuple[float, list[tuple[int, float]]]:
-        """What to subtract from a logit for its log-probability, and the ``n`` best tokens with theirs, best first."""
+    def best(self, n: int, row: int) -> tuple[float, list[tuple[int, float]]]:
+        """What to subtract from a logit for its log-probability, and the ``n`` best tokens with theirs, best first.
+
+        ``row`` says where in llama.cpp's last batch the token is that they follow.
+        """
         chain = self._chains.get(n)
         if chain is None:
             chain = self._chains[n] = self._make(n)
         self._tap.begin()
         with LaterSignals():
-            lib.llama_sampler_sample(chain, self._context, -1)
+            lib.llama_sampler_sample(chain, self._context, row)
         self._tap.reraise()
         _, logit, p = self._best[0]
         total = logit - math.log(p)  # the best one has at least the share of one in all

@@ -18,6 +18,7 @@ abort. The layout is from ``state_write`` and ``state_read`` in ``llama-kv-cache
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,6 +98,21 @@ class StateLayout:
         if reader.left:
             raise ValueError(f"{reader.left} bytes too many")
 
+    def disown(self, state: memoryview) -> None:
+        """Let all cells of a state, as llama.cpp gives it, belong to sequence 0, so that equal conversations look equal."""
+        if not self.attention:
+            return
+        reader = _Reader(state)
+        for _ in range(2 if self.window else 1):
+            if not reader.left:
+                break
+            n_cells = reader.take(_PAIR)[1]
+            width = 6 if self.extended else 3
+            reader.words(n_cells * width)[width - 1 :: width] = memoryview(
+                array("i", bytes(4 * n_cells))
+            )
+            self._skip_values(reader, n_cells)
+
     def window_start(self, position: int) -> int:
         """The first cell that the token at a position attends to."""
         if self.chunked:
@@ -108,6 +124,9 @@ class StateLayout:
         if n_streams != 1 or not 1 <= n_cells <= len(tokens):
             raise ValueError(f"{n_streams} streams, {n_cells} cells for {len(tokens)} tokens")
         self._check_cells(reader, n_cells, tokens, first_needed)
+        self._skip_values(reader, n_cells)
+
+    def _skip_values(self, reader: _Reader, n_cells: int) -> None:
         transposed, n_layers = reader.take(_PAIR)
         if transposed > 1 or n_layers > _MAX_LAYERS:
             raise ValueError(f"{n_layers} layers, transposed: {transposed}")

@@ -33,7 +33,7 @@ __all__ = [
     "model_paths",
 ]
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
@@ -80,6 +80,7 @@ class Status(enum.IntEnum):
     CANCELLED = -4
     OUT_OF_MEMORY = -5
     ENGINE_ERROR = -6
+    NOT_FINITE = -7
 
 
 class CheckOp(enum.IntEnum):

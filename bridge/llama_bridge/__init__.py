@@ -17,6 +17,7 @@ From the top down; each may import what is below it:
     files/              session files
     hub/                a model's name to a file on the disk: caches, downloads, digests
     engine.py           contract 2: works on tokens
+    kv_sequence.py      contract 2: one sequence in its KV cache
     engine_arguments.py checks of an engine's arguments
     snapshot.py         a conversation at rest
     verification.py     the result of checking a session file
@@ -42,6 +43,7 @@ From the top down; each may import what is below it:
     on_wasmtime/        what runs on wasmtime shares this
     session_name.py     session names to file names
     system_memory.py    how much memory this process may have
+    file_notes.py       what was found out about files, until they change
     user_cache.py       where this user's caches are
 """
 
@@ -56,7 +58,7 @@ from .bridge import LlamaBridge
 from .capabilities import Capability
 from .chat.message import Message
 from .conversation import Session
-from .engine import Engine, EngineInfo, MemoryKind
+from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
     BackendUnavailable,
@@ -95,6 +97,7 @@ from .errors import (
 )
 from .generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, ToolCall, Usage
 from .grammar import Grammar, JsonSchema, Trigger, TriggerKind
+from .kv_sequence import KvSequence
 from .models.adapter import Adapter, AdapterFile, GivenAdapter
 from .models.parts_source import PartsSource
 from .models.source import ModelFile, ModelSource, SplitSource
@@ -142,6 +145,7 @@ __all__ = [
     "BackendUnavailable",
     "BridgeError",
     "Busy",
+    "CacheFull",
     "Cancelled",
     "Capability",
     "ChatEvent",
@@ -171,6 +175,7 @@ __all__ = [
     "InvalidToolCall",
     "JsonSchema",
     "KvType",
+    "KvSequence",
     "LlamaBridge",
     "LogitBias",
     "LogitCheck",

@@ -66,6 +66,8 @@ class Capability(_Shown, enum.Flag):
     """The model says how well documents fit a query: ``rerank``."""
     ADAPTERS = enum.auto()
     """LoRA adapters: ``adapters=`` at load, and ``set_adapters``."""
+    PARALLEL = enum.auto()
+    """Several calls can be computed at once: ``n_parallel=``."""
 
     def __contains__(self, other: enum.Flag | str) -> bool:
         # Without this, a name would raise a TypeError here but work everywhere else.

@@ -1,4 +1,4 @@
-"""Contract 2: an engine works on tokens. It is a loaded model with one KV-cache sequence; backends implement it.
+"""Contract 2: an engine works on tokens. It is a loaded model with a KV cache of one or more sequences; backends implement it.
 
 Everything above it (turns, chat templates, stop strings, UTF-8, sessions, files) is written once, on top of
 these calls, in :mod:`llama_bridge.local`. One thread at a time uses an engine; only its vocabulary, ``info`` and
@@ -8,22 +8,19 @@ these calls, in :mod:`llama_bridge.local`. One thread at a time uses an engine; 
 from __future__ import annotations
 
 import enum
-import heapq
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from .capabilities import Capability
-from .checks import NotCopied, check_count
-from .engine_arguments import check_token
-from .errors import UnsupportedCapability
+from .errors import EngineError, UnsupportedCapability
 from .grammar import Grammar
+from .kv_sequence import KvSequence
 from .models.adapter import Adapter
 from .params import Pooling, SamplingParams
 
-__all__ = ["EncoderCalls", "Engine", "EngineInfo", "MemoryKind", "batches_of"]
+__all__ = ["CacheFull", "EncoderCalls", "Engine", "EngineInfo", "MemoryKind", "batches_of"]
 
 
 class MemoryKind(enum.Enum):
@@ -64,6 +61,7 @@ class EngineInfo:
         n_gpu_layers: how many layers are on GPUs; the output counts as one.
         gpus: the GPUs that the engine can use, in its words.
         adapters: the LoRA adapters in force: each file once, ordered by its digest, none with the scale 0.
+        n_parallel: how many sequences the KV cache has.
     """
 
     n_ctx: int
@@ -89,10 +87,15 @@ class EngineInfo:
     adapters: tuple[Adapter, ...] = ()
     n_gpu_layers: int = 0
     gpus: tuple[str, ...] = ()
+    n_parallel: int = 1
 
 
-class Engine(NotCopied, ABC):
-    """A loaded model and its one KV-cache sequence.
+class CacheFull(EngineError):
+    """The cells that a sequence needs are held by others of the same KV cache. Nothing was appended."""
+
+
+class Engine(KvSequence):
+    """A loaded model and its KV cache. It is the first of its sequences itself; most engines need no other.
 
     ``tokenize``, ``least_tokens``, ``token_bytes``, ``info`` and ``cancel`` are called from any thread, even while another is inside
     ``decode`` or ``step``; they wait at most for one batch. Everything else is called by one thread at a time.
@@ -112,7 +115,6 @@ class Engine(NotCopied, ABC):
         info: facts about the model and context.
     """
 
-    backend: str
     capabilities: Capability
     info: EngineInfo
 
@@ -140,109 +142,33 @@ class Engine(NotCopied, ABC):
         A control token gives ``b""`` unless ``special`` is set.
         """
 
-    # the KV cache
+    # several sequences; only with Capability.PARALLEL
 
     @property
-    @abstractmethod
-    def length(self) -> int:
-        """Tokens in the KV cache: last position + 1, as the engine itself reports it."""
+    def sequences(self) -> Sequence[KvSequence]:
+        """The sequences, ``info.n_parallel`` of them; the first is the engine. They share ``info.n_ctx`` cells."""
+        return (self,)
 
-    @abstractmethod
-    def decode(self, tokens: Sequence[int]) -> int:
-        """Append tokens to the KV cache. The logits of the last one are then available.
+    def decode_together(self, pieces: Sequence[tuple[KvSequence, Sequence[int]]]) -> bool:
+        """Append tokens to several sequences in one computation, each given once; together at most ``info.n_batch``.
 
-        Returns how many were appended. That is fewer than given only if :meth:`cancel` was called.
+        The logits of the last token of each are then available to it, until the engine decodes again.
+
+        False if :meth:`cancel` was called meanwhile: ask each sequence's length; there are no logits then.
 
         Raises:
             InvalidInput, ContextOverflow: nothing was appended.
-            EngineError: decoding failed; :attr:`length` says how many tokens were kept.
+            CacheFull: there are not enough cells for all; nothing was appended.
+            EngineError: decoding failed; each sequence's length says what was kept.
         """
+        raise UnsupportedCapability(Capability.PARALLEL, self.backend)
 
-    @abstractmethod
-    def truncate(self, length: int) -> bool:
-        """Keep only the first ``length`` tokens. False, with no change, if the memory cannot rewind or holds fewer.
+    def share(self, source: KvSequence, target: KvSequence, length: int) -> bool:
+        """Make the first ``length`` tokens of one sequence all of the other's, in the same cells.
 
-        ``length == self.length`` always gives True. The logits are gone afterwards.
+        False, with no change, if this memory cannot.
         """
-
-    @abstractmethod
-    def clear(self) -> None:
-        """Empty the KV cache. Never fails on a live engine."""
-
-    # sampling
-
-    @abstractmethod
-    def set_sampler(
-        self,
-        params: SamplingParams,
-        seed: int,
-        recent: Sequence[int],
-        grammar: Grammar | None = None,
-    ) -> None:
-        """Start a new sampler.
-
-        ``recent`` are the tokens that its penalties already count; the grammar does not. ``params.logit_bias`` has
-        token ids only. With a grammar, which needs ``Capability.JSON_SCHEMA``, every token that is drawn fits it, and
-        an end of generation is drawn only where it may end. The text of such an answer is valid UTF-8.
-
-        Raises:
-            InvalidInput: also for a grammar that cannot be used. The sampler before is then still there.
-        """
-
-    @abstractmethod
-    def sample(self) -> int:
-        """Draw a token from the last logits and accept it.
-
-        Raises:
-            EngineError: there is no sampler, there are no logits, or they are NaN: the model or the KV cache is
-                damaged. The KV cache is then empty. Also if no token is left that grammar and biases allow; the KV
-                cache is then unchanged.
-        """
-
-    @abstractmethod
-    def step(self, token: int) -> int | None:
-        """Append ``token``, then draw and accept the next one: one engine call per generated token.
-
-        None if :meth:`cancel` was called before that; ``token`` is then not in the KV cache.
-
-        Raises:
-            InvalidInput, ContextOverflow, EngineError: as in :meth:`decode` and :meth:`sample`.
-        """
-
-    def accept(self, tokens: Sequence[int]) -> int:
-        """Let the sampler accept tokens that were not drawn, because the grammar leaves no choice.
-
-        Returns how many fit the grammar; those after them were not accepted. The KV cache is unchanged. Used with
-        ``Capability.JSON_SCHEMA``.
-
-        Raises:
-            InvalidInput: an unknown token id.
-            EngineError: there is no sampler.
-        """
-        raise UnsupportedCapability(Capability.JSON_SCHEMA, self.backend)
-
-    def logprobs(self, token: int, n: int) -> tuple[float, list[tuple[int, float]]]:
-        """The log-probability of ``token`` after the last logits, and the ``n`` best tokens with theirs, best first.
-
-        From the model's own distribution, before any sampler. Used with ``Capability.LOGPROBS``.
-
-        Raises:
-            InvalidInput, EngineError: as in :meth:`logits`.
-        """
-        row = self.logits().tolist()
-        check_token(token, len(row))
-        best = heapq.nlargest(check_count("n", n), range(len(row)), key=row.__getitem__)
-        top = max(row)
-        total = top + math.log(math.fsum(math.exp(logit - top) for logit in row))
-        return row[token] - total, [(one, row[one] - total) for one in best]
-
-    @abstractmethod
-    def logits(self) -> memoryview[float]:
-        """The last logits: ``n_vocab`` float32 values (format ``"f"``), valid until the next call.
-
-        Raises:
-            EngineError: there are no logits, or they are NaN, as in :meth:`sample`.
-        """
+        return False
 
     # embeddings; only with Capability.EMBEDDINGS or RERANK
 
@@ -292,28 +218,6 @@ class Engine(NotCopied, ABC):
     @abstractmethod
     def cancelled(self) -> bool:
         """Whether :meth:`cancel` was called since :meth:`clear_cancel`."""
-
-    # state; only with Capability.SESSION_PERSISTENCE
-
-    state_prefix: int = 0
-    """Bytes at the front of a state buffer that only the engine uses. They are not saved."""
-
-    def state_get(self) -> memoryview:
-        """A copy of the KV cache: ``state_prefix`` bytes, then what a sequence file has after its tokens."""
-        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
-
-    def state_length(self, state: memoryview) -> int:
-        """How many tokens a copy claims to hold; 0 if unknown. The claim is not checked."""
-        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
-
-    def state_set(self, state: memoryview, tokens: Sequence[int]) -> bool:
-        """Replace the KV cache by a copy that holds ``tokens``; False if the engine refuses it.
-
-        The buffer is writable; its first ``state_prefix`` bytes may hold anything. The copy may come from a
-        hostile file, so accept only what :meth:`state_get` can give for that many tokens. After a refusal
-        the cache is unchanged or empty.
-        """
-        raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend)
 
     @abstractmethod
     def close(self) -> None:

@@ -15,6 +15,7 @@ from .grammar import Grammar
 from .params import SamplingParams
 
 __all__ = [
+    "check_ahead",
     "check_grammar_argument",
     "check_length",
     "check_room",
@@ -52,6 +53,21 @@ def check_tokens(name: str, tokens: Sequence[int], n_vocab: int) -> array[int]:
         wrong = next(token for token in packed if not 0 <= token < n_vocab)
         raise InvalidInput(f"{name} has {wrong}: no such token; ids go from 0 to {n_vocab - 1}")
     return packed
+
+
+def check_ahead(
+    tokens: Sequence[int], guesses: Sequence[int], max_guesses: int, n_vocab: int, n_batch: int
+) -> tuple[array[int], array[int]]:
+    """Return the arguments of :meth:`~llama_bridge.kv_sequence.KvSequence.decode_ahead` packed, or raise InvalidInput."""
+    packed = check_tokens("tokens", tokens, n_vocab)
+    more = check_tokens("guesses", guesses, n_vocab)
+    if not packed:
+        raise InvalidInput("tokens is empty: give the tokens that the guesses follow")
+    if len(more) > max_guesses:
+        raise InvalidInput(f"{len(more)} guesses: this engine checks at most {max_guesses} at once")
+    if (n := len(packed) + len(more)) > n_batch:
+        raise InvalidInput(f"{n} tokens and guesses: at most {n_batch} can be computed at once")
+    return packed, more
 
 
 def check_sequences(

@@ -20,7 +20,6 @@
     │       └── OutOfMemory                   it does not fit into the memory it may use
     ├── TemplateError                         the model's chat template failed
     ├── Cancelled                             cancelled where a part of a result is of no use
-    ├── Busy                                  too many calls wait already; says how many
     ├── SessionError
     │   ├── NoSession                         nothing to save yet
     │   ├── SessionNotFound (FileNotFoundError)
@@ -31,6 +30,7 @@
     │   └── SessionsLocked                    another bridge uses that folder
     ├── InvalidAnswer                         the answer fits the schema, but the caller's class refuses it
     ├── InvalidToolCall                       the model called a tool with arguments that its schema refuses
+    ├── Busy                                  too many calls wait already; says how many
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
@@ -345,18 +345,6 @@ class Cancelled(BridgeError):
     """``cancel()`` was called before all texts were embedded or ranked. There is no part of a result."""
 
 
-class Busy(BridgeError):
-    """Too many calls wait already, so this one was refused at once. Nothing was started: try again later.
-
-    Attributes:
-        waiting: how many wait.
-    """
-
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} calls wait already: try again later")
-        self.waiting = waiting
-
-
 class SessionError(BridgeError):
     """Something is wrong with a session or its file."""
 
@@ -460,6 +448,21 @@ class InvalidToolCall(BridgeError):
         self.name = name
         self.arguments = arguments
         self.text = text
+
+
+class Busy(BridgeError):
+    """Too many calls wait for a place already. Nothing was evaluated: try again later.
+
+    Attributes:
+        waiting: how many calls wait.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(
+            f"the model is busy: {waiting} calls wait already. Try again later, or load it with a larger n_parallel "
+            "or max_waiting"
+        )
+        self.waiting = waiting
 
 
 class NoModel(BridgeError):

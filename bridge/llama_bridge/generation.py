@@ -57,6 +57,8 @@ class Usage:
         prompt_seconds: wall time of the prefill.
         completion_seconds: wall time from the first drawn token to the last, without the time that the reader of
             a stream took between two texts.
+        drafted_tokens: tokens that were guessed with ``speculate``, and those that a grammar left no choice about.
+        accepted_tokens: those of them that became part of the answer.
     """
 
     prompt_tokens: int
@@ -65,6 +67,8 @@ class Usage:
     completion_tokens: int
     prompt_seconds: float
     completion_seconds: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:

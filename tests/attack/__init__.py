@@ -9,5 +9,6 @@ is torn or lost, somebody who waits for ever, an error that is none of ours, a f
     interrupts.py    a KeyboardInterrupt at each step of each operation
     arguments.py     every public call with every wrong argument
     readers.py       threads that leave streams half read, and everything else at the same time
+    company.py       many threads that do everything at once
     folders.py       folders of sessions with strange things in them
 """

@@ -17,6 +17,7 @@ import llama_bridge
 from llama_bridge import BridgeError, LlamaBridge, Message, later_signals
 from llama_bridge.testing import FakeLlama, babble
 from llama_bridge.testing.adapters import write_adapter
+from tests.guessing import Parrot, let_guess
 from tests.ledger import machine
 
 __all__ = [
@@ -112,10 +113,19 @@ def other_adapters(llama: LlamaBridge) -> None:
     llama.generate_continue("what?")
 
 
+def guessed(llama: LlamaBridge) -> None:
+    let_guess(llama, Parrot())
+    llama.generate_continue("what else?", speculate=True)
+    again = llama.session().regenerate(speculate=True)
+    assert again.usage.drafted_tokens > again.usage.accepted_tokens > 1
+    llama.generate_continue("and else?", speculate=True, stop="!")
+
+
 OPERATIONS: list[Callable[[LlamaBridge], None]] = [
     one_turn,
     fresh_turn,
     in_a_shape,
+    guessed,
     half_read_then_another,
     two_conversations,
     saved_and_loaded,

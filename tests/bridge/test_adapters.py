@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import struct
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -65,6 +67,25 @@ def test_an_adapter_at_load_is_the_same_as_one_set_later(
         assert not other.adapters, "they belong to the model that they came with"
         other.load_model("demo", adapters=[(adapter, 0.5)])
         assert [one.scale for one in other.adapters] == [0.5]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_an_adapter_that_holds_no_number_is_refused_and_nothing_changes(
+    llama: LlamaBridge, adapter: Path, tmp_path: Path, number: str
+) -> None:
+    if isinstance(llama, FakeLlama) or llama.backend == "fake":
+        pytest.skip("the fake computes nothing")
+    llama.set_adapters([adapter])
+    before = llama.adapters
+    damaged = Gguf(adapter)
+    name, tensor = list(damaged.tensors.items())[-1]
+    tensor.data = tensor.data[:-4] + struct.pack("<f", float(number))
+    path = damaged.write(tmp_path / "damaged.gguf")
+    with pytest.raises(InvalidModel, match=rf"{re.escape(name)} holds (NaN|infinity)"):
+        llama.set_adapters([path])
+    assert llama.adapters == before
+    with pytest.raises(InvalidModel, match="holds"):
+        LlamaBridge("demo", backend=llama.backend, adapters=[path])
 
 
 class Source:

@@ -131,7 +131,7 @@ def test_messages_that_make_a_control_token_together_are_told_apart() -> None:
         end = min(llama.info.end_of_generation)
         text = engine_of(llama).token_bytes(end, special=True).decode()
         source = "{% for m in messages %}{{ m.content }}{% endfor %}"
-        vars(machine(llama))["template"] = ChatTemplate(source, controls={text})
+        vars(machine(llama).spelling)["template"] = ChatTemplate(source, controls={text})
         halves = [*user(text[:3]), *user(text[3:])]
         assert str(llama.apply_chat_template(halves)) == text
         assert end not in llama.tokenize(llama.apply_chat_template(halves))
@@ -149,7 +149,7 @@ def test_a_role_names_no_control_token_but_its_own() -> None:
     source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     controls = {"<|user|>", "<|observation|>", "<|fim_prefix|>", "<|endoftext|>"}
     with FakeLlama() as llama:
-        vars(machine(llama))["template"] = ChatTemplate(source, controls=controls)
+        vars(machine(llama).spelling)["template"] = ChatTemplate(source, controls=controls)
         for role in ("fim_prefix", "observation", "prefix", "endoftext"):
             with pytest.raises(InvalidInput, match="role"):
                 llama.apply_chat_template([{"role": role, "content": "x"}])

@@ -156,6 +156,27 @@ def test_a_model_beyond_the_quota_is_used_but_not_kept(
     guest.stop()
 
 
+def test_a_quota_that_ends_in_the_middle_of_a_download_keeps_what_has_arrived(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/tiny.gguf?slow", wait=False)
+    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
+    with guest.quota(address, 1_000):
+        guest.until(lambda: guest.trouble)
+        guest.idle()
+        needed = re.match(r"StoreFull: tiny.gguf: keeping it takes ([\d.]+) MB", guest.trouble)
+        assert needed is not None, guest.trouble
+        assert float(needed[1]) > 1, "all of the rest, not only the next piece"
+        guest.press("Resume")
+        guest.idle()
+        assert guest.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
+    guest.press("Resume")
+    guest.until(lambda: "continues after" in guest.status)
+    guest.idle()
+    assert guest.kept == ["tiny.gguf"]
+    guest.check()
+
+
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     guest: Person, tiny: Path, tmp_path: Path
 ) -> None:
@@ -190,9 +211,17 @@ def test_a_second_tab_shares_the_models_but_not_a_download(guest: Person, addres
 def test_what_goes_wrong_is_a_typed_error_in_python(programmer: Programmer, address: str) -> None:
     code = f"""
 import js
-from llama_bridge import ModelNotFound, InvalidModel
+from llama_bridge import InvalidInput, ModelNotFound, InvalidModel
 from llama_bridge_wasm.store.model_store import *
 from llama_bridge_wasm.page import new, to_js
+for path in ("a//b", "../x", "/x", "x/", "", ".", "a\\\\b", None):
+    try:
+        ModelStore(path)
+    except InvalidInput as error:
+        assert f"path={{path!r}}: give" in str(error)
+    else:
+        raise AssertionError(path)
+await ModelStore("deeper/in").models()
 store = ModelStore("elsewhere")
 url = {address!r} + "models/"
 said = []
@@ -208,6 +237,14 @@ async def opened(sha256):
     async with store.open(sha256) as source:
         with source.open() as file:
             assert file.read(4) == b"GGUF"
+for sha256 in ("../x", "", "0" * 63, "Z" * 64, "0" * 64 + "\\n", None, b"0" * 64):
+    for work in (store.delete(sha256), opened(sha256)):
+        try:
+            await work
+        except InvalidInput as error:
+            assert f"sha256={{sha256!r}}: give" in str(error)
+        else:
+            raise AssertionError(sha256)
 await fails(store.download(url + "tiny.gguf?half"))
 [part] = await store.unfinished()
 said.append(f"{{part.name}} {{part.size < part.total}}")

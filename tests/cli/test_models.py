@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge.hub import transfer
+from llama_bridge.hub.cache import hub_cache
 from llama_bridge.models.source import open_model
 from llama_bridge.testing.hub import HubServer
 from tests.cli.conftest import Program, Run
@@ -182,3 +183,12 @@ def test_a_name_of_several_lines_is_shown_on_one(hub: HubServer, run: Run, tmp_p
     lines = run("models").stdout.splitlines()
     assert lines[0] == "lmstudio:some/one/a\N{REPLACEMENT CHARACTER}hf:other.gguf"
     assert len(lines) == 3
+
+
+def test_each_unfinished_download_that_is_removed_is_told(hub: HubServer, run: Run) -> None:
+    blobs = hub_cache() / "models--org--repo" / "blobs"
+    blobs.mkdir(parents=True)
+    for digit in "12":
+        (blobs / f"{digit * 64}.incomplete").write_bytes(b"GGUF" * 250)
+    freed = json.loads(run("rm", "hf:org/repo", "--all", "--json").stdout)
+    assert freed == [{"name": "hf:org/repo", "freed": 1000}] * 2

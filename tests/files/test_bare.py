@@ -39,7 +39,7 @@ def write_bare(llama: LlamaBridge, path: Path, tokens: Sequence[int] | None = No
     """llama.cpp's own call, with the tokens of the session or others in the header."""
     listed = llama.session().tokens if tokens is None else tokens
     array = (c_int32 * len(listed))(*listed)
-    context = vars(engine_of(llama))["_context"]
+    context = vars(engine_of(llama))["context"]
     assert lib.llama_state_seq_save_file(context, os.fsencode(path), 0, array, len(listed)) > 0
 
 

@@ -16,6 +16,7 @@ class Report:
     Attributes:
         files: how many were tried.
         outcomes: how many of each: an error's name, ``"used"``, ``"accepted"``, ``"problem"``, ``"crash"``, ``"hang"``.
+        examples: for each outcome the numbers of the first files that had it.
         problems: number of the file and what went wrong.
         peak_mib: the most memory that a child had; for models, above what it began with.
         slowest: seconds of the slowest file.
@@ -24,6 +25,7 @@ class Report:
 
     files: int = 0
     outcomes: Counter[str] = field(default_factory=Counter[str])
+    examples: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     problems: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     peak_mib: int = 0
     slowest: float = 0.0
@@ -50,7 +52,8 @@ def telling() -> Callable[[Report], None]:
 def tell(report: Report, what: str) -> None:
     """Print a whole run."""
     for outcome, n in report.outcomes.most_common():
-        print(f"{n:8} {outcome}")
+        numbers = ", ".join(map(str, report.examples.get(outcome, ())))
+        print(f"{n:8} {outcome}" + (f" (such as file {numbers})" if numbers else ""))
     print(
         f"{what}: {report.files} files in {report.seconds:.0f} s, the slowest {report.slowest:.2f} s, "
         f"peak memory {report.peak_mib} MiB, {len(report.problems)} problems"

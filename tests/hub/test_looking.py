@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from llama_bridge import (
     ModelNotFound,
     RateLimited,
 )
-from llama_bridge.hub import beginning
+from llama_bridge.hub import beginning, patience
 from llama_bridge.hub.answers import Answer
 from llama_bridge.hub.find import find_model
 from llama_bridge.hub.looking import Looked, look_at
@@ -200,7 +200,7 @@ def test_a_server_that_never_sends_is_left(hub: HubServer, model: bytes, kind: s
 def test_a_server_that_trickles_is_left_in_time(
     hub: HubServer, model: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beginning, "SECONDS", 1.0)
+    monkeypatch.setattr(patience, "SECONDS", 1.0)
     words = strings([b"word %d" % i for i in range(200_000)])
     hub.add("org/repo", {FILE: gguf(("llama.context_length", u32(64)), ("w", words))})
     hub.fail("slow", path="/blob/*", times=None, seconds=0.3)
@@ -208,6 +208,56 @@ def test_a_server_that_trickles_is_left_in_time(
     with pytest.raises(DownloadError, match="not arrived within 1 s"):
         look_at(NAME)
     assert time.monotonic() - begun < 4
+
+
+@contextmanager
+def dripping(beginning_of_answer: bytes) -> Iterator[str]:
+    """A server that sends the rest of its answer's first lines byte by byte, and never the last; its address."""
+    left = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(beginning_of_answer)
+            while not left.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(8) as pool:
+        server.settimeout(0.1)
+
+        def accept() -> None:
+            while not left.is_set():
+                with suppress(TimeoutError):
+                    pool.submit(serve, server.accept()[0])
+
+        pool.submit(accept)
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            left.set()
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\nX-Long: "])
+@pytest.mark.parametrize("on_hub", [True, False])
+def test_a_server_that_drips_its_first_lines_is_left_in_time(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, start: bytes, on_hub: bool
+) -> None:
+    monkeypatch.setattr(patience, "SECONDS", 0.6)
+    with dripping(start) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        begun = time.monotonic()
+        with pytest.raises(DownloadError, match=r"not arrived within 0\.6 s"):
+            look_at(NAME if on_hub else f"{address}/m.gguf")
+        assert time.monotonic() - begun < 3
+
+
+def test_a_file_whose_server_drips_its_first_lines_is_left_in_time(
+    hub: HubServer, model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dripping(b"HTTP/1.1 206 Partial Content\r\nX-Long: ") as address:
+        hub.files_url = address
+        monkeypatch.setattr(patience, "SECONDS", 0.6)
+        with pytest.raises(DownloadError, match=r"its header has not arrived within 0\.6 s"):
+            look_at(NAME)
 
 
 def test_a_server_that_stalls_is_left(

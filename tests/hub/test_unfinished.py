@@ -96,3 +96,115 @@ def test_a_whole_model_beside_it_stays(hub: HubServer) -> None:
     remove_model(model)
     assert not part.exists()
     assert path.read_bytes() == real("next")
+
+
+def test_huggingface_hubs_own_are_told_apart_and_stay_while_it_fetches(hub: HubServer) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    path = Path(str(find_model("hf:org/repo")))
+    part = path.resolve().with_name(f"{'1' * 64}.0a1b2c3d.incomplete")
+    part.write_bytes(b"GGUF")
+    (model,) = unfinished_models()
+    assert "of huggingface_hub" in model.problem
+    assert "goes on" not in model.problem
+    lock = hub_cache() / ".locks" / "models--org--repo" / f"{'1' * 64}.lock"
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        assert try_lock(handle)
+        with pytest.raises(ModelError, match="it is being fetched"):
+            remove_model(model)
+    finally:
+        os.close(handle)
+    assert remove_model(model) == 4
+    assert path.exists()
+
+
+def test_what_is_no_file_is_no_download(hub: HubServer, tmp_path: Path) -> None:
+    blobs = hub_cache() / "models--org--repo" / "blobs"
+    (blobs / f"{'1' * 64}.incomplete").mkdir(parents=True)
+    (tmp_path / "mine").write_text("mine")
+    (blobs / f"{'2' * 64}.incomplete").symlink_to(tmp_path / "mine")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(blobs / f"{'3' * 64}.incomplete")
+    assert unfinished_models() == []
+
+
+def test_removing_a_model_leaves_what_is_fetched_of_its_repository(hub: HubServer) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark"), "x-Q8_0.gguf": real("next")})
+    find_model("hf:org/repo:Q8_0")
+    hub.fail("cut", path="/blob/*", after=1_000_000, times=transfer.TRIES + 2)
+    with pytest.raises(DownloadError):
+        find_model("hf:org/repo:Q4_0")
+    hub.faults.clear()
+    (whole,) = models_named("hf:org/repo:Q8_0")
+    remove_model(whole)
+    assert kept_models() == []
+    (part,) = unfinished_models()
+    hub.asked.clear()
+    assert Path(str(find_model("hf:org/repo:Q4_0"))).read_bytes() == real("mark")
+    assert hub.downloads()[0].headers["range"] == f"bytes={part.size}-"
+
+
+def test_a_model_from_an_address_stays_while_a_newer_one_is_fetched(hub: HubServer) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    path = Path(str(find_model(hub.address("org/repo", "x-Q4_0.gguf"))))
+    (model,) = kept_models()
+    handle = os.open(path.with_name("lock"), os.O_RDWR)
+    try:
+        assert try_lock(handle)
+        with pytest.raises(ModelError, match="it is being fetched"):
+            remove_model(model)
+        assert path.read_bytes() == real("mark")
+    finally:
+        os.close(handle)
+    remove_model(model)
+    assert folders() == []
+
+
+@pytest.mark.parametrize(
+    "folder", ["models--org--name--backup", "models--a b--c", "models--..--x", "models--org--x.."]
+)
+def test_a_folder_that_is_no_repository_is_in_nobodys_way(hub: HubServer, folder: str) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    path = Path(str(find_model("hf:org/repo")))
+    other = hub_cache() / folder
+    shutil.copytree(path.parents[2], other, symlinks=True)
+    (other / "blobs" / f"{'1' * 64}.incomplete").write_bytes(b"GGUF")
+    names = {model.name for model in kept_models()}
+    odd = other / "snapshots" / path.parent.name / path.name
+    assert names == {"hf:org/repo/x-Q4_0.gguf", str(odd)}
+    (model,) = models_named("hf:org/repo")
+    remove_model(model)
+    assert odd.read_bytes() == real("mark")
+    for each in (*models_named(str(odd)), *unfinished_models()):
+        remove_model(each)
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("about", ["[" * 100_000, '{"url": ["x"]}', '{"url": null}', "\x00", "[1]"])
+def test_notes_that_make_no_sense_hide_no_model(name: str, about: str) -> None:
+    cache = user_cache()
+    assert cache is not None
+    folder = cache / "downloads" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "about.json").write_text(about)
+    (folder / "x.gguf.incomplete").write_bytes(b"GGUF")
+    (folder / "y.gguf").write_bytes(real("odd."))
+    found = {model.name for model in (*kept_models(), *unfinished_models())}
+    assert found == {name, str(folder / "x.gguf.incomplete"), str(folder / "y.gguf")}
+
+
+def test_a_model_of_the_hub_stays_while_somebody_has_its_lock(hub: HubServer) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    path = Path(str(find_model("hf:org/repo")))
+    (model,) = kept_models()
+    (lock,) = hub_cache().rglob("*.lock")
+    handle = os.open(lock, os.O_RDWR)
+    try:
+        assert try_lock(handle)
+        with pytest.raises(ModelError, match="it is being fetched"):
+            remove_model(model)
+        assert path.read_bytes() == real("mark")
+    finally:
+        os.close(handle)
+    remove_model(model)
+    assert folders() == []

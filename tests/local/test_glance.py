@@ -91,7 +91,7 @@ def test_a_glance_sees_no_other_conversation_however_the_cache_changes_hands() -
 
         def take(*names: str) -> None:
             for name in names:
-                if name != conversations.holder.name:
+                if name != conversations.seats[0].name:
                     conversations.switch(name)
 
         for start in ("a", "b"):

@@ -185,7 +185,7 @@ def test_an_interrupt_at_any_step_leaves_each_conversation_as_it_was_or_as_it_sh
         as_before(kept, tmp_path)
         hits += Traced(spot).run(lambda: work(kept, tmp_path))
         where = f"{spot[0].co_qualname} at {spot[1]}"
-        assert not runtime(kept)._lock.locked(), where
+        assert not runtime(kept)._scheduler.lock.locked(), where
         found = now(kept)
         for name, snapshot in found.items():
             assert snapshot in (before[name], after[name]), f"{name!r} after {where}"

@@ -151,7 +151,7 @@ def test_replayed_messages_are_the_tokens_that_talking_gives(
         llama.generate("Hello! My name is Zorvane.", sampling=GREEDY)
         llama.generate_continue("Thanks!", sampling=GREEDY)
         said, tokens = llama.session().messages, llama.session().tokens
-        replayed = machine(llama).plan_messages(said)
+        replayed = machine(llama).spelling.plan_messages(said)
         # The end of the last turn comes with the next one.
         assert replayed.tokens == tokens[:-1]
         one, two = machine(llama).turns

@@ -146,6 +146,10 @@ DEMO: dict[str, tuple[Edit, str]] = {
         ),
         "no layer with a window",
     ),
+    "a window of no tokens": (
+        architecture("gemma2", value("gemma2.attention.sliding_window", 0)),
+        "sliding_window is 0",
+    ),
     "a window for every layer of an encoder": (
         architecture(
             "modern-bert",
@@ -208,6 +212,9 @@ RIGHT: dict[str, Edit] = {
         value("granitehybrid.ssm.inner_size", 384),
         value("granitehybrid.ssm.time_step_rank", 6),
         value("granitehybrid.ssm.group_count", 1),
+    ),
+    "a window of no tokens, which is none": architecture(
+        "gemma3", value("gemma3.attention.sliding_window", 0)
     ),
     "a list of layers without a window, and no window": architecture(
         "laguna",

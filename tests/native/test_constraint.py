@@ -45,14 +45,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 def begin(engine: Any, text: str) -> Any:
     """The state of a grammar."""
-    if engine._vocabulary is None:
-        engine._vocabulary = engine._describe_vocabulary()
-    return _State(Grammar(text), engine._vocabulary)
+    return _State(Grammar(text), engine.vocabulary)
 
 
 @pytest.mark.parametrize("text", GRAMMARS)
 def test_the_tree_finds_what_a_search_of_the_whole_vocabulary_finds(engine: Any, text: str) -> None:
-    words = engine._describe_vocabulary()
+    words = engine.vocabulary
     if not hasattr(engine, "tree_of_test"):
         engine.tree_of_test = TokenTree(words.n_vocab, words.ends, words.spell_controls)
     state = begin(engine, text)
@@ -73,7 +71,7 @@ def test_the_tree_finds_what_a_search_of_the_whole_vocabulary_finds(engine: Any,
 @pytest.mark.parametrize("text", GRAMMARS)
 def test_greedy_draws_what_llama_cpps_own_mask_leaves_as_the_best(engine: Any, text: str) -> None:
     state = begin(engine, text)
-    words = engine._vocabulary
+    words = engine.vocabulary
     engine.clear()
     engine.decode(engine.tokenize("Hello", add_special=True, parse_special=False))
     engine.set_sampler(GREEDY, 1, [], Grammar(text))

@@ -59,15 +59,15 @@ class VocabularyAlone(NativeEngine):
         file = open_model(path)
         self._model = lib.llama_model_load_from_file(os.fsencode(path), options)
         assert self._model
-        self._context = self._model  # any pointer: only asked whether it is there
+        self.context = self._model  # any pointer: only asked whether it is there
         self._vocab = lib.llama_model_get_vocab(self._model)
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._header = file.header
         self._least = LeastTokens(file)
         self._words = threading.RLock()
 
     def close(self) -> None:
-        model, self._model, self._context, self._vocab = self._model, None, None, None
+        model, self._model, self.context, self._vocab = self._model, None, None, None
         lib.llama_model_free(model)
 
 

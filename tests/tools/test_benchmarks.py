@@ -41,6 +41,8 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "Embedding 16 texts of 12 words",
         "Embedding 4 texts of 150 words",
         "Reranking 4 documents of 60 words",
+        "Parallel",
+        "Parallel",
         "Time to first token",
         "Sessions",
         "Sessions",

@@ -375,10 +375,10 @@ void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
 } // namespace
 
 const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       32, sizeof(block_q4_0), sizeof(small_block<false>),
-                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, true};
+                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>};
 const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       32, sizeof(block_q5_0), sizeof(small_block<true>),
-                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, true};
+                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>};
 const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block),
-                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, true};
+                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes};
 
 } // namespace lb

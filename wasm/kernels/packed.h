@@ -32,7 +32,6 @@ struct format {
     // those from `start` to `end`, multiples of 256 or k, added to what is there unless they are the first.
     void (*gemm)(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
                  int64_t n, float * const * to, char * scratch);
-    bool half_scales; // numbers at half precision may be infinite, or none: see poison in repack.cpp
 };
 
 // The format of weights of this type, or nullptr where ggml's own kernels do it.

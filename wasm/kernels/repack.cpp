@@ -6,12 +6,9 @@
 // embedding can be read from packed weights too: a model that uses it at both ends holds it once.
 #include "repack.h"
 
-#include <math.h>
 #include <string.h>
 
 #include <algorithm>
-#include <mutex>
-#include <unordered_map>
 #include <vector>
 
 #include "attention.h"
@@ -52,58 +49,20 @@ const format * format_of(const ggml_tensor * t) {
     return f && rows && t->ne[0] % f->values == 0 ? f : nullptr;
 }
 
-// Rows with a scale, or value, that is infinite or no number, by where the packed tensor is. Kernels that convert from
-// half precision take them for large numbers; what such rows give is NaN, as it would be.
-std::mutex poison_lock;
-std::unordered_map<const void *, std::vector<int64_t>> poison;
-
-void find_poison(const format & f, const ggml_tensor * t, const uint8_t * data) {
-    std::vector<int64_t> rows;
-    const size_t row_size = ggml_row_size(t->type, t->ne[0]);
-    for (int64_t r = 0; f.half_scales && r < ggml_nrows(t); r++) {
-        const uint8_t * row = data + static_cast<size_t>(r) * row_size;
-        const size_t step = t->type == GGML_TYPE_F16 ? 2 : f.block_size; // the other formats begin with their scale
-        for (size_t at = 0; at < row_size; at += step) {
-            if ((row[at + 1] & 0x7c) == 0x7c) {
-                rows.push_back(r);
-                break;
-            }
-        }
-    }
-    const std::lock_guard<std::mutex> guard(poison_lock);
-    poison.erase(t->data);
-    if (!rows.empty()) {
-        poison.emplace(t->data, std::move(rows));
-    }
-}
-
 // The packed weights that a tensor, possibly a view of some of the rows of another, stands for.
 struct packed_rows {
     const format * f;
     const uint8_t * groups;
     size_t group_size;
-    const std::vector<int64_t> * poisoned; // rows of `whole`, or nullptr
-    int64_t first;                         // row of `whole`
 
     explicit packed_rows(const ggml_tensor * t) : f(format_of(t)), group_size(packed_group_size(*f, t->ne[0])) {
         const ggml_tensor * whole = t->view_src ? t->view_src : t;
-        first = t->view_src ? static_cast<int64_t>(t->view_offs / ggml_row_size(t->type, t->ne[0])) : 0;
+        const int64_t first = t->view_src ? static_cast<int64_t>(t->view_offs / ggml_row_size(t->type, t->ne[0])) : 0;
         GGML_ASSERT(whole->ne[0] == t->ne[0] && first % GROUP == 0);
         groups = static_cast<const uint8_t *>(whole->data) + static_cast<size_t>(first / GROUP) * group_size;
-        const auto found = poison.empty() ? poison.end() : poison.find(whole->data);
-        poisoned = found == poison.end() ? nullptr : &found->second;
     }
 
     const uint8_t * group(int64_t row) const { return groups + static_cast<size_t>(row / GROUP) * group_size; }
-
-    // Results of rows [from, to), which begin at `results`.
-    void spoil(float * results, int64_t from, int64_t to) const {
-        for (const int64_t row : *poisoned) {
-            if (row - first >= from && row - first < to) {
-                results[row - first - from] = NAN;
-            }
-        }
-    }
 };
 
 const float * row_of(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
@@ -236,9 +195,6 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
                           [&](float * const * eight) { rows.f->gemv(k, rows.group(whole), w.single(i), eight[0]); });
             }
         }
-        for (int64_t i = 0; rows.poisoned && i < n; i++) {
-            rows.spoil(const_cast<float *>(row_of(dst, i)) + from, from, to);
-        }
     }
 }
 
@@ -273,9 +229,6 @@ void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
                 float * results = const_cast<float *>(row_of(dst, slot, token, 0));
                 for (int64_t row = from; row < to; row += GROUP) {
                     rows.f->gemv(k, rows.group(expert * n_rows + row), y, results + row);
-                }
-                if (rows.poisoned) {
-                    rows.spoil(results + from, expert * n_rows + from, expert * n_rows + to);
                 }
             }
         }
@@ -406,7 +359,6 @@ ggml_status init_tensor(ggml_backend_buffer_t, ggml_tensor * t) {
 void set_tensor(ggml_backend_buffer_t, ggml_tensor * t, const void * data, size_t offset, size_t size) {
     GGML_ASSERT(offset == 0 && size == ggml_nbytes(t));
     waiting.erase(std::remove(waiting.begin(), waiting.end(), t), waiting.end());
-    find_poison(*format_of(t), t, static_cast<const uint8_t *>(data));
     pack_rows(*format_of(t), t->ne[0], ggml_nrows(t), static_cast<const uint8_t *>(data), static_cast<uint8_t *>(t->data));
 }
 
@@ -446,7 +398,6 @@ void forget_weights() {
 void pack_weights() {
     for (ggml_tensor * t : waiting) {
         auto * data = static_cast<uint8_t *>(t->data);
-        find_poison(*format_of(t), t, data);
         pack_rows(*format_of(t), t->ne[0], ggml_nrows(t), data, data);
     }
     waiting.clear();

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 6
+#define LB_ABI_VERSION 7
 #define LB_ADAPTERS 128 // loaded at once
 #define LB_EMBED_SEQUENCES 64
 #define LB_EMBED_TOKENS (1 << 20)
@@ -32,6 +32,7 @@ enum lb_status : int32_t {
     LB_CANCELLED = -4,
     LB_OUT_OF_MEMORY = -5,
     LB_ENGINE_ERROR = -6,
+    LB_NOT_FINITE = -7, // a tensor of the model holds NaN or infinity; its name is all that lb_last_error() says
 };
 
 struct lb_load_params {

@@ -93,6 +93,9 @@ int32_t load(const char * path, const lb_load_params & params) {
     if (!current.model) {
         return refused("the model could not be loaded");
     }
+    if (const std::string name = lb::tensor_not_finite(); !name.empty()) {
+        return fail(LB_NOT_FINITE, name);
+    }
     lb::pack_weights();
     llama_model * model = current.model.get();
     if (llama_model_has_encoder(model) && llama_model_has_decoder(model)) {

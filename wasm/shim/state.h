@@ -95,6 +95,9 @@ inline bool abort_requested(void *) {
     return !current.stateful && cancelled();
 }
 
+// The name of a tensor of the model that holds NaN or infinity; empty if none does. Before weights are packed.
+std::string tensor_not_finite();
+
 // Puts the adapters in force in a context.
 void apply_adapters(llama_context * context);
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.models.adapter import Adapter, check_unchanged
+from llama_bridge.models.finite import refuse_not_finite
 from llama_bridge.models.source import ModelFile
 
 from .. import abi
@@ -47,7 +48,7 @@ class LoadedAdapters:
         """Load those that are not there yet; after an error they are as before.
 
         Raises:
-            InvalidModel: a file changed since it was checked.
+            InvalidModel: a file changed since it was checked, or holds NaN or infinity.
             ModelLoadError: llama.cpp refused one; OutOfMemory: it does not fit.
             EngineError: its file could not be read.
         """
@@ -91,6 +92,7 @@ class LoadedAdapters:
     def _load(self, adapter: Adapter) -> int:
         file = adapter.file
         check_unchanged(adapter)  # in the guest, a file that is gone is a failure of the host
+        refuse_not_finite(file)
         self._calls.line_up()
         with self._calls.lock:
             self._guest.lend(file.open, file.header.file_size, file.path)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import struct
 
 from llama_bridge.engine import EngineInfo, MemoryKind
-from llama_bridge.errors import BridgeError, EngineError, InvalidInput, ModelLoadError, OutOfMemory
+from llama_bridge.errors import (
+    BridgeError,
+    EngineError,
+    InvalidInput,
+    InvalidModel,
+    ModelLoadError,
+    OutOfMemory,
+)
+from llama_bridge.models.finite import about_tensor
 from llama_bridge.models.ggml_types import KV_TYPES
 from llama_bridge.models.pooling import POOLINGS, pooling_of
 from llama_bridge.models.source import ModelFile
@@ -34,6 +42,7 @@ def load_model(
 
     Raises:
         OutOfMemory: weights, KV cache or work space do not fit; the message has the numbers.
+        InvalidModel: a tensor holds NaN or infinity.
         ModelLoadError: llama.cpp refused it; the message is its own.
         InvalidInput: llama.wasm does not accept a parameter.
     """
@@ -70,6 +79,8 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         raise ModelLoadError(model.path, str(error)) from error
     if status == Status.OUT_OF_MEMORY:
         raise _too_large(model, params, reason, guest.memory_size)
+    if status == Status.NOT_FINITE:
+        raise InvalidModel(model.path, about_tensor(model, reason))
     if status == Status.BAD_ARGUMENT:
         raise InvalidInput(reason)
     if status != 0:

@@ -13,6 +13,7 @@ Read in this order:
 
 .. code-block:: text
 
+    arguments.py    what callers give
     sources.py      a Blob, a URL or an OPFS file, read straight into the guest
     model_store.py  models that the browser keeps
     arrivals.py     models that have not arrived whole

@@ -138,11 +138,13 @@ class Arrivals:
                     note = _what_became_of_it(incoming, transfer)
                     if transfer.start == 0:
                         incoming.start_over()
+                    before = about
                     about = {"name": name, "url": url, "total": transfer.total}
                     about["validator"] = transfer.validator
                     if of_all is not None:
                         about["of_all"] = of_all
-                    await folder.write_json(key + _ABOUT, about)
+                    if about != before:  # which takes room for both
+                        await folder.write_json(key + _ABOUT, about, shown=name)
                     await _receive(incoming, transfer, name, note, progress, more)
             arrived = Arrived(name, incoming.size, incoming.sha256, key)
             if expected not in (None, arrived.sha256):
@@ -175,7 +177,7 @@ class Arrivals:
                 incoming.start_over()
                 _check_room(incoming, name, total, more)
                 async for piece in blob_pieces(blob, name):
-                    incoming.write(piece)
+                    _write(incoming, piece, name, total)
                     _tell(progress, incoming, total)
             return Arrived(name, incoming.size, incoming.sha256, key)
         except BaseException:
@@ -254,7 +256,7 @@ async def _receive(
             _check_room(incoming, name, total, more)
         _tell(progress, incoming, total, note)
         async for piece in transfer.pieces:
-            incoming.write(piece)
+            _write(incoming, piece, name, total)
             _tell(progress, incoming, total, note)
             if not incoming.is_gguf:  # the later check raises; the rest is not needed
                 return
@@ -262,6 +264,16 @@ async def _receive(
         transfer.cancel()
     if total is not None and incoming.size != total:
         raise DownloadError(name, "the connection broke", incoming.size, total)
+
+
+def _write(incoming: Incoming, piece: Any, name: str, total: int | None) -> None:
+    """Append a piece. If the space has become less meanwhile, the error tells what all of the rest needs."""
+    try:
+        incoming.write(piece)
+    except StoreFull as error:
+        if total is None:
+            raise
+        raise StoreFull(name, total - incoming.size, error.free) from error
 
 
 def check_memory(name: str, size: int) -> None:

@@ -27,6 +27,7 @@ from llama_bridge.models.parts_source import PartsSource
 from llama_bridge.models.source import ModelSource, open_model
 from llama_bridge.models.split import check_called
 
+from .arguments import check_digest, check_path
 from .arrivals import Arrivals, Arrived, Unfinished, check_memory, file_name, sizes_of
 from .copying import copying
 from .errors import (
@@ -82,10 +83,13 @@ class ModelStore:
     Args:
         path: the store's folder. Two stores with the same path are the same store.
         hub: where names of the hub are looked up.
+
+    Raises:
+        InvalidInput: ``path`` is not one.
     """
 
     def __init__(self, path: str = "llama-bridge", hub: str = HUB) -> None:
-        self._path = path
+        self._path = check_path(path)
         self._hub = hub
 
     async def models(self) -> list[KeptModel]:
@@ -125,9 +129,11 @@ class ModelStore:
         """Open a kept model. Load it inside the block: ``LlamaBridge(source)`` reads all of it.
 
         Raises:
+            InvalidInput: this is no digest.
             ModelNotFound: the model, or a part of it, is not kept, or no longer.
             ModelBusy: another tab has it open, and this browser allows only one.
         """
+        check_digest(sha256)
         folder = await self._folder("models")
         about = await folder.read_json(sha256 + _ABOUT) or {}
         handles: list[Any] = []
@@ -146,8 +152,10 @@ class ModelStore:
         """Delete a model. If it is not there, nothing happens.
 
         Raises:
+            InvalidInput: this is no digest.
             ModelBusy: a tab is loading it.
         """
+        check_digest(sha256)
         folder = await self._folder("models")
         about = await folder.read_json(sha256 + _ABOUT) or {}
         needed = {part for m in await self.models() if m.sha256 != sha256 for part in m.parts}
@@ -244,7 +252,7 @@ class ModelStore:
         for part in more:
             if await folder.read_json(part.sha256 + _ABOUT) is None:
                 about = {"name": part.name, "is_part": True}
-                await folder.write_json(part.sha256 + _ABOUT, about)
+                await folder.write_json(part.sha256 + _ABOUT, about, shown=part.name)
             await arrivals.take(part, folder, part.sha256 + _MODEL)
         model = KeptModel(
             called.whole if called else first.name,
@@ -253,7 +261,8 @@ class ModelStore:
             kept,
             tuple(file.sha256 for file in files) if more else (),
         )
-        await folder.write_json(first.sha256 + _ABOUT, asdict(model) | {"file": first.name})
+        about = asdict(model) | {"file": first.name}
+        await folder.write_json(first.sha256 + _ABOUT, about, shown=model.name)
         await arrivals.take(first, folder, first.sha256 + _MODEL)
         return model
 

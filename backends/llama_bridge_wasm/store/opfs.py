@@ -126,11 +126,16 @@ class Folder:
             return None
         return found if isinstance(found, dict) else None
 
-    async def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Write all or nothing: a writable stream replaces the file when it is closed."""
-        with mapped_errors(name):
+    async def write_json(self, name: str, value: dict[str, Any], *, shown: str) -> None:
+        """Write all or nothing: a writable stream replaces the file when it is closed.
+
+        Raises:
+            StoreFull, StoreError: with ``shown`` as the name.
+        """
+        text = json.dumps(value)
+        with mapped_errors(shown, needed=len(text)):
             stream = await settled(await self._file(name, create=True), "createWritable")
-            await settled(stream, "write", json.dumps(value))
+            await settled(stream, "write", text)
             await settled(stream, "close")
 
     async def _file(self, name: str, *, create: bool = False) -> Any:

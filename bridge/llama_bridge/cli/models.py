@@ -79,12 +79,13 @@ def rm(context: click.Context, name: str, everything: bool, as_json: bool) -> No
             f"  {model.path if is_unfinished(model) else model.name}" for model in found
         )
         raise click.UsageError(f"{name} may be one of {len(found)}: give --all, or one of\n{names}")
-    freed = {model.name: remove_model(model) for model in found}
+    freed: list[tuple[str, int]] = []  # several unfinished downloads may have one name
+    for model in found:
+        freed.append((model.name, remove_model(model)))
+        if not as_json:
+            terminal.line(f"removed {one_line(model.name)} ({size(freed[-1][1])} freed)")
     if as_json:
-        terminal.json([{"name": each, "freed": n_bytes} for each, n_bytes in freed.items()])
-        return
-    for each, n_bytes in freed.items():
-        terminal.line(f"removed {each} ({size(n_bytes)} freed)")
+        terminal.json([{"name": name, "freed": n_bytes} for name, n_bytes in freed])
 
 
 def _facts(model: KeptModel) -> str:

@@ -5,6 +5,7 @@
     find.py          the way in: finds a model, or fetches it
     looking.py       reads the header of a model without fetching it
     beginning.py     the beginning of a file on a server, as a file
+    patience.py      how long servers may take for what is only asked
     asking.py        asks the hub, if it may be asked
     fetching.py      a file of a repository into the hub's cache: once, checked, by one process
     address_cache.py the same for a plain address, into a cache of our own

@@ -184,7 +184,8 @@ def unfinished_addresses() -> list[tuple[str, Path]]:
 def _url_of(path: Path) -> str:
     """The address that a file is from; empty if nothing says it."""
     about = _read(path.with_name(f"{path.name}.json")) or _read(path.parent / _ABOUT)
-    return str(about.get("url", ""))
+    url = about.get("url", "")
+    return url if isinstance(url, str) else ""
 
 
 def kept_address(name: UrlName) -> Path | None:
@@ -276,7 +277,7 @@ def _check_model(name: UrlName, part: Path, called: str) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         about: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", about) if isinstance(about, dict) else {}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DownloadError
 from ..models.name import HubName
+from . import patience
 
 if TYPE_CHECKING:
     from .answers import Get
@@ -36,7 +37,9 @@ def ask_hub(name: HubName) -> tuple[Repository, Callable[[HubName, str], Get]]:
     except Exception as error:  # another version, or a variable that it cannot read
         why = f"huggingface_hub cannot be used: {type(error).__name__}: {error}"
         raise DownloadError(str(name), why) from error
-    repository = client.ask_repository(name)
+    repository = patience.in_time(
+        patience.SECONDS, str(name), "the hub's answer", lambda: client.ask_repository(name)
+    )
     return repository, lambda its, path: client.getter(its, repository.commit, path)
 
 

@@ -13,15 +13,13 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..errors import DownloadError, InvalidModel
-from . import transfer
+from . import patience, transfer
 from .answers import CONTENT_RANGE, Answer, ConnectionBroke, Get, content_length, refused
 
-__all__ = ["MOST", "SECONDS", "UNKNOWN", "Beginning"]
+__all__ = ["MOST", "UNKNOWN", "Beginning"]
 
 MOST = 64 << 20
 """Bytes of a file that are ever received. Real headers have at most 20 MB."""
-SECONDS = 60.0
-"""How long it may take altogether."""
 UNKNOWN = 1 << 62
 """The size of a file whose server does not say it."""
 
@@ -56,7 +54,7 @@ class Beginning(io.RawIOBase):
         self._validator = ""
         self._answer: ExitStack | None = None
         self._pieces: Iterator[bytes] = iter(())
-        self._end = time.monotonic() + SECONDS
+        self._end = time.monotonic() + patience.SECONDS
 
     @property
     def received(self) -> int:
@@ -198,7 +196,7 @@ class Beginning(io.RawIOBase):
 
     def _check_time(self, more: float = 0.0) -> None:
         if time.monotonic() + more > self._end:
-            raise self._error(f"its header has not arrived within {SECONDS:g} s")
+            raise self._error(f"its header has not arrived within {patience.SECONDS:g} s")
 
     def _error(self, why: str) -> DownloadError:
         return DownloadError(self._name, why, total=self._size)

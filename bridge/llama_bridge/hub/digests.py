@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import os
-import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..errors import DigestMismatch, InvalidModel
+from ..file_notes import FileNotes, identity_of
 from ..progress import OnProgress, Progress
-from ..user_cache import user_cache
 
 __all__ = ["check_digest", "file_digest", "known_digest", "remember"]
 
 _PIECE = 4 << 20
-_MANY = 256
-_log = logging.getLogger(__name__)
+_notes = FileNotes("digests", "sha256")
 
 
 def check_digest(
@@ -61,7 +56,7 @@ def file_digest(path: Path, on_progress: OnProgress | None = None) -> str:
             done += n
             if on_progress is not None:
                 on_progress(Progress("verify", done, max(done, before.st_size), "bytes"))
-        same = _identity(before) == _identity(os.fstat(file.fileno()))
+        same = identity_of(before) == identity_of(os.fstat(file.fileno()))
     if same:  # otherwise somebody writes to it
         remember(path, digest.hexdigest())
     return digest.hexdigest()
@@ -77,59 +72,9 @@ def _reading(path: Path) -> Generator[None]:
 
 def known_digest(path: Path) -> str | None:
     """The sha256 of a file, if it was computed before and the file has not changed since."""
-    where = _record(path)
-    if where is None:
-        return None
-    try:
-        record: Any = json.loads(where.read_bytes())
-        if record["file"] == _identity(path.stat()):
-            return str(record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+    return _notes.read(path)
 
 
 def remember(path: Path, sha256: str) -> None:
     """Keep what a file's sha256 is, if there is a folder for that."""
-    where = _record(path)
-    if where is None:
-        return
-    try:
-        where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        record = {"path": os.path.realpath(path), "file": _identity(path.stat()), "sha256": sha256}
-        handle, temporary = tempfile.mkstemp(dir=where.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(record, file)
-            os.replace(temporary, where)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _prune(where.parent)
-    except OSError as error:
-        _log.debug("the digest of %s is not remembered: %s", path, error)
-
-
-def _prune(folder: Path) -> None:
-    """Forget files that are gone, once there are many."""
-    records = list(folder.glob("*.json"))
-    if len(records) <= _MANY:
-        return
-    for record in records:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            if not os.path.exists(json.loads(record.read_bytes())["path"]):
-                record.unlink()
-
-
-def _record(path: Path) -> Path | None:
-    """Where the digest of the file at this path is kept. A link's target counts."""
-    base = user_cache()
-    if base is None:
-        return None
-    key = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
-    return base / "digests" / f"{key}.json"
-
-
-def _identity(status: os.stat_result) -> list[int]:
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+    _notes.write(path, sha256)

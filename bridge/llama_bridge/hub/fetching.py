@@ -18,7 +18,7 @@ from .digests import check_digest, file_digest, remember
 from .repository import RepoFile
 from .transfer import Wanted, free_space, receive
 
-__all__ = ["check_room", "fetch", "only_one", "writing"]
+__all__ = ["check_room", "fetch", "is_mine", "only_one", "writing"]
 
 _LOOK = 0.1
 
@@ -113,7 +113,7 @@ def only_one(
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
         try:
-            while not _is_mine(handle):
+            while not is_mine(handle):
                 if on_progress is not None and total is not None:
                     on_progress(Progress("download", min(_size(part), total), total, "bytes"))
                 time.sleep(_LOOK)
@@ -125,7 +125,8 @@ def only_one(
             os.close(handle)  # which unlocks it
 
 
-def _is_mine(handle: int) -> bool:
+def is_mine(handle: int) -> bool:
+    """Try to lock an open file; False if somebody else has."""
     try:
         return try_lock(handle)
     except OSError:  # a file system without locks: two may fetch it, and the digest still counts

@@ -13,6 +13,7 @@ from ..models.name import HubName, PathName, UrlName, read_name
 from ..models.source import ModelFile, open_model
 from ..models.split import check_called, joined
 from ..progress import OnProgress
+from . import patience
 from .address import getter
 from .address_cache import kept_address, parts_of
 from .answers import Get
@@ -131,7 +132,10 @@ def _in_cache(
 
 def _on_server(name: str, parts: list[_OnServer]) -> Looked:
     """A model in one file or several: each header is read, and they are joined."""
-    looked = [_look(name, part) for part in parts]
+    seconds = patience.SECONDS + patience.SECONDS_FOR_A_PART * (len(parts) - 1)
+    looked = patience.in_time(
+        seconds, name, "its header", lambda: [_look(name, part) for part in parts]
+    )
     models = [model for model, _ in looked]
     received = sum(size for _, size in looked)
     called = check_called(name, models[0].path.name, models[0].header)

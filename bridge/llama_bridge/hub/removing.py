@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InvalidInput, ModelError, ModelNotFound
-from ..models.name import HubName, PathName, UrlName, read_name
+from ..models.name import AppName, HubName, PathName, UrlName, read_name
 from .address_cache import first_part
 from .cache import blob_of
 from .repository import RepoFile, Repository, named
 from .shelf import KeptModel, kept_models
-from .unfinished import is_unfinished, remove_unfinished, unfinished_models
+from .unfinished import (
+    is_unfinished,
+    nobody_else,
+    remove_kept_address,
+    remove_unfinished,
+    remove_what_is_left,
+    unfinished_models,
+)
 
 __all__ = ["models_named", "remove_model"]
 
@@ -22,6 +28,9 @@ _OTHERS = {
     "lmstudio": "it is LM Studio's: remove it there",
     "llama.cpp": "it is llama.cpp's: delete the file",
 }
+
+_TAG = ":latest"
+"""What Ollama adds to a name without a tag."""
 
 
 def models_named(text: str) -> list[KeptModel]:
@@ -38,6 +47,9 @@ def models_named(text: str) -> list[KeptModel]:
     found = [model for model in there if text in _exact_names(model)]
     if not found and isinstance(name, HubName):
         found = _of_repository(name, there)
+    elif not found and isinstance(name, AppName):
+        wanted = str(name).lower()
+        found = [m for m in there if wanted in (m.name.lower(), m.name.lower().removesuffix(_TAG))]
     elif not found:
         lead = str(first_part(name)) if isinstance(name, UrlName) else str(name)
         found = [model for model in there if model.name == lead]
@@ -57,8 +69,10 @@ def _exact_names(model: KeptModel) -> set[str]:
 def _of_repository(name: HubName, there: Sequence[KeptModel]) -> list[KeptModel]:
     found: list[KeptModel] = []
     for model in there:
+        if model.place != "hub":
+            continue  # others may be called anything
         other = read_name(model.name)
-        if model.place != "hub" or not isinstance(other, HubName) or other.repo != name.repo:
+        if not isinstance(other, HubName) or other.repo != name.repo:
             continue
         if name.revision not in (None, "main", other.revision):
             continue
@@ -88,17 +102,24 @@ def remove_model(model: KeptModel) -> int:
         if is_unfinished(model):
             return remove_unfinished(model)
         if model.place == "address":
-            shutil.rmtree(model.path.parent)
-            return model.size
-        return sum(_remove_from_hub_cache(path) for path in model.files)
+            return remove_kept_address(model)
+        return sum(_remove_from_hub_cache(model.name, path) for path in model.files)
     except OSError as error:
         why = error.strerror or str(error)
         raise ModelError(model.name, f"cannot be removed: {why}: {error.filename}") from error
 
 
-def _remove_from_hub_cache(pointer: Path) -> int:
+def _remove_from_hub_cache(name: str, pointer: Path) -> int:
     snapshots = next(parent for parent in pointer.parents if parent.name == "snapshots")
-    size, blob = pointer.stat().st_size, blob_of(pointer)
+    repo, blob = snapshots.parent, blob_of(pointer)
+    if blob is None:
+        return _remove_file(pointer, None, snapshots)
+    with nobody_else(name, repo.parent / ".locks" / repo.name / f"{blob.name}.lock"):
+        return _remove_file(pointer, blob, snapshots)
+
+
+def _remove_file(pointer: Path, blob: Path | None, snapshots: Path) -> int:
+    size = pointer.stat().st_size
     pointer.unlink()
     others = [path for path in snapshots.rglob("*") if path.is_file()]
     freed = size if blob is None else 0
@@ -112,5 +133,5 @@ def _remove_from_hub_cache(pointer: Path) -> int:
             break
         folder.rmdir()
     if not others:
-        shutil.rmtree(snapshots.parent)
+        remove_what_is_left(snapshots.parent)
     return freed

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ModelError, ModelNotFound
-from ..models.name import AppName, HubName
+from ..errors import InvalidInput, ModelError, ModelNotFound
+from ..models.name import AppName, HubName, read_name
 from ..models.part_name import read_part_name
 from ..models.source import open_model
 from ..progress import OnProgress
@@ -23,7 +23,7 @@ from .lm_studio import lm_studio_models
 from .ollama import ollama_models
 from .repository import is_model
 
-__all__ = ["KeptModel", "Place", "kept_models", "model_of_app"]
+__all__ = ["KeptModel", "Place", "kept_models", "model_of_app", "name_or_path"]
 
 Place = Literal["hub", "address", "llama.cpp", "ollama", "lmstudio"]
 
@@ -154,5 +154,15 @@ def _in_hub_cache(cache: Path, *, named: bool) -> Iterator[_File]:
             for path in matching(snapshot, "**/*.gguf"):
                 if os.path.isfile(path) and is_model(path.name):
                     file = path.relative_to(snapshot).as_posix()
-                    name = str(HubName(repo, file, None, revision)) if named else str(path)
-                    yield name, path, "hub", blob_digest(path)
+                    name = HubName(repo, file, None, revision)
+                    shown = name_or_path(name, path) if named else str(path)
+                    yield shown, path, "hub", blob_digest(path)
+
+
+def name_or_path(name: HubName, path: Path) -> str:
+    """The name of a file in the hub's cache; its path, if somebody called a folder there what nothing on the hub is called."""
+    try:
+        is_name = read_name(str(name)) == name
+    except InvalidInput:
+        is_name = False
+    return str(name) if is_name else str(path)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ModelError
-from ..files.locking import try_lock
 from ..models.name import HubName
 from .address_cache import unfinished_addresses
 from .cache import hub_cache, hub_caches
+from .fetching import is_mine
 from .folders import matching
-from .shelf import KeptModel, Place
+from .shelf import KeptModel, Place, name_or_path
 
-__all__ = ["is_unfinished", "remove_unfinished", "unfinished_models"]
+__all__ = [
+    "is_unfinished",
+    "nobody_else",
+    "remove_kept_address",
+    "remove_unfinished",
+    "remove_what_is_left",
+    "unfinished_models",
+]
 
 _SUFFIX = ".incomplete"
+_OURS = re.compile(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}")
+_GOES_ON = "an unfinished download: llama-bridge pull goes on with it, llama-bridge rm removes it"
+_OF_ANOTHER = "an unfinished download of huggingface_hub: llama-bridge rm removes it"
 
 
 def unfinished_models() -> list[KeptModel]:
@@ -28,10 +41,11 @@ def unfinished_models() -> list[KeptModel]:
         for folder in matching(cache, "models--*--*/"):
             repo = folder.name.removeprefix("models--").replace("--", "/", 1)
             for path in matching(folder, f"blobs/*{_SUFFIX}"):
-                name = str(HubName(repo, None, None, None)) if cache == hub_cache() else str(path)
-                found += _noted(name, path, "hub")
+                why = _GOES_ON if _OURS.fullmatch(path.name) else _OF_ANOTHER
+                name = name_or_path(HubName(repo), path) if cache == hub_cache() else str(path)
+                found += _noted(name, path, "hub", why)
     for name, path in unfinished_addresses():
-        found += _noted(name, path, "address")
+        found += _noted(name, path, "address", _GOES_ON)
     return found
 
 
@@ -49,24 +63,74 @@ def remove_unfinished(model: KeptModel) -> int:
     """
     path, folder = model.path, model.path.parent
     if model.place == "address":
-        lock = folder / "lock"
-    else:
-        folder = folder.parent
-        lock = folder.parent / ".locks" / folder.name / f"{path.stem}.lock"
-    with _nobody_else(model.name, lock):
-        path.unlink()
-        left = [each for each in folder.rglob("*") if each.is_file() or each.is_symlink()]
-        if not any(_is_of_a_model(each) for each in left):
+        with nobody_else(model.name, folder / "lock"):
+            path.unlink()
+            is_empty = _has_no_model(folder)
+            if is_empty:
+                _remove_but_lock(folder)
+        if is_empty and sys.platform == "win32":
             shutil.rmtree(folder)
+        return model.size
+    folder = folder.parent
+    # huggingface_hub calls what it fetches <digest>.<anything>.incomplete, and holds the lock of the digest.
+    lock = folder.parent / ".locks" / folder.name / f"{path.name.partition('.')[0]}.lock"
+    with nobody_else(model.name, lock):
+        path.unlink()
+        if _has_no_model(folder):
+            remove_what_is_left(folder)
     return model.size
 
 
-def _noted(name: str, path: Path, place: Place) -> list[KeptModel]:
-    why = "an unfinished download: llama-bridge pull goes on with it, llama-bridge rm removes it"
+def remove_what_is_left(repo: Path) -> None:
+    """Remove a repository without models, but nothing that somebody fetches meanwhile: all that is in ``blobs`` stays."""
+    blobs = repo / "blobs"
+    with suppress(OSError):
+        blobs.rmdir()
+    if not blobs.exists():
+        for folder in ("refs", ".no_exist", "snapshots"):
+            shutil.rmtree(repo / folder, ignore_errors=True)
+        with suppress(OSError):
+            repo.rmdir()
+
+
+def remove_kept_address(model: KeptModel) -> int:
+    """Remove a model from an address, and what is beside it; returns how many bytes that frees.
+
+    Raises:
+        ModelError: somebody is fetching a newer one.
+        OSError: it cannot be removed.
+    """
+    folder = model.path.parent
+    with nobody_else(model.name, folder / "lock"):
+        _remove_but_lock(folder)
+    if sys.platform == "win32":
+        shutil.rmtree(folder)
+    return model.size
+
+
+def _remove_but_lock(folder: Path) -> None:
+    """Remove a folder whose lock is held; on Windows, where nobody can remove an open file, all but the lock."""
+    if sys.platform == "win32":
+        for path in folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+    else:
+        shutil.rmtree(folder)
+
+
+def _has_no_model(folder: Path) -> bool:
+    left = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
+    return not any(_is_of_a_model(path) for path in left)
+
+
+def _noted(name: str, path: Path, place: Place, why: str) -> list[KeptModel]:
     try:
-        return [KeptModel(name, path, place, path.stat().st_size, problem=why, files=(path,))]
+        status = path.lstat()
     except OSError:  # it has arrived meanwhile
         return []
+    if not stat.S_ISREG(status.st_mode):  # no download, whatever it is
+        return []
+    return [KeptModel(name, path, place, status.st_size, problem=why, files=(path,))]
 
 
 def _is_of_a_model(path: Path) -> bool:
@@ -74,12 +138,16 @@ def _is_of_a_model(path: Path) -> bool:
 
 
 @contextmanager
-def _nobody_else(name: str, lock: Path) -> Generator[None]:
-    """Hold what is held while a file is fetched."""
+def nobody_else(name: str, lock: Path) -> Generator[None]:
+    """Hold what is held while a file is fetched.
+
+    Raises:
+        ModelError: somebody fetches it.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
     try:
-        if not try_lock(handle):
+        if not is_mine(handle):
             raise ModelError(name, "it is being fetched: stop that first")
         yield
     finally:

@@ -62,4 +62,4 @@ class EngineBackend(Backend):
         engine = self.load(file, params, on_progress)
         if Capability.SESSION_PERSISTENCE in engine.capabilities:
             prepare_files(file)
-        return LocalRuntime(engine, file, storage)
+        return LocalRuntime(engine, file, storage, params.max_waiting)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..engine import Engine
 from ..errors import EngineError, InvalidInput
 from ..grammar import Grammar
+from ..kv_sequence import KvSequence
 from ..structured.matcher import Matcher
 
 __all__ = ["ForcedText"]
@@ -20,12 +21,20 @@ class ForcedText:
 
     Args:
         grammar: a grammar that is in force from the first token.
-        engine: the engine that draws.
+        engine: knows the vocabulary.
+        sequence: where the answer is drawn.
         spell: tokens of a text inside an answer.
     """
 
-    def __init__(self, grammar: Grammar, engine: Engine, spell: Callable[[str], list[int]]) -> None:
+    def __init__(
+        self,
+        grammar: Grammar,
+        engine: Engine,
+        sequence: KvSequence,
+        spell: Callable[[str], list[int]],
+    ) -> None:
         self._engine = engine
+        self._sequence = sequence
         self._spell = spell
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._matcher: Matcher | None
@@ -63,7 +72,7 @@ class ForcedText:
         pieces = list(map(self._engine.token_bytes, tokens))
         if len(tokens) < 2 or b"".join(pieces) != text.encode():
             return []
-        taken = self._engine.accept(tokens[:-1])
+        taken = self._sequence.accept(tokens[:-1])
         self._follow(matcher, b"".join(pieces[:taken]))
         return tokens[:taken]
 

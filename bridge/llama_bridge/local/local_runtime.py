@@ -17,20 +17,17 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ..bell import Bell
 from ..capabilities import Capability
 from ..chat.form import ChatPrompt, ChatWish, ToolForm
 from ..chat.message import Message
-from ..claim import CLAIM, Claim
 from ..engine import Engine, EngineInfo
 from ..errors import (
     BridgeError,
     Cancelled,
     ClosedError,
     EngineError,
-    InvalidInput,
     InvalidModel,
     NoSession,
     PathLike,
@@ -48,9 +45,12 @@ from ..runtime import Runtime, SessionStorage
 from ..snapshot import SessionInfo, Snapshot
 from ..stream import PendingAnswer
 from ..vectors import Vectors
-from .active import Active, RunningTurn
+from .active import Active
 from .embedding import TextReader, in_batches
 from .pool import Pool
+from .running_turn import RunningTurn
+from .scheduler import InTheWay, Scheduler
+from .turn import Turn, is_fresh, plan_fresh
 
 if TYPE_CHECKING:
     from ..verification import Verification
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalRuntime", "prepare_files"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _NOTHING = Capability(0)
 _CLOSING = 0.002
@@ -88,25 +89,35 @@ class LocalRuntime(Runtime):
         engine: used by one call at a time, except for its vocabulary and its ``cancel``.
         model: the model that runs on it.
         storage: where conversations are kept while they do not have the KV cache.
+        max_waiting: how many calls may wait for a sequence.
     """
 
-    def __init__(self, engine: Engine, model: ModelFile, storage: SessionStorage) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: ModelFile,
+        storage: SessionStorage,
+        max_waiting: int = 256,
+    ) -> None:
         self.backend = engine.backend
         self.capabilities = engine.capabilities
         self.model = model
         self._engine = engine
         self._folder = storage.folder
         self._pool = Pool(engine, model, storage)
+        self._spelling = self._pool.spelling
         self._texts = TextReader(engine, model)
-        self._turn: RunningTurn | None = None  # the unfinished answer
+        self._scheduler = Scheduler(
+            engine,
+            self._pool.turns,
+            max_waiting,
+            _weakly(self._keep),
+            _weakly(self._free_if_closed),
+            _weakly(self._keep),
+        )
         self._cancels = 0  # how often cancel() was called
         self._retired = self._closed = False
         self._process = os.getpid()
-        self._lock = threading.Lock()  # the engine: whoever holds it computes
-        self._owner = 0  # the thread that holds it
-        self._gate = threading.RLock()  # guards the next attribute, held briefly
-        self._computing: RunningTurn | None = None  # the answer being computed
-        self._bell = Bell()  # rung when there is another text or the engine is free
         if storage.folder is not None:
             _keeping.add(self)
 
@@ -114,32 +125,52 @@ class LocalRuntime(Runtime):
 
     def answer(self, request: Request) -> PendingAnswer:
         """See :meth:`Runtime.answer`. Evaluates nothing yet: the reader or the next call does."""
-        return self._alone(lambda: self._plan(request))
+        self._scheduler.refuse_waiting()
+        self._check_open()
+        turn = plan_fresh(request, self._spelling) if is_fresh(request) else None
+        session = None if turn is not None else request.session
+        return self._scheduler.alone(
+            lambda: self._begin(request, turn), lambda: self._in_the_way(session), patient=False
+        )
 
-    def _plan(self, request: Request) -> PendingAnswer:
+    def _begin(self, request: Request, turn: Turn | None) -> PendingAnswer:
         self._engine.clear_cancel()
-        active = self._take(request.session)
-        turn = RunningTurn(active, active.plan(request), request)
-        answer = _LocalAnswer(self, turn)  # first: if an interrupt drops it, it ends the turn
-        self._turn = turn
+        pool, session = self._pool, request.session
+        if turn is None:
+            seat = pool.switch(session)
+            turn = seat.active.plan(request)
+        else:
+            seat = pool.seat_for(session, turn.tokens)
+        running = RunningTurn(seat.active, turn, request, partial(pool.is_now, seat, session))
+        answer = _LocalAnswer(self, running)  # first: if an interrupt drops it, it ends the turn
+        seat.turn = running
         return answer
 
-    def _take(self, session: str, *, or_empty: bool = False) -> Active:
-        """Give a conversation the KV cache."""
-        if session != self._pool.holder.name:
-            self._pool.switch(session, or_empty=or_empty)
-        return self._pool.active
+    def _in_the_way(self, session: str | None) -> InTheWay:
+        """What must end before this conversation, or a new one, can have a seat."""
+        self._check_open()
+        turns, pool = self._pool.turns(), self._pool
+        if session is not None:
+            if mine := [turn for turn in turns if turn.session == session]:
+                return InTheWay(mine)
+            if pool.seat_of(session) is not None:
+                return InTheWay()
+        return InTheWay(turns if len(turns) == len(pool.seats) else (), seat=True)
 
     def read(self, turn: RunningTurn, *, patient: bool = True) -> str | None:
         """The next text of an answer; None at its end. Without patience, "" after a piece of a long prompt."""
-        while not turn.texts and not turn.done:
-            try:
-                self._go_on(turn, turn.has_news, reading=True)
-            except BaseException:
-                turn.told = turn.done
-                raise
-            if not patient:
-                break
+        turn.read_by += 1
+        try:
+            while not turn.texts and not turn.done:
+                try:
+                    self._scheduler.go_on(turn, turn.has_news, reading=True)
+                except BaseException:
+                    turn.told = turn.done
+                    raise
+                if not patient:
+                    break
+        finally:
+            turn.read_by -= 1
         if turn.texts:
             return turn.texts.popleft()
         if not turn.done:
@@ -153,24 +184,24 @@ class LocalRuntime(Runtime):
 
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
-        turn.end()
-        if self._process != os.getpid():
-            return  # forked, perhaps while another thread held the gate
-        with self._gate:  # so that the next answer is not cancelled instead
-            if self._computing is turn:
-                self._engine.cancel()
+        self._scheduler.end(turn)
 
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
         self._cancels += 1  # first: see _compute()
-        if (turn := self._turn) is not None:
+        for turn in self._pool.turns():
             turn.end()
         self._engine.cancel()
 
     # who may use the engine when
 
-    def _alone(self, work: Callable[[], T], needs: Capability = _NOTHING) -> T:
-        """Finish the running answer, then use the engine exclusively.
+    def _alone(
+        self,
+        work: Callable[[], T],
+        needs: Capability = _NOTHING,
+        look: Callable[[], InTheWay] | None = None,
+    ) -> T:
+        """Use the engine exclusively, once nothing is in the way: by default, no turn at all.
 
         Raises:
             ClosedError.
@@ -179,102 +210,29 @@ class LocalRuntime(Runtime):
         """
         if needs not in self.capabilities:
             raise UnsupportedCapability(needs, self.backend)
-        self._refuse_waiting()
-        claim = CLAIM.get()
-        try:
-            with self._lock:
-                self._owner = threading.get_ident()
-                try:
-                    self._check_open()
-                    self._finish(claim)
-                    if claim is not None:
-                        claim.begin()
-                    return work()
-                finally:
-                    self._settle()
-        finally:
-            self._tell()
 
-    def _go_on(self, turn: RunningTurn, ready: Callable[[], bool], *, reading: bool) -> None:
-        """Compute the next text of an answer that is not ``ready``, or wait while another call has the engine."""
-        self._refuse_waiting()
-        lock = self._lock
-        if lock.locked():
-            self._bell.wait(lambda: ready() or not lock.locked())
-            return
-        try:
-            with lock:
-                self._owner = threading.get_ident()
-                try:
-                    if not ready():
-                        self._advance(turn, reading=reading)
-                finally:
-                    self._free_if_closed()
-        finally:
-            if self._bell.waiters:
-                self._bell.ring()
+        def everyone() -> InTheWay:
+            self._check_open()
+            return InTheWay(self._pool.turns())
 
-    def _finish(self, claim: Claim | None = None) -> None:
-        """Compute the rest of an answer that was left half read, for a call that may be given up meanwhile."""
-        while (turn := self._turn) is not None:
-            if claim is not None:
-                claim.check()
-            self._advance(turn, reading=False)
-            self._tell()
+        return self._scheduler.alone(work, look or everyone)
 
-    def _advance(self, turn: RunningTurn, *, reading: bool) -> None:
-        """Compute the next text of an answer. Its reader gets any error; an interrupt is raised here."""
-        self._computing = turn
-        try:
-            turn.advance(reading=reading)
-        except Exception:
-            pass  # turn.error has it
-        finally:
-            with self._gate:
-                self._computing = None
-            if turn.done:
-                self._turn = None
-                self._keep()
+    def _with(self, session: str, work: Callable[[], T], needs: Capability = _NOTHING) -> T:
+        """Use the engine exclusively for one conversation, which has or finds a seat."""
+        return self._alone(work, needs, lambda: self._in_the_way(session))
 
-    def _settle(self) -> None:
-        """Finish a call that may have changed a conversation."""
-        try:
-            self._keep()
-        finally:
-            self._free_if_closed()
+    def _nothing(self) -> InTheWay:
+        self._check_open()
+        return InTheWay()
 
     def _keep(self) -> None:
-        """Write the active conversation to the folder, if it has changed."""
+        """Write the conversations to the folder, if they have changed."""
         if self._folder is None:
             return
         try:
             self._pool.keep()
         except BridgeError as error:  # does not affect the call itself
             _log.error("a session could not be kept: %s", error)
-
-    def _refuse_waiting(self) -> None:
-        """Refuse to wait if that would never end.
-
-        Raises:
-            EngineError: in a forked process.
-            InvalidInput: inside ``on_progress``, or in a signal handler that interrupted this.
-        """
-        if (
-            self._process != os.getpid()
-        ):  # a thread that held the engine does not exist here and never releases it
-            raise EngineError(
-                "this process was forked after the model was loaded: load it again here"
-            )
-        if self._owner == threading.get_ident() and self._lock.locked():
-            raise InvalidInput(
-                "called from inside on_progress or a signal handler, while the model is busy: "
-                "call again after it has returned"
-            )
-
-    def _tell(self) -> None:
-        """Wake the readers that wait for a text or for the engine."""
-        if self._bell.waiters:
-            self._bell.ring()
 
     # text and tokens: these wait for nobody
 
@@ -286,7 +244,7 @@ class LocalRuntime(Runtime):
     def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
         """See :meth:`Runtime.tokenize`."""
         if isinstance(text, Prompt):
-            return self._pool.active.tokenize(text)
+            return self._spelling.tokenize(text)
         return self._engine.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def token_bytes(self, token: int) -> bytes:
@@ -295,16 +253,16 @@ class LocalRuntime(Runtime):
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
         """See :meth:`Runtime.render`."""
-        return self._pool.active.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._spelling.render(messages, add_generation_prompt=add_generation_prompt)
 
     def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """See :meth:`Runtime.ask`."""
-        return self._pool.active.ask(messages, wish)
+        return self._spelling.ask(messages, wish)
 
     @property
     def tool_form(self) -> ToolForm | None:
         """See :attr:`Runtime.tool_form`."""
-        template = self._pool.active.template
+        template = self._spelling.template
         return None if template is None else template.tool_form
 
     # conversations
@@ -318,22 +276,22 @@ class LocalRuntime(Runtime):
         copy: bool = False,
     ) -> T:
         """Change a conversation completely or not at all: it is at rest until the work is done."""
-        active = self._take(session, or_empty=or_empty)
-        self._pool.rest(copy=copy)
+        seat = self._pool.switch(session, or_empty=or_empty)
+        self._pool.rest(seat, copy=copy)
         try:
-            result = work(active)
+            result = work(seat.active)
         except BaseException:
-            self._take(session)
+            self._pool.switch(session)
             raise
-        self._pool.is_now(session)
+        self._pool.is_now(seat, session)
         return result
 
     def past(self, session: str) -> Snapshot:
         """See :meth:`Runtime.past`."""
-        turn = self._turn
-        if turn is not None and turn.ended and self._owner != threading.get_ident():
-            while not turn.done:  # it only has to stop
-                self._go_on(turn, lambda: turn.done, reading=False)
+        for turn in self._pool.turns():
+            if turn.session == session and turn.ended and not self._scheduler.is_inside:
+                while not turn.done:  # it only has to stop
+                    self._scheduler.go_on(turn, turn.is_done, reading=False)
         return self._pool.glance(session)
 
     def names(self) -> list[str]:
@@ -342,22 +300,23 @@ class LocalRuntime(Runtime):
 
     def reset(self, session: str) -> None:
         """See :meth:`Runtime.reset`."""
-        self._alone(lambda: self._change(session, Active.reset, or_empty=True))
+        self._with(session, lambda: self._change(session, Active.reset, or_empty=True))
 
     def rewind(self, session: str, turns: int) -> None:
         """See :meth:`Runtime.rewind`."""
-        self._alone(
+        self._with(
+            session,
             lambda: self._change(session, lambda active: active.rewind(turns)),
             Capability.SESSION_TOOLS,
         )
 
     def fork(self, session: str, name: str | None) -> str:
         """See :meth:`Runtime.fork`."""
-        return self._alone(lambda: self._pool.fork(session, name), Capability.SESSION_TOOLS)
+        return self._with(session, lambda: self._pool.fork(session, name), Capability.SESSION_TOOLS)
 
     def delete(self, session: str) -> None:
         """See :meth:`Runtime.delete`."""
-        self._alone(lambda: self._pool.delete(session))
+        self._with(session, lambda: self._pool.delete(session))
 
     # adapters
 
@@ -371,7 +330,10 @@ class LocalRuntime(Runtime):
         wanted = read_adapters([(find_model(given), scale) for given, scale in adapters])
 
         def work() -> None:
-            self._pool.active.kv.disturb(lambda: self._engine.set_adapters(wanted))
+            try:
+                self._engine.set_adapters(wanted)
+            finally:
+                self._pool.check()
 
         self._alone(work, Capability.ADAPTERS)
 
@@ -423,13 +385,15 @@ class LocalRuntime(Runtime):
                 raise Cancelled("cancelled before all texts were computed")
             return found.cast("B")
 
+        # With one sequence, a half-read answer is computed first, as for each other call.
+        look = self._nothing if self._engine.info.n_parallel > 1 else None
         sequences = read()
         rows: dict[int, memoryview] = {}
         for batch in in_batches([len(tokens) for tokens in sequences], self._engine.info.n_batch):
             if on_progress is not None:
                 on_progress(Progress("embed", len(rows), len(sequences), "texts"))
             work = partial(compute, [sequences[i] for i in batch])
-            found = self._alone(work, needs)
+            found = self._alone(work, needs, look)
             size = len(found) // len(batch)
             rows |= {i: found[k * size : (k + 1) * size] for k, i in enumerate(batch)}
         if on_progress is not None:
@@ -440,8 +404,10 @@ class LocalRuntime(Runtime):
 
     def save(self, session: str, path: PathLike, sampling: SamplingParams) -> SessionInfo:
         """See :meth:`Runtime.save`."""
-        return self._alone(
-            lambda: self._save(self._take(session), path, sampling), Capability.SESSION_PERSISTENCE
+        return self._with(
+            session,
+            lambda: self._save(self._pool.switch(session).active, path, sampling),
+            Capability.SESSION_PERSISTENCE,
         )
 
     def _save(self, active: Active, path: PathLike, sampling: SamplingParams) -> SessionInfo:
@@ -478,22 +444,24 @@ class LocalRuntime(Runtime):
                 copy=plan.is_risky,
             )
 
-        return self._alone(work, Capability.SESSION_PERSISTENCE)
+        return self._with(session, work, Capability.SESSION_PERSISTENCE)
 
     def verify(self, path: PathLike, *, deep: bool, on_progress: OnProgress | None) -> Verification:
         """See :meth:`Runtime.verify`."""
         from .verify import verify_file  # 4 ms: rarely used
 
         def work() -> Verification:
-            name = self._pool.holder.name
-            self._pool.rest()
+            seat = self._pool.free_seat()
+            name = seat.name
+            self._pool.rest(seat)
             try:
-                return verify_file(self._pool.active, path, deep, on_progress)
+                return verify_file(seat.active, path, deep, on_progress)
             finally:
+                seat.active.reset()
                 if name is not None:
-                    self._take(name)
+                    self._pool.switch(name)
 
-        return self._alone(work, Capability.SESSION_PERSISTENCE)
+        return self._alone(work, Capability.SESSION_PERSISTENCE, lambda: self._in_the_way(None))
 
     # life
 
@@ -512,41 +480,42 @@ class LocalRuntime(Runtime):
         if self._process != os.getpid():
             return  # forked: the engine is the parent's
         self.cancel()
-        if self._owner == threading.get_ident() and self._lock.locked():
+        scheduler = self._scheduler
+        if scheduler.is_inside:
             if self._folder is not None:
                 self._folder.need()
             return  # from inside on_progress: the engine is freed when that call ends
-        while self._lock.locked():  # repeatedly: work that is just starting clears a cancel
+        while scheduler.lock.locked():  # repeatedly: work that is just starting clears a cancel
             self.cancel()
             time.sleep(_CLOSING)
-        with self._lock:
+        with scheduler.lock:
             self._free_if_closed()
-        self._tell()
+        scheduler.tell()
 
     def _check_open(self) -> None:
         if self._closed or self._retired:
             raise ClosedError("this LlamaBridge is closed: make a new one")
 
     def _free_if_closed(self) -> None:
-        """Release the engine, and free it if the runtime is closed."""
-        try:
-            if self._closed:
-                self._free()
-        finally:
-            self._owner = 0
+        """Free the engine if the runtime is closed."""
+        if self._closed:
+            self._free()
 
     def _free(self) -> None:
-        if (turn := self._turn) is not None:
+        scheduler, pool = self._scheduler, self._pool
+        for turn in pool.turns():
             turn.end()  # what was said stays, in the folder too
         try:
-            self._finish()
+            while turns := pool.turns():
+                scheduler.compute(turns[0], reading=False)
+                scheduler.tell()
         finally:
             try:
-                self._pool.keep_all()
+                pool.keep_all()
             except BridgeError as error:
                 _log.error("a session could not be kept: %s", error)
             finally:
-                self._pool.close()
+                pool.close()
                 self._engine.close()
                 self._give_folder_back()
 
@@ -564,12 +533,14 @@ class LocalRuntime(Runtime):
         if self._closed or self._folder is None or self._process != os.getpid():
             return
         self.cancel()
-        if self._lock.acquire(timeout=_ENDING):  # a computing thread may be stuck for ever
+        if self._scheduler.lock.acquire(
+            timeout=_ENDING
+        ):  # a computing thread may be stuck for ever
             try:
                 self._closed = True
                 self._free()
             finally:
-                self._lock.release()
+                self._scheduler.lock.release()
             self._folder.flush()
 
     def __del__(self) -> None:
@@ -591,6 +562,18 @@ def _end_all() -> None:
             runtime.end_with_interpreter()
         except BridgeError as error:
             _log.error("a session could not be kept: %s", error)
+
+
+def _weakly(method: Callable[P, None]) -> Callable[P, None]:
+    """A method that does not keep its object, which is freed as soon as nobody uses it."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        found = reference()
+        if found is not None:
+            found(*args, **kwargs)
+
+    return call
 
 
 class _LocalAnswer(PendingAnswer):

@@ -13,7 +13,6 @@ import time
 from array import array
 from collections.abc import Generator, Sequence
 
-from ..engine import Engine
 from ..errors import ContextOverflow, EngineError, SessionCancelled
 from ..progress import OnProgress
 from ..snapshot import Snapshot
@@ -75,16 +74,16 @@ def compare_logits(
 
 def _rows(active: Active, probes: Sequence[int], *, may_be_nan: bool = False) -> list[array[float]]:
     """The logits after each of these tokens, evaluated one by one after the conversation."""
-    engine: Engine = active.engine
+    sequence = active.sequence
     rows: list[array[float]] = []
     for token in probes:
         _append(active, [token])
         try:
-            rows.append(array("f", engine.logits().tobytes()))
+            rows.append(array("f", sequence.logits().tobytes()))
         except EngineError:  # they are NaN: what was restored is not a cache of this model
             if not may_be_nan:
                 raise
-            rows.append(array("f", [math.nan]) * engine.info.n_vocab)
+            rows.append(array("f", [math.nan]) * active.engine.info.n_vocab)
     return rows
 
 

@@ -44,7 +44,7 @@ def plan_replay(
         how = f"its {len(snapshot.tokens)} tokens were evaluated again"
     else:
         try:
-            snapshot = active.plan_messages(_messages(saved))
+            snapshot = active.spelling.plan_messages(_messages(saved))
         except TemplateError as error:
             why = f"cannot be replayed with another vocabulary: {error}"
             raise SessionMismatch(path, "model.vocabulary", was, now, why) from mismatch

@@ -14,19 +14,23 @@ from ..generation import FinishReason, TokenLogprob, Usage
 from ..grammar import Grammar
 from ..params import SamplingParams
 from ..request import Request
-from .ledger import KvLedger, Prefill
+from .ledger import KvLedger, Prefill, common_beginning
 from .text_and_stops import TextAssembler
 
 if TYPE_CHECKING:
     from .forced import ForcedText
+    from .guesses import Guesses
 
 __all__ = ["TokenLoop"]
+
+_ROWS = 63
+"""As in company: from 64 rows on, sums are in another order."""
 
 
 class TokenLoop:
     """One answer: :meth:`prefill` once, then :meth:`advance` until :attr:`finish` is set.
 
-    At the end, every token whose text was given out is in the ledger or owed to it.
+    In company with other answers, a batch has the tokens that it :meth:`wants`, and then it :meth:`took` them. At the end, every token whose text was given out is in the ledger or owed to it.
 
     Attributes:
         ended: set to end the answer now.
@@ -39,6 +43,7 @@ class TokenLoop:
         request: what is asked.
         params: its sampling, with token ids in ``logit_bias``.
         spell: tokens of a text inside an answer.
+        guesses: guesses tokens of this conversation; None to draw one by one.
     """
 
     def __init__(
@@ -47,12 +52,14 @@ class TokenLoop:
         request: Request,
         params: SamplingParams,
         spell: Callable[[str], list[int]],
+        guesses: Guesses | None = None,
     ) -> None:
         self.ended = False
         self.finish: FinishReason | None = None
         self.seed = _new_seed() if params.seed is None else params.seed
         self._kv = kv
         self._engine = kv.engine
+        self._sequence = kv.sequence
         self._params = params
         self._on_progress = request.on_progress
         self._assembler = TextAssembler(request.stop)
@@ -61,6 +68,8 @@ class TokenLoop:
         self._logprobs: list[TokenLogprob] = []
         self._forced: ForcedText | None = None
         self._spell = spell
+        self._guesses = guesses
+        self._drafted = self._accepted = 0
         # A forced token is not drawn, so it has no logits. And where control tokens stand for their spelling, no text
         # is forced to be spelled in other tokens.
         if (
@@ -70,7 +79,7 @@ class TokenLoop:
         ):
             from .forced import ForcedText  # 60 ms with the matcher, for those who give a grammar
 
-            self._forced = ForcedText(self._grammar, kv.engine, spell)
+            self._forced = ForcedText(self._grammar, kv.engine, kv.sequence, spell)
         self._keeps = self._kept(request.keeps)
         self.tokens: list[int] = []
         self._pieces: list[bytes] = []
@@ -79,6 +88,7 @@ class TokenLoop:
         self._finish: FinishReason | None = None  # how it will end once its last text was given out
         self._started = False  # whether there is a sampler
         self._start = self._limit = 0
+        self._prompt: list[int] = []  # what the answer follows, once it is in the KV cache
         self._cached = self._evaluated = 0
         self._prompt_seconds = self._completion_seconds = 0.0
 
@@ -114,6 +124,8 @@ class TokenLoop:
             completion_tokens=len(self.tokens),
             prompt_seconds=self._prompt_seconds,
             completion_seconds=self._completion_seconds,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
         )
 
     def prefill(self, prompt: Sequence[int]) -> None:
@@ -121,18 +133,23 @@ class TokenLoop:
         self._cached = len(self._kv.tokens)
         self._prefill = Prefill(self._kv, prompt, self._on_progress)
 
+    # alone
+
     def advance(self) -> str:
         """Compute until some text is certain and return it, or until the end, which sets :attr:`finish`.
 
-        While the prompt is being evaluated, one piece of it; there is no text then.
+        While the prompt is being evaluated, one piece of it; there is no text before its end.
         """
         clock = time.perf_counter()
         if self._prefill is not None:
             try:
                 self._evaluate(self._prefill)
             finally:
-                self._prompt_seconds += time.perf_counter() - clock
-            return ""
+                now = time.perf_counter()
+                self._prompt_seconds += now - clock
+            if self.in_prefill or self.finish is not None:
+                return ""
+            clock = now  # draw at once: the logits are gone when another answer is computed
         try:
             return self._decode()
         finally:
@@ -141,41 +158,101 @@ class TokenLoop:
     def _evaluate(self, prefill: Prefill) -> None:
         """Evaluate the next piece of the prompt."""
         finished = not self.ended and (prefill.over or prefill.advance())
-        self._start = len(self._kv.tokens)
-        self._evaluated = self._start - self._cached
+        self._note_prompt()
         if not finished or self.ended or self._engine.cancelled:
             self.finish = "cancelled"
         if prefill.over:
             self._prefill = None
+
+    def _note_prompt(self) -> None:
+        self._start = len(self._kv.tokens)
+        self._evaluated = max(self._evaluated, self._start - self._cached)
 
     def _decode(self) -> str:
         if not self._started and (text := self._start_drawing()):
             return text
         while self._finish is None:
             last = self._token
-            if last is None:
-                token = self._draw_after_others()
-            elif self.ended or self._engine.cancelled:
+            if self.tokens and (self.ended or self._engine.cancelled):
                 token = None
-            else:
+            elif self._guesses is not None and (guessed := self._guess(self._guesses)):
+                if text := self._draw_ahead(guessed, self._guesses):
+                    return text
+                continue
+            elif last is None or self._kv.owed:
+                token = self._draw_after_others()
+            elif self._guesses is None:
                 token = self._kv.step(last)
+            else:
+                clock = time.perf_counter()
+                token = self._kv.step(last)
+                self._guesses.took_single(time.perf_counter() - clock)
             if token is None:
                 self._finish = "cancelled"
             elif text := self._hear(token):
                 return text
         return self._end(self._finish)
 
+    # in company
+
+    @property
+    def in_prefill(self) -> bool:
+        """Whether the prompt is not in the KV cache yet."""
+        return self._prefill is not None
+
+    @property
+    def n_waiting(self) -> int:
+        """How many tokens are to be appended before the next one is drawn."""
+        return self._prefill.n_waiting if self._prefill is not None else len(self._waiting())
+
+    def wants(self, room: int) -> list[int] | None:
+        """The tokens to append next, at most so many; None if :meth:`advance` must do what comes next."""
+        if self.ended or self.finish is not None or self._finish is not None:
+            return None
+        if self._prefill is not None:
+            return self._prefill.piece(room) or None
+        return self._waiting()[:room] or None
+
+    def took(self, piece: Sequence[int], seconds: float) -> str:
+        """These tokens were appended, in so many seconds. Returns the text that is now certain."""
+        prefill = self._prefill
+        self._kv.took(piece)
+        if prefill is not None:
+            self._prompt_seconds += seconds
+            self._note_prompt()
+            prefill.tell()
+            if not prefill.over:
+                return ""
+            self._prefill = None
+        else:
+            self._completion_seconds += seconds
+            if self._waiting():
+                return ""
+        if self.ended:
+            return ""
+        if not self._started and ((text := self._start_drawing()) or self._waiting()):
+            return text
+        return self._hear(self._sequence.sample())
+
+    def _waiting(self) -> list[int]:
+        """The tokens of prompt and answer that are not in the KV cache."""
+        n = len(self._kv.tokens) - self._start
+        return self.tokens[n:] if n >= 0 else self._prompt[n:] + self.tokens
+
     def _start_drawing(self) -> str:
         """Make the sampler; returns the text that the grammar forces before the first token is drawn."""
         info = self._engine.info
+        self._prompt = list(self._kv.tokens)
         last = _counted(self._params, info.n_ctx)
         recent = self._kv.tokens[-last:] if last else []
         if self._grammar is None:
-            self._engine.set_sampler(self._params, self.seed, recent)
+            self._sequence.set_sampler(self._params, self.seed, recent)
         else:
-            self._engine.set_sampler(self._params, self.seed, recent, self._grammar)
+            self._sequence.set_sampler(self._params, self.seed, recent, self._grammar)
             self._begin(self._grammar)
         self._started = True
+        if self._guesses is not None:
+            self._guesses.follow(self._prompt)
         self._limit = info.n_ctx - self._start
         if self._params.max_tokens is not None:
             self._limit = min(self._limit, self._params.max_tokens)
@@ -186,21 +263,49 @@ class TokenLoop:
         if not grammar.begun or grammar.lazy:
             return
         tokens = self._spell(grammar.begun)
-        if self._engine.accept(tokens) < len(tokens):
+        if self._sequence.accept(tokens) < len(tokens):
             raise EngineError(f"the grammar does not begin with {shown(grammar.begun)}")
 
     def _draw_after_others(self) -> int | None:
-        """Draw the first token, or one after forced tokens; None if cancelled before all of them were in the cache."""
-        begun = bool(self.tokens)
-        if begun and (self.ended or self._engine.cancelled):
+        """Draw the first token, or one after others that are not in the KV cache; None if cancelled before they were."""
+        waiting = self._waiting()
+        if waiting and not self._kv.append(waiting[len(self._kv.owed) :]):
             return None
-        if begun and not self._kv.append(self._owed()):
-            return None
-        return self._engine.sample()
+        return self._sequence.sample()
+
+    def _guess(self, guesses: Guesses) -> list[int]:
+        """What to guess now, if anything."""
+        if not self.tokens or self._kv.owed:
+            return []
+        room = min(self._engine.info.n_batch, _ROWS) - len(self._waiting())
+        return guesses.next(min(room, self._limit - len(self.tokens) - 1))
+
+    def _draw_ahead(self, guessed: list[int], guesses: Guesses) -> str:
+        """Append what waits and what is guessed at once, and draw for as long as it comes; returns the text that is now certain."""
+        clock, said_before = time.perf_counter(), len(self.tokens)
+        if not self._kv.append_ahead(self._waiting(), guessed):
+            self._finish = "cancelled"
+            return ""
+        self._drafted += len(guessed)
+        text, said = "", self.tokens[:0]
+        try:
+            while said == guessed[: len(said)] and self._finish is None and not self.ended:
+                if said:
+                    self._sequence.look(len(said))
+                text += self._hear(self._sequence.sample())
+                said = self.tokens[said_before:]
+        finally:
+            right = common_beginning(said, guessed)
+            self._accepted += right
+            # At least one waits, to draw behind it.
+            if (kept := max(0, min(right, len(said) - 1))) < len(guessed):
+                self._kv.rewind(self._start + said_before + kept)
+        guesses.took(len(guessed), len(said), time.perf_counter() - clock)
+        return text
 
     def _owed(self) -> list[int]:
-        """The tokens of the answer that are not in the KV cache."""
-        return self.tokens[len(self._kv.tokens) - self._start :]
+        """The tokens of the answer that the ledger does not know."""
+        return self.tokens[len(self._kv.conversation) - self._start :]
 
     def _hear(self, token: int) -> str:
         """Record a drawn token; returns the text that it makes certain, and notes whether it is the last."""
@@ -208,7 +313,7 @@ class TokenLoop:
         if self._n_logprobs is not None:
             self._logprobs.append(self._logprob(token, self._n_logprobs))
         if token in self._engine.info.end_of_generation:
-            self.tokens.append(token)
+            self._add(token)
             self._finish = "stop"
             return self._assembler.finish()
         text = self._say(token)
@@ -218,7 +323,7 @@ class TokenLoop:
 
     def _say(self, token: int) -> str:
         """Add a token to the answer; returns the text that it makes certain, and notes whether it is the last."""
-        self.tokens.append(token)
+        self._add(token)
         assembler = self._assembler
         piece = self._engine.token_bytes(token, special=token in self._keeps)
         self._pieces.append(piece)
@@ -230,18 +335,25 @@ class TokenLoop:
             text += assembler.finish()
         return text
 
+    def _add(self, token: int) -> None:
+        self.tokens.append(token)
+        if self._guesses is not None:
+            self._guesses.said(token)
+
     def _force(self, forced: ForcedText, piece: bytes) -> str:
         """Say the tokens that the grammar leaves no choice about after these bytes."""
         text = ""
         for token in forced.after(piece):
             text += self._say(token)
             self._token = None
+            self._drafted += 1
+            self._accepted += 1
             if self._finish is not None:
                 break
         return text
 
     def _logprob(self, token: int, n: int) -> TokenLogprob:
-        logprob, best = self._engine.logprobs(token, n)
+        logprob, best = self._sequence.logprobs(token, n)
         top = tuple(self._named(one, value) for one, value in best)
         return self._named(token, logprob, top)
 

@@ -21,6 +21,7 @@ Read in this order:
     charsmap.py             the normaliser of T5's
     adapter.py        LoRA adapters: read, described, identified by content
     adapter_preflight.py  the same checks for them, against their model
+    finite.py         finds NaN and infinity among weights
     pooling.py        how a model makes one vector of a text, and whether it can
     memory.py         how much memory a KV cache takes, from the header
     memory_need.py    how much a loaded model takes: weights, cache, work space

@@ -373,6 +373,30 @@ _FULL_FIRST = frozenset(["cohere2moe", "laguna", "smallthinker"])
 _BOTH_KINDS = ("gemma-embedding", "modern-bert")
 """Encoders with layers of both kinds: llama.cpp fills in the masks of both."""
 _ALWAYS_A_WINDOW = ("gemma2", "llama4")
+_WINDOW_OF_NOTHING = frozenset(
+    [
+        "cohere2",
+        "cohere2moe",
+        "deepseek4",
+        "dflash",
+        "dots3note",
+        "exaone-moe",
+        "gemma2",
+        "gemma3n",
+        "gemma4",
+        "gemma4-assistant",
+        "gpt-oss",
+        "granite_swa",
+        "maple",
+        "mimo2",
+        "muse-glimmer",
+        "spark2_5",
+        "step35",
+    ]
+)
+"""For the others a window of 0 means that there is none. In these a token does not even attend to itself, and llama.cpp
+cannot load the states that it saves."""
+_LAYERS_OF_LARGE_EXAONE = 64  # it is one of these; smaller ones are not
 _TWICE_AS_WIDE = ("granitehybrid", "jamba")
 
 
@@ -437,7 +461,11 @@ def _wrong_states(of: Hyperparameters) -> Generator[str]:
 
 
 def _wrong_windows(of: Hyperparameters) -> Generator[str]:
-    """A window that no layer has: llama.cpp asserts that one does."""
+    """A window of no tokens; or one that no layer has: llama.cpp asserts that one does."""
+    windows = of.per_layer("attention.sliding_window", 1)
+    large_exaone = of.architecture == "exaone4" and of.n_layers == _LAYERS_OF_LARGE_EXAONE
+    if (of.architecture in _WINDOW_OF_NOTHING or large_exaone) and max(windows, default=1) < 1:
+        yield "attention.sliding_window is 0: no token would attend to anything"
     default = 1 if of.architecture in _ALWAYS_A_WINDOW else 0
     if max(of.per_layer("attention.sliding_window", default), default=0) < 1:
         return

@@ -16,7 +16,7 @@ from ..checks import check_count
 from ..errors import InvalidInput
 from .protocol import PatientProtocol
 
-__all__ = ["Application", "configured", "listen", "run"]
+__all__ = ["Application", "configured", "ignore_signals", "listen", "run"]
 
 Application = ASGIApp
 
@@ -70,6 +70,12 @@ def run(
         ready: called when requests are answered.
     """
     _Server(configured(app, grace), ready).run(sockets=[listener])
+
+
+def ignore_signals() -> None:
+    """From now on the process ends by itself: Python lets go of its handlers while it ends, and a signal would kill it."""
+    for number in HANDLED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Server(uvicorn.Server):

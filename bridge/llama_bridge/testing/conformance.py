@@ -25,6 +25,7 @@ from ..errors import ClosedError, UnsupportedCapability
 from ..local.engine_backend import EngineBackend
 from ..params import SamplingParams
 from .conformance_adapters import AdapterTests
+from .conformance_ahead import AheadTests
 from .conformance_base import GREEDY
 from .conformance_embedding import EmbeddingTests
 from .conformance_misuse import MisuseTests
@@ -35,7 +36,7 @@ __all__ = ["BackendConformance"]
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(SamplingTests, MisuseTests, EmbeddingTests, AdapterTests):
+class BackendConformance(SamplingTests, AheadTests, MisuseTests, EmbeddingTests, AdapterTests):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:

@@ -49,7 +49,7 @@ class EngineTests:
 
     @pytest.fixture
     def nan_engine(self, backend: EngineBackend) -> Engine:
-        """A new engine that computes NaN, for example because its model has NaN weights."""
+        """A new engine that computes NaN, for example because its model has weights that are NaN or too large."""
         pytest.skip(
             f"give the class a fixture `nan_engine`: an engine of {backend.name} that computes NaN"
         )

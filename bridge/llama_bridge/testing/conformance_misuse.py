@@ -68,6 +68,11 @@ class MisuseTests(EngineTests):
             "logprobs": lambda: engine.logprobs(tokens[0], 1),
             "logits": engine.logits,
         }
+        if engine.max_guesses:
+            calls |= {
+                "decode_ahead": lambda: engine.decode_ahead([1], [2]),
+                "look": lambda: engine.look(0),
+            }
         states: Calls = {
             "state_get": engine.state_get,
             "state_length": lambda: engine.state_length(state),
@@ -242,6 +247,9 @@ class MisuseTests(EngineTests):
             lambda: engine.step(some()),
             lambda: engine.set_sampler(_WILD, some(), row(), draw.choice(_GRAMMARS)),
             lambda: engine.accept(row()),
+            lambda: engine.decode_ahead(row()[:40], row()[:5]),
+            lambda: engine.look(draw.choice((0, 1, 4, some()))),
+            lambda: engine.look(draw.choice((0, 1, 4, some()))),
             lambda: engine.logprobs(some(), draw.choice((0, 1, 20))),
             lambda: engine.logits(),
             lambda: engine.cancel(),

@@ -18,6 +18,7 @@ from tests.fuzz.report import Report
 __all__ = ["fuzz_models"]
 
 _ROOT = Path(__file__).parents[3]
+_EXAMPLES = 3
 
 
 def fuzz_models(
@@ -86,6 +87,9 @@ def _take(report: Report, line: dict[str, Any]) -> None:
     if "done" in line:
         report.files += 1
         report.outcomes[line["outcome"]] += 1
+        examples = report.examples.setdefault(line["outcome"], [])
+        if len(examples) < _EXAMPLES:
+            examples.append(line["done"])
         report.slowest = max(report.slowest, line["seconds"])
         report.peak_mib = max(report.peak_mib, line["peak"])
     elif "problem" in line:

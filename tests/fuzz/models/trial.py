@@ -36,14 +36,18 @@ def try_model(path: Path, backend: str) -> str:
 class _Trial:
     def __init__(self) -> None:
         self.outcome = "used"
+        self.last = ""
 
-    def step(self, work: Callable[[], object]) -> None:
+    def step(self, work: Callable[[], object]) -> bool:
+        """Whether it worked."""
         try:
             work()
         except BridgeError as error:
-            str(error)
+            self.last = str(error)
             if self.outcome == "used":
                 self.outcome = f"loaded, {type(error).__name__}"
+            return False
+        return True
 
     def use(self, llama: LlamaBridge, path: Path) -> None:
         def tokens() -> None:
@@ -65,9 +69,10 @@ class _Trial:
         prompt = "Hello there, 12 apples"
         self.step(lambda: llama.generate(prompt, chat=False, sampling=_GREEDY))
         if Capability.SESSION_PERSISTENCE in llama.capabilities:
-            self.step(lambda: llama.session_save(session))
+            saved = self.step(lambda: llama.session_save(session))
             self.step(lambda: llama.generate("Other", chat=False, sampling=_WARM))
-            self.step(lambda: llama.session_load(session))
+            if not self.step(lambda: llama.session_load(session)) and saved:
+                raise RuntimeError(f"a session was saved but not loaded: {self.last}")
         self.step(lambda: llama.generate_continue(" and so", chat=False, sampling=_WARM))
         self.step(
             lambda: llama.generate(

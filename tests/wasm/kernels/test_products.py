@@ -119,14 +119,6 @@ def test_the_last_group_of_eight_may_not_be_full(
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_scale_that_is_no_number_in_the_last_row_of_many(guest: Guest, format: Format) -> None:
-    raw, x = random_weights(format, 19, 256), activations(6, 256)
-    set_halves(format, raw[18:], 0, np.inf)
-    found = multiply(guest, format, raw, x).values
-    assert not np.isfinite(found[:, 18]).any()
-    assert np.isfinite(found[:, :18]).all()
-
-
 def patterns(k: int) -> Array:
     """Activations whose codes are all 127 or -127, in the orders that add up most in some lane."""
     at = np.arange(k)
@@ -227,38 +219,6 @@ def test_an_activation_that_is_no_number_spoils_its_token_alone(
         np.testing.assert_array_equal(found[others], expected[others])
 
 
-@pytest.mark.parametrize("n", [1, 3, 4, 9])
-@pytest.mark.parametrize("bad", [0x7C00, 0xFC00, 0x7E00, 0xFE01, 0x7C01])
-def test_a_scale_that_is_no_number_spoils_its_row_alone(
-    guest: Guest, format: Format, n: int, bad: int
-) -> None:
-    k = 768
-    raw, x = random_weights(format, 24, k), activations(n, k)
-    expected = multiply(guest, format, raw, x).values
-    value = np.array(bad, np.uint16).view(np.float16)
-    for place in {*half_places(format)[:2]}:
-        for row, unit in ((0, 0), (7, 1), (13, k // format.unit - 1)):
-            spoilt = raw.copy()
-            wanted = halves(format, spoilt)[..., place]
-            wanted[row, unit] = value
-            set_halves(format, spoilt, place, wanted)
-            for packed in (True, False):
-                found = multiply(guest, format, spoilt, x, packed).values
-                assert not np.isfinite(found[:, row]).any(), (place, row, packed)
-                others = np.arange(24) != row
-                if packed:
-                    np.testing.assert_array_equal(found[:, others], expected[:, others])
-
-
-def test_what_was_no_number_is_forgotten_with_its_weights(guest: Guest, format: Format) -> None:
-    raw, x = random_weights(format, 8, 256), activations(1, 256)
-    spoilt = raw.copy()
-    set_halves(format, spoilt, 0, np.nan)
-    before = multiply(guest, format, raw, x).values
-    assert np.isnan(multiply(guest, format, spoilt, x).values).all()
-    np.testing.assert_array_equal(multiply(guest, format, raw, x).values, before)
-
-
 def every_half(format: Format, raw: Array) -> None:
     """All bit patterns that half precision has, or as many as there is room for."""
     rows, units = halves(format, raw).shape[:2]
@@ -321,23 +281,6 @@ def test_each_expert_sees_the_tokens_that_name_it(
         )
         assert found.packed == packed
         np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
-
-
-def test_an_expert_with_a_scale_that_is_no_number(guest: Guest, format: Format) -> None:
-    k, rows = 256, 16
-    raw, x = random_weights(format, 3 * rows, k), activations(2, k)
-    set_halves(format, raw[rows + 9 : rows + 10], 0, np.inf)
-    ids = np.array([[1, 2]], np.int32)
-    found = check(
-        guest,
-        CheckOp.EXPERTS,
-        [raw, x, ids],
-        (2, rows),
-        sizes=(k, rows, 3, 2, 1),
-        type=int(format.type),
-    )
-    assert found.packed
-    assert [*zip(*np.nonzero(~np.isfinite(found.values)), strict=True)] == [(0, 9)]
 
 
 @pytest.mark.parametrize("between", [0.0, 0.25, 0.5, 0.75])

@@ -23,8 +23,10 @@ from ...capabilities import Capability
 from ...chat.message import Message
 from ...chat.module.host import missing
 from ...chat.template import ChatTemplate
+from ...checks import check_count
 from ...engine import Engine, EngineInfo, MemoryKind
 from ...engine_arguments import (
+    check_ahead,
     check_length,
     check_room,
     check_sampler,
@@ -34,7 +36,7 @@ from ...engine_arguments import (
     check_token,
     check_tokens,
 )
-from ...errors import ClosedError, EngineError
+from ...errors import ClosedError, EngineError, InvalidInput
 from ...grammar import Grammar
 from ...models.adapter import Adapter, check_unchanged
 from ...models.adapter_preflight import check_adapters
@@ -51,6 +53,7 @@ __all__ = ["FakeEngine"]
 
 _N_BYTES = 256
 _PREFILL_CHUNK = 32
+_MOST_GUESSES = 15
 _POOLING: Pooling = "mean"
 _OF_POOLING = Capability.EMBEDDINGS | Capability.RERANK
 _KEY = "@what the user says@"
@@ -91,6 +94,10 @@ class FakeEngine(Engine):
         self._template = model.chat_template
         self._tokens: list[int] = []
         self._ready = False  # whether there are logits
+        self._guessed = 0  # how many guesses there are logits for
+        self._unseen = 0  # how many of the last tokens come after those that the logits are for
+        if memory is MemoryKind.DENSE:
+            self.max_guesses = _MOST_GUESSES
         self._sampling = False
         self._params = SamplingParams()
         self._constraint: Constraint | None = None
@@ -171,7 +178,7 @@ class FakeEngine(Engine):
             before = len(self._tokens)
             for start in range(0, len(packed), _PREFILL_CHUNK):
                 chunk = packed[start : start + _PREFILL_CHUNK]
-                self._ready = False
+                self._forget_logits()
                 if self._cancelled_within(self._prefill_token_seconds * len(chunk)):
                     break
                 self._tokens += chunk
@@ -187,12 +194,21 @@ class FakeEngine(Engine):
             if length > held:
                 return False
             del self._tokens[length:]
-            self._ready = False
+            self._forget_logits()
             return True
 
     def clear(self) -> None:
         with self._working():
-            self._tokens, self._ready = [], False
+            self._tokens = []
+            self._forget_logits()
+
+    def _forget_logits(self) -> None:
+        self._ready, self._guessed, self._unseen = False, 0, 0
+
+    @property
+    def _seen(self) -> list[int]:
+        """The tokens that the logits are for."""
+        return self._tokens[: len(self._tokens) - self._unseen] if self._unseen else self._tokens
 
     # sampling
 
@@ -237,9 +253,36 @@ class FakeEngine(Engine):
             check_room(len(self._tokens), 1, self.info.n_ctx)
             if self._cancelled_within(self._answer.token_seconds if self._answer else 0):
                 return None
+            self._forget_logits()
             self._tokens.append(token)
             self._ready = True
             return self._draw()
+
+    def decode_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
+        if not self.max_guesses:
+            return super().decode_ahead(tokens, guesses)
+        with self._working():
+            info = self.info
+            packed, more = check_ahead(
+                tokens, guesses, self.max_guesses, info.n_vocab, info.n_batch
+            )
+            check_room(len(self._tokens), len(packed) + len(more), info.n_ctx)
+            self._forget_logits()
+            if self._cancelled_within(self._answer.token_seconds if self._answer else 0):
+                return False
+            self._tokens += packed + more
+            self._ready, self._guessed, self._unseen = True, len(more), len(more)
+            return True
+
+    def look(self, n: int) -> None:
+        if not self.max_guesses:
+            super().look(n)
+        with self._working():
+            if not self._ready:
+                raise EngineError("there are no logits: decode something first")
+            if check_count("n", n) > self._guessed:
+                raise InvalidInput(f"n={n}: there were {self._guessed} guesses")
+            self._unseen = self._guessed - n
 
     def logits(self) -> memoryview[float]:
         with self._working():
@@ -282,20 +325,21 @@ class FakeEngine(Engine):
         """The next token of the current answer, or the first one of a new answer."""
         if not self._ready:
             raise EngineError("there are no logits: decode something first")
-        said = self._tokens[self._start :]
+        seen = self._seen
+        said = seen[self._start :]
         if self._answer is None or said != self._planned[: len(said)] or said == self._planned:
             self._answer = self._next_answer(self._asked())
             text = self._answer.text
             if self._constraint is not None:
                 text = self._constraint.fit(text)
             self._planned = [*text.encode(), min(self.info.end_of_generation)]
-            self._start, said = len(self._tokens), []
+            self._start, said = len(seen), []
         if self._answer.fails_after is not None and len(said) >= self._answer.fails_after:
             raise self._answer.error or EngineError("the fake failed, as it was told to")
         return self._planned[len(said)]
 
     def _asked(self) -> Asked:
-        held = _signs(self._tokens)
+        held = _signs(self._seen)
         head, tail = self._turn
         if head and tail and held.endswith(tail):
             prompt = held.removesuffix(tail).rpartition(head)[2]
@@ -359,7 +403,8 @@ class FakeEngine(Engine):
             check_adapters(wanted, self._model)
             for adapter in wanted:
                 check_unchanged(adapter)
-            self._tokens, self._ready = [], False
+            self._tokens = []
+            self._forget_logits()
             self.info = replace(self.info, adapters=wanted)
 
     # cancelling
@@ -407,7 +452,8 @@ class FakeEngine(Engine):
             state, tokens = check_state(state), check_tokens("tokens", tokens, self.info.n_vocab)
             if len(state) >= _STATE.size and _STATE.unpack_from(state)[2] != self._checksum:
                 raise EngineError("the caller uses a state that other adapters computed")
-            self._tokens, self._ready = [], False
+            self._tokens = []
+            self._forget_logits()
             try:
                 held = _read_state(state)
             except (ValueError, struct.error):

@@ -1,0 +1,150 @@
+"""Answers computed together: each step is one batch with the next tokens of all, and a piece of a prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from ..engine import CacheFull, Engine
+from ..errors import EngineError
+from .pace import Pace
+from .running_turn import RunningTurn
+
+__all__ = ["Company"]
+
+_ROWS = 63
+"""From 64 rows on, llama.cpp's attention on CPUs sums in another order: an answer would differ from the same one alone."""
+
+_TURN_OF_THE_OLDEST = 4
+"""The shortest prompt comes first, but the one that waits longest gets each fourth step."""
+
+
+class Company:
+    """Computes answers, alone or together.
+
+    Args:
+        engine: the engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pace = Pace()
+        self._steps = 0
+        self._clean = True  # whether every ledger is known to be in step with the cache
+
+    def advance(
+        self,
+        turns: Sequence[RunningTurn],
+        everyone: Sequence[RunningTurn],
+        reader: RunningTurn | None,
+    ) -> None:
+        """Compute the next text of these turns, or a piece of a prompt. Each turn keeps its own error.
+
+        Args:
+            turns: one or more, oldest first.
+            everyone: all turns in progress, oldest first.
+            reader: the one whose reader is the caller.
+        """
+        if not self._clean:
+            for turn in everyone:
+                turn.active.kv.check()
+            self._clean = True
+        self._clean = False
+        again = [turn.again for turn in turns]
+        if len(turns) == 1:
+            done = self._alone(turns[0], reader)
+        else:
+            done = self._together(turns, reader)
+        self._clean = done and again == [turn.again for turn in turns]
+
+    def call_back(self, turns: Sequence[RunningTurn]) -> None:
+        """There is room again for turns that made way."""
+        for turn in turns:
+            turn.parked = False
+
+    def _alone(self, turn: RunningTurn, reader: RunningTurn | None) -> bool:
+        with contextlib.suppress(Exception):  # the turn has it
+            try:
+                turn.advance(reading=turn is reader)
+                return True
+            except CacheFull as error:  # all others have given up theirs
+                turn.fail(EngineError(str(error)))
+        return False
+
+    def _together(self, turns: Sequence[RunningTurn], reader: RunningTurn | None) -> bool:
+        # Who ends its answer while the others are asked may need the cells of one of them.
+        pieces = [one for one in self._pieces(turns, reader) if not one[0].parked]
+        clock = 0.0
+        while pieces:
+            clock = time.perf_counter()
+            try:
+                if not self._engine.decode_together(
+                    [(turn.active.sequence, tokens) for turn, tokens in pieces]
+                ):
+                    return False  # one of them has been cancelled: the others begin this step again
+                break
+            except CacheFull as error:
+                oldest = min((turn for turn, _ in pieces), key=lambda turn: turn.number)
+                if not oldest.active.kv.make_room():
+                    oldest.fail(EngineError(str(error)))
+                pieces = [one for one in pieces if not (one[0].parked or one[0].done)]
+            except EngineError as error:
+                for turn, _ in pieces:
+                    turn.active.kv.check()
+                    turn.fail(error)
+                return False
+        if pieces:
+            seconds = time.perf_counter() - clock
+            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
+            for turn, tokens in pieces:
+                with contextlib.suppress(Exception):  # the turn has it
+                    turn.took(tokens, seconds, reading=turn is reader)
+            self._pace.note(len(pieces) - len(prompts), sum(prompts), seconds)
+        return True
+
+    def _pieces(
+        self, turns: Sequence[RunningTurn], reader: RunningTurn | None
+    ) -> list[tuple[RunningTurn, list[int]]]:
+        """What each turn appends next; those that append nothing go on by themselves."""
+        prompts = [turn for turn in turns if turn.in_prefill]
+        answers = [turn for turn in turns if not turn.in_prefill]
+        room = self._engine.info.n_batch
+        if self._engine.info.n_gpu_layers == 0 and len(turns) > 1:
+            room = min(room, _ROWS)
+        pieces: list[tuple[RunningTurn, list[int]]] = []
+        for turn in answers:
+            tokens = self._ask(turn, room, reader)
+            if tokens:
+                pieces.append((turn, tokens))
+                room -= len(tokens)
+        if pieces and prompts:
+            room = min(room, self._pace.room(len(pieces)))
+        for turn in self._in_order(prompts):
+            if room <= 0:
+                break
+            if not pieces and turn.n_waiting > room:  # it fills a batch of its own
+                tokens = self._ask(turn, self._engine.info.n_batch, reader)
+                return [(turn, tokens)] if tokens else []
+            tokens = self._ask(turn, room, reader)
+            if tokens:
+                pieces.append((turn, tokens))
+                room -= len(tokens)
+        return pieces
+
+    def _ask(self, turn: RunningTurn, room: int, reader: RunningTurn | None) -> list[int] | None:
+        reading = turn is reader
+        with contextlib.suppress(Exception):  # the turn has it
+            tokens = turn.wants(room, reading=reading)
+            if tokens is None and not turn.done:
+                turn.advance(reading=reading)
+            return tokens
+        return None
+
+    def _in_order(self, prompts: list[RunningTurn]) -> list[RunningTurn]:
+        """The shortest one first, from time to time the oldest."""
+        self._steps += 1
+        if self._steps % _TURN_OF_THE_OLDEST == 0 and prompts:
+            oldest = prompts[0]
+            return [oldest, *sorted(prompts[1:], key=lambda turn: turn.n_waiting)]
+        return sorted(prompts, key=lambda turn: turn.n_waiting)

@@ -1,0 +1,270 @@
+"""With guesses an answer is the same as without, and ledger and cache agree whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llama_bridge import Capability, Generation, InvalidInput, LlamaBridge, SamplingParams, Usage
+from llama_bridge.testing import FakeLlama
+from tests.guessing import Parrot, let_guess
+from tests.ledger import assert_ledger_rule, engine_of, machine
+from tools.demo_model.values import value
+
+GREEDY = SamplingParams(temperature=0, max_tokens=40)
+SHAPE = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "known": {"type": "boolean"}},
+    "required": ["name", "known"],
+}
+GRAMMARS: list[dict[str, Any]] = [
+    {"json_schema": SHAPE},
+    {"grammar": 'root ::= "The name is " [A-Z] [a-z]{2,12} (", my friend" | "!!") "."'},
+    {"grammar": "root ::= [a-z ]{5,40} [.]"},
+]
+
+
+def same(without: Generation, with_guesses: Generation) -> None:
+    """All but the cost is the same."""
+    usage = Usage(0, 0, 0, 0, 0, 0)
+    assert replace(with_guesses, usage=usage) == replace(without, usage=usage)
+    assert with_guesses.usage.completion_tokens == without.usage.completion_tokens
+
+
+def consistent(llama: LlamaBridge) -> None:
+    kv = machine(llama).kv
+    assert kv.sequence.length == len(kv.tokens)
+    assert not kv.owed or engine_of(llama).max_guesses == 0
+
+
+@pytest.fixture
+def dialogues() -> list[list[dict[str, str]]]:
+    """Two hundred, such that an answer quotes its prompt."""
+    rng, found = random.Random(17), []
+    for _ in range(200):
+        name, town = value(rng), value(rng)
+        said = [f"Hello! My name is {name}.", f"I live in {town}."]
+        messages: list[dict[str, str]] = []
+        for text in rng.sample(said, rng.randrange(1, 3)):
+            messages.append({"role": "user", "content": text})
+            messages.append({"role": "assistant", "content": f"Nice to meet you, {name}!"})
+        ask = rng.choice(("What is my name?", "Where do I live?", "Who are you?", f"I am {name}."))
+        found.append([*messages, {"role": "user", "content": ask}])
+    return found
+
+
+def get_weather(city: str) -> str:
+    """Weather of a city."""
+    return city
+
+
+def keywords(i: int) -> dict[str, Any]:
+    if i % 5 == 3:
+        return GRAMMARS[i % len(GRAMMARS)]
+    return {"tools": [get_weather]} if i % 10 in (2, 9) else {}
+
+
+def test_greedy_text_of_two_hundred_prompts_is_the_same(
+    llama: LlamaBridge, dialogues: list[list[dict[str, str]]]
+) -> None:
+    """Every other one as people use it, the rest with guesses at each token, a part of them wrong."""
+    heard: list[int] = []
+    drafted = 0
+    for i, messages in enumerate(dialogues):
+        more: dict[str, Any] = {"sampling": GREEDY, **keywords(i)}
+        if Capability.TOOLS not in llama.capabilities:
+            more.pop("tools", None)
+        let_guess(llama, None)
+        without = llama.chat(messages, **more)
+        heard = [*heard[-400:], *llama.session().tokens]
+        if i % 2:
+            let_guess(llama, Parrot(heard, random.Random(i)))
+        found = llama.chat(messages, speculate=True, **more)
+        same(without, found)
+        consistent(llama)
+        drafted += found.usage.drafted_tokens
+    assert drafted > 0 or engine_of(llama).max_guesses == 0
+
+
+def test_sampled_text_is_the_same_with_the_same_seed(
+    llama: LlamaBridge, dialogues: list[list[dict[str, str]]]
+) -> None:
+    """As long as no two tokens are closer than what rounding makes of them, as none are here."""
+    ways = (
+        SamplingParams(temperature=0.9, max_tokens=40),
+        SamplingParams(temperature=1.2, repeat_penalty=1.2, frequency_penalty=0.3, max_tokens=40),
+        SamplingParams(mirostat=2, max_tokens=40),
+        SamplingParams(dry_multiplier=0.8, xtc_probability=0.5, max_tokens=40),
+    )
+    for i, messages in enumerate(dialogues[:24]):
+        sampling = replace(ways[i % len(ways)], seed=i)
+        let_guess(llama, None)
+        llama.session_reset()  # a prompt that is cached rounds differently, too
+        without = llama.chat(messages, sampling=sampling, **keywords(i))
+        let_guess(llama, Parrot(llama.session().tokens, random.Random(i)))
+        llama.session_reset()
+        same(without, llama.chat(messages, sampling=sampling, speculate=True, **keywords(i)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ledger_and_cache_agree_whatever_ends_an_answer(llama: LlamaBridge, seed: int) -> None:
+    """Stop strings, few tokens, grammars, and a cancel at any token, all where guesses are many and often wrong."""
+    rng, heard = random.Random(seed), list[int]()
+    for _ in range(25):
+        name = value(rng)
+        prompt = rng.choice((f"My name is {name}.", "Who are you?", name, "What is my name?"))
+        more: dict[str, Any] = {
+            "sampling": SamplingParams(
+                temperature=rng.choice((0, 0, 0.9)),
+                seed=rng.randrange(1000),
+                max_tokens=rng.choice((1, 2, 3, 4, 5, 30, None)),
+            )
+        }
+        if rng.random() < 0.3:
+            more |= rng.choice(GRAMMARS)
+        elif rng.random() < 0.4:
+            more["stop"] = rng.sample(["e", " me", "you", name[:2], "tiny", ". "], 2)
+        if rng.random() < 0.2:
+            more["logprobs"] = 1
+        let_guess(llama, None)
+        llama.session_reset()
+        without = llama.generate(prompt, **more)
+        tokens = llama.session().tokens
+        heard = [*heard[-300:], *tokens]
+        parrot = let_guess(llama, Parrot(heard, rng))
+        llama.session_reset()
+        found = llama.generate(prompt, speculate=True, **more)
+        consistent(llama)
+        assert llama.session().tokens == tokens
+        if "logprobs" not in more:
+            same(without, found)
+        else:
+            assert found.text == without.text
+            assert [t.token for t in found.logprobs or ()] == [
+                t.token for t in without.logprobs or ()
+            ]
+        _cancel_somewhere(llama, prompt, parrot, rng, more, without)
+    assert_ledger_rule(llama)
+
+
+def _cancel_somewhere(
+    llama: LlamaBridge,
+    prompt: str,
+    parrot: Parrot,
+    rng: random.Random,
+    more: dict[str, Any],
+    without: Generation,
+) -> None:
+    left = rng.randrange(1, 20)
+
+    def count(_: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            llama.cancel()
+
+    parrot.on_token = count
+    found = llama.generate(prompt, speculate=True, **more)
+    assert without.text.startswith(found.text) or found.finish_reason != "cancelled"
+    consistent(llama)
+
+
+@pytest.mark.requires_capability("session_tools")
+def test_turns_that_follow_each_other_are_the_same(llama: LlamaBridge) -> None:
+    llama.generate("Hello! My name is Zorblax.", sampling=GREEDY)
+    for stop in ((), ("Zor",), ("x.",)):
+        expected: list[str] = []
+        for text in ("What is my name?", "Who are you?", "What is my name?"):
+            expected.append(llama.generate_continue(text, sampling=GREEDY, stop=stop).text)
+        tokens = llama.session().tokens
+        llama.session().rewind(3)
+        let_guess(llama, Parrot(tokens, random.Random(1)))
+        for text in ("What is my name?", "Who are you?", "What is my name?"):
+            found = llama.generate_continue(text, sampling=GREEDY, stop=stop, speculate=True)
+            assert found.text == expected.pop(0)
+            consistent(llama)
+        assert llama.session().tokens == tokens
+        llama.session().rewind(3)
+    assert_ledger_rule(llama)
+
+
+def test_guesses_that_come_are_counted(llama: LlamaBridge) -> None:
+    answer = llama.generate("Who are you?", sampling=GREEDY)
+    assert (answer.usage.drafted_tokens, answer.usage.accepted_tokens) == (0, 0)
+    parrot = let_guess(llama, Parrot(llama.session().tokens))
+    usage = llama.generate("Who are you?", sampling=GREEDY, speculate=True).usage
+    if engine_of(llama).max_guesses == 0:
+        pytest.skip("this engine checks no guesses")
+    assert usage.drafted_tokens == parrot.guessed > usage.accepted_tokens > 10
+    assert usage.completion_tokens == answer.usage.completion_tokens
+
+
+def test_forced_tokens_count_as_guesses_that_came(llama: LlamaBridge) -> None:
+    forced = llama.generate(
+        "x", sampling=GREEDY, grammar='root ::= "All of this is forced." ("a" | "b")'
+    )
+    assert forced.usage.accepted_tokens == forced.usage.drafted_tokens > 3
+    assert forced.usage.accepted_tokens < forced.usage.completion_tokens
+
+
+def test_without_asking_nothing_is_guessed_and_a_wrong_wish_is_named(llama: LlamaBridge) -> None:
+    assert not llama.sampling.speculate
+    parrot = let_guess(llama, Parrot(range(300)))
+    llama.generate("Who are you?", sampling=GREEDY)
+    assert parrot.guessed == 0
+    wrong: Any = 1
+    with pytest.raises(InvalidInput, match="speculate"):
+        llama.generate("x", speculate=wrong)
+
+
+def test_an_answer_that_was_interrupted_among_guesses_goes_on_whole() -> None:
+    with FakeLlama("one two three four five") as llama:
+        llama.generate("count")
+        expected = llama.generate("count").text
+        parrot = let_guess(llama, Parrot(llama.session().tokens))
+        for at in range(1, 20):
+            left = at
+
+            def stop(_: int) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+
+            parrot.on_token = stop
+            with pytest.raises(KeyboardInterrupt):
+                llama.generate("count", speculate=True)
+            parrot.on_token = lambda _: None
+            assert llama.generate("count", speculate=True).text == expected
+            consistent(llama)
+
+
+@pytest.mark.parametrize("n_batch", [1, 2, 5])
+def test_small_batches_have_room_for_few_guesses(llama_backend: str, n_batch: int) -> None:
+    with LlamaBridge("demo", backend=llama_backend, n_batch=n_batch, n_ctx=256) as llama:
+        expected = llama.generate("Who are you?", sampling=GREEDY)
+        let_guess(llama, Parrot(llama.session().tokens))
+        same(expected, llama.generate("Who are you?", sampling=GREEDY, speculate=True))
+        consistent(llama)
+
+
+def test_the_context_may_end_among_guesses(llama: LlamaBridge) -> None:
+    n_ctx = llama.info.n_ctx
+    text = "cat " * n_ctx
+    while len(llama.tokenize(text)) > n_ctx - 9:
+        text = text[:-4]
+    hot = SamplingParams(temperature=3, top_k=0, top_p=1, min_p=0, max_tokens=None)
+    for seed in range(3):
+        sampling = replace(hot, seed=seed)
+        let_guess(llama, None)
+        llama.session_reset()
+        expected = llama.generate(text, chat=False, sampling=sampling)
+        let_guess(llama, Parrot(llama.session().tokens[-20:]))
+        llama.session_reset()
+        found = llama.generate(text, chat=False, sampling=sampling, speculate=True)
+        assert found.text == expected.text
+        assert len(llama.session().tokens) <= n_ctx
+        consistent(llama)
