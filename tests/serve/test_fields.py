@@ -419,3 +419,47 @@ def test_a_chat_that_is_too_long_is_told_by_how_much(server: Address) -> None:
     assert reply.status == 400
     assert reply.error["code"] == "context_length_exceeded"
     assert "tokens" in reply.error["message"]
+
+
+BAD = {
+    "type": "object",
+    "properties": {"a": {"type": "array", "unevaluatedItems": {"type": "string"}}},
+}
+BAD_TOOL = {"name": "f", "parameters": BAD}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": "?"}],
+                "tools": [{"type": "function", "function": BAD_TOOL}],
+                "tool_choice": "required",
+            },
+            "tools",
+        ),
+        (
+            "responses",
+            {
+                "input": "?",
+                "tools": [{"type": "function", **BAD_TOOL}],
+                "tool_choice": "required",
+            },
+            "tools",
+        ),
+        (
+            "responses",
+            {"input": "?", "text": {"format": {"type": "json_schema", "name": "x", "schema": BAD}}},
+            "text.format",
+        ),
+        ("responses", {"input": [{"role": "assistant", "content": "x" * 90_000}]}, None),
+    ],
+)
+def test_what_only_the_library_can_know_is_named_as_the_request_has_it(
+    server: Address, path: str, body: dict[str, Any], param: str | None
+) -> None:
+    reply = server.post(f"/v1/{path}", body)
+    assert reply.status == 400, reply.body
+    assert reply.error["param"] == param, reply.body
