@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: openai-npm help setup demo browser test quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
+.PHONY: load openai-npm help setup demo browser test quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ wheel: setup  ## build dist/llama_bridge-*.whl
 
 pyodide: setup  ## run the suite in Pyodide, in Chromium, in Firefox, and on Node with the wheel of pyodide-build
 	@$(BIN)/python -m tools.pyodide
+
+load: setup  ## load a server with 16 clients for three minutes, good ones and bad ones, and kill it twice
+	@$(BIN)/python -m tools.load
 
 openai-npm: setup  ## ask the server at every address with the official JavaScript client, on Node
 	@$(BIN)/python -m tools.openai_client

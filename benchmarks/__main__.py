@@ -24,6 +24,8 @@ from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
 from .report import Report
+from .servers import measure_servers
+from .serving import measure_serving
 from .sessions import measure_sessions
 from .speculation import measure_speculation
 from .speed import measure_speed
@@ -41,8 +43,10 @@ SECTIONS = (
     "speculation",
     "chats",
     "async",
+    "serving",
     "embeddings",
     "parallel",
+    "servers",
     "turns",
     "sessions",
     "keeping",
@@ -64,14 +68,15 @@ class Sizes:
     imports: int
     context: int
     texts: int
+    streamed: int
     callers: list[int]
     n_quoted: int
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, [1, 2, 4, 8, 16], 144, {})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], 144, {})
 QUICK = Sizes(
-    32, 16, [64, 256], 256, 3, 512, 16, [1, 2, 8], 24, {"shapes": ((256, 8),), "tokens": (1, 4)}
+    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], 24, {"shapes": ((256, 8),), "tokens": (1, 4)}
 )
 
 
@@ -178,6 +183,8 @@ def main() -> int:
             n_threads=given.threads,
             rounds=max(4, 3 * rounds),
         )
+    if "serving" in sections:
+        measure_serving(report, rounds=max(2, rounds // 2), tokens=sizes.streamed)
     if "embeddings" in sections:
         measure_embeddings(
             report,
@@ -199,6 +206,17 @@ def main() -> int:
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
             long_prompt=sizes.histories[-1] // 2,
+        )
+    if "servers" in sections and "native" in backends and not given.quick:
+        measure_servers(
+            report,
+            first,
+            next(iter(paths)),
+            n_threads=given.threads,
+            rounds=max(2, rounds // 4),
+            callers=sizes.callers,
+            n_prompt=sizes.n_prompt // 4,
+            n_decode=sizes.n_decode,
         )
     if "turns" in sections:
         for backend in backends:

@@ -20,7 +20,7 @@ from .inside import engine_of
 from .measure import alternate, ratio, spread
 from .report import Report, times
 
-__all__ = ["Crowd", "measure_parallel", "say"]
+__all__ = ["Crowd", "measure_parallel", "prompts_of", "say"]
 
 _RAW_SHARE = 0.95
 _WASM_GAIN = 1.8
@@ -62,7 +62,7 @@ def measure_parallel(
         with ExitStack() as opened:
             params = ModelParams(n_ctx=n_ctx, n_threads=n_threads, n_parallel=most)
             llama = opened.enter_context(LlamaBridge(model, backend=backend, params=params))
-            prompts = _prompts(llama, most, n_prompt)
+            prompts = prompts_of(llama, most, n_prompt)
             contenders: dict[str, Callable[[], Crowd]] = {
                 f"{n}": partial(_ask, llama, prompts[:n], n_decode) for n in callers
             }
@@ -76,7 +76,7 @@ def measure_parallel(
             _newcomer(report, llama, backend, n_prompt, long_prompt, rounds)
 
 
-def _prompts(llama: LlamaBridge, n: int, n_tokens: int) -> list[str]:
+def prompts_of(llama: LlamaBridge, n: int, n_tokens: int) -> list[str]:
     """Texts of that many tokens, none of which begins like another."""
     return [
         f"{i} " + text_of(n_tokens - 2, lambda text, i=i: len(llama.tokenize(f"{i} {text}")) - 2)  # type: ignore[misc]
@@ -88,32 +88,35 @@ def _ask(llama: LlamaBridge, prompts: list[str], n_decode: int) -> Crowd:
     llama.session_reset()
     _forget(llama)
     greedy = SamplingParams(temperature=0, max_tokens=n_decode)
-    return say(
-        [partial(llama.generate_stream, prompt, sampling=greedy, chat=False) for prompt in prompts],
-        n_decode,
-    )
+
+    def read(prompt: str, heard: Callable[[], None]) -> int:
+        stream = llama.generate_stream(prompt, sampling=greedy, chat=False)
+        for _ in stream:
+            heard()
+        return stream.result.usage.completion_tokens
+
+    return say([partial(read, prompt) for prompt in prompts], n_decode)
 
 
-def say(starts: list[Callable[[], Any]], n_decode: int) -> Crowd:
-    """Start so many streams at once, each in a thread, and read them."""
-    first = [0.0] * len(starts)
-    counts = [0] * len(starts)
+def say(readers: list[Callable[[Callable[[], None]], int]], n_decode: int) -> Crowd:
+    """Let all read at once, each in a thread. They call what they get when they hear something, and return their tokens."""
+    first = [0.0] * len(readers)
+    counts = [0] * len(readers)
 
     def read(i: int) -> None:
-        stream = starts[i]()
-        for _ in stream:
-            if not first[i]:
-                first[i] = time.perf_counter() - clock
-        counts[i] = stream.result.usage.completion_tokens
+        def heard() -> None:
+            first[i] = first[i] or time.perf_counter() - clock
 
-    threads = [threading.Thread(target=read, args=(i,)) for i in range(len(starts))]
+        counts[i] = readers[i](heard)
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(len(readers))]
     clock = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - clock
-    if counts != [n_decode] * len(starts):
+    if counts != [n_decode] * len(readers):
         raise RuntimeError(f"not all were answered in full: {counts}")
     return Crowd(sum(counts) / seconds, first)
 
@@ -234,7 +237,7 @@ def _newcomer(
     report: Report, llama: LlamaBridge, backend: str, n_prompt: int, long_prompt: int, rounds: int
 ) -> None:
     """How long a newcomer waits for its first token while another caller's long prompt is evaluated."""
-    short, long = _prompts(llama, 1, n_prompt)[0], _prompts(llama, 2, long_prompt)[1]
+    short, long = prompts_of(llama, 1, n_prompt)[0], prompts_of(llama, 2, long_prompt)[1]
     one = SamplingParams(temperature=0, max_tokens=1)
 
     def alone(prompt: str) -> float:

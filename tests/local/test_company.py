@@ -26,6 +26,7 @@ from llama_bridge import (
 from llama_bridge.local.local_runtime import LocalRuntime
 from tests.attack.company import chaos
 from tests.ledger import GREEDY
+from tests.making import MakeModel
 
 pytestmark = [
     pytest.mark.requires_capability("parallel"),
@@ -469,6 +470,22 @@ def test_two_calls_of_one_conversation_come_one_after_the_other(four: LlamaBridg
     assert talk.n_turns == 5
 
 
+@sessions
+def test_who_waits_for_a_conversation_keeps_nobody_from_a_place(four: LlamaBridge) -> None:
+    talk = four.session("talk")
+    stream = talk.generate_stream(RAW, sampling=ENDLESS, chat=False)
+    next(stream)
+    other = threading.Thread(target=lambda: talk.generate_continue("And?", sampling=GREEDY))
+    other.start()
+    time.sleep(0.02)
+    assert four.generate("Hello!", sampling=GREEDY).text
+    four.session("idle").generate("Hello!", sampling=GREEDY)
+    assert not runtime(four)._pool.turns()[0].done, "the stream was over before"
+    stream.close()
+    other.join(30)
+    assert talk.n_turns == 2
+
+
 @pytest.mark.parametrize("wrong", [0, 65, -1, 1.5, True, "4", None])
 def test_a_wrong_number_is_refused(wrong: Any, llama_backend: str) -> None:
     with pytest.raises(InvalidInput, match="n_parallel"):
@@ -485,3 +502,31 @@ def test_many_threads_do_everything_at_once(
     problems, done = chaos(llama_backend, 2, n_parallel=n_parallel, n_ctx=n_ctx)
     assert problems == []
     assert done.total() > 20
+
+
+@sessions
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba", "lfm2"])
+def test_every_kind_of_memory_has_conversations_side_by_side(
+    make_model: MakeModel, llama_backend: str, architecture: str
+) -> None:
+    model = make_model(architecture=architecture)
+    few = SamplingParams(temperature=0, max_tokens=12)
+    with LlamaBridge(model, backend=llama_backend, n_parallel=3, n_ctx=512) as llama:
+        talks = [llama.session(f"s{i}") for i in range(4)]
+        for _ in range(2):
+            found = at_once(
+                *(
+                    lambda i=i, talk=talk: talk.generate_continue(f"{RAW}{i}", sampling=few)
+                    for i, talk in enumerate(talks)
+                )
+            )
+            assert [type(answer) for answer in found] == [Generation] * 4, found
+            assert_in_step(llama)
+        assert [answer.mode for answer in found] == [Mode.CONTINUED] * 4
+        assert all(answer.usage.cached_tokens > 12 for answer in found)
+        branch = talks[0].fork("branch")
+        assert branch.tokens == talks[0].tokens
+        assert branch.generate_continue("x", sampling=few).usage.cached_tokens > 12
+        talks[1].rewind(1)
+        assert talks[1].n_turns == 1
+        assert_in_step(llama)

@@ -127,3 +127,15 @@ def test_many_leave_at_once(address: Address) -> None:
     assert address.post("/v1/chat/completions", chat("hi")).status == 200
     # No thread is left that computes for nobody.
     until(lambda: sum("llama-bridge" in one.name for one in threading.enumerate()) <= 32)
+
+
+def test_one_that_leaves_in_the_middle_of_its_request_is_no_failure(
+    address: Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in ("chat/completions", "completions", "responses", "embeddings", "rerank"):
+        head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", address.port)) as link:
+            link.sendall(head.encode() + b"{")
+    until(lambda: at_work(address) == 0)
+    assert address.ask("GET", "/health").status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

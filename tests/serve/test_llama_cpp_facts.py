@@ -575,6 +575,14 @@ def _(servers: Servers) -> None:
     assert servers.locked.ask("GET", "/health").status == 200
 
 
+@fact("security: access_static_assets_without_api_key")
+def _(servers: Servers) -> None:
+    for path, kind in (("/", "html"), ("/page.css", "css"), ("/page.mjs", "javascript")):
+        reply = servers.locked.ask("GET", path)
+        assert reply.status == 200
+        assert f"text/{kind}" in reply.headers["content-type"]
+
+
 @fact("security: incorrect_api_key")
 def _(servers: Servers) -> None:
     for headers in ({}, {"Authorization": "Bearer invalid-key"}):
@@ -758,7 +766,7 @@ OUT = {
     "basic: server_props": "tells paths of the machine; what a client needs is in /v1/models and /metrics",
     "basic: server_slots": "there are no slots: sequences are the scheduler's, sessions are responses",
     "basic: load_split_model": "the library's: tests/bridge/test_split.py",
-    "basic: no_ui": "no page yet",
+    "basic: no_ui": "the page is always there",
     "chat: chat_template": "the model's own template only; the library's tests compare its renderings",
     "chat: chat_template_assistant_prefill": "an answer that is begun by the client is not supported",
     "chat: chat_template_continue_final_message_vllm_compat": "as above: refused as an unknown field",
@@ -778,7 +786,6 @@ OUT = {
     "embedding: embedding_content_text_same_as_string": "OpenAI's input has no parts",
     "embedding: embedding_pooling_none": "one vector for each text",
     "rerank: rerank_tei_format": "one format",
-    "security: access_static_assets_without_api_key": "no page yet",
     "security: cors_proxy_only_forwards_explicit_proxy_headers": "there is no proxy",
     "metrics: metrics_disabled": "always there, and needs the key",
     "metrics: metrics_timings_on_prompt_progress": "no progress over HTTP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -184,19 +185,35 @@ def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
             assert why in result.stderr, args
 
 
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["serve"])
+    assert result.exit_code == 1
+    assert 'pip install "llama-bridge[serve]"' in result.stderr
+
+
+def test_two_servers_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
+    start("--sessions-dir", tmp_path, "--backend", "wasm")
+    result = CliRunner().invoke(
+        app, ["serve", "--port", "0", "--sessions-dir", str(tmp_path), "--backend", "wasm"]
+    )
+    assert result.exit_code == 1
+    assert "another LlamaBridge uses this folder" in result.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     program = start("--grace", "60")
+    endless: Any = {"n": 2, "extra_body": {"grammar": 'root ::= "a"+'}}
     stream: Any = program.address.openai().chat.completions.create(
-        model="demo",
-        messages=[{"role": "user", "content": "Hello!"}],
-        stream=True,
-        n=16,
-        logit_bias={"1": -100, "5": -100},  # the ends of the demo model
+        model="demo", messages=[{"role": "user", "content": "Hello!"}], stream=True, **endless
     )
     next(iter(stream))
     program.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    time.sleep(0.3)
+    assert program.process.poll() is None
     began = time.perf_counter()
-    assert program.end() == 0
+    program.process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    assert program.end() == 0  # and a third one while it ends
     assert time.perf_counter() - began < 5

@@ -62,6 +62,14 @@ _NEEDED = ("starlette", "uvicorn", "prometheus_client")
 @click.option(
     "--sessions-dir", metavar="DIR", help="Keeps responses and their sessions over restarts."
 )
+@click.option(
+    "--session-memory",
+    type=click.IntRange(0),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="Memory for KV caches of responses that are not being answered; the others are on the disk.",
+)
 @click.option("--log-prompts", is_flag=True, help="Write what people say into the log.")
 @click.option(
     "--grace",

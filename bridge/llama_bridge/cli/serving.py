@@ -18,11 +18,12 @@ from ..aio import AsyncLlamaBridge
 from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..checks import full_path
+from ..errors import UnsupportedCapability
 from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
-from ..serve.running import Application, listen, run
+from ..serve.running import Application, ignore_signals, listen, run
 from ..serve.shelf import Shelf, models_in, session_folder
 from .terminal import Terminal
 
@@ -42,6 +43,7 @@ class Plan:
     log_prompts: bool
     sessions_dir: str | None
     n_parallel: int
+    session_memory: int
     backend: str
     untrusted: bool
     adapters: list[tuple[str, float]]
@@ -57,8 +59,9 @@ class Plan:
             log_prompts=self.log_prompts,
         )
 
-    def arguments(self, name: str, model: str) -> dict[str, Any]:
-        """Arguments of a bridge for one model."""
+    def arguments(self, name: str, model: str, *, keeps: bool = True) -> dict[str, Any]:
+        """Arguments of a bridge for one model, whose sessions are kept if it can do that."""
+        keeps = keeps and self._keeps
         return {
             "backend": self.backend,
             "untrusted": self.untrusted,
@@ -67,8 +70,9 @@ class Plan:
             "sampling": SamplingParams(
                 max_tokens=None, temperature=0.0 if model == DEMO else SamplingParams().temperature
             ),
-            "sessions_dir": self._sessions(name),
-            "sessions_limit": self.settings.max_responses if self._keeps else None,
+            "sessions_dir": session_folder(self._folder / "models", name) if keeps else None,
+            "sessions_limit": self.settings.max_responses if keeps else None,
+            "session_memory": self.session_memory << 20,
         }
 
     @property
@@ -78,9 +82,6 @@ class Plan:
             return False
         choose = registry.sandboxes if self.untrusted else registry.candidates
         return Capability.SESSION_PERSISTENCE in choose(self.backend)[0].capabilities
-
-    def _sessions(self, name: str) -> Path | None:
-        return session_folder(self._folder / "models", name) if self._keeps else None
 
     @property
     def _folder(self) -> Path:
@@ -98,12 +99,7 @@ def serve_one(terminal: Terminal, plan: Plan, model: str, aliases: Sequence[str]
     name = aliases[0] if aliases else Path(model).stem
     with listen(plan.host, plan.port) as listener:
         with terminal.waiting(f"loading {model}"):
-            llama = LlamaBridge(
-                model,
-                adapters=plan.adapters,
-                on_progress=terminal.progress,
-                **plan.arguments(name, model),
-            )
+            llama = _load(terminal, plan, name, model)
         with llama:
             made = app(
                 llama,
@@ -112,6 +108,17 @@ def serve_one(terminal: Terminal, plan: Plan, model: str, aliases: Sequence[str]
                 responses_dir=plan.responses,
             )
             _run(terminal, plan, made, listener)
+    ignore_signals()
+
+
+def _load(terminal: Terminal, plan: Plan, name: str, model: str) -> LlamaBridge:
+    how: dict[str, Any] = {"adapters": plan.adapters, "on_progress": terminal.progress}
+    try:
+        return LlamaBridge(model, **how, **plan.arguments(name, model))
+    except UnsupportedCapability as error:
+        if Capability.SESSION_PERSISTENCE not in error.capability:
+            raise
+        return LlamaBridge(model, **how, **plan.arguments(name, model, keeps=False))
 
 
 def serve_several(
@@ -121,12 +128,13 @@ def serve_several(
     found = {} if models_dir is None else models_in(models_dir)
     found |= {Path(model).stem if model.endswith(".gguf") else model: model for model in models}
 
-    def open_model(name: str, model: str) -> AsyncLlamaBridge:
-        return AsyncLlamaBridge(model, **plan.arguments(name, model))
+    def open_model(name: str, model: str, keeps: bool) -> AsyncLlamaBridge:
+        return AsyncLlamaBridge(model, **plan.arguments(name, model, keeps=keeps))
 
     with listen(plan.host, plan.port) as listener:
         made = application(Shelf(found, open_model, idle), plan.settings, plan.responses)
         _run(terminal, plan, made, listener)
+    ignore_signals()
 
 
 def _run(terminal: Terminal, plan: Plan, made: Application, listener: socket.socket) -> None:

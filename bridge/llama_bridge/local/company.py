@@ -50,53 +50,58 @@ class Company:
             for turn in everyone:
                 turn.active.kv.check()
             self._clean = True
+        self._clean = False
+        again = [turn.again for turn in turns]
         if len(turns) == 1:
-            self._alone(turns[0], reader)
+            done = self._alone(turns[0], reader)
         else:
-            self._together(turns, reader)
+            done = self._together(turns, reader)
+        self._clean = done and again == [turn.again for turn in turns]
 
     def call_back(self, turns: Sequence[RunningTurn]) -> None:
         """There is room again for turns that made way."""
         for turn in turns:
             turn.parked = False
 
-    def _alone(self, turn: RunningTurn, reader: RunningTurn | None) -> None:
+    def _alone(self, turn: RunningTurn, reader: RunningTurn | None) -> bool:
         with contextlib.suppress(Exception):  # the turn has it
             try:
                 turn.advance(reading=turn is reader)
+                return True
             except CacheFull as error:  # all others have given up theirs
                 turn.fail(EngineError(str(error)))
+        return False
 
-    def _together(self, turns: Sequence[RunningTurn], reader: RunningTurn | None) -> None:
+    def _together(self, turns: Sequence[RunningTurn], reader: RunningTurn | None) -> bool:
         # Who ends its answer while the others are asked may need the cells of one of them.
         pieces = [one for one in self._pieces(turns, reader) if not one[0].parked]
+        clock = 0.0
         while pieces:
-            self._clean = False
-            batch = [(turn.active.sequence, tokens) for turn, tokens in pieces]
-            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
             clock = time.perf_counter()
             try:
-                done = self._engine.decode_together(batch)
+                if not self._engine.decode_together(
+                    [(turn.active.sequence, tokens) for turn, tokens in pieces]
+                ):
+                    return False  # one of them has been cancelled: the others begin this step again
+                break
             except CacheFull as error:
                 oldest = min((turn for turn, _ in pieces), key=lambda turn: turn.number)
                 if not oldest.active.kv.make_room():
                     oldest.fail(EngineError(str(error)))
                 pieces = [one for one in pieces if not (one[0].parked or one[0].done)]
-                continue
             except EngineError as error:
                 for turn, _ in pieces:
                     turn.active.kv.check()
                     turn.fail(error)
-                break
+                return False
+        if pieces:
             seconds = time.perf_counter() - clock
-            if not done:  # one of them has been cancelled: the others begin this step again
-                break
+            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
             for turn, tokens in pieces:
                 with contextlib.suppress(Exception):  # the turn has it
                     turn.took(tokens, seconds, reading=turn is reader)
-            self._clean = True
             self._pace.note(len(pieces) - len(prompts), sum(prompts), seconds)
-            break
+        return True
 
     def _pieces(
         self, turns: Sequence[RunningTurn], reader: RunningTurn | None

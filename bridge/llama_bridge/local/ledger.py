@@ -77,10 +77,15 @@ class KvLedger:
                 self._follow(piece)
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Append tokens that belong to the conversation in any case: those that a cancel keeps out are owed."""
-        self._held_and_owed = self.tokens, [*self.owed, *tokens]
-        with contextlib.suppress(CacheFull):
-            self.append([])
+        """Append tokens that belong to the conversation in any case: those that a cancel keeps out are owed.
+
+        If some are owed already, because the cells went to others, so are these.
+        """
+        owed = self.owed
+        self._held_and_owed = self.tokens, [*owed, *tokens]
+        if not owed:
+            with contextlib.suppress(CacheFull):
+                self.append([])
 
     def step(self, token: int) -> int | None:
         """Append a token and draw the next one; None if cancelled before the token was in the cache."""
@@ -201,7 +206,11 @@ class KvLedger:
 
     def _follow(self, pending: list[int]) -> None:
         """Add as many of the pending tokens as the engine now holds; they are no longer owed."""
-        tokens = (self.tokens + pending)[: self.sequence.length]
+        length = self.sequence.length
+        if length < len(self.tokens):  # it was emptied, because it computed NaN
+            self.check()
+            return
+        tokens = (self.tokens + pending)[:length]
         self._held_and_owed = tokens, self.owed[max(0, len(tokens) - len(self.tokens)) :]
 
 

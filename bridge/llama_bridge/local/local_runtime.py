@@ -49,7 +49,7 @@ from .active import Active
 from .embedding import TextReader, in_batches
 from .pool import Pool
 from .running_turn import RunningTurn
-from .scheduler import Scheduler
+from .scheduler import InTheWay, Scheduler
 from .turn import Turn, is_fresh, plan_fresh
 
 if TYPE_CHECKING:
@@ -127,15 +127,10 @@ class LocalRuntime(Runtime):
         """See :meth:`Runtime.answer`. Evaluates nothing yet: the reader or the next call does."""
         self._scheduler.refuse_waiting()
         self._check_open()
-        if not is_fresh(request):
-            return self._scheduler.alone(
-                lambda: self._begin(request, None),
-                lambda: self._in_the_way(request.session),
-                seat=True,
-            )
-        turn = plan_fresh(request, self._spelling)
+        turn = plan_fresh(request, self._spelling) if is_fresh(request) else None
+        session = None if turn is not None else request.session
         return self._scheduler.alone(
-            lambda: self._begin(request, turn), lambda: self._in_the_way(None), seat=True
+            lambda: self._begin(request, turn), lambda: self._in_the_way(session), patient=False
         )
 
     def _begin(self, request: Request, turn: Turn | None) -> PendingAnswer:
@@ -151,12 +146,16 @@ class LocalRuntime(Runtime):
         seat.turn = running
         return answer
 
-    def _in_the_way(self, session: str | None) -> list[RunningTurn]:
-        """The turns that must end before this conversation, or a new one, can have a seat."""
+    def _in_the_way(self, session: str | None) -> InTheWay:
+        """What must end before this conversation, or a new one, can have a seat."""
         self._check_open()
-        turns = self._pool.turns()
-        mine = [turn for turn in turns if turn.session == session]
-        return mine or (turns if len(turns) == len(self._pool.seats) else [])
+        turns, pool = self._pool.turns(), self._pool
+        if session is not None:
+            if mine := [turn for turn in turns if turn.session == session]:
+                return InTheWay(mine)
+            if pool.seat_of(session) is not None:
+                return InTheWay()
+        return InTheWay(turns if len(turns) == len(pool.seats) else (), seat=True)
 
     def read(self, turn: RunningTurn, *, patient: bool = True) -> str | None:
         """The next text of an answer; None at its end. Without patience, "" after a piece of a long prompt."""
@@ -200,9 +199,9 @@ class LocalRuntime(Runtime):
         self,
         work: Callable[[], T],
         needs: Capability = _NOTHING,
-        first: Callable[[], Sequence[RunningTurn]] | None = None,
+        look: Callable[[], InTheWay] | None = None,
     ) -> T:
-        """Use the engine exclusively, once the turns that must come ``first`` have ended: by default, all.
+        """Use the engine exclusively, once nothing is in the way: by default, no turn at all.
 
         Raises:
             ClosedError.
@@ -212,19 +211,19 @@ class LocalRuntime(Runtime):
         if needs not in self.capabilities:
             raise UnsupportedCapability(needs, self.backend)
 
-        def everyone() -> Sequence[RunningTurn]:
+        def everyone() -> InTheWay:
             self._check_open()
-            return self._pool.turns()
+            return InTheWay(self._pool.turns())
 
-        return self._scheduler.alone(work, first or everyone)
+        return self._scheduler.alone(work, look or everyone)
 
     def _with(self, session: str, work: Callable[[], T], needs: Capability = _NOTHING) -> T:
         """Use the engine exclusively for one conversation, which has or finds a seat."""
         return self._alone(work, needs, lambda: self._in_the_way(session))
 
-    def _nothing(self) -> Sequence[RunningTurn]:
+    def _nothing(self) -> InTheWay:
         self._check_open()
-        return ()
+        return InTheWay()
 
     def _keep(self) -> None:
         """Write the conversations to the folder, if they have changed."""
@@ -387,14 +386,14 @@ class LocalRuntime(Runtime):
             return found.cast("B")
 
         # With one sequence, a half-read answer is computed first, as for each other call.
-        first = self._nothing if self._engine.info.n_parallel > 1 else None
+        look = self._nothing if self._engine.info.n_parallel > 1 else None
         sequences = read()
         rows: dict[int, memoryview] = {}
         for batch in in_batches([len(tokens) for tokens in sequences], self._engine.info.n_batch):
             if on_progress is not None:
                 on_progress(Progress("embed", len(rows), len(sequences), "texts"))
             work = partial(compute, [sequences[i] for i in batch])
-            found = self._alone(work, needs, first)
+            found = self._alone(work, needs, look)
             size = len(found) // len(batch)
             rows |= {i: found[k * size : (k + 1) * size] for k, i in enumerate(batch)}
         if on_progress is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Pace"]
 
-_LONGEST = 2.7
+_LONGEST = 2.4
 """A step with a piece of a prompt takes at most as long as so many without one; three were promised."""
 
 

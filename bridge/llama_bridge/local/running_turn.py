@@ -46,6 +46,7 @@ class RunningTurn:
         number: its place in the order of arrival.
         needed: whether a call waits for its end, so that it is computed though nobody reads it.
         read_by: how many readers wait for its next text.
+        again: whether it is evaluated again, because numbers were NaN and the cache was emptied.
         parked: whether it left its cells in the KV cache to other turns.
     """
 
@@ -67,7 +68,7 @@ class RunningTurn:
         self.active = active
         self.session = request.session
         self._begins = begins
-        self._again = False  # whether it was computed again, because numbers of the batch were NaN
+        self.again = False
         self._turn = turn
         self._sampling = request.sampling
         self._reads = request.reads
@@ -156,17 +157,23 @@ class RunningTurn:
         Raises:
             EngineError: as in :meth:`advance`.
         """
-        self._go_on(lambda: self._take(piece, seconds), reading)
+        self._go_on(lambda: self._loop.took(piece, seconds), reading)
 
-    def _take(self, piece: Sequence[int], seconds: float) -> str:
+    def _compute(self, work: Callable[[], str]) -> str:
         kv = self.active.kv
         try:
-            return self._loop.took(piece, seconds)
+            return work()
+        except CacheFull:
+            raise
         except EngineError:
             # Attention reads NaN in the cells of others, too. The cache is empty now, so evaluate it again, once.
-            if self._again or self.active.sequence.length >= len(kv.tokens):
+            alone, emptied = (
+                kv.engine.info.n_parallel == 1,
+                kv.sequence.length < len(kv.conversation),
+            )
+            if alone or self.again or not emptied:
                 raise
-            self._again = True
+            self.again = True
             kv.check()
             return ""
 
@@ -177,7 +184,7 @@ class RunningTurn:
         try:
             if self._before is None:
                 self._begin()
-            text = compute() if loop.finish is None else ""
+            text = self._compute(compute) if loop.finish is None else ""
             if loop.finish is not None:
                 self._enter(loop.finish, loop.text)
             if text:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ..bell import Bell
@@ -20,7 +21,7 @@ from ..errors import Busy, EngineError, InvalidInput
 from .company import Company
 from .running_turn import RunningTurn
 
-__all__ = ["Scheduler"]
+__all__ = ["InTheWay", "Scheduler"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,19 @@ class _Ticket:
     """
 
     over = False
+
+
+@dataclass(frozen=True, slots=True)
+class InTheWay:
+    """What a call must wait for.
+
+    Attributes:
+        turns: one of these must end first.
+        seat: whether it needs a seat that it has not; those who wait for one get it in their order.
+    """
+
+    turns: Sequence[RunningTurn] = ()
+    seat: bool = False
 
 
 class Scheduler:
@@ -66,12 +80,10 @@ class Scheduler:
         self._turns = turns
         self.bell = Bell()
         self.lock = threading.Lock()
-        self._arrivals = (
-            threading.Lock()
-        )  # held while a call waits for the lock, so that it is next
-        self._arriving: set[int] = (
-            set()
-        )  # threads that may hold it, in which a signal handler may call, too
+        # Held while a call waits for the lock, so that it is next; and the threads that may hold it, in which a signal
+        # handler may make another call.
+        self._arrivals = threading.Lock()
+        self._arriving: set[int] = set()
         self._engine = engine
         self._keep = keep
         self._free = free
@@ -89,16 +101,14 @@ class Scheduler:
     def alone(
         self,
         work: Callable[[], T],
-        first: Callable[[], Sequence[RunningTurn]],
+        look: Callable[[], InTheWay],
         *,
-        seat: bool = False,
+        patient: bool = True,
     ) -> T:
-        """Use the engine exclusively, once all turns that must come ``first`` have ended.
-
-        With ``seat``, these hold the seats: calls that wait for one get it in their order.
+        """Use the engine exclusively, once nothing is in the way.
 
         Raises:
-            Busy: too many calls wait for a seat.
+            Busy: not ``patient``, and too many calls wait for a seat.
             GivenUp: nobody waits for the work any more.
         """
         claim, ticket, thread = CLAIM.get(), _Ticket(), threading.get_ident()
@@ -112,20 +122,20 @@ class Scheduler:
                     with entrance, self.lock:
                         self._owner = threading.get_ident()
                         try:
-                            before = first()
-                            if not before and not (seat and self._others_wait(ticket)):
+                            found = look()
+                            if not found.turns and not (found.seat and self._others_wait(ticket)):
                                 if claim is not None:
                                     claim.begin()
                                 return work()
-                            if seat:
-                                self._line_up(ticket)
+                            if found.seat:
+                                self._line_up(ticket, patient)
                         finally:
                             self._settle()
                 finally:
                     if not inside:
                         self._arriving.discard(thread)
                     self.tell()
-                self._wait(before, claim)
+                self._wait(found.turns, claim)
         finally:
             ticket.over = True
 
@@ -146,12 +156,12 @@ class Scheduler:
         self._queue = queue = [one for one in self._queue if not one.over]
         return bool(queue) and queue[0] is not ticket
 
-    def _line_up(self, ticket: _Ticket) -> None:
+    def _line_up(self, ticket: _Ticket, patient: bool) -> None:
         """Wait for a seat, behind the others."""
         self._queue = queue = [one for one in self._queue if not one.over]
         if ticket in queue:
             return
-        if len(queue) >= self._most_waiting:
+        if not patient and len(queue) >= self._most_waiting:
             raise Busy(len(queue))
         queue.append(ticket)
 
@@ -198,7 +208,11 @@ class Scheduler:
         An interrupt is raised here.
         """
         everyone = self._turns()
-        turns = [one for one in everyone if not one.parked and (one is turn or one.goes_on)]
+        turns = [
+            one
+            for one in everyone
+            if one.ended or (not one.parked and (one is turn or one.goes_on))
+        ]
         if not turns:  # those that it made way for are not read any more
             self._company.call_back(everyone)
             turns = [turn]

@@ -288,16 +288,18 @@ class TokenLoop:
             return ""
         self._drafted += len(guessed)
         text, said = "", self.tokens[:0]
-        while said == guessed[: len(said)] and self._finish is None and not self.ended:
-            if said:
-                self._sequence.look(len(said))
-            text += self._hear(self._sequence.sample())
-            said = self.tokens[said_before:]
-        right = common_beginning(said, guessed)
-        self._accepted += right
-        # At least one waits, to draw behind it.
-        if (kept := min(right, len(said) - 1)) < len(guessed):
-            self._kv.rewind(self._start + said_before + kept)
+        try:
+            while said == guessed[: len(said)] and self._finish is None and not self.ended:
+                if said:
+                    self._sequence.look(len(said))
+                text += self._hear(self._sequence.sample())
+                said = self.tokens[said_before:]
+        finally:
+            right = common_beginning(said, guessed)
+            self._accepted += right
+            # At least one waits, to draw behind it.
+            if (kept := max(0, min(right, len(said) - 1))) < len(guessed):
+                self._kv.rewind(self._start + said_before + kept)
         guesses.took(len(guessed), len(said), time.perf_counter() - clock)
         return text
 

@@ -23,6 +23,7 @@ from .answering import ClientGone
 from .chat_completions import chat_completions
 from .completions import completions
 from .embeddings import embeddings, rerank
+from .front_page import FILES, front_page
 from .guard import Guard
 from .model_list import health, list_models, metrics, one_model
 from .observing import Observer
@@ -106,6 +107,7 @@ def application(
         )
     middleware.append(Middleware(Guard, settings=settings))
     routes = [
+        *(route(path, front_page, "GET") for path in FILES),
         route("/health", health, "GET"),
         route("/metrics", metrics, "GET"),
         route("/v1/models", list_models, "GET"),
@@ -127,6 +129,7 @@ def application(
             yield
             group.cancel_scope.cancel()
         await models.close()
+        server.responses.close()
 
     server.paths = frozenset(one.path for one in routes)
     return Starlette(

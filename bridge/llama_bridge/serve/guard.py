@@ -11,13 +11,17 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .refusals import Refused, refusal
+from ..errors import Busy
+from .refusals import Refused, as_refused, refusal
 from .settings import ServerSettings
 
 __all__ = ["Guard", "owner_of"]
 
-_OPEN = ("/health", "/")
+_OPEN = ("/health", "/", "/page.css", "/page.mjs")
 """Paths that need no key."""
+
+_READ = 16
+"""Requests that may be read beside those that are answered or wait."""
 
 
 class Guard:
@@ -26,6 +30,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
         self._settings = settings
+        self._here = 0  # requests that are read or answered
         self._hosts = {"localhost", *(host.lower() for host in settings.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,10 +44,21 @@ class Guard:
             self._check_origin(headers)
             self._check_key(scope, headers)
             bounded = _Bounded(receive, headers, self._settings)
+            self._check_room(scope)
         except Refused as refused:
             await refusal(refused)(scope, receive, send)
             return
-        await self._app(scope, bounded.receive, send)
+        self._here += 1
+        try:
+            await self._app(scope, bounded.receive, send)
+        finally:
+            self._here -= 1
+
+    def _check_room(self, scope: Scope) -> None:
+        """Refuse a body for which there is no room in memory. Most that are read may wait to be refused."""
+        most = self._settings.max_requests + _READ
+        if scope["method"] == "POST" and self._here >= most:
+            raise as_refused(Busy(self._here))
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
         """A web page can make a browser ask this server under a name that the page's owner has pointed here.

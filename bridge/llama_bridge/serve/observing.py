@@ -47,7 +47,7 @@ class Observer:
             await self._app(scope, receive, noted)
         finally:
             took = time.perf_counter() - began
-            path: str = scope["path"]
+            path: str = scope["path"].removeprefix(scope.get("root_path", ""))
             _log.info(
                 "%s %r %d in %.3f s %s", scope["method"], path[:200], status, took, request_id
             )

@@ -16,6 +16,7 @@ from typing import Any
 from anyio import to_thread
 
 from ..errors import InvalidInput, SessionWriteError
+from ..files.folder_lock import FolderLock
 from ..files.replacing import replace_file
 from .refusals import Refused
 
@@ -58,6 +59,7 @@ class ResponseStore:
         most: how many.
 
     Raises:
+        SessionsLocked: another server uses the folder.
         SessionWriteError: the folder cannot be used.
     """
 
@@ -66,12 +68,14 @@ class ResponseStore:
         self._most = most
         self._kept: OrderedDict[str, Kept | None] = OrderedDict()  # None: it is in the folder alone
         self._secret = os.urandom(32)
+        self._lock: FolderLock | None = None
         if folder is not None:
+            self._lock = FolderLock(folder, os.path.realpath(folder))
+            self._lock.hold()
             self._open(folder)
 
     def _open(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for part in folder.glob(".llama-bridge-*.part"):
                 part.unlink()  # a killed server was writing it
             secret = folder / "secret"
@@ -89,6 +93,11 @@ class ResponseStore:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def new_id(self, owner: str) -> str:
         """An id for a new response."""

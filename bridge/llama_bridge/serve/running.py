@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -9,12 +10,13 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.server import HANDLED_SIGNALS
 
 from ..checks import check_count
 from ..errors import InvalidInput
 from .protocol import PatientProtocol
 
-__all__ = ["Application", "configured", "listen", "run"]
+__all__ = ["Application", "configured", "ignore_signals", "listen", "run"]
 
 Application = ASGIApp
 
@@ -59,7 +61,7 @@ def run(
 ) -> None:
     """Answer until SIGTERM or Ctrl-C: then take no more requests, and finish those that there are.
 
-    A second signal ends them.
+    A second signal ends them. Signals stay caught until the process ends. Only for the main thread.
 
     Args:
         app: the application.
@@ -68,6 +70,12 @@ def run(
         ready: called when requests are answered.
     """
     _Server(configured(app, grace), ready).run(sockets=[listener])
+
+
+def ignore_signals() -> None:
+    """From now on the process ends by itself: Python lets go of its handlers while it ends, and a signal would kill it."""
+    for number in HANDLED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Server(uvicorn.Server):
@@ -81,10 +89,13 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """A signal is the way to end it, so it is no failure: uvicorn would raise it again."""
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
+        """Signals are the way to end it, so none is a failure: uvicorn would raise them again.
+
+        They stay caught, so that none interrupts what comes after: the sessions are written.
+        """
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, self.handle_exit)
+        yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End; the second time at once."""

@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ..errors import Busy
+from .answering import ClientGone
 from .fields import Fields, read_body
 from .metrics import Meters
 from .response_store import ResponseStore
@@ -54,8 +55,12 @@ class Server:
 
         Raises:
             Refused: it is no JSON object, is too large, or came too slowly.
+            ClientGone: the client has left before all was here.
         """
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise ClientGone from None
         if self.settings.log_prompts:
             _log.info("%s asked: %s", request.url.path, body.decode("utf-8", "replace"))
         return read_body(body)

@@ -12,7 +12,7 @@ import anyio
 
 from ..aio import AsyncLlamaBridge
 from ..checks import full_path
-from ..errors import BridgeError, InvalidInput, OutOfMemory, PathLike
+from ..errors import BridgeError, InvalidInput, OutOfMemory, PathLike, UnsupportedCapability
 from ..models.part_name import read_part_name
 from ..session_name import file_name
 from .served import Models, Served
@@ -64,14 +64,15 @@ class Shelf(Models):
 
     Args:
         models: what each name loads.
-        open_model: makes a bridge of a name and a model, without loading it.
+        open_model: makes a bridge of a name and a model, without loading it; the last argument is whether its sessions are
+            kept, which not every model can.
         idle: seconds after which a model that nobody uses is unloaded.
     """
 
     def __init__(
         self,
         models: Mapping[str, str],
-        open_model: Callable[[str, str], AsyncLlamaBridge],
+        open_model: Callable[[str, str, bool], AsyncLlamaBridge],
         idle: float,
     ) -> None:
         if not models:
@@ -108,8 +109,9 @@ class Shelf(Models):
             place.used = time.monotonic()
 
     async def _load(self, name: str, model: str) -> Served:
+        keeps = True
         while True:
-            llama = self._open(name, model)
+            llama = self._open(name, model, keeps)
             _log.info("loading %r", name)
             try:
                 await llama
@@ -118,6 +120,11 @@ class Shelf(Models):
                 await llama.close()
                 if not await self._unload_one():
                     raise
+            except UnsupportedCapability:
+                await llama.close()
+                if not keeps:
+                    raise
+                keeps = False  # it embeds only, say
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await llama.close()
