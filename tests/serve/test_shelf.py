@@ -51,7 +51,11 @@ class Small(FakeBackend):
 
 def shelf(backend: Small, idle: float = 60.0) -> Shelf:
     names = {name: name for name in ("a", "b", "c", "huge")}
-    return Shelf(names, lambda _, model: AsyncLlamaBridge(model, backend=backend), idle)
+
+    def open_model(name: str, model: str, keeps: bool) -> AsyncLlamaBridge:
+        return AsyncLlamaBridge(model, backend=backend)
+
+    return Shelf(names, open_model, idle)
 
 
 @pytest.fixture
@@ -142,4 +146,4 @@ def test_what_is_in_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="give a folder"):
         models_in(tmp_path / "one.gguf")
     with pytest.raises(InvalidInput, match="models is empty"):
-        Shelf({}, lambda _, model: AsyncLlamaBridge(model), 5)
+        Shelf({}, lambda _, model, keeps: AsyncLlamaBridge(model), 5)
