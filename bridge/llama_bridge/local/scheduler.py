@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -85,7 +86,9 @@ class Scheduler:
         self.bell = Bell()
         self.lock = threading.Lock()
         self._door = threading.Lock()  # held while a call waits for the lock, so that it is next
-        self._calls: list[_Ticket] = []
+        self._calls: weakref.WeakSet[_Ticket] = (
+            weakref.WeakSet()
+        )  # gone with the call, whatever interrupts it
         self._engine = engine
         self._keep = keep
         self._free = free
@@ -114,11 +117,10 @@ class Scheduler:
             GivenUp: nobody waits for the work any more.
         """
         claim, ticket = CLAIM.get(), _Ticket()
-        calls = [call for call in self._calls if not call.over]
         # In a signal handler: this thread may hold the door.
-        inside = any(call.arrives and call.thread == ticket.thread for call in calls)
+        inside = any(call.arrives and call.thread == ticket.thread for call in self._calls)
         door = contextlib.nullcontext() if inside else self._door
-        self._calls = [*calls, ticket]
+        self._calls.add(ticket)
         try:
             while True:
                 self.refuse_waiting()
@@ -207,7 +209,7 @@ class Scheduler:
                 self.bell.ring()
 
     def _somebody_arrives(self) -> bool:
-        return any(call.arrives for call in self._calls)
+        return any(call.arrives and not call.over for call in self._calls)
 
     def compute(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute what comes next, for an answer and for those in its company. The reader of each gets its errors.
