@@ -51,7 +51,7 @@ class Small(FakeBackend):
 
 def shelf(backend: Small, idle: float = 60.0) -> Shelf:
     names = {name: name for name in ("a", "b", "c", "huge")}
-    return Shelf(names, lambda _, model: AsyncLlamaBridge(model, backend=backend), idle)
+    return Shelf(names, lambda _, model, keeps: AsyncLlamaBridge(model, backend=backend), idle)
 
 
 @pytest.fixture
@@ -125,7 +125,6 @@ def test_an_idle_one_goes(small: Small) -> None:
         assert len(small.here) == 1
         until(lambda: not small.here)
         assert ask(address, "a").status == 200
-        assert len(small.here) == 1
     assert not small.here  # it went with the server
 
 
@@ -142,4 +141,4 @@ def test_what_is_in_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="give a folder"):
         models_in(tmp_path / "one.gguf")
     with pytest.raises(InvalidInput, match="models is empty"):
-        Shelf({}, lambda _, model: AsyncLlamaBridge(model), 5)
+        Shelf({}, lambda _, model, keeps: AsyncLlamaBridge(model), 5)
