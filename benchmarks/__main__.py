@@ -27,6 +27,7 @@ from .report import Report
 from .servers import measure_servers
 from .serving import measure_serving
 from .sessions import measure_sessions
+from .speculation import measure_speculation
 from .speed import measure_speed
 from .startup import measure_startup
 from .structured import measure_structured
@@ -39,6 +40,7 @@ SECTIONS = (
     "numerics",
     "overhead",
     "structured",
+    "speculation",
     "chats",
     "async",
     "serving",
@@ -68,12 +70,13 @@ class Sizes:
     texts: int
     streamed: int
     callers: list[int]
+    n_quoted: int
     kernels: dict[str, Any]
 
 
-FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], {})
+FULL = Sizes(256, 64, [512, 2048, 4096], 2048, 11, 2048, 128, 200, [1, 2, 4, 8, 16], 144, {})
 QUICK = Sizes(
-    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], {"shapes": ((256, 8),), "tokens": (1, 4)}
+    32, 16, [64, 256], 256, 3, 512, 16, 20, [1, 2, 8], 24, {"shapes": ((256, 8),), "tokens": (1, 4)}
 )
 
 
@@ -159,6 +162,16 @@ def main() -> int:
             backends,
             n_threads=given.threads,
             rounds=rounds,
+        )
+    if "speculation" in sections:
+        measure_speculation(
+            report,
+            first,
+            backends,
+            n_threads=given.threads,
+            rounds=max(4, rounds),
+            n_decode=sizes.n_quoted,
+            quick=given.quick,
         )
     if "chats" in sections:
         measure_chats(report, rounds=rounds)

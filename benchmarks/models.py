@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.random_model import QWEN2_HALF_BILLION, TINY, cached_model
 
-__all__ = ["find_models", "large_vocabulary"]
+__all__ = ["find_models", "large_vocabulary", "quoting_model"]
 
 _WRITTEN = ("q4_0", "q8_0", "f16")
 _LARGER = QWEN2_HALF_BILLION | {
@@ -42,6 +43,12 @@ def large_vocabulary() -> Path:
     """A small model around a vocabulary of 151,936 tokens: the less it computes, the more a token's checks weigh."""
     shape = QWEN2_HALF_BILLION | {"n_layer": 4, "n_embd": 512, "n_head": 8, "n_ff": 1024}
     return cached_model(**shape)
+
+
+def quoting_model(chain: Sequence[int], *, quick: bool) -> Path:
+    """A model whose greedy answer says these tokens one after the other, again and again."""
+    shape = TINY | {"quantization": "q8_0"} if quick else QWEN2_HALF_BILLION
+    return cached_model(**shape | {"tied": False, "chain": list(chain)})
 
 
 def _quantized() -> Path:

@@ -93,7 +93,7 @@ def _bare_step(engine: Any) -> Callable[[int], int]:
     """Decode and sample, with nothing in between but the call into the engine."""
     if hasattr(engine, "guest"):
         call = engine.guest.call
-        return lambda token: int(call("lb_step", token))
+        return lambda token: int(call("lb_step", 0, token))
     from llama_bridge_native.library import lib
 
     context, sampler = engine.context, engine._sampler

@@ -7,4 +7,6 @@ void forget_weights() {}
 
 void pack_weights() {}
 
+void attend_to(bool, bool) {}
+
 } // namespace lb

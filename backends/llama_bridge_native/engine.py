@@ -12,17 +12,17 @@ from typing import Any
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.module.host import missing
-from llama_bridge.checks import shown
 from llama_bridge.engine import CacheFull, Engine, EngineInfo, MemoryKind
 from llama_bridge.engine_arguments import (
     check_length,
+    check_pieces,
     check_room,
+    check_sequence,
     check_sequences,
     check_text,
     check_token,
-    check_tokens,
 )
-from llama_bridge.errors import ClosedError, EngineError, InvalidInput
+from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.kv_sequence import KvSequence
 from llama_bridge.later_signals import LaterSignals
 from llama_bridge.local.cores import compute_threads
@@ -303,33 +303,17 @@ class NativeEngine(NativeSequence, Engine):
 
     def decode_together(self, pieces: Sequence[tuple[KvSequence, Sequence[int]]]) -> bool:
         self.check_alive()
-        checked = self._checked_pieces(pieces)
+        found = check_pieces(pieces, self._sequences, self.info.n_vocab, self.chunk)
+        checked = [(self._sequences[number], tokens) for number, tokens in found]
+        for sequence, tokens in checked:
+            check_room(sequence.length, len(tokens), self.info.n_ctx)
         return not checked or (not self.cancelled and self.append(checked))
-
-    def _checked_pieces(
-        self, pieces: Sequence[tuple[KvSequence, Sequence[int]]]
-    ) -> list[tuple[NativeSequence, array[int]]]:
-        checked: dict[int, tuple[NativeSequence, array[int]]] = {}
-        for sequence, tokens in pieces:
-            own = self._own(sequence)
-            packed = check_tokens("tokens", tokens, self.info.n_vocab)
-            check_room(own.length, len(packed), self.info.n_ctx)
-            if own.number in checked:
-                raise InvalidInput(f"sequence {own.number} is given twice")
-            if packed:
-                checked[own.number] = own, packed
-        if (n := sum(len(packed) for _, packed in checked.values())) > self.chunk:
-            raise InvalidInput(f"{n} tokens at once: at most {self.chunk} can be computed together")
-        return list(checked.values())
-
-    def _own(self, sequence: KvSequence) -> NativeSequence:
-        if isinstance(sequence, NativeSequence) and sequence.engine is self:
-            return sequence
-        raise InvalidInput(f"{shown(sequence)} is no sequence of this engine")
 
     def share(self, source: KvSequence, target: KvSequence, length: int) -> bool:
         self.check_alive()
-        origin, other = self._own(source), self._own(target)
+        origin, other = (
+            self._sequences[check_sequence(each, self._sequences)] for each in (source, target)
+        )
         held = origin.length
         if check_length(length) > held or origin is other:
             return False

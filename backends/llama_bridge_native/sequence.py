@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.checks import check_count
-from llama_bridge.engine import MemoryKind
+from llama_bridge.engine import CacheFull, MemoryKind
 from llama_bridge.engine_arguments import (
     check_ahead,
     check_length,
@@ -88,10 +88,14 @@ class NativeSequence(KvSequence):
         if not packed:
             return 0
         check_room(before, len(packed), engine.info.n_ctx)
-        for start in range(0, len(packed), engine.chunk):
-            piece = self, packed[start : start + engine.chunk]
-            if engine.cancelled or not engine.append([piece]):
-                return self.length - before
+        try:
+            for start in range(0, len(packed), engine.chunk):
+                piece = self, packed[start : start + engine.chunk]
+                if engine.cancelled or not engine.append([piece]):
+                    return self.length - before
+        except CacheFull:
+            self.truncate(before)  # of the pieces that had room; not where the memory cannot rewind
+            raise
         return len(packed)
 
     def truncate(self, length: int) -> bool:
@@ -181,10 +185,15 @@ class NativeSequence(KvSequence):
         engine = self.engine
         if self._sampler is None or engine.process != os.getpid():
             raise self._cannot_draw()
+        if (
+            engine.info.memory is MemoryKind.RECURRENT
+        ):  # whose running state llama.cpp lets go on for ever
+            check_room(self.length, 1, engine.info.n_ctx)
         row, one = self.row, self._one
         try:
             one.tokens[0] = token
-            if not engine.compute(one):
+            if engine.cancelled or not engine.compute(one):
+                check_token(token, engine.info.n_vocab)
                 return None
         except (TypeError, OverflowError, EngineError):
             # llama.cpp refuses a bad token before it changes anything

@@ -33,7 +33,7 @@ __all__ = [
     "model_paths",
 ]
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
@@ -51,8 +51,8 @@ def model_paths(n_files: int) -> list[str]:
     return [f"{base}-{i:05d}-of-{n_files:05d}.gguf" for i in range(1, n_files + 1)]
 
 
-LOAD_PARAMS = struct.Struct("<7i")
-"""n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention."""
+LOAD_PARAMS = struct.Struct("<8i")
+"""n_ctx, n_batch, n_ubatch, n_threads, type_k, type_v, flash_attention, n_parallel."""
 SAMPLER_PARAMS = struct.Struct("<Ififfifffffffiffffffii")
 """seed, temperature, top_k, top_p, min_p, repeat_last_n, repeat, frequency and presence penalty; typical_p, top_n_sigma,
 XTC's probability and threshold; mirostat, tau, eta; dynatemp's range and exponent; DRY's multiplier, base, allowed length
@@ -81,6 +81,7 @@ class Status(enum.IntEnum):
     OUT_OF_MEMORY = -5
     ENGINE_ERROR = -6
     NOT_FINITE = -7
+    CACHE_FULL = -8
 
 
 class CheckOp(enum.IntEnum):

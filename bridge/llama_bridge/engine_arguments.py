@@ -7,7 +7,7 @@ or end the process. A bad argument raises an InvalidInput that names it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .checks import check_count, check_text, shown
 from .errors import ContextOverflow, InvalidInput
@@ -18,8 +18,10 @@ __all__ = [
     "check_ahead",
     "check_grammar_argument",
     "check_length",
+    "check_pieces",
     "check_room",
     "check_sampler",
+    "check_sequence",
     "check_sequences",
     "check_state",
     "check_text",
@@ -89,6 +91,51 @@ def check_sequences(
             raise ContextOverflow(len(packed), n_ctx, text=name)
         checked.append(packed)
     return checked
+
+
+def check_sequence(sequence: object, sequences: Sequence[object]) -> int:
+    """Return which of an engine's sequences this is, or raise InvalidInput."""
+    for number, own in enumerate(sequences):
+        if own is sequence:
+            return number
+    raise InvalidInput(f"{shown(sequence)} is no sequence of this engine")
+
+
+def check_pieces(
+    pieces: Iterable[tuple[object, Sequence[int]]],
+    sequences: Sequence[object],
+    n_vocab: int,
+    n_batch: int,
+) -> list[tuple[int, array[int]]]:
+    """Return what is to be decoded together: which sequence it is, and its tokens, packed. Those that get none are left out.
+
+    Raises:
+        InvalidInput: no list of pairs, a sequence of another engine or one given twice, no tokens, or more than ``n_batch``.
+    """
+    checked: list[tuple[int, array[int]]] = []
+    seen: set[int] = set()
+    total = 0
+    for sequence, tokens in _pairs(pieces):
+        number = check_sequence(sequence, sequences)
+        packed = check_tokens("tokens", tokens, n_vocab)
+        if number in seen:
+            raise InvalidInput(f"sequence {number} is given twice")
+        seen.add(number)
+        total += len(packed)
+        if packed:
+            checked.append((number, packed))
+    if total > n_batch:
+        raise InvalidInput(f"{total} tokens at once: at most {n_batch} can be computed together")
+    return checked
+
+
+def _pairs(pieces: Iterable[tuple[object, Sequence[int]]]) -> list[tuple[object, Sequence[int]]]:
+    try:
+        return [(sequence, tokens) for sequence, tokens in pieces]
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"pieces={shown(pieces)}: give a list of pairs of a sequence and its tokens ({error})"
+        ) from error
 
 
 def check_room(length: int, more: int, n_ctx: int) -> None:

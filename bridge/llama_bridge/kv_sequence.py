@@ -45,7 +45,8 @@ class KvSequence(NotCopied, ABC):
 
         Raises:
             InvalidInput, ContextOverflow: nothing was appended.
-            CacheFull: other sequences hold the cells that it needs; nothing was appended.
+            CacheFull: other sequences hold the cells that it needs; nothing was appended. A memory that cannot rewind may
+                keep what still had room: ask :attr:`length`.
             EngineError: decoding failed; :attr:`length` says how many tokens were kept.
         """
 

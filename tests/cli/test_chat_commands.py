@@ -141,6 +141,7 @@ def test_every_setting_of_sampling_can_be_set_and_is_shown(chat: Chat) -> None:
         "presence_penalty": "0.5",
         "repeat_last_n": "9",
         "seed": "42",
+        "speculate": "false",
     }
     lines = chat(*(f"/set {name} {value}" for name, value in values.items()), "/set")
     shown = dict(line.split(None, 1) for line in lines[len(values) :])

@@ -51,7 +51,11 @@ class Small(FakeBackend):
 
 def shelf(backend: Small, idle: float = 60.0) -> Shelf:
     names = {name: name for name in ("a", "b", "c", "huge")}
-    return Shelf(names, lambda _, model, keeps: AsyncLlamaBridge(model, backend=backend), idle)
+
+    def open_model(name: str, model: str, keeps: bool) -> AsyncLlamaBridge:
+        return AsyncLlamaBridge(model, backend=backend)
+
+    return Shelf(names, open_model, idle)
 
 
 @pytest.fixture

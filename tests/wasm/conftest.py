@@ -105,7 +105,7 @@ def put(guest: Guest, data: bytes) -> int:
 
 def load(guest: Guest, path: str = MODEL_PATH, n_ctx: int = 256) -> int:
     """Call lb_load as a host does; its status."""
-    params = put(guest, LOAD_PARAMS.pack(n_ctx, 64, 64, 1, 1, 1, 1))
+    params = put(guest, LOAD_PARAMS.pack(n_ctx, 64, 64, 1, 1, 1, 1, 1))
     return guest.call("lb_load", put(guest, path.encode() + b"\0"), params)
 
 

@@ -79,7 +79,7 @@ def test_its_calls_refuse_what_is_wrong(with_model: Guest, adapter: Path) -> Non
     assert guest.call("lb_adapter_free", one) == 0
     assert guest.call("lb_adapter_free", one) == Status.BAD_ARGUMENT
     assert set_adapters(guest, (one, 1.0)) == Status.BAD_ARGUMENT
-    assert guest.call("lb_decode", put(guest, struct.pack("<2i", 1, 300)), 2) == 0
+    assert guest.call("lb_decode", 0, put(guest, struct.pack("<2i", 1, 300)), 2) == 0
 
 
 def test_a_model_that_is_loaded_anew_has_none(with_model: Guest, adapter: Path) -> None:

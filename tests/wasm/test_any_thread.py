@@ -199,7 +199,7 @@ def test_an_answer_goes_on_while_others_tokenise_without_a_break(slow: WasmEngin
 
 def test_a_cancel_and_a_look_at_the_model_wait_for_nobody(slow: WasmEngine) -> None:
     piece = slow.token_bytes(300)
-    with slow._calls.turnstile, slow._calls.lock:  # as if another computed
+    with slow.calls.turnstile, slow.calls.lock:  # as if another computed
         slow.cancel()
         assert slow.cancelled
         assert slow.info.n_ctx == 2048
@@ -251,7 +251,7 @@ def test_an_interrupt_loses_no_lock_and_no_token(
             use()
         except KeyboardInterrupt:
             hits += 1
-        for lock in (engine._calls.turnstile, engine._calls.lock):
+        for lock in (engine.calls.turnstile, engine.calls.lock):
             assert not lock._is_owned()  # type: ignore[attr-defined]
     assert hits > 50
     assert words(engine) == expected
@@ -321,7 +321,7 @@ def test_a_fork_in_the_middle_of_a_call_is_told_so_and_does_not_wait_for_ever(
 
     thread = threading.Thread(target=compute)
     thread.start()
-    wait_for(lambda: is_held(slow._calls.lock))
+    wait_for(lambda: is_held(slow.calls.lock))
     child = os.fork()
     if child == 0:
         refused = 0

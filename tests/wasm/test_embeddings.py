@@ -101,7 +101,7 @@ def test_wrong_arguments_give_a_status_and_the_model_stays(
     assert guest.call("lb_embed", 0, 0, 0, 0) == Status.BAD_ARGUMENT
     assert embed(guest, MEAN, [[1, 2], [3]]) == 0
     assert embed(guest, LAST, [[1, 2], [3]]) == 0
-    assert guest.call("lb_length") == 0
+    assert guest.call("lb_length", 0) == 0
 
 
 def test_an_encoder_answers_the_calls_that_generate_with_a_status(
@@ -110,11 +110,11 @@ def test_an_encoder_answers_the_calls_that_generate_with_a_status(
     guest = make_guest(embedding_model(tmp_path / "bert.gguf"))
     assert load(guest) == 0
     assert guest.call("lb_info", Info.IS_ENCODER) == 1
-    assert guest.call("lb_length") == 0
-    assert guest.call("lb_decode", put(guest, struct.pack("<i", 1)), 1) < 0
-    assert guest.call("lb_logits") == 0
-    assert guest.call("lb_truncate", 0) == 1
-    assert guest.call("lb_clear") == 0
+    assert guest.call("lb_length", 0) == 0
+    assert guest.call("lb_decode", 0, put(guest, struct.pack("<i", 1)), 1) < 0
+    assert guest.call("lb_logits", 0) == 0
+    assert guest.call("lb_truncate", 0, 0) == 1
+    assert guest.call("lb_clear", 0) == 0
     assert embed(guest, MEAN, [[1] * 64]) == 0
     assert embed(guest, MEAN, [[1] * 65]) == Status.BAD_ARGUMENT  # positions end at 64
     assert "trained with" in last_error(guest)

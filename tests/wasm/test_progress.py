@@ -107,7 +107,7 @@ def test_what_on_progress_raises_ends_the_load_and_comes_out_as_it_is(
         "nothing of llama.cpp's to mend"
     )
     with pytest.raises(ClosedError):
-        guests[0].call("lb_length")
+        guests[0].call("lb_length", 0)
     assert load(demo) == load(demo, lambda step: None)
 
 

@@ -100,8 +100,8 @@ def test_a_guest_whose_memory_was_overwritten_harms_only_itself(
 
     def use() -> None:
         for _ in range(50):
-            guest.call("lb_clear")
-            guest.call("lb_decode", token, 1)
+            guest.call("lb_clear", 0)
+            guest.call("lb_decode", 0, token, 1)
             guest.call("lb_alloc", 1 << 20)
 
     with pytest.raises(EngineError, match="stopped in lb_"):

@@ -51,6 +51,7 @@ class _Parameters(TypedDict, total=False):
     pooling: str | None
     labels: Sequence[str]
     rerank_template: str | None
+    chain: Sequence[int]
 
 
 TINY: _Parameters = {"vocab": "llama-spm", "n_layer": 2, "n_embd": 64, "n_ff": 128}
@@ -156,6 +157,7 @@ def write_model(
     labels: Sequence[str] = (),
     rerank_template: str | None = None,
     hollow: bool = False,
+    chain: Sequence[int] = (),
 ) -> None:
     """Write a random model that unmodified llama.cpp loads. The same arguments give the same bytes.
 
@@ -177,6 +179,8 @@ def write_model(
         pooling: how it embeds: ``mean``, ``cls``, ``last``, or ``rank`` with ``labels``; None for a model that does not.
         labels: names of a reranker's scores, for ``bert``, ``modern-bert`` and ``qwen3``.
         rerank_template: how a reranker reads ``{query}`` and ``{document}``.
+        chain: tokens of which each is followed by the next one, and the last by the first, so that greedy answers go round.
+            For quantised models that are not ``tied``; they compute as much as any other.
         hollow: leave out the weights: a hole in the file, which has its size and takes no room. For questions to a header.
     """
     words = vocabulary(vocab)
@@ -212,13 +216,19 @@ def write_model(
         tensors.append(Tensor(f"{form.output_norm}.weight", (n_embd,), "norm"))
     tensors += form.more(shape)
     tensors += [tensor for i in range(n_layer) for tensor in form.layer(shape, i)]
+    embedded: npt.NDArray[Any] = np.zeros(0)
     for i, tensor in enumerate(tensors):
         rng = np.random.Generator(np.random.SFC64([seed, i]))
         stored = quantization if tensor.kind == "matrix" else embedding or quantization
         if hollow:
             _announce(writer, tensor, stored)
-        else:
-            _add_tensor(writer, tensor, _weights(rng, tensor, stored, words), stored)
+            continue
+        weights = _weights(rng, tensor, stored, words)
+        if i == 0:
+            embedded = weights
+        if chain and weights.dtype == np.uint8:
+            _chain(tensor, weights, embedded, stored, chain)
+        _add_tensor(writer, tensor, weights, stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     if hollow:
@@ -226,6 +236,23 @@ def write_model(
         return
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _chain(
+    tensor: Tensor,
+    weights: npt.NDArray[Any],
+    embedding: npt.NDArray[Any],
+    quantization: Quantization,
+    chain: Sequence[int],
+) -> None:
+    """Make the output row of each token in the chain the embedding of the one before; layers add nothing to that."""
+    block = _BLOCKS[quantization].dtype
+    rows = weights.view(block)
+    if tensor.kind == "output":
+        before = [*chain[-1:], *chain[:-1]]
+        rows["weights"][list(chain)] = embedding.view(block)["weights"][before]
+    elif tensor.name.endswith(("attn_output.weight", "ffn_down.weight")):
+        rows["scale"] = 0
 
 
 class _Writer(gguf.GGUFWriter):

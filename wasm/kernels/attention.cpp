@@ -10,6 +10,7 @@
 
 #include "ggml-impl.h"
 #include "simd.h"
+#include "weights.h"
 
 namespace lb {
 
@@ -19,7 +20,10 @@ enum {
     ROWS = 32, // queries of a tile at most
     KEYS = 32, // positions of a tile
     SPREAD = 4, // places that one value takes where it fills a vector
+    FEW_KEYS = 4,
 };
+
+bool several_sequences = false, sliding_window = false; // of the loaded model
 
 // to[m / 4][k][m % 4] = from[m][k], each of them in a whole vector, as multiply_into() wants its left side: its inner
 // loop multiplies and adds on all units, and would wait for the one that spreads values.
@@ -73,35 +77,33 @@ void multiply_into(float * to, const float * a, const float * b, int m, int k, i
     }
 }
 
-// to[d][key], from rows of half precision; keys beyond `n` are zero.
-void transpose_keys(const char * from, size_t stride, int n, int width, float * to) {
-    for (int t = 0; t < n / 4 * 4; t += 4) {
-        const char * row = from + static_cast<size_t>(t) * stride;
+// to[d][key], from rows of half precision.
+void transpose_keys(const char * const * from, int n, int width, float * to) {
+    if (n < KEYS) {
+        memset(to, 0, static_cast<size_t>(KEYS * width) * sizeof(float));
+    }
+    for (int t = 0; t < n; t += 4) { // what stands for those beyond `n` is masked
+        const char * const a = from[t], *const b = from[std::min(t + 1, n - 1)], *const c = from[std::min(t + 2, n - 1)];
+        const char * const d = from[std::min(t + 3, n - 1)];
         float * column = to + t;
-        LB_ROLLED for (int d = 0; d < width; d += 4) {
-            const vec rows[4] = {exact_halves(row), exact_halves(row + stride), exact_halves(row + 2 * stride),
-                                 exact_halves(row + 3 * stride)};
+        size_t at = 0;
+        LB_ROLLED do {
+            const vec rows[4] = {exact_halves(a + at), exact_halves(b + at), exact_halves(c + at), exact_halves(d + at)};
             vec columns[4];
             transpose(rows, columns);
             for (int i = 0; i < 4; i++) {
                 wasm_v128_store(column + i * KEYS, columns[i]);
             }
-            row += 8;
+            at += 8;
             column += 4 * KEYS;
-            LB_STEP(row, column);
-        }
-    }
-    for (int t = n / 4 * 4; t < KEYS; t++) {
-        const auto * row = reinterpret_cast<const ggml_fp16_t *>(from + static_cast<size_t>(t) * stride);
-        for (int d = 0; d < width; d++) {
-            to[d * KEYS + t] = t < n ? GGML_FP16_TO_FP32(row[d]) : 0.0f;
-        }
+            LB_STEP(at, column);
+        } while (at != 2 * static_cast<size_t>(width));
     }
 }
 
-void convert_values(const char * from, size_t stride, int n, int width, float * to) {
+void convert_values(const char * const * from, int n, int width, float * to) {
     for (int t = 0; t < n; t++) {
-        const char * row = from + static_cast<size_t>(t) * stride;
+        const char * row = from[t];
         LB_ROLLED for (int d = 0; d < width; d += 4) {
             wasm_v128_store(to + t * width + d, exact_halves(row + 2 * d));
         }
@@ -122,9 +124,9 @@ void multiply_seen(float * to, const float * shares, const float * mask, const f
 
 // Touches each cache line of n rows. What comes after works on one value after the other and would wait for each line
 // in turn; here the processor fetches many at once.
-void fetch(const char * from, size_t stride, int n, size_t row_size) {
+void fetch(const char * const * from, int n, size_t row_size) {
     for (int t = 0; t < n; t++) {
-        const char * row = from + static_cast<size_t>(t) * stride;
+        const char * row = from[t];
         LB_ROLLED for (size_t i = 0; i < row_size; i += 64) {
             uint32_t word;
             memcpy(&word, row + i, sizeof(word));
@@ -160,11 +162,13 @@ struct shape {
 
     int64_t head_tiles() const { return (n_heads / n_heads_kv + heads - 1) / heads; }
     int64_t token_tiles() const { return (n_tokens + tokens - 1) / tokens; }
-    int64_t tiles() const { return q->ne[3] * n_heads_kv * head_tiles() * token_tiles(); }
+    // Whether the keys of a tile are picked out of the cache. If not, a tile is of neighbouring tokens and neighbouring cells.
+    bool picks() const { return several_sequences && mask != nullptr && q->ne[3] == 1; }
 
-    // Floats of scratch memory: queries, scores, shares, mask, results, K, V.
+    // Floats of scratch memory: queries, scores, shares, mask, results, K, V; where tiles of tokens begin, keys that are seen.
     size_t scratch() const {
-        return static_cast<size_t>(SPREAD * ROWS * width_k + (2 + SPREAD) * ROWS * KEYS + ROWS * width_v + KEYS * width_k + KEYS * width_v);
+        const auto picked = static_cast<size_t>(picks() ? n_tokens + 1 + n_keys : 0);
+        return static_cast<size_t>(SPREAD * ROWS * width_k + (2 + SPREAD) * ROWS * KEYS + ROWS * width_v + KEYS * width_k + KEYS * width_v) + picked;
     }
 
     float slope(int64_t head) const {
@@ -182,9 +186,92 @@ const char * at(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
            static_cast<size_t>(i3) * t->nb[3];
 }
 
+// --- several sequences in one cache: a token sees some of the cells, and those of others are between them
+
+constexpr uint16_t NOT_SEEN = 0xfc00; // minus infinity
+
+const uint16_t * mask_of(const shape & s, int64_t token) {
+    return reinterpret_cast<const uint16_t *>(at(s.mask, token, 0, 0));
+}
+
+// Which of two tokens' keys only one sees, and where.
+struct comparison {
+    int only_first = 0, only_second = 0;
+    int64_t last_of_first = -1, first_of_second_only = INT64_MAX;
+
+    comparison(const uint16_t * first, const uint16_t * second, int64_t n_keys) {
+        const vec none = wasm_i16x8_splat(static_cast<int16_t>(NOT_SEEN));
+        for (int64_t key = 0; key < n_keys; key += 8) {
+            uint32_t a, b;
+            if (key + 8 <= n_keys) {
+                a = wasm_i16x8_bitmask(wasm_i16x8_ne(wasm_v128_load(first + key), none));
+                b = wasm_i16x8_bitmask(wasm_i16x8_ne(wasm_v128_load(second + key), none));
+            } else {
+                a = b = 0;
+                for (int64_t i = key; i < n_keys; i++) {
+                    a |= (first[i] != NOT_SEEN ? 1u : 0u) << (i - key);
+                    b |= (second[i] != NOT_SEEN ? 1u : 0u) << (i - key);
+                }
+            }
+            if (a != 0) {
+                last_of_first = key + 31 - __builtin_clz(a);
+            }
+            only_first += __builtin_popcount(a & ~b);
+            only_second += __builtin_popcount(b & ~a);
+            if ((b & ~a) != 0 && first_of_second_only == INT64_MAX) {
+                first_of_second_only = key + __builtin_ctz(b & ~a);
+            }
+        }
+    }
+
+    // Whether the second comes after the first in its sequence. Then what it sees more lies behind all that the first sees, and the
+    // first gets the same bits as if it were alone. With a sliding window that is not so; there a few keys may differ.
+    bool is_next() const {
+        return sliding_window ? only_first <= FEW_KEYS && only_second <= FEW_KEYS
+                              : only_first == 0 && first_of_second_only > last_of_first;
+    }
+};
+
+// Where the tiles of tokens begin, and at their end the number of tokens; how many tiles.
+int64_t find_tiles(const shape & s, int32_t * begins) {
+    int64_t n = 0;
+    for (int64_t token = 0; token < s.n_tokens; token++) {
+        if (token == 0 || token - begins[n - 1] == s.tokens ||
+            !comparison(mask_of(s, token - 1), mask_of(s, token), s.n_keys).is_next()) {
+            begins[n++] = static_cast<int32_t>(token);
+        }
+    }
+    begins[n] = static_cast<int32_t>(s.n_tokens);
+    return n;
+}
+
+// The keys that any of these tokens sees; how many.
+int64_t find_keys(const shape & s, int64_t token, int64_t n_tokens, int32_t * keys) {
+    const vec none = wasm_i16x8_splat(static_cast<int16_t>(NOT_SEEN));
+    int64_t n = 0;
+    for (int64_t key = 0; key < s.n_keys; key += 8) {
+        uint32_t seen = 0;
+        for (int64_t t = token; t < token + n_tokens; t++) {
+            const uint16_t * row = mask_of(s, t) + key;
+            if (key + 8 <= s.n_keys) {
+                seen |= wasm_i16x8_bitmask(wasm_i16x8_ne(wasm_v128_load(row), none));
+            } else {
+                for (int64_t i = 0; i < s.n_keys - key; i++) {
+                    seen |= (row[i] != NOT_SEEN ? 1u : 0u) << i;
+                }
+            }
+        }
+        for (; seen != 0; seen &= seen - 1) {
+            keys[n++] = static_cast<int32_t>(key + __builtin_ctz(seen));
+        }
+    }
+    return n;
+}
+
 // Adds the mask of a tile to `to`; whether any key is to be seen.
-bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, int64_t n_tokens, int64_t i3, int64_t key, int n,
-               float * to) {
+bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, int64_t n_tokens, int64_t i3, const int32_t * keys,
+               int n, float * to) {
+    const bool together = keys[n - 1] - keys[0] == n - 1;
     vec any = wasm_f32x4_const_splat(-INFINITY);
     for (int64_t h = 0; h < n_heads; h++) {
         const float slope = s.slope(head + h);
@@ -194,7 +281,12 @@ bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, in
                 memcpy(row, to + t * KEYS, KEYS * sizeof(float));
                 continue;
             }
-            const auto * from = reinterpret_cast<const uint16_t *>(at(s.mask, token + t, (head + h) % s.mask->ne[2], i3 % s.mask->ne[3])) + key;
+            const auto * from = reinterpret_cast<const uint16_t *>(at(s.mask, token + t, (head + h) % s.mask->ne[2], i3 % s.mask->ne[3])) + (together ? keys[0] : 0);
+            uint16_t picked[KEYS];
+            for (int i = 0; !together && i < n; i++) {
+                picked[i] = from[keys[i]];
+            }
+            from = together ? from : picked;
             for (int i = 0; i < KEYS; i += 4) {
                 if (i + 4 <= n) {
                     const vec m = wasm_f32x4_mul(exact_halves(from + i), wasm_f32x4_splat(slope));
@@ -214,16 +306,19 @@ bool read_mask(const shape & s, int64_t head, int64_t n_heads, int64_t token, in
 
 // Whether all results are finite. What is masked may be no number, and would make NaN of what is seen; that is rare, and
 // only then it is worth its while to be careful.
-bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, ggml_tensor * op) {
-    const int64_t token = tile % s.token_tiles() * s.tokens;
-    int64_t rest = tile / s.token_tiles();
+bool attend_tile(const shape & s, int64_t tile, int64_t token_tiles, bool careful, float * scratch, ggml_tensor * op) {
+    auto * const begins = reinterpret_cast<int32_t *>(scratch + s.scratch()) - (s.picks() ? s.n_tokens + 1 + s.n_keys : 0);
+    int32_t * const picked = begins + s.n_tokens + 1;
+    const int64_t token = s.picks() ? begins[tile % token_tiles] : tile % token_tiles * s.tokens;
+    const int64_t next_token = s.picks() ? begins[tile % token_tiles + 1] : std::min<int64_t>(token + s.tokens, s.n_tokens);
+    int64_t rest = tile / token_tiles;
     const int64_t head_tile = rest % s.head_tiles();
     rest /= s.head_tiles();
     const int64_t head_kv = rest % s.n_heads_kv, i3 = rest / s.n_heads_kv;
     const int64_t shared = s.n_heads / s.n_heads_kv;
     const int64_t first = head_tile * s.heads, n_heads = std::min<int64_t>(s.heads, shared - first);
     const int64_t head = head_kv * shared + first;
-    const int64_t n_tokens = std::min<int64_t>(s.tokens, s.n_tokens - token);
+    const int64_t n_tokens = next_token - token;
     const int n_rows = static_cast<int>(n_heads * n_tokens), padded = (n_rows + 3) / 4 * 4;
 
     float * const queries = scratch, *const scores = queries + SPREAD * ROWS * s.width_k, *const shares = scores + ROWS * KEYS;
@@ -242,16 +337,24 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
     std::fill_n(largest, ROWS, -INFINITY);
     std::fill_n(sums, ROWS, 0.0f);
 
-    for (int64_t key = 0; key < s.n_keys; key += KEYS) {
-        const int n = static_cast<int>(std::min<int64_t>(KEYS, s.n_keys - key));
-        if (s.mask && !read_mask(s, head, n_heads, token, n_tokens, i3, key, n, mask)) {
+    const int64_t n_keys = s.picks() ? find_keys(s, token, n_tokens, picked) : s.n_keys;
+    for (int64_t key = 0; key < n_keys; key += KEYS) {
+        const int n = static_cast<int>(std::min<int64_t>(KEYS, n_keys - key));
+        int32_t cells[KEYS];
+        for (int i = 0; i < n; i++) {
+            cells[i] = s.picks() ? picked[key + i] : static_cast<int32_t>(key + i);
+        }
+        if (s.mask && !read_mask(s, head, n_heads, token, n_tokens, i3, cells, n, mask)) {
             continue;
         }
-        const char * k = at(s.k, key, head_kv, i3 / (s.q->ne[3] / s.k->ne[3]));
-        const char * v = at(s.v, key, head_kv, i3 / (s.q->ne[3] / s.v->ne[3]));
-        fetch(k, s.k->nb[1], n, 2 * static_cast<size_t>(s.width_k));
-        fetch(v, s.v->nb[1], n, 2 * static_cast<size_t>(s.width_v));
-        transpose_keys(k, s.k->nb[1], n, s.width_k, keys);
+        const char * k[KEYS], *v[KEYS];
+        for (int i = 0; i < n; i++) {
+            k[i] = at(s.k, cells[i], head_kv, i3 / (s.q->ne[3] / s.k->ne[3]));
+            v[i] = at(s.v, cells[i], head_kv, i3 / (s.q->ne[3] / s.v->ne[3]));
+        }
+        fetch(k, n, 2 * static_cast<size_t>(s.width_k));
+        fetch(v, n, 2 * static_cast<size_t>(s.width_v));
+        transpose_keys(k, n, s.width_k, keys);
         memset(scores, 0, static_cast<size_t>(padded) * KEYS * sizeof(float));
         multiply_into(scores, queries, keys, padded, s.width_k, KEYS);
         for (int r = 0; r < n_rows; r++) {
@@ -303,7 +406,7 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
             }
             sums[r] += sum_of(sum);
         }
-        convert_values(v, s.v->nb[1], n, s.width_v, values);
+        convert_values(v, n, s.width_v, values);
         if (careful && s.mask) {
             multiply_seen(results, scores, mask, values, n_rows, s.width_v);
             continue;
@@ -337,6 +440,11 @@ bool attend_tile(const shape & s, int64_t tile, bool careful, float * scratch, g
 
 } // namespace
 
+void attend_to(bool several, bool window) {
+    several_sequences = several;
+    sliding_window = window;
+}
+
 bool can_attend(const ggml_tensor * op) {
     const ggml_tensor * q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
     return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && q->nb[0] == sizeof(float) &&
@@ -356,9 +464,14 @@ void attend(const ggml_compute_params * params, ggml_tensor * op) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
-    for (int64_t tile = params->ith; tile < s.tiles(); tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        if (!attend_tile(s, tile, false, scratch, op)) {
-            attend_tile(s, tile, true, scratch, op);
+    int64_t token_tiles = s.token_tiles();
+    if (s.picks()) { // each thread for itself: less than they would wait for each other
+        token_tiles = find_tiles(s, reinterpret_cast<int32_t *>(scratch + s.scratch()) - (s.n_tokens + 1 + s.n_keys));
+    }
+    const int64_t tiles = s.q->ne[3] * s.n_heads_kv * s.head_tiles() * token_tiles;
+    for (int64_t tile = params->ith; tile < tiles; tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        if (!attend_tile(s, tile, token_tiles, false, scratch, op)) {
+            attend_tile(s, tile, token_tiles, true, scratch, op);
         }
     }
 }

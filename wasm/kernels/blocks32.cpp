@@ -108,6 +108,22 @@ template <vec (*scaled)(vec, vec, vec)> inline void add_scaled(const vec * q, ve
     f[7] = scaled(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
 }
 
+// The same for the first rows of activations.
+template <vec (*scaled)(vec, vec, vec), int rows> inline void add_scaled_of(const vec * q, vec d0, vec d1, vec d, vec * f) {
+    const vec a[4] = {spread<0>(d), spread<1>(d), spread<2>(d), spread<3>(d)};
+    for (int i = 0; i < rows; i++) {
+        f[2 * i] = scaled(q[2 * i], wasm_f32x4_mul(d0, a[i]), f[2 * i]);
+        f[2 * i + 1] = scaled(q[2 * i + 1], wasm_f32x4_mul(d1, a[i]), f[2 * i + 1]);
+    }
+}
+
+template <int rows> inline void store_rows(const vec * f, float * const * to) {
+    for (int a = 0; a < rows; a++) {
+        wasm_v128_store(to[a], f[2 * a]);
+        wasm_v128_store(to[a] + 4, f[2 * a + 1]);
+    }
+}
+
 template <bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     using packed = small_block<five>;
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 1);
@@ -224,6 +240,60 @@ void gemm_small(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
             store_sums(to + 4 * i, sums);
         }
     }
+}
+
+// The same of the first rows of a group, straight from the packed weights.
+template <bool five, int rows> void few_small(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
+    using packed = small_block<five>;
+    const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 4);
+    const char * y = activations;
+    const char * const last = y + 4 * k;
+    const char * scales = activations + at.scales; // and the corrections, as many bytes further on
+    const size_t to_corrections = at.corrections - at.scales;
+    const vec low_half = wasm_i8x16_const_splat(0x0f), bit = wasm_i8x16_const_splat(0x10);
+    vec f[2 * rows];
+    for (int i = 0; i < 2 * rows; i++) {
+        f[i] = zeros();
+    }
+    LB_ROLLED do {
+        vec q[2 * rows];
+        for (int a = 0; a < rows; a++) {
+            q[2 * a] = q[2 * a + 1] = wasm_v128_load32_splat(scales + to_corrections + 4 * a);
+        }
+        vec b0 = five ? wasm_v128_load(weights + offsetof(packed, fifth)) : zeros();
+        vec b1 = five ? wasm_v128_load(weights + offsetof(packed, fifth) + 16) : zeros();
+        const uint8_t * words = weights + offsetof(packed, words);
+        const char * const end = y + 64;
+        LB_ROLLED do {
+            const vec w0 = wasm_v128_load(words), w1 = wasm_v128_load(words + 16);
+            vec l0 = wasm_v128_and(w0, low_half), l1 = wasm_v128_and(w1, low_half);
+            vec h0 = wasm_v128_and(wasm_u16x8_shr(w0, 4), low_half), h1 = wasm_v128_and(wasm_u16x8_shr(w1, 4), low_half);
+            if constexpr (five) { // the fifth bits of this word are at bits 0 and 4
+                l0 = wasm_v128_or(l0, wasm_v128_and(wasm_i16x8_shl(b0, 4), bit));
+                l1 = wasm_v128_or(l1, wasm_v128_and(wasm_i16x8_shl(b1, 4), bit));
+                h0 = wasm_v128_or(h0, wasm_v128_and(b0, bit));
+                h1 = wasm_v128_or(h1, wasm_v128_and(b1, bit));
+                b0 = wasm_u16x8_shr(b0, 1);
+                b1 = wasm_u16x8_shr(b1, 1);
+            }
+            add_dots_of<rows>(wasm_v128_load(y), l0, l1, q);
+            add_dots_of<rows>(wasm_v128_load(y + 64), h0, h1, q);
+            y += 16;
+            words += 32;
+            LB_STEP(y, words);
+        } while (y != end);
+        add_scaled_of<scaled, rows>(q, small_halves(weights), small_halves(weights + 8), wasm_v128_load(scales), f);
+        y += 64;
+        scales += 16;
+        weights += sizeof(packed);
+        LB_STEP(y, weights);
+    } while (y != last);
+    store_rows<rows>(f, to);
+}
+
+template <bool five>
+void few_small(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to) {
+    (rows == 2 ? few_small<five, 2> : rows == 3 ? few_small<five, 3> : few_small<five, 4>)(k, weights, activations, to);
 }
 
 // --- Q8_0: eight scales, then 16 pairs of values of each row
@@ -372,13 +442,57 @@ void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
     }
 }
 
+template <bool first, int rows> inline void add_pairs_of(const uint8_t * weights, const char * y, vec * q) {
+    const vec v = wasm_v128_load(y), w0 = wasm_i16x8_load8x8(weights), w1 = wasm_i16x8_load8x8(weights + 8);
+    const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
+    for (int i = 0; i < rows; i++) {
+        q[2 * i] = first ? wasm_i32x4_dot_i16x8(w0, a[i]) : add_dot16(q[2 * i], w0, a[i]);
+        q[2 * i + 1] = first ? wasm_i32x4_dot_i16x8(w1, a[i]) : add_dot16(q[2 * i + 1], w1, a[i]);
+    }
+}
+
+// As above, of the first rows of a group, straight from the packed weights.
+template <int rows> void few_bytes(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
+    const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
+    const char * y = activations;
+    const char * const last = y + 8 * k;
+    const char * scales = activations + at.scales;
+    vec f[2 * rows];
+    for (int i = 0; i < 2 * rows; i++) {
+        f[i] = zeros();
+    }
+    LB_ROLLED do {
+        vec q[2 * rows];
+        const uint8_t * pairs = weights + offsetof(byte_block, pairs);
+        const char * const end = y + 256;
+        add_pairs_of<true, rows>(pairs, y, q);
+        y += 16;
+        pairs += 16;
+        LB_ROLLED do {
+            LB_STEP(y, pairs);
+            add_pairs_of<false, rows>(pairs, y, q);
+            y += 16;
+            pairs += 16;
+        } while (y != end);
+        add_scaled_of<scaled32, rows>(q, small_halves(weights), small_halves(weights + 8), wasm_v128_load(scales), f);
+        scales += 16;
+        weights += sizeof(byte_block);
+        LB_STEP(scales, weights);
+    } while (y != last);
+    store_rows<rows>(f, to);
+}
+
+void few_bytes(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to) {
+    (rows == 2 ? few_bytes<2> : rows == 3 ? few_bytes<3> : few_bytes<4>)(k, weights, activations, to);
+}
+
 } // namespace
 
 const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       32, sizeof(block_q4_0), sizeof(small_block<false>),
-                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>};
+                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, few_small<false>};
 const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       32, sizeof(block_q5_0), sizeof(small_block<true>),
-                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>};
+                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, few_small<true>};
 const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block),
-                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes};
+                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, few_bytes};
 
 } // namespace lb

@@ -32,6 +32,9 @@ struct format {
     // those from `start` to `end`, multiples of 256 or k, added to what is there unless they are the first.
     void (*gemm)(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
                  int64_t n, float * const * to, char * scratch);
+    // The same for the first `rows`, 2 to 4, of one group and all k values, set in to[a][0..7]. It reads the weights in one stream,
+    // with no scratch memory between, which is faster where few rows meet them. May be null.
+    void (*few)(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to);
 };
 
 // The format of weights of this type, or nullptr where ggml's own kernels do it.

@@ -1,8 +1,8 @@
 // Takes the place of ggml's repack.cpp: the buffer type that holds packed weights, and the operations on them.
 //
 // ggml asks for this buffer type by ggml_backend_cpu_repack_buffer_type() and for nothing else, so nothing of it is
-// changed. Matrix products of one token run gemv; more tokens go in groups of four through gemm, eight rows of
-// weights at a time, so that those stay in the first-level cache while the activations pass by. Rows of the token
+// changed. Matrix products of one token run gemv, those of a few run few; more tokens go in groups of four through gemm, eight
+// rows of weights at a time, so that those stay in the first-level cache while the activations pass by. Rows of the token
 // embedding can be read from packed weights too: a model that uses it at both ends holds it once.
 #include "repack.h"
 
@@ -75,15 +75,17 @@ const float * row_of(const ggml_tensor * t, int64_t i) {
     return row_of(t, i % t->ne[1], i / t->ne[1] % t->ne[2], i / (t->ne[1] * t->ne[2]));
 }
 
-// The work buffer: activations, in groups of four and then one by one, and scratch memory for each thread.
+// The work buffer: activations, in groups of four and then one by one, and scratch memory for each thread. Two or three that are
+// left are a group, too, where the format has a kernel for so many.
 struct work {
-    int64_t n, groups;
+    int64_t whole, left, groups, singles; // groups of four; in the last group, or 0; all groups
     size_t single_size, group_size;
     char * activations;
     char * scratch;
 
     work(const format & f, int64_t k, int64_t rows, const ggml_compute_params * params)
-        : n(rows), groups(rows / 4), single_size(activation_layout(f.activations, k, 1).size),
+        : whole(rows / 4), left(f.few != nullptr && rows % 4 > 1 ? rows % 4 : 0), groups(whole + (left > 0 ? 1 : 0)),
+          singles(rows % 4 - left), single_size(activation_layout(f.activations, k, 1).size),
           group_size(activation_layout(f.activations, k, 4).size), activations(static_cast<char *>(params->wdata)),
           scratch(activations + end() + static_cast<size_t>(params->ith) * SCRATCH_SIZE) {
         GGML_ASSERT(end() + static_cast<size_t>(params->nth) * SCRATCH_SIZE <= params->wsize);
@@ -91,22 +93,22 @@ struct work {
 
     static size_t size(const format & f, int64_t k, int64_t rows, int n_threads) {
         const size_t four = activation_layout(f.activations, k, 4).size, one = activation_layout(f.activations, k, 1).size;
-        return static_cast<size_t>(rows / 4) * four + static_cast<size_t>(rows % 4) * one +
+        return static_cast<size_t>(rows / 4) * four + std::max(four, static_cast<size_t>(rows % 4) * one) +
                static_cast<size_t>(n_threads) * SCRATCH_SIZE;
     }
 
-    size_t end() const {
-        return static_cast<size_t>(groups) * group_size + static_cast<size_t>(n - 4 * groups) * single_size;
-    }
+    size_t end() const { return static_cast<size_t>(groups) * group_size + static_cast<size_t>(singles) * single_size; }
+    int rows_of(int64_t group) const { return group < whole ? 4 : static_cast<int>(left); }
     char * group(int64_t i) const { return activations + static_cast<size_t>(i) * group_size; }
-    char * single(int64_t row) const {
-        return group(groups) + static_cast<size_t>(row - 4 * groups) * single_size;
-    }
+    char * single(int64_t i) const { return group(groups) + static_cast<size_t>(i) * single_size; }
 };
 
 // Groups of four rows that meet the weights at once, and bytes of them: they stay in the second-level cache, so of long rows
 // only as many values as fit. Weights are expanded anew for each so many groups, results read anew for each so many values.
 enum { MAX_GROUPS = 64, GROUPS_SIZE = 640 * 1024 };
+
+// So many groups at most are few: they meet the weights eight rows at a time, so that those come from memory once.
+enum { FEW_GROUPS = 4 };
 
 // Runs product(to) for eight rows of weights, of which only `count` exist: to[i][0..7] are token i's, to be added to or set.
 template <typename Product> void last_rows(float * const * results, int64_t n, int64_t count, Product && product) {
@@ -147,23 +149,57 @@ void multiply_groups(const packed_rows & rows, const work & w, span values, span
     }
 }
 
+// Some rows of weights, eight at a time, times groups of activations from one on, and all the single ones.
+void multiply_few(const packed_rows & rows, const work & w, span of_weights, int64_t first, ggml_tensor * dst) {
+    const format & f = *rows.f;
+    const int64_t k = dst->src[0]->ne[0], n = 4 * (w.whole - first) + w.left + w.singles;
+    float * results[4 * FEW_GROUPS + 3]; // of the tokens from 4 * first on
+    for (int64_t i = 0; i < n; i++) {
+        results[i] = const_cast<float *>(row_of(dst, 4 * first + i)) + of_weights.from;
+    }
+    for (int64_t row = of_weights.from; row < of_weights.to; row += GROUP) {
+        const uint8_t * weights = rows.group(row);
+        const auto product = [&](float * const * to) {
+            if (f.few == nullptr && first < w.whole) {
+                f.gemm(k, 0, k, weights, w.group(first), w.group_size, w.whole - first, to, w.scratch);
+            }
+            for (int64_t i = first; f.few != nullptr && i < w.groups; i++) {
+                f.few(k, weights, w.group(i), w.rows_of(i), to + 4 * (i - first));
+            }
+            for (int64_t i = 0; i < w.singles; i++) {
+                f.gemv(k, weights, w.single(i), to[n - w.singles + i]);
+            }
+        };
+        if (of_weights.to - row >= GROUP) {
+            product(results);
+        } else {
+            last_rows(results, n, of_weights.to - row, product);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            results[i] += GROUP;
+        }
+    }
+}
+
 void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * weights = dst->src[0], *x = dst->src[1];
     const packed_rows rows(weights);
     const int64_t k = weights->ne[0], n_rows = weights->ne[1], n = ggml_nrows(x);
     const work w(*rows.f, k, n, params);
 
-    for (int64_t i = params->ith; i < w.groups + (n - 4 * w.groups); i += params->nth) {
-        const int64_t first = i < w.groups ? 4 * i : 3 * w.groups + i;
-        const int count = i < w.groups ? 4 : 1;
+    for (int64_t i = params->ith; i < w.groups + w.singles; i += params->nth) {
+        const bool grouped = i < w.groups;
+        const int64_t first = grouped ? 4 * i : n - w.singles + i - w.groups;
+        const int count = grouped ? w.rows_of(i) : 1;
         const float * from[4];
-        for (int r = 0; r < count; r++) {
-            from[r] = row_of(x, first + r);
+        for (int r = 0; r < 4; r++) {
+            from[r] = row_of(x, first + std::min(r, count - 1)); // a place that no row has takes another's
         }
-        prepare_activations(rows.f->activations, k, count, from, i < w.groups ? w.group(i) : w.single(first));
+        prepare_activations(rows.f->activations, k, grouped ? 4 : 1, from, grouped ? w.group(i) : w.single(i - w.groups));
     }
 
-    const int64_t at_once = std::clamp<int64_t>(w.groups, 1, MAX_GROUPS);
+    const int64_t many = w.groups > FEW_GROUPS ? w.whole : 0; // groups that stay while weights pass by, not the other way round
+    const int64_t at_once = std::clamp<int64_t>(many, 1, MAX_GROUPS);
     // In blocks of 256 values: as many as fit, and about as many in each piece.
     const int64_t blocks = (k + 255) / 256, fit = GROUPS_SIZE * k / (256 * at_once * static_cast<int64_t>(w.group_size));
     const int64_t pieces = (blocks + fit - 1) / fit;
@@ -177,23 +213,15 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
     ggml_barrier(params->threadpool);
     for (int64_t part = params->ith; part < parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int64_t from = n_groups * part / parts * GROUP;
-        const int64_t to = std::min(n_groups * (part + 1) / parts * GROUP, n_rows), whole = to / GROUP * GROUP;
-        for (int64_t first = 0; first < w.groups; first += at_once) {
-            const int64_t count = std::min<int64_t>(at_once, w.groups - first);
+        const int64_t to = std::min(n_groups * (part + 1) / parts * GROUP, n_rows);
+        for (int64_t first = 0; first < many; first += at_once) {
+            const int64_t count = std::min<int64_t>(at_once, many - first);
             for (int64_t start = 0; start < k; start += piece) {
                 multiply_groups(rows, w, {start, std::min(start + piece, k)}, {from, to}, {first, first + count}, dst);
             }
         }
-        for (int64_t i = 4 * w.groups; i < n; i++) {
-            float * results = const_cast<float *>(row_of(dst, i));
-            for (int64_t row = from; row < whole; row += GROUP) {
-                rows.f->gemv(k, rows.group(row), w.single(i), results + row);
-            }
-            if (whole < to) {
-                float * const rest = results + whole;
-                last_rows(&rest, 1, to - whole,
-                          [&](float * const * eight) { rows.f->gemv(k, rows.group(whole), w.single(i), eight[0]); });
-            }
+        if (4 * many < n) {
+            multiply_few(rows, w, {from, to}, many, dst);
         }
     }
 }

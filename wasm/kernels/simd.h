@@ -107,6 +107,17 @@ inline void add_dots(vec v, vec w0, vec w1, vec * s) {
 }
 #endif
 
+#ifdef __wasm_relaxed_simd__
+// The same for the first `rows` lanes.
+template <int rows> inline void add_dots_of(vec v, vec w0, vec w1, vec * s) {
+    const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
+    for (int i = 0; i < rows; i++) {
+        s[2 * i] = add_dot(s[2 * i], a[i], w0);
+        s[2 * i + 1] = add_dot(s[2 * i + 1], a[i], w1);
+    }
+}
+#endif
+
 // Rounded to the 11 bits, or below 2^-14 to the multiples of 2^-24, that half precision has.
 inline vec rounded_to_half(vec x) {
     const vec small = wasm_f32x4_lt(wasm_f32x4_abs(x), wasm_f32x4_const_splat(0x1p-14f));

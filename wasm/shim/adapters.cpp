@@ -47,7 +47,7 @@ int32_t put_in_force(const int32_t * numbers, const float * scales, int32_t n) {
     }
     current.adapters_in_force = std::move(wanted);
     current.adapter_scales.assign(scales, scales + n);
-    current.has_logits = false;
+    current.forget_logits();
     current.embedder.reset(); // the next one is made with these
     lb::apply_adapters(current.context.get());
     return LB_OK;

@@ -1,4 +1,4 @@
-// The C ABI of llama.wasm: coarse calls over one model and its one KV-cache sequence.
+// The C ABI of llama.wasm: coarse calls over one model and the sequences in its KV cache.
 //
 // All integers are 32 bits, little-endian; pointers are offsets into the module's linear memory. The host
 // gets memory with lb_alloc, or reads what a call returns before its next call. The guest trusts nothing:
@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 7
+#define LB_ABI_VERSION 8
+#define LB_SEQUENCES 64 // in the KV cache
 #define LB_ADAPTERS 128 // loaded at once
 #define LB_EMBED_SEQUENCES 64
 #define LB_EMBED_TOKENS (1 << 20)
@@ -33,6 +34,7 @@ enum lb_status : int32_t {
     LB_OUT_OF_MEMORY = -5,
     LB_ENGINE_ERROR = -6,
     LB_NOT_FINITE = -7, // a tensor of the model holds NaN or infinity; its name is all that lb_last_error() says
+    LB_CACHE_FULL = -8, // other sequences hold the cells
 };
 
 struct lb_load_params {
@@ -43,6 +45,7 @@ struct lb_load_params {
     int32_t type_k;          // storage of the K cache, an enum ggml_type: 0 f32, 1 f16, 2 q4_0, 8 q8_0
     int32_t type_v;          // the same for V; a quantised one needs flash_attention
     int32_t flash_attention; // 0 or 1
+    int32_t n_parallel;      // sequences that share the context; at most LB_SEQUENCES
 };
 
 struct lb_sampler_params {
@@ -158,39 +161,47 @@ int32_t lb_tokenize(const char * text, int32_t n_bytes, int32_t add_special, int
                     int32_t capacity);
 LB_EXPORT(lb_token_bytes) int32_t lb_token_bytes(int32_t token, int32_t special, char * out, int32_t capacity);
 
-// --- its KV cache
-LB_EXPORT(lb_length) int32_t lb_length(void); // last position + 1
-LB_EXPORT(lb_clear) int32_t lb_clear(void);
-LB_EXPORT(lb_truncate) int32_t lb_truncate(int32_t length); // 1 done; 0 this memory cannot, nothing changed
+// --- its KV cache. `sequence` is a number from 0 to n_parallel - 1. What one call does to its sequence changes no other, but
+// there are no logits of any before the last tokens that were appended.
+LB_EXPORT(lb_length) int32_t lb_length(int32_t sequence); // last position + 1
+LB_EXPORT(lb_clear) int32_t lb_clear(int32_t sequence);
+LB_EXPORT(lb_truncate) int32_t lb_truncate(int32_t sequence, int32_t length); // 1 done; 0 this memory cannot, nothing changed
 // Append up to n_batch tokens; the logits of the last are then ready. After any failure ask lb_length what
-// was kept.
-LB_EXPORT(lb_decode) int32_t lb_decode(const int32_t * tokens, int32_t n_tokens);
-LB_EXPORT(lb_logits) const float * lb_logits(void); // n_vocab values; NULL, with words, if there are none or one is NaN
+// was kept; after LB_CONTEXT_FULL and LB_CACHE_FULL that is what was there before.
+LB_EXPORT(lb_decode) int32_t lb_decode(int32_t sequence, const int32_t * tokens, int32_t n_tokens);
+// The same for `n` sequences at once, each given once; n_batch is for all tokens. `tokens` has those of one sequence after those
+// of the other, `lengths` how many each gets.
+LB_EXPORT(lb_decode_together)
+int32_t lb_decode_together(const int32_t * sequences, const int32_t * lengths, const int32_t * tokens, int32_t n);
+// Makes the first `length` tokens of one sequence all of another's, in the same cells. 1 done; 0 this memory cannot, or there are
+// not so many, and nothing changed.
+LB_EXPORT(lb_share) int32_t lb_share(int32_t source, int32_t target, int32_t length);
+LB_EXPORT(lb_logits) const float * lb_logits(int32_t sequence); // n_vocab values; NULL, with words, if there are none or one is NaN
 
-// --- sampling
+// --- sampling: each sequence has a sampler and a grammar of its own
 // `breakers`: the DRY sequence breakers, each ended by a NUL. There is no grammar afterwards.
 LB_EXPORT(lb_sampler)
-int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent, const lb_bias * biases,
-                   int32_t n_biases, const char * breakers, int32_t n_breakers);
+int32_t lb_sampler(int32_t sequence, const lb_sampler_params * params, const int32_t * recent, int32_t n_recent,
+                   const lb_bias * biases, int32_t n_biases, const char * breakers, int32_t n_breakers);
 // From now on only what fits this GBNF grammar is drawn; NULL: anything. `controls`, 0 or 1: a control token stands for its
 // spelling. `said`, of `n_said` bytes, was said already: 0 if that does not fit, and then there is no grammar; else 1. A grammar
 // that llama.cpp refuses is a bad argument and changes nothing.
 LB_EXPORT(lb_grammar)
-int32_t lb_grammar(const char * text, const char * root, int32_t controls, const char * said, int32_t n_said);
+int32_t lb_grammar(int32_t sequence, const char * text, const char * root, int32_t controls, const char * said, int32_t n_said);
 // Append `token` (-1: nothing), then draw and accept the next token and return it. Where a logit is NaN, or without a sampler
-// or logits, LB_ENGINE_ERROR; after NaN the KV cache is empty.
-LB_EXPORT(lb_step) int32_t lb_step(int32_t token);
+// or logits, LB_ENGINE_ERROR; after NaN the KV cache is empty, that of all sequences.
+LB_EXPORT(lb_step) int32_t lb_step(int32_t sequence, int32_t token);
 // Draw a token that is none of these, and do not accept it.
-LB_EXPORT(lb_draw) int32_t lb_draw(const int32_t * refused, int32_t n_refused);
+LB_EXPORT(lb_draw) int32_t lb_draw(int32_t sequence, const int32_t * refused, int32_t n_refused);
 // Accept tokens; how many fit the grammar. No more are accepted.
-LB_EXPORT(lb_accept) int32_t lb_accept(const int32_t * tokens, int32_t n_tokens, int32_t by);
+LB_EXPORT(lb_accept) int32_t lb_accept(int32_t sequence, const int32_t * tokens, int32_t n_tokens, int32_t by);
 // The log-probability of `token` in the model's own distribution, then the `n` best tokens with theirs, best first: n + 1
 // pairs in `out`. How many tokens there are.
 struct lb_logprob {
     int32_t token;
     float logprob;
 };
-LB_EXPORT(lb_logprobs) int32_t lb_logprobs(int32_t token, int32_t n, lb_logprob * out);
+LB_EXPORT(lb_logprobs) int32_t lb_logprobs(int32_t sequence, int32_t token, int32_t n, lb_logprob * out);
 
 // --- embeddings: the KV cache and the logits stay as they are
 LB_EXPORT(lb_embed_width) int32_t lb_embed_width(int32_t pooling); // how many floats a row has
@@ -202,8 +213,8 @@ int32_t lb_embed(const lb_embed_params * params, const int32_t * lengths, const 
 // Loads one; it is not in force yet. Its number.
 LB_EXPORT(lb_adapter_load) int32_t lb_adapter_load(const char * path);
 LB_EXPORT(lb_adapter_free) int32_t lb_adapter_free(int32_t number); // of one that is not in force
-// These are in force from now on, in place of the others. The KV cache stays as it is: lb_clear it, it was made with the
-// others. There are no logits afterwards.
+// These are in force from now on, in place of the others, for all sequences. The KV cache stays as it is: lb_clear each sequence,
+// it was made with the others. There are no logits afterwards.
 LB_EXPORT(lb_adapters) int32_t lb_adapters(const int32_t * numbers, const float * scales, int32_t n);
 
 // --- one operation; 1: on packed weights, 0: on weights as they are. Sizes are trusted: only for tests.

@@ -31,6 +31,9 @@ const char * wrong_with(const lb_load_params & params) {
     if (params.flash_attention != 0 && params.flash_attention != 1) {
         return "flash_attention must be 0 or 1";
     }
+    if (params.n_parallel < 1 || params.n_parallel > LB_SEQUENCES) {
+        return "n_parallel must be at least 1, and at most LB_SEQUENCES";
+    }
     if (ggml_is_quantized(static_cast<ggml_type>(params.type_v)) && params.flash_attention == 0) {
         return "a quantised V cache needs flash attention";
     }
@@ -118,10 +121,11 @@ int32_t load(const char * path, const lb_load_params & params) {
     context_params.n_ctx = static_cast<uint32_t>(n_ctx);
     context_params.n_batch = static_cast<uint32_t>(params.n_batch);
     context_params.n_ubatch = static_cast<uint32_t>(params.n_ubatch);
-    context_params.n_seq_max = 1;
-    // Logits are wanted for the last token only. The default reserves them for a whole micro-batch: 300 MB
+    context_params.n_seq_max = static_cast<uint32_t>(params.n_parallel);
+    context_params.kv_unified = true; // all sequences share the cells
+    // Logits are wanted for a sequence's last token only. The default reserves them for a whole micro-batch: 300 MB
     // for a vocabulary of 150,000 tokens.
-    context_params.n_outputs_max = 1;
+    context_params.n_outputs_max = context_params.n_seq_max;
     context_params.n_threads = params.n_threads;
     context_params.n_threads_batch = params.n_threads;
     context_params.type_k = static_cast<ggml_type>(params.type_k);
@@ -133,7 +137,7 @@ int32_t load(const char * path, const lb_load_params & params) {
     context_params.swa_full = false;
     context_params.no_perf = true;
     if (current.encoder) {
-        context_params.n_batch = context_params.n_ubatch = 1; // embed.cpp makes the one that computes
+        context_params.n_batch = context_params.n_ubatch = context_params.n_seq_max = context_params.n_outputs_max = 1; // embed.cpp makes the one that computes
     }
     current.context.reset(llama_init_from_model(model, context_params));
     if (!current.context) {
@@ -149,6 +153,8 @@ int32_t load(const char * path, const lb_load_params & params) {
     current.vocab = llama_model_get_vocab(model);
     current.n_vocab = llama_vocab_n_tokens(current.vocab);
     current.stateful = llama_model_is_recurrent(model) || llama_model_is_hybrid(model);
+    current.sequences.resize(context_params.n_seq_max);
+    lb::attend_to(context_params.n_seq_max > 1, llama_model_n_swa(model) > 0);
     return LB_OK;
 }
 

@@ -139,7 +139,7 @@ llama_sampler * make_chain(const lb_sampler_params & params, const lb_bias * bia
 }
 
 // Draws from all the logits but those of some tokens. The token, not accepted; a status if there is none left.
-int32_t draw(const float * logits, const int32_t * refused, int32_t n_refused) {
+int32_t draw(lb::sequence & one, const float * logits, const int32_t * refused, int32_t n_refused) {
     std::vector<float> changed;
     if (n_refused > 0) {
         changed.assign(logits, logits + current.n_vocab);
@@ -154,10 +154,10 @@ int32_t draw(const float * logits, const int32_t * refused, int32_t n_refused) {
         row[token] = {token, logits[token], 0.0f};
     }
     llama_token_data_array left = {row.data(), row.size(), -1, false};
-    llama_sampler_apply(current.sampler.get(), &left);
+    llama_sampler_apply(one.sampler.get(), &left);
     llama_token token = LLAMA_TOKEN_NULL;
-    if (current.grammar) {
-        token = current.grammar->choose(current.sampler.get(), left, logits);
+    if (one.grammar) {
+        token = one.grammar->choose(one.sampler.get(), left, logits);
     } else if (left.selected >= 0 && left.data[left.selected].logit > -std::numeric_limits<float>::infinity()) {
         token = left.data[left.selected].id;
     }
@@ -167,15 +167,17 @@ int32_t draw(const float * logits, const int32_t * refused, int32_t n_refused) {
     return token;
 }
 
-// The logits to draw from; NULL, with words, if there are none. After NaN the KV cache is empty.
-const float * logits_to_draw_from() {
-    if (!current.sampler) {
+// The logits to draw from; NULL, with words, if there are none. After NaN the KV cache is empty: attention may read NaN in cells
+// of others too, so all go.
+const float * logits_to_draw_from(const lb::sequence & one) {
+    if (!one.sampler) {
         fail(LB_ENGINE_ERROR, "there is no sampler: call set_sampler() first");
         return nullptr;
     }
-    const float * logits = lb::checked_logits();
-    if (logits == nullptr && current.has_logits) {
-        lb_clear();
+    const float * logits = lb::checked_logits(one);
+    if (logits == nullptr && one.row != lb::NO_LOGITS) {
+        llama_memory_clear(current.memory(), true);
+        current.forget_logits();
         fail(LB_ENGINE_ERROR, "llama.cpp computed NaN: the model is damaged, or the KV cache");
     }
     return logits;
@@ -188,9 +190,9 @@ bool are_tokens(const int32_t * tokens, int32_t n) {
 
 } // namespace
 
-int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int32_t n_recent, const lb_bias * biases,
-                   int32_t n_biases, const char * breakers, int32_t n_breakers) {
-    return lb::with_model([&]() -> int32_t {
+int32_t lb_sampler(int32_t sequence, const lb_sampler_params * params, const int32_t * recent, int32_t n_recent,
+                   const lb_bias * biases, int32_t n_biases, const char * breakers, int32_t n_breakers) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
         if (params == nullptr || n_biases < 0 || (biases == nullptr && n_biases > 0) || n_breakers < 0 ||
             (breakers == nullptr && n_breakers > 0)) {
             return fail(LB_BAD_ARGUMENT, "params, biases or breakers are missing");
@@ -208,19 +210,19 @@ int32_t lb_sampler(const lb_sampler_params * params, const int32_t * recent, int
         for (int32_t i = 0; i < n_breakers; ++i, breakers += std::strlen(breakers) + 1) {
             texts.push_back(breakers);
         }
-        current.grammar.reset();
-        current.sampler.reset(make_chain(*params, biases, n_biases, texts));
+        one.grammar.reset();
+        one.sampler.reset(make_chain(*params, biases, n_biases, texts));
         for (int32_t i = 0; i < n_recent && (has_penalties(*params) || has_dry(*params)); ++i) {
-            llama_sampler_accept(current.sampler.get(), recent[i]);
+            llama_sampler_accept(one.sampler.get(), recent[i]);
         }
         return LB_OK;
     });
 }
 
-int32_t lb_grammar(const char * text, const char * root, int32_t controls, const char * said, int32_t n_said) {
-    return lb::with_model([&]() -> int32_t {
+int32_t lb_grammar(int32_t sequence, const char * text, const char * root, int32_t controls, const char * said, int32_t n_said) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
         if (text == nullptr) {
-            current.grammar.reset();
+            one.grammar.reset();
             return 1;
         }
         if (root == nullptr || n_said < 0 || (said == nullptr && n_said > 0)) {
@@ -233,80 +235,80 @@ int32_t lb_grammar(const char * text, const char * root, int32_t controls, const
         } catch (const std::invalid_argument & error) {
             return fail(LB_BAD_ARGUMENT, error.what());
         }
-        current.grammar.reset();
+        one.grammar.reset();
         if (!made->accept_text(std::string(said, said + n_said))) {
             return 0;
         }
-        current.grammar = std::move(made);
+        one.grammar = std::move(made);
         return 1;
     });
 }
 
-int32_t lb_step(int32_t token) {
-    return lb::with_model([&]() -> int32_t {
-        if (!current.sampler) {
+int32_t lb_step(int32_t sequence, int32_t token) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
+        if (!one.sampler) {
             return fail(LB_ENGINE_ERROR, "there is no sampler: call set_sampler() first");
         }
         if (token != LLAMA_TOKEN_NULL) {
-            if (const int32_t status = lb_decode(&token, 1); status != LB_OK) {
+            if (const int32_t status = lb_decode(sequence, &token, 1); status != LB_OK) {
                 return status;
             }
         }
-        const float * logits = logits_to_draw_from();
+        const float * logits = logits_to_draw_from(one);
         if (logits == nullptr) {
             return LB_ENGINE_ERROR;
         }
-        if (!current.grammar) {
-            return llama_sampler_sample(current.sampler.get(), current.context.get(), -1);
+        if (!one.grammar) {
+            return llama_sampler_sample(one.sampler.get(), current.context.get(), one.row);
         }
-        const int32_t drawn = draw(logits, nullptr, 0);
+        const int32_t drawn = draw(one, logits, nullptr, 0);
         if (drawn >= 0) {
-            llama_sampler_accept(current.sampler.get(), drawn);
-            current.grammar->accept(drawn);
+            llama_sampler_accept(one.sampler.get(), drawn);
+            one.grammar->accept(drawn);
         }
         return drawn;
     });
 }
 
-int32_t lb_draw(const int32_t * refused, int32_t n_refused) {
-    return lb::with_model([&]() -> int32_t {
+int32_t lb_draw(int32_t sequence, const int32_t * refused, int32_t n_refused) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
         if (!are_tokens(refused, n_refused)) {
             return fail(LB_BAD_ARGUMENT, "refused is missing, or holds an id that is no token");
         }
-        const float * logits = logits_to_draw_from();
-        return logits == nullptr ? LB_ENGINE_ERROR : draw(logits, refused, n_refused);
+        const float * logits = logits_to_draw_from(one);
+        return logits == nullptr ? LB_ENGINE_ERROR : draw(one, logits, refused, n_refused);
     });
 }
 
-int32_t lb_accept(const int32_t * tokens, int32_t n_tokens, int32_t by) {
-    return lb::with_model([&]() -> int32_t {
-        if (!current.sampler) {
+int32_t lb_accept(int32_t sequence, const int32_t * tokens, int32_t n_tokens, int32_t by) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
+        if (!one.sampler) {
             return fail(LB_ENGINE_ERROR, "there is no sampler: call set_sampler() first");
         }
         if (!are_tokens(tokens, n_tokens)) {
             return fail(LB_BAD_ARGUMENT, "tokens are missing, or one of them is no token");
         }
         for (int32_t i = 0; i < n_tokens; ++i) {
-            if (current.grammar && by != LB_ACCEPT_SAMPLERS) {
-                if (!current.grammar->fits(tokens[i])) {
+            if (one.grammar && by != LB_ACCEPT_SAMPLERS) {
+                if (!one.grammar->fits(tokens[i])) {
                     return i;
                 }
-                current.grammar->accept(tokens[i]);
+                one.grammar->accept(tokens[i]);
             }
             if (by != LB_ACCEPT_GRAMMAR) {
-                llama_sampler_accept(current.sampler.get(), tokens[i]);
+                llama_sampler_accept(one.sampler.get(), tokens[i]);
             }
         }
         return n_tokens;
     });
 }
 
-int32_t lb_logprobs(int32_t token, int32_t n, lb_logprob * out) {
-    return lb::with_model([&]() -> int32_t {
+int32_t lb_logprobs(int32_t sequence, int32_t token, int32_t n, lb_logprob * out) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
         if (!current.is_token(token) || n < 0 || n > current.n_vocab || out == nullptr) {
             return fail(LB_BAD_ARGUMENT, "no such token, or n is not from 0 to the size of the vocabulary");
         }
-        const float * logits = lb::checked_logits();
+        const float * logits = lb::checked_logits(one);
         if (logits == nullptr) {
             return LB_ENGINE_ERROR;
         }

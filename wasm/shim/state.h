@@ -35,6 +35,15 @@ struct free_threads {
     void operator()(ggml_threadpool * p) const { ggml_threadpool_free(p); } // ends and joins them
 };
 
+constexpr int32_t NO_LOGITS = -1;
+
+// One sequence of tokens in the KV cache, and what draws the next one.
+struct sequence {
+    std::unique_ptr<llama_sampler, free_sampler> sampler;
+    std::unique_ptr<constraint> grammar; // null: none
+    int32_t row = NO_LOGITS;             // where in the last batch the token is whose logits there are
+};
+
 struct state {
     std::unique_ptr<llama_model, free_model> model;
     // After model: destroyed before it, which would free them, too.
@@ -45,8 +54,7 @@ struct state {
     std::unique_ptr<ggml_threadpool, free_threads> threads; // null: the one that calls
     std::unique_ptr<llama_context, free_context> context; // after model: destroyed before it
     std::unique_ptr<llama_context, free_context> embedder; // made when something is embedded
-    std::unique_ptr<llama_sampler, free_sampler> sampler;
-    std::unique_ptr<constraint> grammar;               // null: none
+    std::vector<sequence> sequences;                   // by their number
     std::unique_ptr<token_tree> tokens;                // null: not needed yet
     std::unique_ptr<llama_sampler, free_sampler> dry;  // to clone: making one spells the whole vocabulary
     std::string dry_settings;                          // what that one was made with
@@ -54,12 +62,10 @@ struct state {
     int32_t n_vocab = 0;
     bool stateful = false;   // recurrent or hybrid: a decode must not be aborted half-way
     bool encoder = false;    // it only embeds; `context` holds next to nothing
-    bool has_logits = false; // of the last token in the KV cache
 
     // Drops everything in the order that ownership asks for.
     void reset() {
-        grammar.reset();
-        sampler.reset();
+        sequences.clear();
         dry.reset();
         tokens.reset();
         embedder.reset();
@@ -71,11 +77,17 @@ struct state {
         model.reset();
         vocab = nullptr;
         n_vocab = 0;
-        stateful = encoder = has_logits = false;
+        stateful = encoder = false;
     }
 
     llama_memory_t memory() const { return llama_get_memory(context.get()); }
-    int32_t length() const { return llama_memory_seq_pos_max(memory(), 0) + 1; }
+    int32_t length(int32_t number) const { return llama_memory_seq_pos_max(memory(), number) + 1; }
+    bool is_sequence(int32_t number) const { return number >= 0 && number < static_cast<int32_t>(sequences.size()); }
+    void forget_logits() {
+        for (sequence & one : sequences) {
+            one.row = NO_LOGITS;
+        }
+    }
     bool is_token(int32_t token) const { return token >= 0 && token < n_vocab; }
 };
 
@@ -86,9 +98,9 @@ inline bool cancelled() {
     return cancel_flag != 0 || lb_host_stop() != 0;
 }
 
-// The logits of the last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some token
-// of NaN all the same.
-const float * checked_logits();
+// The logits of a sequence's last token, if there are any and all are numbers; else NULL, with words. llama.cpp would draw some
+// token of NaN all the same.
+const float * checked_logits(const sequence & one);
 // llama.cpp's abort callback.
 inline bool abort_requested(void *) {
     // An aborted recurrent state cannot be taken back: there the host cancels between calls.
@@ -129,6 +141,14 @@ template <typename Body> int32_t guarded(Body && body) noexcept {
 // The same, with a model loaded.
 template <typename Body> int32_t with_model(Body && body) noexcept {
     return guarded([&] { return current.context ? body() : fail(LB_NO_MODEL, "no model is loaded"); });
+}
+
+// The same, with one of its sequences, given to `body`.
+template <typename Body> int32_t with_sequence(int32_t number, Body && body) noexcept {
+    return with_model([&] {
+        return current.is_sequence(number) ? body(current.sequences[static_cast<size_t>(number)])
+                                           : fail(LB_BAD_ARGUMENT, "no such sequence: " + std::to_string(number));
+    });
 }
 
 } // namespace lb

@@ -3,6 +3,7 @@
 .. code-block:: text
 
     wasm_engine.py  WasmEngine: what llama_bridge calls
+    sequence.py     WasmSequence: one sequence in its KV cache; the engine is the first one itself
     calls.py        who may call into the guest, and what a status means
     adapters.py     LoRA adapters that the guest holds
     embedder.py     embeddings, batch by batch

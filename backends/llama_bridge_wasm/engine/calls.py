@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 
-from llama_bridge.errors import ContextOverflow, EngineError, InvalidInput, OutOfMemory
+from llama_bridge.engine import CacheFull
+from llama_bridge.errors import EngineError, InvalidInput, OutOfMemory
 
-from ..abi import Guest, Info, Status
+from ..abi import Guest, Status
 from .marshal import last_error
 
 __all__ = ["Calls"]
@@ -45,6 +46,17 @@ class Calls:
         self._guest = guest
         self._path = path
         self._process = os.getpid()
+
+    def check_open(self) -> None:
+        """Raise what a call would raise now, as before a check of its arguments.
+
+        Raises:
+            EngineError: this is a fork, or the guest has stopped.
+            ClosedError.
+        """
+        self.line_up()
+        with self.lock:
+            self._guest.call("lb_abi_version")
 
     def line_up(self) -> None:
         """Call before computing: lets waiting vocabulary calls go first.
@@ -81,7 +93,7 @@ class Calls:
         """Call an export, with the lock held, and return its result.
 
         Raises:
-            InvalidInput, ContextOverflow, OutOfMemory, EngineError: for a negative status.
+            InvalidInput, CacheFull, OutOfMemory, EngineError: for a negative status.
             ClosedError.
         """
         return self.checked(self._guest.call(name, *args))
@@ -90,16 +102,15 @@ class Calls:
         """Return the result of a call, unless it is a negative status; with the lock still held.
 
         Raises:
-            InvalidInput, ContextOverflow, OutOfMemory, EngineError: for that status.
+            InvalidInput, CacheFull, OutOfMemory, EngineError: for that status.
         """
         if result >= 0:
             return result
         message = last_error(self._guest)
         if result == Status.BAD_ARGUMENT:
             raise InvalidInput(message)
-        if result == Status.CONTEXT_FULL:
-            length, n_ctx = self._guest.call("lb_length"), self._guest.call("lb_info", Info.N_CTX)
-            raise ContextOverflow(length + 1, n_ctx)
+        if result == Status.CACHE_FULL:
+            raise CacheFull(message)
         if result == Status.OUT_OF_MEMORY:
             raise OutOfMemory(self._path, message)
         raise EngineError(message)

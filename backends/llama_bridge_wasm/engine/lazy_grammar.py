@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from llama_bridge.errors import EngineError
@@ -15,8 +14,6 @@ __all__ = ["LazyGrammar"]
 
 
 class _Drawer(Protocol):
-    def token_bytes(self, token: int, *, special: bool = False) -> bytes: ...
-
     def draw(self, refused: Sequence[int]) -> int: ...
 
     def accept_tokens(self, tokens: Sequence[int], by: Accept = Accept.ALL) -> int: ...
@@ -27,22 +24,26 @@ class _Drawer(Protocol):
 class LazyGrammar:
     """Waits for a trigger.
 
+    Args:
+        grammar: a lazy one.
+        drawer: the sequence that draws.
+        spell: the bytes of a token, also of a control token.
+
     Attributes:
         waits: whether no trigger has come yet.
     """
 
-    def __init__(self, grammar: Grammar, engine: _Drawer) -> None:
+    def __init__(self, grammar: Grammar, drawer: _Drawer, spell: Callable[[int], bytes]) -> None:
         self._grammar = grammar
-        self._engine = engine
-        self._spell = partial(engine.token_bytes, special=True)
-        self._watch = TriggerWatch(grammar, self._spell)
+        self._drawer = drawer
+        self._watch = TriggerWatch(grammar, spell)
         self.waits = True
 
     def draw(self) -> int:
         """Draw and accept a token."""
         refused: list[int] = []
         while True:
-            token = self._engine.draw(refused)
+            token = self._drawer.draw(refused)
             if self._may_follow(token):
                 self._accept(token)
                 return token
@@ -60,21 +61,21 @@ class LazyGrammar:
 
     def _may_follow(self, token: int) -> bool:
         """Whether a token may come next. If a trigger comes with it, the grammar is in force, and has accepted it."""
-        engine = self._engine
+        drawer = self._drawer
         if not self.waits:
-            return engine.accept_tokens([token], Accept.GRAMMAR) == 1
+            return drawer.accept_tokens([token], Accept.GRAMMAR) == 1
         said = self._watch.begins(token)
         if said is None:
             return True
         rest, tokens = said
-        fits = engine.set_grammar(self._grammar, rest)
-        if not fits or engine.accept_tokens(tokens, Accept.GRAMMAR) < len(tokens):
-            engine.set_grammar(None)
+        fits = drawer.set_grammar(self._grammar, rest)
+        if not fits or drawer.accept_tokens(tokens, Accept.GRAMMAR) < len(tokens):
+            drawer.set_grammar(None)
             return False
         self.waits = False
         return True
 
     def _accept(self, token: int) -> None:
-        self._engine.accept_tokens([token], Accept.SAMPLERS)
+        self._drawer.accept_tokens([token], Accept.SAMPLERS)
         if self.waits:
             self._watch.accept(token)

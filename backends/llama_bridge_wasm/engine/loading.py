@@ -65,6 +65,7 @@ def _load(guest: Guest, buffer: Buffer, model: ModelFile, params: ModelParams) -
         KV_TYPES[params.type_k],
         KV_TYPES[params.type_v],
         int(params.flash_attn),
+        params.n_parallel,
     )
     path = abi.model_paths(len(model.files))[0]
     refused = as_pointer(guest.call("lb_refused_flag"))
@@ -146,6 +147,7 @@ def describe(
         sep=token(Info.SEP),
         add_eos=ask(Info.ADD_EOS) == 1,
         add_sep=ask(Info.ADD_SEP) == 1,
+        n_parallel=1 if is_encoder(guest) else params.n_parallel,
     )
 
 

@@ -48,7 +48,7 @@ def chat(
     turn, and the exit status is 1 if one of them failed.
     """
     terminal: Terminal = context.obj
-    with load(terminal, model, system=system, **options) as llama:
+    with load(terminal, model, system=system, speculate=True, **options) as llama:
         source: _Source = _Pipe()
         talk = Talk(llama, terminal, source.confirm)
         if terminal.interactive:

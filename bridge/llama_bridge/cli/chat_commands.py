@@ -21,6 +21,7 @@ __all__ = ["COMMANDS", "obey", "offers"]
 _NOTHING = Capability(0)
 _FILE = "FILE"
 _SETTINGS = tuple(asdict(SamplingParams()))
+_WORDS = {"none": None, "true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,9 @@ def _set(talk: Talk, text: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A number or None from typed text; anything else is left for the receiver to refuse."""
-    if text.lower() == "none":
-        return None
+    """A number, None, or true or false, from typed text; anything else is left for the receiver to refuse."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)

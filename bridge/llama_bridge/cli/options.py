@@ -201,13 +201,15 @@ def _make_params(settings: ModelSettings) -> ModelParams:
 
 
 def _make_sampling(
-    model: str, temperature: float | None, seed: int | None, max_tokens: int
+    model: str, temperature: float | None, seed: int | None, max_tokens: int, speculate: bool
 ) -> SamplingParams:
     if temperature is None:
         # The packaged model is too small to spell names right at a higher temperature.
         temperature = 0.0 if model == DEMO else SamplingParams().temperature
     try:
-        return SamplingParams(max_tokens=max_tokens or None, temperature=temperature, seed=seed)
+        return SamplingParams(
+            max_tokens=max_tokens or None, temperature=temperature, seed=seed, speculate=speculate
+        )
     except InvalidInput as error:
         raise click.UsageError(_as_option(error)) from error
 
@@ -232,14 +234,15 @@ def load(
     seed: int | None,
     max_tokens: int,
     system: str | None = None,
+    speculate: bool = False,
 ) -> LlamaBridge:
-    """The bridge that the options describe.
+    """The bridge that the options describe; ``speculate`` as in :class:`~llama_bridge.SamplingParams`.
 
     Raises:
         BridgeError: it cannot be created.
         UnsupportedCapability: ``system`` is given, but the model has no chat template.
     """
-    sampling = _make_sampling(model, temperature, seed, max_tokens)
+    sampling = _make_sampling(model, temperature, seed, max_tokens, speculate)
     with terminal.waiting(f"loading {model}"):
         llama = LlamaBridge(
             model,

@@ -68,7 +68,9 @@ class Plan:
             "params": override(self.params, {"n_parallel": self.n_parallel}),
             # Nothing is cut unless a request says so; the packaged model needs a low temperature to spell names right.
             "sampling": SamplingParams(
-                max_tokens=None, temperature=0.0 if model == DEMO else SamplingParams().temperature
+                max_tokens=None,
+                temperature=0.0 if model == DEMO else SamplingParams().temperature,
+                speculate=True,
             ),
             "sessions_dir": session_folder(self._folder / "models", name) if keeps else None,
             "sessions_limit": self.settings.max_responses if keeps else None,

@@ -17,7 +17,9 @@ With llama-bridge installed, pytest has these without further setup (``-p no:lla
     hub/             HubServer: a hub on this machine, with faults on demand
     conformance.py   BackendConformance, for those who write an engine; what it must refuse is in
                      conformance_misuse.py, how it draws in conformance_sampling.py, how it checks
-                     guesses in conformance_ahead.py, embeddings in conformance_embedding.py, adapters in conformance_adapters.py, fixtures in conformance_base.py
+                     guesses in conformance_ahead.py, embeddings in conformance_embedding.py, adapters in
+                     conformance_adapters.py, several sequences in conformance_parallel.py, fixtures in
+                     conformance_base.py
     runtime_conformance.py
                      RuntimeConformance, for those who write a runtime that answers in text
 

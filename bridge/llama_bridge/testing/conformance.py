@@ -29,6 +29,7 @@ from .conformance_ahead import AheadTests
 from .conformance_base import GREEDY
 from .conformance_embedding import EmbeddingTests
 from .conformance_misuse import MisuseTests
+from .conformance_parallel import ParallelTests
 from .conformance_sampling import SamplingTests
 
 __all__ = ["BackendConformance"]
@@ -36,7 +37,9 @@ __all__ = ["BackendConformance"]
 _RANDOM = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-class BackendConformance(SamplingTests, AheadTests, MisuseTests, EmbeddingTests, AdapterTests):
+class BackendConformance(
+    SamplingTests, AheadTests, MisuseTests, EmbeddingTests, AdapterTests, ParallelTests
+):
     """Subclass it as ``Test...`` and add a fixture ``backend``; if your engine computes, also ``nan_engine``.
 
     Attributes:

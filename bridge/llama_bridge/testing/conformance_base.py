@@ -8,6 +8,7 @@ import pytest
 
 from ..capabilities import Capability
 from ..engine import Engine
+from ..kv_sequence import KvSequence
 from ..local.engine_backend import EngineBackend
 from ..models.source import DEMO, open_model
 from ..params import ModelParams, SamplingParams
@@ -62,7 +63,7 @@ class EngineTests:
         """:attr:`text` as tokens."""
         return engine.tokenize(self.text, add_special=True, parse_special=True)
 
-    def generate(self, engine: Engine, n: int, params: SamplingParams = GREEDY) -> list[int]:
+    def generate(self, engine: KvSequence, n: int, params: SamplingParams = GREEDY) -> list[int]:
         """Draw ``n`` tokens. The last one stays out of the KV cache."""
         engine.set_sampler(params, 1, [])
         tokens = [engine.sample()]
@@ -72,7 +73,7 @@ class EngineTests:
             tokens.append(following)
         return tokens
 
-    def read(self, engine: Engine, tokens: Sequence[int]) -> None:
+    def read(self, engine: KvSequence, tokens: Sequence[int]) -> None:
         """Decode into an empty cache."""
         engine.clear()
         assert engine.decode(tokens) == len(tokens)

@@ -58,7 +58,7 @@ def guest(wasm: Path, demo: ModelFile) -> Iterator[Guest]:
 
 
 def load(guest: Guest, n_threads: int) -> int:
-    params = put(guest, LOAD_PARAMS.pack(256, 64, 64, n_threads, 1, 1, 1))
+    params = put(guest, LOAD_PARAMS.pack(256, 64, 64, n_threads, 1, 1, 1, 1))
     return guest.call("lb_load", put(guest, MODEL_PATH.encode() + b"\0"), params)
 
 
@@ -132,10 +132,10 @@ def test_an_abort_ends_the_guest_with_its_threads_and_not_the_process(
     with pytest.raises(EngineError, match=r"stopped in lb_check: .*Load the model again"):
         look_up(guest, [0, 1, 2, 3, 0, 1, 2, 3, 99])
     with pytest.raises(EngineError, match="stopped in lb_check"):
-        guest.call("lb_length")
+        guest.call("lb_length", 0)
     guest.close()
     with pytest.raises(ClosedError):
-        guest.call("lb_length")
+        guest.call("lb_length", 0)
     engine = BACKEND.load(demo, ModelParams(n_ctx=256, n_threads=3))
     assert len(generate(engine, prompt_of(engine), 5, GREEDY)) == 5
     engine.close()

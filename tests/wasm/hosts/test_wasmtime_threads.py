@@ -124,7 +124,7 @@ def test_a_trap_in_another_thread_ends_the_guest(
 
     def work() -> None:
         assert load(guest, 3) == 0
-        guest.call("lb_decode", put(guest, struct.pack("<2i", 1, 2)), 2)
+        guest.call("lb_decode", 0, put(guest, struct.pack("<2i", 1, 2)), 2)
 
     with pytest.raises(EngineError, match=r"stopped in lb_\w+: .*out of bounds"):
         work()
