@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from llama_bridge import SamplingParams
 from llama_bridge.serve.chat_request import read_chat
 from llama_bridge.serve.completions import read_completion
 from llama_bridge.serve.embeddings import read_embedding, read_rerank
 from llama_bridge.serve.fields import Fields, read_body
 from llama_bridge.serve.refusals import Refused
 from llama_bridge.serve.response_request import read_response
+from llama_bridge.serve.sampling_fields import read_sampling
 
 from .serving import Address
 
@@ -42,6 +44,7 @@ SAMPLING: dict[str, Any] = {
     "dynatemp_range": 0.5,
     "dynatemp_exponent": 0.5,
     "seed": 5,
+    "speculate": True,
     "logit_bias": {"5": 1.0},
 }
 FUNCTION = {
@@ -320,6 +323,12 @@ def test_what_nobody_knows_is_refused(name: str) -> None:
             read(Fields(changed(body, (*path, "surprise"), 5)))
         assert str(caught.value.param).endswith("surprise")
         read(Fields(changed(body, (*path, "surprise"), None)))
+
+
+def test_each_setting_of_the_library_can_be_given() -> None:
+    assert {*SAMPLING, "max_tokens"} == {*SamplingParams.__dataclass_fields__}
+    settings = read_sampling(Fields(SAMPLING), ("max_tokens",))
+    assert {*settings} == {*SAMPLING}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
