@@ -86,9 +86,8 @@ class Scheduler:
         self.bell = Bell()
         self.lock = threading.Lock()
         self._door = threading.Lock()  # held while a call waits for the lock, so that it is next
-        self._calls: weakref.WeakSet[_Ticket] = (
-            weakref.WeakSet()
-        )  # gone with the call, whatever interrupts it
+        # Weak, so that each is gone with its call, whatever interrupts that. A new list for each, as others look at it.
+        self._calls: list[weakref.ref[_Ticket]] = []
         self._engine = engine
         self._keep = keep
         self._free = free
@@ -118,9 +117,10 @@ class Scheduler:
         """
         claim, ticket = CLAIM.get(), _Ticket()
         # In a signal handler: this thread may hold the door.
-        inside = any(call.arrives and call.thread == ticket.thread for call in self._calls)
+        inside = any(call.thread == ticket.thread for call in self._arriving())
         door = contextlib.nullcontext() if inside else self._door
-        self._calls.add(ticket)
+        waiting = [one for one in self._calls if (call := one()) is not None and not call.over]
+        self._calls = [*waiting, weakref.ref(ticket)]
         try:
             while True:
                 self.refuse_waiting()
@@ -193,8 +193,8 @@ class Scheduler:
         """Compute what comes next for an answer that is not ``ready``, or wait while another call has the engine."""
         self.refuse_waiting()
         lock = self.lock
-        if lock.locked() or self._somebody_arrives():
-            self.bell.wait(lambda: ready() or not (lock.locked() or self._somebody_arrives()))
+        if lock.locked() or self._arriving():
+            self.bell.wait(lambda: ready() or not (lock.locked() or self._arriving()))
             return
         try:
             with lock:
@@ -208,8 +208,9 @@ class Scheduler:
             if self.bell.waiters:
                 self.bell.ring()
 
-    def _somebody_arrives(self) -> bool:
-        return any(call.arrives and not call.over for call in self._calls)
+    def _arriving(self) -> list[_Ticket]:
+        calls = [one() for one in self._calls]
+        return [call for call in calls if call is not None and call.arrives and not call.over]
 
     def compute(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute what comes next, for an answer and for those in its company. The reader of each gets its errors.
