@@ -22,6 +22,7 @@ from tests.ledger import assert_likeliest
 from tests.making import model_with_nan
 from tools.random_model import write_model
 
+
 def backend_of(name: str) -> EngineBackend:
     (backend,) = registry.candidates(name)
     assert isinstance(backend, EngineBackend)
