@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_bridge import Capability, Generation, InvalidInput, LlamaBridge, SamplingParams, Usage
+from llama_bridge import (
+    Capability,
+    Generation,
+    InvalidInput,
+    LlamaBridge,
+    OutOfMemory,
+    SamplingParams,
+    Usage,
+)
 from llama_bridge.testing import FakeLlama
 from tests.guessing import Parrot, let_guess
 from tests.ledger import assert_ledger_rule, engine_of, machine
@@ -268,3 +278,52 @@ def test_the_context_may_end_among_guesses(llama: LlamaBridge) -> None:
         assert found.text == expected.text
         assert len(llama.session().tokens) <= n_ctx
         consistent(llama)
+
+
+def test_where_there_is_no_room_for_guesses_it_goes_on_one_by_one(
+    llama: LlamaBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine_of(llama).max_guesses == 0:
+        pytest.skip("this engine checks no guesses")
+    expected = llama.generate("Who are you?", sampling=GREEDY)
+    let_guess(llama, Parrot(llama.session().tokens))
+    tried: list[int] = []
+
+    def refuse(tokens: object, guesses: list[int]) -> bool:
+        tried.append(len(guesses))
+        raise OutOfMemory("model.gguf", "no memory for the logits")
+
+    monkeypatch.setattr(engine_of(llama), "decode_ahead", refuse)
+    found = llama.generate("Who are you?", sampling=GREEDY, speculate=True)
+    same(expected, found)
+    assert len(tried) == 1
+    consistent(llama)
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mamba", "lfm2"])
+def test_memory_that_cannot_rewind_is_not_asked_for_guesses(
+    llama_backend: str, make_model: Callable[..., Path], architecture: str
+) -> None:
+    model = make_model(architecture=architecture)
+    with LlamaBridge(model, backend=llama_backend, n_ctx=256) as llama:
+        expected = llama.generate("one two one two", chat=False, sampling=GREEDY)
+        let_guess(llama, Parrot(range(300)))
+        found = llama.generate("one two one two", chat=False, sampling=GREEDY, speculate=True)
+        same(expected, found)
+        assert found.usage.drafted_tokens == 0
+
+
+def test_in_company_each_answer_is_the_same(llama_backend: str) -> None:
+    """Two streams, each read for a while alone and for a while beside the other."""
+    with LlamaBridge("demo", backend=llama_backend, n_parallel=2, n_ctx=512) as llama:
+        if llama.info.n_parallel == 1:
+            pytest.skip("one sequence")
+        ask = ["My name is Zorblax.", "Who are you?"]
+        expected = [llama.generate(text, sampling=GREEDY).text for text in ask]
+        streams = []
+        for text in ask:
+            streams.append(llama.generate_stream(text, sampling=GREEDY, speculate=True))
+            next(streams[-1])
+        for stream in streams:
+            next(stream)
+        assert [stream.result.text for stream in streams] == expected

@@ -60,6 +60,8 @@ def test_everything_says_that_no_model_is_loaded(make_guest: MakeGuest) -> None:
         "lb_decode": [(0, somewhere, 1)],
         "lb_decode_together": [(somewhere, somewhere, somewhere, 1)],
         "lb_share": [(0, 1, 0)],
+        "lb_decode_ahead": [(0, somewhere, 2, 1)],
+        "lb_look": [(0, 0)],
         "lb_sampler": [(0, somewhere, *NONE)],
         "lb_grammar": [(0, somewhere, somewhere, 0, 0, 0), (0, 0, 0, 0, 0, 0)],
         "lb_step": [(0, -1), (0, 1)],

@@ -25,11 +25,11 @@ class batch {
         wanted.clear();
     }
 
-    void add(llama_seq_id owner, const int32_t * from, int32_t n) {
+    void add(llama_seq_id owner, const int32_t * from, int32_t n, int32_t n_wanted) {
         tokens.insert(tokens.end(), from, from + n);
         owners.insert(owners.end(), static_cast<size_t>(n), owner);
         wanted.insert(wanted.end(), static_cast<size_t>(n), 0);
-        wanted.back() = 1;
+        std::fill(wanted.end() - n_wanted, wanted.end(), 1);
     }
 
     // Each token is held against the vocabulary as it is here, where the host cannot change it any more.
@@ -75,8 +75,8 @@ int32_t no_cells() {
     return fail(LB_CACHE_FULL, "no room in the KV cache of " + n_ctx + " cells: its sequences hold " + std::to_string(held));
 }
 
-// Fills the batch; a status if something is wrong with what it is to hold.
-int32_t collect(const int32_t * numbers, const int32_t * lengths, const int32_t * tokens, int32_t n) {
+// Fills the batch; a status if something is wrong with what it is to hold. Of each sequence the last tokens are guesses.
+int32_t collect(const int32_t * numbers, const int32_t * lengths, const int32_t * tokens, int32_t n, int32_t n_guesses) {
     const auto n_ctx = static_cast<int32_t>(llama_n_ctx(current.context.get()));
     const auto n_batch = static_cast<int32_t>(llama_n_batch(current.context.get()));
     together.begin();
@@ -87,7 +87,7 @@ int32_t collect(const int32_t * numbers, const int32_t * lengths, const int32_t 
         if (lengths[i] < 1 || lengths[i] > n_batch - together.size()) {
             return fail(LB_BAD_ARGUMENT, "n_tokens must be at least 1, and at most n_batch for all sequences");
         }
-        together.add(numbers[i], tokens, lengths[i]);
+        together.add(numbers[i], tokens, lengths[i], n_guesses + 1);
     }
     if (const int32_t * wrong = together.wrong_token()) {
         return fail(LB_BAD_ARGUMENT, "no such token: " + std::to_string(*wrong));
@@ -100,11 +100,11 @@ int32_t collect(const int32_t * numbers, const int32_t * lengths, const int32_t 
     return LB_OK;
 }
 
-int32_t decode(const int32_t * numbers, const int32_t * lengths, const int32_t * tokens, int32_t n) {
+int32_t decode(const int32_t * numbers, const int32_t * lengths, const int32_t * tokens, int32_t n, int32_t n_guesses = 0) {
     if (current.encoder) {
         return fail(LB_ENGINE_ERROR, "the model only embeds");
     }
-    if (const int32_t status = collect(numbers, lengths, tokens, n); status != LB_OK) {
+    if (const int32_t status = collect(numbers, lengths, tokens, n, n_guesses); status != LB_OK) {
         return status;
     }
     if (lb::cancelled()) {
@@ -117,7 +117,9 @@ int32_t decode(const int32_t * numbers, const int32_t * lengths, const int32_t *
     case 0:
         for (int32_t i = 0, end = 0; i < n; i++) {
             end += lengths[i];
-            current.sequences[static_cast<size_t>(numbers[i])].row = end - 1;
+            lb::sequence & one = current.sequences[static_cast<size_t>(numbers[i])];
+            one.row = one.first = end - 1 - n_guesses;
+            one.guesses = n_guesses;
         }
         return LB_OK;
     case 1: return no_cells();
@@ -206,6 +208,31 @@ int32_t lb_decode_together(const int32_t * sequences, const int32_t * lengths, c
             return fail(LB_BAD_ARGUMENT, "sequences, lengths and tokens must not be null, and n at least 1");
         }
         return decode(sequences, lengths, tokens, n);
+    });
+}
+
+int32_t lb_decode_ahead(int32_t sequence, const int32_t * tokens, int32_t n_tokens, int32_t n_guesses) {
+    return lb::with_model([&] {
+        if (tokens == nullptr || n_guesses < 0 || n_guesses >= n_tokens) {
+            return fail(LB_BAD_ARGUMENT, "tokens must not be null, and n_guesses from 0 to fewer than n_tokens");
+        }
+        if (current.stateful) {
+            return fail(LB_BAD_ARGUMENT, "this memory cannot take guesses back");
+        }
+        return decode(&sequence, &n_tokens, tokens, 1, n_guesses);
+    });
+}
+
+int32_t lb_look(int32_t sequence, int32_t n_guesses) {
+    return lb::with_sequence(sequence, [&](lb::sequence & one) -> int32_t {
+        if (one.row == lb::NO_LOGITS) {
+            return fail(LB_ENGINE_ERROR, "there are no logits: decode something first");
+        }
+        if (n_guesses < 0 || n_guesses > one.guesses) {
+            return fail(LB_BAD_ARGUMENT, "n_guesses must be from 0 to " + std::to_string(one.guesses));
+        }
+        one.row = one.first + n_guesses;
+        return LB_OK;
     });
 }
 

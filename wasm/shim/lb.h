@@ -174,6 +174,10 @@ LB_EXPORT(lb_decode) int32_t lb_decode(int32_t sequence, const int32_t * tokens,
 LB_EXPORT(lb_decode_together)
 int32_t lb_decode_together(const int32_t * sequences, const int32_t * lengths, const int32_t * tokens, int32_t n);
 // Makes the first `length` tokens of one sequence all of another's, in the same cells. 1 done; 0 this memory cannot, or there are
+// As lb_decode; the last `n_guesses` of the tokens are guesses of what follows the others. lb_look gives the logits after each: first
+// there are those after the last token that is no guess. The host truncates guesses that did not come.
+LB_EXPORT(lb_decode_ahead) int32_t lb_decode_ahead(int32_t sequence, const int32_t * tokens, int32_t n_tokens, int32_t n_guesses);
+LB_EXPORT(lb_look) int32_t lb_look(int32_t sequence, int32_t n_guesses); // from now on, those after so many of the guesses
 // not so many, and nothing changed.
 LB_EXPORT(lb_share) int32_t lb_share(int32_t source, int32_t target, int32_t length);
 LB_EXPORT(lb_logits) const float * lb_logits(int32_t sequence); // n_vocab values; NULL, with words, if there are none or one is NaN

@@ -42,6 +42,8 @@ struct sequence {
     std::unique_ptr<llama_sampler, free_sampler> sampler;
     std::unique_ptr<constraint> grammar; // null: none
     int32_t row = NO_LOGITS;             // where in the last batch the token is whose logits there are
+    int32_t first = 0;                   // the same of the token before the guesses
+    int32_t guesses = 0;                 // how many of them the last batch had
 };
 
 struct state {
@@ -86,6 +88,7 @@ struct state {
     void forget_logits() {
         for (sequence & one : sequences) {
             one.row = NO_LOGITS;
+            one.guesses = 0;
         }
     }
     bool is_token(int32_t token) const { return token >= 0 && token < n_vocab; }

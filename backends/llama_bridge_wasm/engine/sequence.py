@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llama_bridge.checks import check_count
-from llama_bridge.engine import CacheFull
+from llama_bridge.engine import CacheFull, MemoryKind
 from llama_bridge.engine_arguments import (
+    check_ahead,
     check_length,
     check_room,
     check_sampler,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "WasmSequence"]
 
 NAME = "wasm"
+_MOST_GUESSES = 31
+_LARGEST = (1 << 31) - 1
 
 
 class WasmSequence(KvSequence):
@@ -51,6 +54,8 @@ class WasmSequence(KvSequence):
         """Be the sequence of this number. A method, because an engine is its own first sequence."""
         self.engine = engine
         self.number = number
+        if engine.info.memory is MemoryKind.DENSE:
+            self.max_guesses = min(_MOST_GUESSES, engine.info.n_batch - 1)
 
     # the KV cache
 
@@ -141,6 +146,32 @@ class WasmSequence(KvSequence):
                 self._checked(drawn)
         engine.went_on(drawn, 1)
         return None
+
+    def decode_ahead(self, tokens: Sequence[int], guesses: Sequence[int]) -> bool:
+        engine, before = self.engine, self.length
+        if self.max_guesses == 0:
+            return super().decode_ahead(tokens, guesses)
+        info = engine.info
+        packed, more = check_ahead(tokens, guesses, self.max_guesses, info.n_vocab, info.n_batch)
+        check_room(before, len(packed) + len(more), info.n_ctx)
+        engine.settle_adapters()
+        engine.calls.line_up()
+        with engine.calls.lock:
+            pointer = engine.buffer.put((packed + more).tobytes())
+            n = len(packed) + len(more)
+            status = engine.guest.call("lb_decode_ahead", self.number, pointer, n, len(more))
+            if status != Status.CANCELLED:
+                self._checked(status)
+        if engine.went_on(status, n):
+            return True
+        self.truncate(before)  # of more than one micro-batch, the first may be there
+        return False
+
+    def look(self, n: int) -> None:
+        if self.max_guesses == 0:
+            super().look(n)
+        check_count("n", n)
+        self.engine.call("lb_look", self.number, min(n, _LARGEST))
 
     def _let_through(self, token: int) -> int:
         if token in self._banned:

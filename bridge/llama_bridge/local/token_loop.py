@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..checks import shown
 from ..engine import MemoryKind
-from ..errors import EngineError
+from ..errors import EngineError, OutOfMemory
 from ..generation import FinishReason, TokenLogprob, Usage
 from ..grammar import Grammar
 from ..params import SamplingParams
@@ -283,8 +283,15 @@ class TokenLoop:
     def _draw_ahead(self, guessed: list[int], guesses: Guesses) -> str:
         """Append what waits and what is guessed at once, and draw for as long as it comes; returns the text that is now certain."""
         clock, said_before = time.perf_counter(), len(self.tokens)
-        if not self._kv.append_ahead(self._waiting(), guessed):
-            self._finish = "cancelled"
+        held = len(self._kv.tokens)
+        try:
+            if not self._kv.append_ahead(self._waiting(), guessed):
+                self._finish = "cancelled"
+                return ""
+        except (EngineError, OutOfMemory):
+            if len(self._kv.tokens) != held:
+                raise
+            self._guesses = None  # there was no room for so many: go on one by one
             return ""
         self._drafted += len(guessed)
         text, said = "", self.tokens[:0]

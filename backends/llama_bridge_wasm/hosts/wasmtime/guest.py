@@ -35,7 +35,15 @@ __all__ = ["WasmtimeGuest"]
 _SMALL = 64 << 20
 """Address space for what a start needs besides its two reservations."""
 
-_OF_EACH_TOKEN = ("lb_step", "lb_draw", "lb_accept", "lb_length", "lb_token_bytes", "lb_logprobs")
+_OF_EACH_TOKEN = (
+    "lb_step",
+    "lb_draw",
+    "lb_accept",
+    "lb_length",
+    "lb_token_bytes",
+    "lb_logprobs",
+    "lb_look",
+)
 """These call no function of the host, so signals need not wait."""
 
 
