@@ -45,26 +45,26 @@ class AheadTests(EngineTests):
     @pytest.mark.parametrize("way", _WAYS)
     def test_guesses_that_come_are_drawn_as_one_by_one(self, engine: Engine, way: str) -> None:
         self._needs_guesses(engine)
-        alone = self._alone(engine, way)
+        alone = self._one_by_one(engine, way)
         before = engine.length - _N + 1
         for n in range(_N - 1):
             first = self._first(engine, way)
             assert engine.decode_ahead([first], alone[1 : n + 1])
             assert engine.length == before + n + 1
-            assert [first, *self._draw(engine, range(n + 1))] == alone[: n + 2]
+            assert [first, *self._draw_at(engine, range(n + 1))] == alone[: n + 2]
 
     @pytest.mark.parametrize("way", _WAYS)
     def test_after_a_guess_that_does_not_come_it_goes_on_as_without(
         self, engine: Engine, way: str
     ) -> None:
         self._needs_guesses(engine)
-        alone = self._alone(engine, way)
+        alone = self._one_by_one(engine, way)
         before = engine.length - _N + 1
         for right in range(4):
             first = self._first(engine, way)
             wrong = [(token + 1) % engine.info.n_vocab for token in alone[right + 1 : right + 4]]
             assert engine.decode_ahead([first], [*alone[1 : right + 1], *wrong])
-            drawn = [first, *self._draw(engine, range(right + 1))]
+            drawn = [first, *self._draw_at(engine, range(right + 1))]
             assert engine.truncate(before + right + 1)
             while len(drawn) < _N:
                 following = engine.step(drawn[-1])
@@ -74,17 +74,17 @@ class AheadTests(EngineTests):
 
     def test_several_tokens_may_come_before_the_guesses(self, engine: Engine) -> None:
         self._needs_guesses(engine)
-        alone, tokens = self._alone(engine, "greedy"), self.prompt(engine)
+        alone, tokens = self._one_by_one(engine, "greedy"), self.prompt(engine)
         self.read(engine, tokens[:-3])
         engine.set_sampler(GREEDY, 1, [])
         assert engine.decode_ahead(tokens[-3:], alone[:2])
         assert engine.length == len(tokens) + 2
-        assert self._draw(engine, range(3)) == alone[:3]
+        assert self._draw_at(engine, range(3)) == alone[:3]
 
     def test_each_place_has_its_own_log_probabilities(self, engine: Engine) -> None:
         self._needs_guesses(engine)
         self.needs(engine, Capability.LOGPROBS)
-        alone, tokens = self._alone(engine, "greedy"), self.prompt(engine)
+        alone, tokens = self._one_by_one(engine, "greedy"), self.prompt(engine)
         self.read(engine, tokens)
         expected: list[float] = []
         for token in alone[:4]:
@@ -101,7 +101,7 @@ class AheadTests(EngineTests):
 
     def test_a_cancel_before_it_leaves_all_of_them_out(self, engine: Engine) -> None:
         self._needs_guesses(engine)
-        alone, tokens = self._alone(engine, "greedy"), self.prompt(engine)
+        alone, tokens = self._one_by_one(engine, "greedy"), self.prompt(engine)
         self.read(engine, tokens)
         engine.cancel()
         assert not engine.decode_ahead(alone[:1], alone[1:3])
@@ -109,7 +109,7 @@ class AheadTests(EngineTests):
         engine.clear_cancel()
         engine.set_sampler(GREEDY, 1, [])
         assert engine.decode_ahead(alone[:1], alone[1:3])
-        assert self._draw(engine, range(3)) == alone[1:4]
+        assert self._draw_at(engine, range(3)) == alone[1:4]
 
     def test_what_cannot_be_checked_is_refused_whole(self, engine: Engine) -> None:
         self._needs_guesses(engine)
@@ -173,7 +173,7 @@ class AheadTests(EngineTests):
         if not engine.max_guesses:
             pytest.skip(f"the {engine.backend} backend checks no guesses of this model")
 
-    def _alone(self, engine: Engine, way: str) -> list[int]:
+    def _one_by_one(self, engine: Engine, way: str) -> list[int]:
         """Some tokens, drawn one by one; the last one stays out of the KV cache."""
         tokens = [self._first(engine, way)]
         while len(tokens) < _N:
@@ -190,7 +190,7 @@ class AheadTests(EngineTests):
         engine.set_sampler(params, 1, [], grammar)
         return engine.sample()
 
-    def _draw(self, engine: Engine, places: Sequence[int]) -> list[int]:
+    def _draw_at(self, engine: Engine, places: Sequence[int]) -> list[int]:
         drawn: list[int] = []
         for place in places:
             engine.look(place)
