@@ -184,7 +184,7 @@ def main() -> int:
             rounds=max(4, 3 * rounds),
         )
     if "serving" in sections:
-        measure_serving(report, rounds=max(2, rounds // 2), tokens=sizes.streamed)
+        measure_serving(report, rounds=max(1, rounds // 2), tokens=sizes.streamed)
     if "embeddings" in sections:
         measure_embeddings(
             report,

@@ -117,7 +117,8 @@ class _Person:
             except Busy:
                 pass
             except ContextOverflow:
-                self._session.reset()
+                if self._talk_to is not None:
+                    self._talk_to.reset()
                 self._called = ""
             except Exception as error:
                 self.problems.append(f"{self.doing}: {type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ import llama_cpp
 _SIZE = re.compile(r"(compute|output) buffer size\s*=\s*([\d.]+) MiB")
 
 
-def reserved(path: str, n_ctx: int, at_once: int, flash_attn: bool) -> float:
+def reserved(path: str, n_ctx: int, at_once: int, flash_attn: bool, n_parallel: int) -> float:
     """MiB of work space."""
     lines.clear()
     loading = llama_cpp.llama_model_default_params()
@@ -21,7 +21,8 @@ def reserved(path: str, n_ctx: int, at_once: int, flash_attn: bool) -> float:
     model = llama_cpp.llama_model_load_from_file(path.encode(), loading)
     context = llama_cpp.llama_context_default_params()
     context.n_ctx, context.n_batch, context.n_ubatch = n_ctx, at_once, at_once
-    context.n_seq_max = context.n_threads = 1
+    context.n_seq_max, context.n_threads = n_parallel, 1
+    context.kv_unified = True
     context.swa_full = False
     context.flash_attn_type = int(flash_attn)
     made = llama_cpp.llama_init_from_model(model, context)

@@ -104,13 +104,15 @@ def test_the_total_is_within_three_per_cent_of_what_llama_cpp_reserves(
     native_backend: None, hollow: dict[str, Path]
 ) -> None:
     asked = [
-        (name, n_ctx, at_once, flash_attn)
+        (name, n_ctx, at_once, flash_attn, n_parallel)
         for name in MODELS
-        for n_ctx, at_once, flash_attn in (
-            (4096, 512, True),
-            (131_072, 512, True),
-            (131_072, 128, True),
-            (8192, 512, False),
+        for n_ctx, at_once, flash_attn, n_parallel in (
+            (4096, 512, True, 1),
+            (131_072, 512, True, 1),
+            (131_072, 128, True, 1),
+            (8192, 512, False, 1),
+            (8192, 512, True, 4),
+            (131_072, 512, True, 16),
         )
         if flash_attn or name != "Mamba 790M"
     ]
@@ -118,13 +120,16 @@ def test_the_total_is_within_three_per_cent_of_what_llama_cpp_reserves(
     command = [sys.executable, str(_WORKER), json.dumps(questions)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     found = {}
-    for (name, n_ctx, at_once, flash_attn), mib in zip(asked, json.loads(done.stdout), strict=True):
+    for each, mib in zip(asked, json.loads(done.stdout), strict=True):
+        name, n_ctx, at_once, flash_attn, n_parallel = each
         header = open_model(hollow[name]).header
-        need = memory_need(header, n_ctx, at_once=at_once, flash_attn=flash_attn)
+        need = memory_need(
+            header, n_ctx, at_once=at_once, flash_attn=flash_attn, n_parallel=n_parallel
+        )
         assert need is not None
         really = need.weights + need.cache + mib * 2**20
-        found[name, n_ctx, at_once, flash_attn] = need.total / really
-        assert need.work == pytest.approx(mib * 2**20, rel=0.07), (name, n_ctx, at_once, flash_attn)
+        found[each] = need.total / really
+        assert need.work == pytest.approx(mib * 2**20, rel=0.07), each
     assert all(0.97 < ratio < 1.03 for ratio in found.values()), found
 
 
@@ -145,6 +150,14 @@ def test_weights_and_caches_are_exact(hollow: dict[str, Path]) -> None:
     smaller = memory_need(gemma, 32_768, type_k="q8_0", type_v="q8_0")
     assert smaller is not None
     assert smaller.cache == need.cache * 34 // 64
+    several = memory_need(gemma, 32_768, n_parallel=4)
+    assert several is not None
+    assert several.cache == layer * (17 * 32_768 + 17 * (4 * 1024 + 512))
+    mamba = open_model(hollow["Mamba 790M"]).header
+    one, three = memory_need(mamba, 1000), memory_need(mamba, 1000, n_parallel=3)
+    assert one is not None
+    assert three is not None
+    assert three.cache == 3 * one.cache
 
 
 def test_what_a_session_file_takes_is_what_was_counted(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Address:
             base_url=self.url,
             api_key=key,
             max_retries=0,
-            timeout=20,
+            timeout=60,
             _strict_response_validation=strict,
         )
 
@@ -69,7 +69,7 @@ class Address:
         """One request, as it is."""
         given = {"Host": f"127.0.0.1:{self.port}", **(headers or {})}
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             link.request(method, path, data, given)
             answer = link.getresponse()
@@ -100,7 +100,7 @@ def serving(app: ASGIApp) -> Iterator[Address]:
         assert not thread.is_alive()
 
 
-def until(done: Any, seconds: float = 10.0) -> float:
+def until(done: Any, seconds: float = 30.0) -> float:
     """Wait until something is so; returns after how many seconds."""
     began = time.perf_counter()
     while not done():

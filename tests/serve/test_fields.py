@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from llama_bridge import SamplingParams
 from llama_bridge.serve.chat_request import read_chat
 from llama_bridge.serve.completions import read_completion
 from llama_bridge.serve.embeddings import read_embedding, read_rerank
 from llama_bridge.serve.fields import Fields, read_body
 from llama_bridge.serve.refusals import Refused
 from llama_bridge.serve.response_request import read_response
+from llama_bridge.serve.sampling_fields import read_sampling
 
 from .serving import Address
 
@@ -42,6 +44,7 @@ SAMPLING: dict[str, Any] = {
     "dynatemp_range": 0.5,
     "dynatemp_exponent": 0.5,
     "seed": 5,
+    "speculate": True,
     "logit_bias": {"5": 1.0},
 }
 FUNCTION = {
@@ -322,6 +325,12 @@ def test_what_nobody_knows_is_refused(name: str) -> None:
         read(Fields(changed(body, (*path, "surprise"), None)))
 
 
+def test_each_setting_of_the_library_can_be_given() -> None:
+    assert {*SAMPLING, "max_tokens"} == {*SamplingParams.__dataclass_fields__}
+    settings = read_sampling(Fields(SAMPLING), ("max_tokens",))
+    assert {*settings} == {*SAMPLING}
+
+
 @pytest.mark.parametrize("name", REQUESTS)
 def test_null_is_as_good_as_nothing(name: str) -> None:
     read, body = REQUESTS[name]
@@ -419,3 +428,47 @@ def test_a_chat_that_is_too_long_is_told_by_how_much(server: Address) -> None:
     assert reply.status == 400
     assert reply.error["code"] == "context_length_exceeded"
     assert "tokens" in reply.error["message"]
+
+
+BAD = {
+    "type": "object",
+    "properties": {"a": {"type": "array", "unevaluatedItems": {"type": "string"}}},
+}
+BAD_TOOL = {"name": "f", "parameters": BAD}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": "?"}],
+                "tools": [{"type": "function", "function": BAD_TOOL}],
+                "tool_choice": "required",
+            },
+            "tools",
+        ),
+        (
+            "responses",
+            {
+                "input": "?",
+                "tools": [{"type": "function", **BAD_TOOL}],
+                "tool_choice": "required",
+            },
+            "tools",
+        ),
+        (
+            "responses",
+            {"input": "?", "text": {"format": {"type": "json_schema", "name": "x", "schema": BAD}}},
+            "text.format",
+        ),
+        ("responses", {"input": [{"role": "assistant", "content": "x" * 90_000}]}, None),
+    ],
+)
+def test_what_only_the_library_can_know_is_named_as_the_request_has_it(
+    server: Address, path: str, body: dict[str, Any], param: str | None
+) -> None:
+    reply = server.post(f"/v1/{path}", body)
+    assert reply.status == 400, reply.body
+    assert reply.error["param"] == param, reply.body

@@ -9,7 +9,7 @@ from llama_bridge import AsyncLlamaBridge
 from llama_bridge.serve import ServerSettings, app
 from llama_bridge.testing import FakeLlama
 
-from .serving import serving
+from .serving import serving, until
 
 
 def test_it_answers_where_it_is_mounted() -> None:
@@ -24,6 +24,6 @@ def test_it_answers_where_it_is_mounted() -> None:
             assert address.ask("GET", "/v1/models", headers=key).status == 404
             reply = address.ask("POST", "/llm/v1/chat/completions", hello, key)
             assert reply.json["choices"][0]["message"]["content"] == "Well."
-            text = address.ask("GET", "/llm/metrics", headers=key).body.decode()
-            assert 'requests_total{path="/v1/chat/completions",status="200"} 1.0' in text
+            counted = b'requests_total{path="/v1/chat/completions",status="200"} 1.0'
+            until(lambda: counted in address.ask("GET", "/llm/metrics", headers=key).body)
         assert llama.generate("still mine").text == "Well."

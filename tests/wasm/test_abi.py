@@ -253,3 +253,69 @@ def test_a_raised_flag_stops_work_before_it_begins(guest: Guest) -> None:
     assert guest.call("lb_length", 0) == 0
     set_flag(0)
     assert guest.call("lb_decode", 0, tokens(guest, 1, 2), 2) == 0
+
+
+def test_a_number_that_is_no_sequence_is_refused(guest: Guest) -> None:
+    somewhere = put(guest, bytes(64))
+    for number in (-1, 1, 64, 2**31 - 1, -(2**31)):
+        for name, rest in {
+            "lb_length": (),
+            "lb_clear": (),
+            "lb_truncate": (0,),
+            "lb_decode": (somewhere, 1),
+            "lb_share": (0, 0),
+            "lb_step": (1,),
+            "lb_draw": (0, 0),
+            "lb_accept": (0, 0, 0),
+            "lb_logprobs": (1, 0, somewhere),
+            "lb_grammar": (0, 0, 0, 0, 0),
+            "lb_sampler": (put(guest, SAMPLER_PARAMS.pack(*GREEDY, *REST)), *NONE),
+        }.items():
+            assert guest.call(name, number, *rest) == Status.BAD_ARGUMENT, name
+        assert guest.call("lb_logits", number) == 0
+        assert guest.call("lb_share", 0, number, 0) == Status.BAD_ARGUMENT
+
+
+def test_what_cannot_be_decoded_together_is_refused(make_guest: MakeGuest) -> None:
+    guest = make_guest()
+    path = put(guest, MODEL_PATH.encode() + b"\0")
+    params = put(guest, LOAD_PARAMS.pack(256, 64, 64, 1, 1, 1, 1, 3))
+    assert guest.call("lb_load", path, params) == 0
+    ones = tokens(guest, *[1] * 80)
+
+    def decode(numbers: list[int], lengths: list[int]) -> int:
+        given = tokens(guest, *numbers), tokens(guest, *lengths)
+        return guest.call("lb_decode_together", *given, ones, len(numbers))
+
+    for numbers, lengths in (
+        ([0, 0], [1, 1]),
+        ([0, 3], [1, 1]),
+        ([-1], [1]),
+        ([0], [0]),
+        ([0, 1], [1, -1]),
+        ([0], [65]),
+        ([0, 1], [32, 33]),
+        ([0, 1], [2**31 - 1, 2**31 - 1]),
+        ([0, 1, 2, 0], [1, 1, 1, 1]),
+    ):
+        assert decode(numbers, lengths) == Status.BAD_ARGUMENT, (numbers, lengths)
+    for arguments in ((0, ones, ones, 1), (ones, 0, ones, 1), (ones, ones, 0, 1)):
+        assert guest.call("lb_decode_together", *arguments) == Status.BAD_ARGUMENT
+    for n in (0, -1):
+        assert guest.call("lb_decode_together", ones, ones, ones, n) == Status.BAD_ARGUMENT
+    wrong = tokens(guest, 1, 1, -5)
+    given = tokens(guest, 0, 1), tokens(guest, 1, 2)
+    assert guest.call("lb_decode_together", *given, wrong, 2) == Status.BAD_ARGUMENT
+    assert [guest.call("lb_length", number) for number in range(3)] == [0, 0, 0]
+    assert decode([2, 0, 1], [3, 1, 60]) == 0
+    assert [guest.call("lb_length", number) for number in range(3)] == [1, 60, 3]
+    for _ in range(3):
+        assert decode([1], [64]) == 0
+    assert decode([1, 2], [5, 1]) == Status.CONTEXT_FULL
+    assert decode([0], [1]) == Status.CACHE_FULL
+    assert guest.call("lb_share", 2, 0, 2) == 1
+    assert guest.call("lb_share", 2, 0, 4) == 0
+    assert guest.call("lb_share", 2, 2, 1) == 0
+    assert guest.call("lb_share", 2, 0, -1) == Status.BAD_ARGUMENT
+    assert [guest.call("lb_length", number) for number in range(3)] == [2, 252, 3]
+    guest.call("lb_unload")

@@ -9,10 +9,6 @@ namespace lb {
 
 namespace {
 
-size_t padded(size_t n) {
-    return (n + 15) & ~static_cast<size_t>(15);
-}
-
 // The largest magnitude; NaN if there is one. Compared as integers: magnitudes are in their order, NaN above all others.
 float magnitude(const float * x, int n) {
     vec m = zeros();
@@ -35,17 +31,13 @@ vec round16(const float * x, vec inverse) {
     return wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(r[0], r[1]), wasm_i16x8_narrow_i32x4(r[2], r[3]));
 }
 
-bool is_wide(const activation_kind & kind, int rows) {
-    return rows == 4 && kind.unit == 2;
-}
-
 // 16 values of one row, where `to` is that of the first.
 void store(const activation_kind & kind, int rows, int8_t * to, vec v) {
     if (rows == 1) {
         wasm_v128_store(to, v);
         return;
     }
-    if (is_wide(kind, rows)) {
+    if (activation_layout::is_wide(kind, rows)) {
         alignas(16) int16_t values[16];
         wasm_v128_store(values, wasm_i16x8_extend_low_i8x16(v));
         wasm_v128_store(values + 8, wasm_i16x8_extend_high_i8x16(v));
@@ -72,7 +64,7 @@ constexpr float SMALLEST = 0x1p-121f; // below it 127 over it may be infinite: s
 
 void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, const float * x, char * to) {
     const activation_layout at(kind, k, rows);
-    const int width = is_wide(kind, rows) ? 2 : 1;
+    const int width = activation_layout::is_wide(kind, rows) ? 2 : 1;
     auto * values = reinterpret_cast<int8_t *>(to) + row * kind.unit * width;
     auto * scales = reinterpret_cast<float *>(to + at.scales) + row;
     auto * corrections = reinterpret_cast<int16_t *>(to + at.corrections) + 2 * row;
@@ -107,18 +99,6 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
 }
 
 } // namespace
-
-activation_layout::activation_layout(const activation_kind & kind, int64_t k, int rows) {
-    const auto values = static_cast<size_t>(k), n = static_cast<size_t>(rows);
-    if (kind.block == 1) {
-        scales = corrections = sums = size = padded(values * n * sizeof(float));
-        return;
-    }
-    scales = padded(values * n * (is_wide(kind, rows) ? 2 : 1));
-    corrections = scales + padded(values / static_cast<size_t>(kind.block) * n * sizeof(float));
-    sums = corrections + padded(kind.zero != 0 ? values / static_cast<size_t>(kind.sub) * n * 4 : 0);
-    size = sums + padded(kind.sums ? values / 32 * n * 2 : 0);
-}
 
 void prepare_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to) {
     if (kind.block == 1) {

@@ -18,11 +18,28 @@ struct activation_kind {
     bool sums; // of 32 values, for weights with a minimum
 };
 
-// Where the parts of one group of `rows` rows of `k` values are, in bytes from its start.
+// Where the parts of one group of `rows` rows of `k` values are, in bytes from its start. In the header, because kernels ask for
+// each eight rows of weights, and of a kind that they know it is a few additions.
 struct activation_layout {
     size_t scales, corrections, sums, size;
 
-    activation_layout(const activation_kind & kind, int64_t k, int rows);
+    activation_layout(const activation_kind & kind, int64_t k, int rows) {
+        const auto values = static_cast<size_t>(k), n = static_cast<size_t>(rows);
+        if (kind.block == 1) {
+            scales = corrections = sums = size = padded(values * n * sizeof(float));
+            return;
+        }
+        scales = padded(values * n * (is_wide(kind, rows) ? 2 : 1));
+        corrections = scales + padded(values / static_cast<size_t>(kind.block) * n * sizeof(float));
+        sums = corrections + padded(kind.zero != 0 ? values / static_cast<size_t>(kind.sub) * n * 4 : 0);
+        size = sums + padded(kind.sums ? values / 32 * n * 2 : 0);
+    }
+
+    // Whether values take 16 bits.
+    static bool is_wide(const activation_kind & kind, int rows) { return rows == 4 && kind.unit == 2; }
+
+  private:
+    static size_t padded(size_t n) { return (n + 15) & ~static_cast<size_t>(15); }
 };
 
 // What single-precision activations are multiplied with, so that their products with small_halves() stay normal.

@@ -134,6 +134,6 @@ void gemm(int64_t, int64_t start, int64_t end, const uint8_t * weights, const ch
 
 } // namespace
 
-const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, STEP, 2 * STEP, sizeof(half_block), pack, unpack, gemv, gemm, nullptr};
+const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, STEP, 2 * STEP, sizeof(half_block), pack, unpack, gemv, gemm, nullptr, FEW_GROUPS};
 
 } // namespace lb

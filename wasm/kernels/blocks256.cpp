@@ -486,10 +486,10 @@ void gemm_large(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
 } // namespace
 
 const format Q4_K = {GGML_TYPE_Q4_K,          Q4_K_ACTIVATIONS,          256, sizeof(block_q4_K),  sizeof(middle_block<false>),
-                     pack_middle<block_q4_K>, unpack_middle<block_q4_K>, gemv_middle<false>, gemm_middle<false>, nullptr};
+                     pack_middle<block_q4_K>, unpack_middle<block_q4_K>, gemv_middle<false>, gemm_middle<false>, nullptr, FEW_GROUPS};
 const format Q5_K = {GGML_TYPE_Q5_K,          Q5_K_ACTIVATIONS,          256, sizeof(block_q5_K),  sizeof(middle_block<true>),
-                     pack_middle<block_q5_K>, unpack_middle<block_q5_K>, gemv_middle<true>,  gemm_middle<true>, nullptr};
+                     pack_middle<block_q5_K>, unpack_middle<block_q5_K>, gemv_middle<true>,  gemm_middle<true>, nullptr, FEW_GROUPS};
 const format Q6_K = {GGML_TYPE_Q6_K, Q6_K_ACTIVATIONS, 256, sizeof(block_q6_K), sizeof(large_block),
-                     pack_large,     unpack_large,     gemv_large,         gemm_large, nullptr};
+                     pack_large,     unpack_large,     gemv_large,         gemm_large, nullptr, FEW_GROUPS};
 
 } // namespace lb

@@ -489,10 +489,10 @@ void few_bytes(int64_t k, const uint8_t * weights, const char * activations, int
 } // namespace
 
 const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       32, sizeof(block_q4_0), sizeof(small_block<false>),
-                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, few_small<false>};
+                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, few_small<false>, FEW_GROUPS};
 const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       32, sizeof(block_q5_0), sizeof(small_block<true>),
-                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, few_small<true>};
+                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, few_small<true>, 1};
 const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block),
-                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, few_bytes};
+                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, few_bytes, FEW_GROUPS};
 
 } // namespace lb

@@ -13,7 +13,7 @@
 
 namespace lb {
 
-enum { GROUP = 8 };
+enum { GROUP = 8, FEW_GROUPS = 4 };
 
 struct format {
     ggml_type type;
@@ -35,6 +35,7 @@ struct format {
     // The same for the first `rows`, 2 to 4, of one group and all k values, set in to[a][0..7]. It reads the weights in one stream,
     // with no scratch memory between, which is faster where few rows meet them. May be null.
     void (*few)(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to);
+    int few_groups; // so many groups at most meet the weights eight rows at a time, which then come from memory once
 };
 
 // The format of weights of this type, or nullptr where ggml's own kernels do it.

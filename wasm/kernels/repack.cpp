@@ -107,9 +107,6 @@ struct work {
 // only as many values as fit. Weights are expanded anew for each so many groups, results read anew for each so many values.
 enum { MAX_GROUPS = 64, GROUPS_SIZE = 640 * 1024 };
 
-// So many groups at most are few: they meet the weights eight rows at a time, so that those come from memory once.
-enum { FEW_GROUPS = 4 };
-
 // Runs product(to) for eight rows of weights, of which only `count` exist: to[i][0..7] are token i's, to be added to or set.
 template <typename Product> void last_rows(float * const * results, int64_t n, int64_t count, Product && product) {
     float all[4 * MAX_GROUPS][GROUP] = {};
@@ -198,7 +195,7 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         prepare_activations(rows.f->activations, k, grouped ? 4 : 1, from, grouped ? w.group(i) : w.single(i - w.groups));
     }
 
-    const int64_t many = w.groups > FEW_GROUPS ? w.whole : 0; // groups that stay while weights pass by, not the other way round
+    const int64_t many = w.groups > rows.f->few_groups ? w.whole : 0; // groups that stay while weights pass by, not the other way round
     const int64_t at_once = std::clamp<int64_t>(many, 1, MAX_GROUPS);
     // In blocks of 256 values: as many as fit, and about as many in each piece.
     const int64_t blocks = (k + 255) / 256, fit = GROUPS_SIZE * k / (256 * at_once * static_cast<int64_t>(w.group_size));

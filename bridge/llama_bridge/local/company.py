@@ -52,7 +52,8 @@ class Company:
             self._clean = True
         self._clean = False
         again = [turn.again for turn in turns]
-        if len(turns) == 1:
+        # With several places, others may come while a prompt is evaluated: see _begin_together().
+        if len(turns) == 1 and not (self._engine.info.n_parallel > 1 and turns[0].in_prefill):
             done = self._alone(turns[0], reader)
         else:
             done = self._together(turns, reader)
@@ -107,11 +108,13 @@ class Company:
         self, turns: Sequence[RunningTurn], reader: RunningTurn | None
     ) -> list[tuple[RunningTurn, list[int]]]:
         """What each turn appends next; those that append nothing go on by themselves."""
-        prompts = [turn for turn in turns if turn.in_prefill]
-        answers = [turn for turn in turns if not turn.in_prefill]
-        room = self._engine.info.n_batch
-        if self._engine.info.n_gpu_layers == 0 and len(turns) > 1:
-            room = min(room, _ROWS)
+        for turn in turns:
+            with contextlib.suppress(Exception):  # the turn has it
+                turn.begin(reading=turn is reader)
+        prompts = [turn for turn in turns if turn.in_prefill and not turn.done]
+        answers = [turn for turn in turns if not turn.in_prefill and not turn.done]
+        most = self._engine.info.n_batch
+        room = min(most, _ROWS) if self._engine.info.n_gpu_layers == 0 else most
         pieces: list[tuple[RunningTurn, list[int]]] = []
         for turn in answers:
             tokens = self._ask(turn, room, reader)
@@ -120,17 +123,30 @@ class Company:
                 room -= len(tokens)
         if pieces and prompts:
             room = min(room, self._pace.room(len(pieces)))
+        together = not answers and self._begin_together(prompts)
         for turn in self._in_order(prompts):
+            waiting = turn.n_waiting - 1 if together and not turn.ended else most
+            if waiting == 0:
+                continue
             if room <= 0:
                 break
-            if not pieces and turn.n_waiting > room:  # it fills a batch of its own
-                tokens = self._ask(turn, self._engine.info.n_batch, reader)
-                return [(turn, tokens)] if tokens else []
-            tokens = self._ask(turn, room, reader)
+            alone = not pieces and turn.n_waiting > room  # it fills a batch of its own
+            tokens = self._ask(turn, min(waiting, most if alone else room), reader)
             if tokens:
                 pieces.append((turn, tokens))
                 room -= len(tokens)
         return pieces
+
+    def _begin_together(self, prompts: Sequence[RunningTurn]) -> bool:
+        """Whether these prompts wait for each other with their last token, so that their answers begin at once.
+
+        The first answer to begin would slow down the others' prompts, for the sake of its stream. So those that come at
+        about the same time, and are short, are evaluated first, which takes two batches at most. A prompt that is alone
+        waits, too, in case others have come meanwhile.
+        """
+        waiting = [turn.n_waiting for turn in prompts]
+        most = self._engine.info.n_batch
+        return max(waiting, default=0) > 1 and max(waiting) <= most and sum(waiting) <= 2 * most
 
     def _ask(self, turn: RunningTurn, room: int, reader: RunningTurn | None) -> list[int] | None:
         reading = turn is reader

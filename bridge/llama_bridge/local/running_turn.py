@@ -119,8 +119,8 @@ class RunningTurn:
 
     @property
     def n_waiting(self) -> int:
-        """How many tokens are to be evaluated before the next one is drawn."""
-        return len(self._turn.tokens) if self._before is None else self._loop.n_waiting
+        """How many tokens are to be evaluated before the next one is drawn, once it has begun."""
+        return self._loop.n_waiting
 
     def advance(self, *, reading: bool) -> None:
         """Compute up to the next text or the end, or one piece of the prompt.
@@ -134,6 +134,14 @@ class RunningTurn:
             EngineError: it failed; :attr:`error` has the error too.
         """
         self._go_on(self._loop.advance, reading)
+
+    def begin(self, *, reading: bool) -> None:
+        """Make room in conversation and cache, if that is still to be done: then :attr:`n_waiting` is known.
+
+        Raises:
+            EngineError: as in :meth:`advance`.
+        """
+        self._go_on(lambda: "", reading)
 
     def wants(self, room: int, *, reading: bool) -> list[int] | None:
         """The tokens that it appends next, as a part of a batch, at most so many; None if it must :meth:`advance`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,13 +31,17 @@ _A_MOMENT = 0.002
 
 
 class _Ticket:
-    """A call that waits for a seat.
+    """A call that wants the engine for itself.
 
     Attributes:
-        over: whether it waits no more.
+        thread: the thread that makes it.
+        arrives: whether it is next, or stands in the door.
+        over: whether it has ended.
     """
 
-    over = False
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.arrives = self.over = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,9 @@ class Scheduler:
         self._turns = turns
         self.bell = Bell()
         self.lock = threading.Lock()
-        # Held while a call waits for the lock, so that it is next; and the threads that may hold it, in which a signal
-        # handler may make another call.
-        self._arrivals = threading.Lock()
-        self._arriving: set[int] = set()
+        self._door = threading.Lock()  # held while a call waits for the lock, so that it is next
+        # Weak, so that each is gone with its call, whatever interrupts that. A new list for each, as others look at it.
+        self._calls: list[weakref.ref[_Ticket]] = []
         self._engine = engine
         self._keep = keep
         self._free = free
@@ -111,16 +115,19 @@ class Scheduler:
             Busy: not ``patient``, and too many calls wait for a seat.
             GivenUp: nobody waits for the work any more.
         """
-        claim, ticket, thread = CLAIM.get(), _Ticket(), threading.get_ident()
-        inside = thread in self._arriving
-        entrance = contextlib.nullcontext() if inside else self._arrivals
+        claim, ticket = CLAIM.get(), _Ticket()
+        # In a signal handler: this thread may hold the door.
+        inside = any(call.thread == ticket.thread for call in self._arriving())
+        door = contextlib.nullcontext() if inside else self._door
+        waiting = [one for one in self._calls if (call := one()) is not None and not call.over]
+        self._calls = [*waiting, weakref.ref(ticket)]
         try:
             while True:
                 self.refuse_waiting()
                 try:
-                    self._arriving.add(thread)
-                    with entrance, self.lock:
-                        self._owner = threading.get_ident()
+                    ticket.arrives = True
+                    with door, self.lock:
+                        self._owner = ticket.thread
                         try:
                             found = look()
                             if not found.turns and not (found.seat and self._others_wait(ticket)):
@@ -132,8 +139,7 @@ class Scheduler:
                         finally:
                             self._settle()
                 finally:
-                    if not inside:
-                        self._arriving.discard(thread)
+                    ticket.arrives = False
                     self.tell()
                 self._wait(found.turns, claim)
         finally:
@@ -187,8 +193,8 @@ class Scheduler:
         """Compute what comes next for an answer that is not ``ready``, or wait while another call has the engine."""
         self.refuse_waiting()
         lock = self.lock
-        if lock.locked() or self._arrivals.locked():
-            self.bell.wait(lambda: ready() or not (lock.locked() or self._arrivals.locked()))
+        if lock.locked() or self._arriving():
+            self.bell.wait(lambda: ready() or not (lock.locked() or self._arriving()))
             return
         try:
             with lock:
@@ -201,6 +207,10 @@ class Scheduler:
         finally:
             if self.bell.waiters:
                 self.bell.ring()
+
+    def _arriving(self) -> list[_Ticket]:
+        calls = [one() for one in self._calls]
+        return [call for call in calls if call is not None and call.arrives and not call.over]
 
     def compute(self, turn: RunningTurn, *, reading: bool) -> None:
         """Compute what comes next, for an answer and for those in its company. The reader of each gets its errors.

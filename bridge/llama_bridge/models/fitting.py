@@ -41,6 +41,8 @@ __all__ = [
 _BASE = 4096
 """Tokens of context for which an automatic choice of layers makes room on the GPU."""
 _UNKNOWN = 4096
+_DRAWING = 12
+"""Bytes that a sequence's sampler keeps for each token of the vocabulary: id, logit and probability."""
 _MIB = 1 << 20
 _COPIED = ("Q4_0", "Q4_K", "IQ4_NL")
 """Those that are copied on both. Others are on ARM only, or with AVX-512 only, and are left out."""
@@ -53,7 +55,7 @@ class Place:
     Attributes:
         name: of the backend.
         at_once: the most tokens that it computes at once.
-        outputs: for how many of them it has room for logits; None for all.
+        outputs: for how many of them, in each sequence, it has room for logits; None for all.
         own: bytes without a model.
         per_token: bytes for each token of the vocabulary.
         least: tokens that an automatic context has at least, even if they do not fit what is free.
@@ -108,10 +110,12 @@ def need_of(
         type_k=params.type_k,
         type_v=params.type_v,
         flash_attn=params.flash_attn,
+        n_parallel=params.n_parallel,
     )
     if need is None or not own:
         return need
-    more = place.own + place.per_token * header.n_vocab
+    drawing = _DRAWING * (params.n_parallel - 1)
+    more = place.own + (place.per_token + drawing) * header.n_vocab
     return MemoryNeed(need.weights, need.cache, need.work + more)
 
 
@@ -251,7 +255,12 @@ def gpu_share(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int) 
     weights = sum(_layer_bytes(header, n_layers)[start:])
     at_once = min(params.n_batch, NATIVE.at_once, n_ctx)
     cache = cache_by_layer(
-        header, n_ctx, at_once=at_once, type_k=params.type_k, type_v=params.type_v
+        header,
+        n_ctx,
+        at_once=at_once,
+        type_k=params.type_k,
+        type_v=params.type_v,
+        n_parallel=params.n_parallel,
     )
     return weights, int(sum((cache or [])[start:]))
 
@@ -266,6 +275,7 @@ def gpu_need(header: GgufHeader, params: ModelParams, n_ctx: int, layers: int, g
         type_k=params.type_k,
         type_v=params.type_v,
         flash_attn=params.flash_attn,
+        n_parallel=params.n_parallel,
     )
     return sum(gpu_share(header, params, n_ctx, layers)) + (work or 0) * gpus
 

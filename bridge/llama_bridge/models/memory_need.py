@@ -68,6 +68,7 @@ def memory_need(
     type_k: KvType = "f16",
     type_v: KvType = "f16",
     flash_attn: bool = True,
+    n_parallel: int = 1,
 ) -> MemoryNeed | None:
     """What a model needs, or None for an architecture whose cache is not known.
 
@@ -75,17 +76,20 @@ def memory_need(
         header: of the model's file.
         n_ctx: tokens of context.
         at_once: tokens that are computed at once.
-        outputs: of how many of them there is room for logits; None of all.
-        type_k, type_v, flash_attn: as in :class:`~llama_bridge.ModelParams`.
+        outputs: of how many of them, in each sequence, there is room for logits; None of all.
+        type_k, type_v, flash_attn, n_parallel: as in :class:`~llama_bridge.ModelParams`.
     """
-    layers = cache_by_layer(header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v)
+    layers = cache_by_layer(
+        header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v, n_parallel=n_parallel
+    )
     if layers is None:
         return None
     weights = sum(tensor.n_bytes or 0 for tensor in header.tensors)
-    full, short = _cells(header, n_ctx, at_once)
-    kept = at_once if outputs is None else min(outputs, at_once)
+    full, short = _cells(header, n_ctx, at_once, n_parallel)
+    kept = at_once if outputs is None else min(outputs * n_parallel, at_once)
     work = _work(header, full, short, at_once, kept, flash_attn)
-    return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + header.n_vocab))
+    logits = n_parallel * header.n_vocab
+    return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + logits))
 
 
 def gpu_work(
@@ -97,6 +101,7 @@ def gpu_work(
     type_k: KvType = "f16",
     type_v: KvType = "f16",
     flash_attn: bool = True,
+    n_parallel: int = 1,
 ) -> int | None:
     """The most bytes of work space on a GPU, or None for an architecture whose cache is not known.
 
@@ -105,21 +110,31 @@ def gpu_work(
     theirs at a time, and up to three halves of a layer's cache. ``tests/native/test_gpu_memory.py`` has what was measured.
 
     Args:
-        header, n_ctx, at_once, type_k, type_v, flash_attn: as in :func:`memory_need`.
+        header, n_ctx, at_once, type_k, type_v, flash_attn, n_parallel: as in :func:`memory_need`.
         on_cpu: how many layers, the first ones, stay with the CPU.
     """
     need = memory_need(
-        header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v, flash_attn=flash_attn
+        header,
+        n_ctx,
+        at_once=at_once,
+        type_k=type_k,
+        type_v=type_v,
+        flash_attn=flash_attn,
+        n_parallel=n_parallel,
     )
-    layers = cache_by_layer(header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v)
+    layers = cache_by_layer(
+        header, n_ctx, at_once=at_once, type_k=type_k, type_v=type_v, n_parallel=n_parallel
+    )
     if need is None or not layers:
         return None
     work = need.work
     n_copied = sum(kind != "f16" for kind in (type_k, type_v))
     if flash_attn and n_copied and kv_bytes_per_layer(header) is not None:
-        copies = max(cache_by_layer(header, n_ctx, at_once=at_once) or [0.0]) / 2 * n_copied
+        halves = cache_by_layer(header, n_ctx, at_once=at_once, n_parallel=n_parallel)
+        copies = max(halves or [0.0]) / 2 * n_copied
         width = header.number(f"{header.architecture}.embedding_length")
-        attention = at_once * (4 * width + sum(_cells(header, n_ctx, at_once)) // 2)
+        cells = sum(_cells(header, n_ctx, at_once, n_parallel))
+        attention = at_once * (4 * width + cells // 2)
         work = max(work, _F32 * attention + int(copies))
     if on_cpu > 0:
         matrices = (t.n_bytes or 0 for t in header.tensors if t.name.startswith("blk."))
@@ -134,16 +149,22 @@ def cache_by_layer(
     at_once: int = 512,
     type_k: KvType = "f16",
     type_v: KvType = "f16",
+    n_parallel: int = 1,
 ) -> list[float] | None:
-    """Bytes of each layer's cache or state, or None for an architecture whose cache is not known."""
+    """Bytes of each layer's cache or state, or None for an architecture whose cache is not known.
+
+    Sequences share the cells of a full cache. Each has its own running states, and its own window of a cache that has the
+    last tokens only.
+    """
     arch = header.architecture
     if arch == "mamba":
-        n_layers, state = header.number(f"{arch}.block_count"), float(_mamba_state(header))
+        n_layers = header.number(f"{arch}.block_count")
+        state = float(_mamba_state(header)) * n_parallel
         return [state] * n_layers if 0 < n_layers <= MOST_LAYERS and state >= 0 else None
     layers = kv_bytes_per_layer(header, type_k, type_v)
     if layers is None:
         return None
-    full, short = _cells(header, n_ctx, at_once)
+    full, short = _cells(header, n_ctx, at_once, n_parallel)
     length = header.number(f"{arch}.attention.key_length")
     narrow = header.number(f"{arch}.attention.key_length_swa", length) / length if length else 1.0
     own = _layers_with_own_cache(header)
@@ -153,22 +174,24 @@ def cache_by_layer(
         if i >= own:
             size = 0.0
         elif arch in _LINEAR and _is_linear(header, i):
-            size = _linear_state(header)
+            size = _linear_state(header) * n_parallel
         elif short and _is_windowed(header, i):
             size = per_token * narrow * short
         if not per_token:  # a convolution: it keeps the last few inputs
             kept = max(0, header.number(f"{arch}.shortconv.l_cache") - 1)
-            size = kept * header.number(f"{arch}.embedding_length") * _F32
+            size = kept * header.number(f"{arch}.embedding_length") * _F32 * n_parallel
         found.append(size)
     return found if min(found, default=-1) >= 0 else None
 
 
-def _cells(header: GgufHeader, n_ctx: int, at_once: int) -> tuple[int, int]:
+def _cells(header: GgufHeader, n_ctx: int, at_once: int, n_parallel: int) -> tuple[int, int]:
     """Cells of a full cache, and of one that has the last tokens only; 0 if no layer has such a one."""
     arch = header.architecture
     full = _padded(n_ctx)
     window = max(0, header.number(f"{arch}.attention.sliding_window"))
-    return full, min(full, _padded(window + at_once)) if window and arch in _WINDOWED else 0
+    if not window or arch not in _WINDOWED:
+        return full, 0
+    return full, min(full, _padded(window * n_parallel + at_once))
 
 
 def _padded(n: int) -> int:

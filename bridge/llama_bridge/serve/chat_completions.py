@@ -18,11 +18,13 @@ from ..generation import Generation
 from .answering import Emit, EventStream, event, side_by_side, to_json, while_connected
 from .chat_request import ChatAsk, read_chat
 from .metrics import Meters
-from .refusals import Refused
+from .refusals import Refused, naming
 from .server import Server
 from .wording import FINGERPRINT, checked_reason, facts, logprobs_record, usage_record
 
 __all__ = ["chat_completions"]
+
+_FIELDS = {"max_tokens": "max_completion_tokens"}
 
 Answer = AsyncStream[ChatEvent, Generation]
 
@@ -38,7 +40,7 @@ async def chat_completions(server: Server, request: Request) -> Response:
             answers = [
                 served.llama.chat_stream(ask.messages, **ask.arguments(i)) for i in range(ask.n)
             ]
-            with server.beginning():
+            with server.beginning(), naming(_FIELDS | ask.shaped_by):
                 for answer in answers:
                     await stack.enter_async_context(answer)
             return served.name, answers

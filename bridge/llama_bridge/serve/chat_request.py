@@ -45,6 +45,11 @@ class ChatAsk:
     stream: bool = False
     include_usage: bool = False
 
+    @property
+    def shaped_by(self) -> dict[str, str]:
+        """The field with the schema that can be wrong, by the name of the library's argument."""
+        return {"json_schema": "tools" if self.tools else "response_format"}
+
     def arguments(self, index: int) -> dict[str, Any]:
         """Arguments of ``chat_stream`` for one of the answers."""
         settings: dict[str, Any] = {**(self.settings or {})}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -26,8 +27,9 @@ from ..errors import (
     TemplateError,
     UnsupportedCapability,
 )
+from ..params import SamplingParams
 
-__all__ = ["Refused", "as_refused", "on_error", "refusal"]
+__all__ = ["Refused", "as_refused", "naming", "on_error", "refusal"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,13 +87,15 @@ _KINDS = {
     503: "unavailable_error",
 }
 
-_ARGUMENT = re.compile(r"[a-z_]+(?=[=:, \[]|$)")
-"""The argument that a message of the library begins with."""
-
-_FIELDS = {
-    "json_schema": "response_format",
-    "type": None,
-}
+_ARGUMENTS = frozenset(
+    (
+        *("messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "json_schema"),
+        *("grammar", "logprobs", "prompt", "text", "query", "documents"),
+        *SamplingParams.__dataclass_fields__,
+    )
+)
+_FIRST = re.compile(r"the tool|[a-z_]+")
+"""What a message of the library begins with: the argument, if it is one."""
 
 
 def as_refused(error: BridgeError, fields: Mapping[str, str] | None = None) -> Refused:
@@ -107,7 +111,8 @@ def as_refused(error: BridgeError, fields: Mapping[str, str] | None = None) -> R
         case ContextOverflow():
             return Refused(400, _overflow(error), code="context_length_exceeded")
         case InvalidSchema():
-            return Refused(400, str(error), param="response_format", code="invalid_schema")
+            param = (fields or {}).get("json_schema", "response_format")
+            return Refused(400, str(error), param=param, code="invalid_schema")
         case InvalidInput():
             return Refused(400, str(error), param=_param(error, fields or {}))
         case UnsupportedCapability():
@@ -128,14 +133,28 @@ def as_refused(error: BridgeError, fields: Mapping[str, str] | None = None) -> R
             return Refused(500, "the model failed while it worked", code="engine_error")
 
 
+@contextmanager
+def naming(fields: Mapping[str, str]) -> Generator[None, None, None]:
+    """Name the request's own fields in what the library refuses.
+
+    Args:
+        fields: as in :func:`as_refused`.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        raise as_refused(error, fields) from error
+
+
 def _overflow(error: ContextOverflow) -> str:
     counted = f"{'at least ' * error.at_least}{error.needed} tokens"
     return f"{error.text or 'the request'} has {counted}, but the context holds {error.n_ctx}: shorten it"
 
 
 def _param(error: InvalidInput, fields: Mapping[str, str]) -> str | None:
-    found = _ARGUMENT.match(str(error))
-    return fields.get(found[0], found[0]) if found else None
+    found = _FIRST.match(str(error))
+    first = found[0].replace("the tool", "tools") if found else ""
+    return fields.get(first, first) if first in _ARGUMENTS else None
 
 
 def refusal(refused: Refused) -> Response:

@@ -20,7 +20,7 @@ from ..errors import BridgeError, InvalidInput
 from ..generation import Generation
 from .answering import Emit, EventStream, while_connected
 from .chat_request import ChatAsk
-from .refusals import Refused
+from .refusals import Refused, naming
 from .response_events import ResponseEvents, output_of
 from .response_record import ResponseRecord
 from .response_request import ResponseAsk, read_response
@@ -30,6 +30,8 @@ from .server import Server
 from .wording import checked_reason
 
 __all__ = ["create_response", "delete_response", "input_items", "one_response"]
+
+_FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
 
 
 async def create_response(server: Server, request: Request) -> Response:
@@ -127,7 +129,8 @@ class _Turn:
         self._answer: AsyncStream[ChatEvent, Generation] = where.chat_stream(
             chat.messages, **chat.arguments(0)
         )
-        with server.beginning():
+        shaped_by = {"json_schema": "tools" if chat.tools else "text.format"}
+        with server.beginning(), naming(_FIELDS | shaped_by):
             await stack.enter_async_context(self._answer)
 
     async def _where(self, llama: AsyncLlamaBridge, id_: str) -> AsyncLlamaBridge | AsyncSession:

@@ -60,6 +60,8 @@ def read_sampling(fields: Fields, limits: Sequence[str]) -> SamplingSettings:
         settings["seed"] = seed % SEEDS
     if "dry_sequence_breakers" in fields:
         settings["dry_sequence_breakers"] = fields.texts("dry_sequence_breakers")
+    if "speculate" in fields:
+        settings["speculate"] = fields.flag("speculate")
     bias = _bias(fields)
     if bias:
         settings["logit_bias"] = bias

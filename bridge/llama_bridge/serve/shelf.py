@@ -166,8 +166,10 @@ class Shelf(Models):
 
 
 async def _close(served: Served) -> None:
+    """Close a model, whoever gives up waiting for that: its sessions are written."""
     try:
-        await served.llama.close()
+        with anyio.CancelScope(shield=True):
+            await served.llama.close()
     except BridgeError as error:  # a session could not be written
         _log.error("%r: %s", served.name, error)
 
