@@ -44,7 +44,7 @@ _STATE_MAGIC = (
     0xAF143CD8  # llama-context.cpp: a state in memory begins with this, then its sequence
 )
 _NAN = "llama.cpp computed NaN"
-_MOST_GUESSES = 31
+_MOST_GUESSES = 15
 NOTHING_AHEAD = (0, -1)
 _log = logging.getLogger("llama_bridge.native")
 

@@ -216,6 +216,9 @@ int32_t lb_decode_ahead(int32_t sequence, const int32_t * tokens, int32_t n_toke
         if (tokens == nullptr || n_guesses < 0 || n_guesses >= n_tokens) {
             return fail(LB_BAD_ARGUMENT, "tokens must not be null, and n_guesses from 0 to fewer than n_tokens");
         }
+        if (n_guesses > LB_GUESSES) {
+            return fail(LB_BAD_ARGUMENT, "n_guesses must be at most " + std::to_string(LB_GUESSES));
+        }
         if (current.stateful) {
             return fail(LB_BAD_ARGUMENT, "this memory cannot take guesses back");
         }

@@ -12,6 +12,7 @@
 
 #define LB_ABI_VERSION 8
 #define LB_SEQUENCES 64 // in the KV cache
+#define LB_GUESSES 15 // in one lb_decode_ahead
 #define LB_ADAPTERS 128 // loaded at once
 #define LB_EMBED_SEQUENCES 64
 #define LB_EMBED_TOKENS (1 << 20)

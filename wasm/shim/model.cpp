@@ -125,7 +125,8 @@ int32_t load(const char * path, const lb_load_params & params) {
     context_params.kv_unified = true; // all sequences share the cells
     // Logits are wanted for a sequence's last token only. The default reserves them for a whole micro-batch: 300 MB
     // for a vocabulary of 150,000 tokens.
-    context_params.n_outputs_max = context_params.n_seq_max;
+    // For a row of logits of each sequence, or of one after each of its guesses.
+    context_params.n_outputs_max = std::max(context_params.n_seq_max, std::min<uint32_t>(context_params.n_batch, LB_GUESSES + 1));
     context_params.n_threads = params.n_threads;
     context_params.n_threads_batch = params.n_threads;
     context_params.type_k = static_cast<ggml_type>(params.type_k);

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "WasmSequence"]
 
 NAME = "wasm"
-_MOST_GUESSES = 31
+_MOST_GUESSES = 15
 _LARGEST = (1 << 31) - 1
 
 
