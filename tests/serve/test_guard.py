@@ -267,6 +267,7 @@ def test_numbers_for_prometheus(address: Address) -> None:
         "llama_bridge_first_token_seconds_count",
         "llama_bridge_prompt_tokens_total",
     )
+    assert number("llama_bridge_kv_room_tokens") > 0
     before = {name: number(name) for name in names}
     usage = address.post(CHAT, HELLO, **KEY).json["usage"]
     address.post(CHAT, HELLO | {"stream": True}, **KEY)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
+from ..capabilities import Capability
 from ..errors import Busy
 from .answering import ClientGone
 from .fields import Fields, read_body
@@ -48,6 +49,8 @@ class Server:
             waiting=lambda: self.waiting,
             kept=lambda: len(responses),
             loaded=lambda: len(models.loaded()),
+            cached=lambda: sum(served.llama.n_cached for served in _talking(models)),
+            room=lambda: sum(served.llama.info.n_ctx for served in _talking(models)),
         )
 
     async def fields(self, request: Request) -> Fields:
@@ -94,3 +97,10 @@ class Server:
     def seen(self, method: str, path: str, status: int, seconds: float) -> None:
         """A request has ended."""
         self.meters.seen(path if path in self.paths else "other", status, seconds)
+
+
+def _talking(models: Models) -> list[Served]:
+    """The loaded models that have a KV cache."""
+    return [
+        served for served in models.loaded() if Capability.GENERATE in served.llama.capabilities
+    ]
