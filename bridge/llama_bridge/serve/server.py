@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager, contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 from ..capabilities import Capability
+from ..checks import shown
 from ..errors import Busy
 from .answering import ClientGone
 from .fields import Fields, read_body
 from .metrics import Meters
+from .refusals import Refused
 from .response_store import ResponseStore
 from .served import Models, Served
 from .settings import ServerSettings
@@ -57,9 +59,13 @@ class Server:
         """The fields of a request's body.
 
         Raises:
-            Refused: it is no JSON object, is too large, or came too slowly.
+            Refused: it is no JSON object, is compressed, too large, or came too slowly.
             ClientGone: the client has left before all was here.
         """
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            message = f"Content-Encoding: {shown(encoding)}: send the body as it is"
+            raise Refused(415, message, code="unsupported_encoding")
         try:
             body = await request.body()
         except ClientDisconnect:
