@@ -55,7 +55,7 @@ class Place:
     Attributes:
         name: of the backend.
         at_once: the most tokens that it computes at once.
-        outputs: for how many of them, in each sequence, it has room for logits; None for all.
+        outputs: for how many of them it has room for logits, at least for one of each sequence; None for all.
         own: bytes without a model.
         per_token: bytes for each token of the vocabulary.
         least: tokens that an automatic context has at least, even if they do not fit what is free.
@@ -70,7 +70,7 @@ class Place:
 
 
 NATIVE = Place("native", 512, None, 0, 0, 2048)
-WASM = Place("wasm", 128, 1, 34 * _MIB, 270, 512)
+WASM = Place("wasm", 128, 16, 34 * _MIB, 270, 512)
 """Measured with 32,000 to 150,000 tokens in the vocabulary: llama.wasm itself, its threads, and what it reads into."""
 
 

@@ -76,7 +76,7 @@ def memory_need(
         header: of the model's file.
         n_ctx: tokens of context.
         at_once: tokens that are computed at once.
-        outputs: of how many of them, in each sequence, there is room for logits; None of all.
+        outputs: of how many of them there is room for logits, if that is not fewer than one of each sequence; None of all.
         type_k, type_v, flash_attn, n_parallel: as in :class:`~llama_bridge.ModelParams`.
     """
     layers = cache_by_layer(
@@ -86,7 +86,7 @@ def memory_need(
         return None
     weights = sum(tensor.n_bytes or 0 for tensor in header.tensors)
     full, short = _cells(header, n_ctx, at_once, n_parallel)
-    kept = at_once if outputs is None else min(outputs * n_parallel, at_once)
+    kept = at_once if outputs is None else min(max(outputs, n_parallel), at_once)
     work = _work(header, full, short, at_once, kept, flash_attn)
     logits = n_parallel * header.n_vocab
     return MemoryNeed(weights, int(sum(layers)), _F32 * max(0, work + logits))
