@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -329,6 +330,7 @@ def test_who_waits_is_served_in_order(llama_backend: str) -> None:
         assert all(abs(i - at) <= 1 for at, i in enumerate(served))
 
 
+@pytest.mark.skipif(sys.platform == "emscripten", reason="the page has a loop of its own")
 def test_tasks_are_computed_together_too(four: LlamaBridge) -> None:
     async def ask() -> list[Generation]:
         llama = AsyncLlamaBridge.of(four)

@@ -52,6 +52,9 @@ def test_it_finds_what_a_search_of_everything_finds(seed: int) -> None:
             assert guess[: len(tokens) - place] == tokens[place : place + 7]
 
 
+CLOCK = getattr(time, "thread_time", time.process_time)  # a page has no threads
+
+
 def test_what_repeats_itself_goes_on() -> None:
     lookup = Lookup()
     lookup.follow([9, 1, 2, 3, 1, 2, 3, 1, 2])
@@ -77,17 +80,17 @@ def test_thirty_thousand_tokens_cost_microseconds_each() -> None:
     rng = random.Random(0)
     tokens = [rng.randrange(50) ** 2 for _ in range(30_000)]  # each three of them come often
     lookup = Lookup()
-    clock = time.thread_time()
+    clock = CLOCK()
     lookup.follow(tokens)
-    read = time.thread_time() - clock
-    clock = time.thread_time()
+    read = CLOCK() - clock
+    clock = CLOCK()
     for token in tokens[:2000]:
         lookup.find()
         lookup.add((token,))
-    found = time.thread_time() - clock
-    clock = time.thread_time()
+    found = CLOCK() - clock
+    clock = CLOCK()
     lookup.follow([*tokens, 1, 2, 3])  # the next turn
-    again = time.thread_time() - clock
+    again = CLOCK() - clock
     assert read / 30_000 < 5e-6
     assert found / 2000 < 50e-6
     assert again < 10e-3

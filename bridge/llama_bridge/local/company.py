@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..engine import CacheFull, Engine
 from ..errors import EngineError
@@ -25,10 +25,12 @@ class Company:
 
     Args:
         engine: the engine.
+        check: brings all ledgers in line with the cache.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
         self._engine = engine
+        self._check = check
         self._pace = Pace()
         self._steps = 0
         self._clean = True  # whether every ledger is known to be in step with the cache
@@ -36,19 +38,16 @@ class Company:
     def advance(
         self,
         turns: Sequence[RunningTurn],
-        everyone: Sequence[RunningTurn],
         reader: RunningTurn | None,
     ) -> None:
         """Compute the next text of these turns, or a piece of a prompt. Each turn keeps its own error.
 
         Args:
             turns: one or more, oldest first.
-            everyone: all turns in progress, oldest first.
             reader: the one whose reader is the caller.
         """
         if not self._clean:
-            for turn in everyone:
-                turn.active.kv.check()
+            self._check()
             self._clean = True
         self._clean = False
         again = [turn.again for turn in turns]
@@ -58,6 +57,9 @@ class Company:
         else:
             done = self._together(turns, reader)
         self._clean = done and again == [turn.again for turn in turns]
+        if not self._clean:  # also those of conversations that nobody computes
+            self._check()
+            self._clean = True
 
     def call_back(self, turns: Sequence[RunningTurn]) -> None:
         """There is room again for turns that made way."""

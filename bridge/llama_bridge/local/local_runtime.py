@@ -111,6 +111,7 @@ class LocalRuntime(Runtime):
             engine,
             self._pool.turns,
             max_waiting,
+            self._pool.check,
             _weakly(self._keep),
             _weakly(self._free_if_closed),
             _weakly(self._keep),

@@ -68,6 +68,7 @@ class Scheduler:
         engine: the engine.
         turns: gives the answers in progress, oldest first.
         most_waiting: how many calls may wait for a seat.
+        check: brings all ledgers in line with the cache.
         keep: called after each call of :meth:`alone`.
         free: called each time before the engine is let go of.
         ended: called after turns have come to their end.
@@ -78,6 +79,7 @@ class Scheduler:
         engine: Engine,
         turns: Callable[[], list[RunningTurn]],
         most_waiting: int,
+        check: Callable[[], None],
         keep: Callable[[], None],
         free: Callable[[], None],
         ended: Callable[[], None],
@@ -92,7 +94,7 @@ class Scheduler:
         self._keep = keep
         self._free = free
         self._ended = ended
-        self._company = Company(engine)
+        self._company = Company(engine, check)
         self._most_waiting = most_waiting
         self._queue: list[_Ticket] = []
         self._process = os.getpid()
@@ -230,7 +232,7 @@ class Scheduler:
         if self._engine.info.n_parallel > 1 and self._engine.cancelled:
             self._engine.clear_cancel()  # that was another turn; those that shall end know it
         try:
-            self._company.advance(turns, everyone, turn if reading else None)
+            self._company.advance(turns, turn if reading else None)
         finally:
             with self._gate:
                 self._computing = ()
