@@ -274,6 +274,17 @@ class LlamaBridge(Conversation):
         return self._shared.do(Capability.TOKENS, lambda runtime: runtime.info)
 
     @property
+    def n_cached(self) -> int:
+        """How many tokens the KV cache holds now, of the ``info.n_ctx`` that it has room for. Does not wait for an answer.
+
+        A beginning that several conversations share counts for each of them.
+
+        Raises:
+            UnsupportedCapability: the backend lacks ``TOKENS``.
+        """
+        return self._shared.do(Capability.TOKENS, lambda runtime: runtime.n_cached)
+
+    @property
     def tool_form(self) -> ToolForm | None:
         """How tools are told to this model in a chat.
 

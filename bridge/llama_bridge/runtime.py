@@ -88,6 +88,11 @@ class Runtime(NotCopied, ABC):
         """Facts about the model and its context."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)
 
+    @property
+    def n_cached(self) -> int:
+        """How many tokens the KV cache holds now, of all conversations. Does not wait for an answer."""
+        return 0
+
     def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of a text; for a prompt, those that :meth:`answer` evaluates."""
         raise UnsupportedCapability(Capability.TOKENS, self.backend)

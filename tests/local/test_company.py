@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -468,6 +469,35 @@ def test_two_calls_of_one_conversation_come_one_after_the_other(four: LlamaBridg
     assert all("Zorvane" in answer.text for answer in found)
     assert len(talk.messages) == 10
     assert talk.n_turns == 5
+
+
+@sessions
+def test_a_chat_goes_on_from_a_conversation_at_rest(llama_backend: str, tmp_path: Path) -> None:
+    """In memory, on the disk, and in the folder after a restart."""
+    said: dict[str, list[Any]] = {}
+    how: dict[str, Any] = {"backend": llama_backend, "n_parallel": 2, "n_ctx": 1024}
+    for memory in (64 << 20, 0):
+        with LlamaBridge(
+            "demo", session_memory=memory, sessions_dir=tmp_path / str(memory), **how
+        ) as llama:
+            for i in range(6):
+                messages: list[Any] = [{"role": "user", "content": f"Hello! My name is Quill {i}."}]
+                answer = llama.session(f"s{i}").chat(messages, sampling=GREEDY)
+                said[f"s{i}"] = [*messages, answer.message]
+            assert_goes_on(llama, said)
+        with LlamaBridge("demo", sessions_dir=tmp_path / str(memory), **how) as llama:
+            assert_goes_on(llama, said)
+
+
+def assert_goes_on(llama: LlamaBridge, said: dict[str, list[Any]]) -> None:
+    for name, messages in said.items():
+        talk = llama.session(name)
+        held = len(talk.tokens)
+        messages += [{"role": "user", "content": "What is my name?"}]
+        answer = talk.chat(messages, sampling=GREEDY)
+        messages += [answer.message]
+        assert "Quill" in answer.text
+        assert answer.usage.cached_tokens >= held - 1
 
 
 @sessions

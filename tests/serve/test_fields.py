@@ -362,6 +362,8 @@ def test_null_is_as_good_as_nothing(name: str) -> None:
         b"[" * 100_000,
         b'{"a": ' + b"9" * 5000 + b"}",
         b'{"a": 1}{"b": 2}',
+        b'{"a": 1, "a": 2}',
+        b'{"b": [{"a": 1, "a": 1}]}',
     ],
 )
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
@@ -390,6 +392,9 @@ def test_it_is_refused_over_http(server: Address, path: str) -> None:
         assert reply.error["param"] == field
         assert reply.error["type"] == "invalid_request_error"
     assert server.post(path, [1]).status == 400
+    packed = server.ask("POST", path, b"\x1f\x8b", {"Content-Encoding": "gzip"})
+    assert packed.status == 415
+    assert "gzip" in packed.error["message"]
     assert server.ask("GET", path).status == 405
     missing = server.post(path, body | {"model": "/etc/passwd"})
     assert missing.status == 404

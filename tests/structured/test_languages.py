@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_bridge.structured import language
 from llama_bridge.structured.charset import ANY, CharSet, chars, span
 from llama_bridge.structured.language import (
     And,
@@ -101,6 +102,13 @@ def test_what_is_no_regular_language_is_refused(pattern: str, why: str) -> None:
 def test_an_automaton_has_a_bound() -> None:
     with pytest.raises(TooLarge):
         automaton(whole("[ab]*a[ab]{20}"))
+
+
+def test_the_work_for_an_automaton_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few states can be a lot of work: in each of these, all repetitions may be the one that goes on."""
+    monkeypatch.setattr(language, "MAX_PARTS", 10_000)
+    with pytest.raises(TooLarge):
+        automaton(found_in("^" + "(c|d){0,200}" * 2 + "$"))
 
 
 def test_sets_of_strings_are_combined() -> None:

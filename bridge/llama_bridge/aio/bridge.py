@@ -155,6 +155,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         return self._loaded.info
 
     @property
+    def n_cached(self) -> int:
+        return self._loaded.n_cached
+
+    @property
     def tool_form(self) -> ToolForm | None:
         return self._loaded.tool_form
 

@@ -188,7 +188,7 @@ class Active:
         """Remove what the turn replaces from conversation and cache; returns the tokens to append.
 
         If the engine can, a fresh prompt keeps its beginning in the cache, up to its last token: decoding that one
-        gives the logits.
+        gives the logits. What came from a file stays only if the prompt goes on from all of it.
         """
         if turn.again is not None:
             self.kv.rewind(turn.again.prompt_end - 1)
@@ -197,7 +197,9 @@ class Active:
         elif turn.fresh:
             self.messages, self.turns = [], []
             if Capability.PREFIX_CACHE in self.engine.capabilities:
-                self.kv.aim(turn.tokens[:-1])
+                said = self.kv.conversation
+                goes_on = turn.tokens[: len(said)] == said
+                self.kv.aim(turn.tokens[:-1], self.kv.origin if goes_on else None)
                 return turn.tokens[-1:]
             self.kv.clear()
         return turn.tokens

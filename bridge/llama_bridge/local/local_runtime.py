@@ -241,6 +241,11 @@ class LocalRuntime(Runtime):
         """See :attr:`Runtime.info`."""
         return self._engine.info
 
+    @property
+    def n_cached(self) -> int:
+        """See :attr:`Runtime.n_cached`. Cells that conversations share count for each."""
+        return sum(len(seat.active.kv.tokens) for seat in self._pool.seats)
+
     def tokenize(self, text: str | Prompt, *, add_special: bool, parse_special: bool) -> list[int]:
         """See :meth:`Runtime.tokenize`."""
         if isinstance(text, Prompt):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ..capabilities import Capability
 from ..engine import Engine, MemoryKind
 from ..errors import (
     BridgeError,
@@ -210,9 +211,27 @@ class Pool:
         seat = self._free_seat(tokens, None, name)
         if seat.name != name:
             self.rest(seat)
-        self._share_beginning(seat, tokens[:-1], None)
+        if seat.name is not None or not self._wake_beginning(seat, name, tokens[:-1]):
+            self._share_beginning(seat, tokens[:-1], None)
         seat.used = next(self._clock)
         return seat
+
+    def _wake_beginning(self, seat: Seat, name: str, tokens: Sequence[int]) -> bool:
+        """Give a seat the state of a conversation at rest, if these tokens begin more like that than like any other."""
+        if Capability.PREFIX_CACHE not in self._engine.capabilities:
+            return False
+        resting = self._resting.get(name)
+        try:
+            wanted = resting.snapshot if resting is not None else self._keeper.glance(name)
+            common = common_beginning(wanted.tokens, tokens)
+            if common <= max(_shared(other, tokens, None) for other in self.seats):
+                return False
+            if common < len(wanted.tokens) and self._engine.info.memory is not MemoryKind.DENSE:
+                return False  # it could not be rewound
+            wanted = self._wake(name)
+        except (SessionCorrupt, SessionMismatch):
+            return False
+        return wanted.state is not None and seat.active.restore(wanted)
 
     def rest(self, seat: Seat, *, copy: bool = True) -> None:
         """Put the conversation that has a seat to rest. Then the seat belongs to none.

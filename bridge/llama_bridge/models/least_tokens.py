@@ -3,7 +3,7 @@
 Each token stands for some bytes of the text, at most as many as the longest one can. So a text of n bytes has at least
 n / longest tokens, if no byte vanishes. What can vanish, in llama.cpp:
 
-- white space beside some control tokens (``LSTRIP``, ``RSTRIP``): not counted.
+- white space beside some control tokens (``LSTRIP``, ``RSTRIP``) of a few models: there it is not counted.
 - bytes for which a byte-level vocabulary has no token, such as control characters with Falcon: not counted.
 - what a merge makes, if that is not a token; no vocabulary should be like that. There the bound is 0.
 - anything, with a tokenizer that normalises (``bert``, ``t5``, ``whitespace``). There it is 0 too.
@@ -26,6 +26,8 @@ _CHARACTERS = {i: chr(i) for i in _OWN} | {byte: chr(256 + i) for i, byte in enu
 _NO_SPACE = str.maketrans("", "", "".join(_CHARACTERS[byte] for byte in _SPACE))
 _NOT_BYTES = frozenset(("gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"))
 """Pre-tokenizers whose vocabulary is not of bytes, although their model is called ``gpt2``."""
+_STRIPS = ("phi-3", "phi3", "modern-bert", "modernbert", "jina", "nomic")
+"""Parts of the names of models and pre-tokenizers that have such tokens (``llama-vocab.cpp``), in small letters."""
 
 
 class LeastTokens:
@@ -50,10 +52,13 @@ def _look(model: ModelFile) -> tuple[int, bytes]:
     kind, pre = (model.header.text(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if kind not in ("llama", "gpt2") or pre in _NOT_BYTES:
         return 0, b""
+    names = pre, *map(model.header.text, ("general.name", "general.architecture"))
+    strips = any(part in name.lower() for part in _STRIPS for name in names)
+    gone = _SPACE if strips else b""
     try:
         words = read_strings(model, "tokenizer.ggml.tokens")
         if kind == "llama":  # no text of a token is shorter than what it stands for
-            return max(map(len, words), default=0), _SPACE
+            return max(map(len, words), default=0), gone
         kinds = read_integers(model, "tokenizer.ggml.token_type")
         merges = read_strings(model, "tokenizer.ggml.merges")
     except (BridgeError, OSError):  # a page can open a kept model only while it is loaded
@@ -66,13 +71,14 @@ def _look(model: ModelFile) -> tuple[int, bytes]:
     for i, word in enumerate(words):
         if len(word) > longest:  # otherwise it is not the longest, however it is counted
             normal = i < len(kinds) and kinds[i] == _NORMAL
-            longest = max(longest, _count(word) if normal else len(word))
-    return longest, _SPACE + bytes(unknown)
+            longest = max(longest, _count(word, strips) if normal else len(word))
+    return longest, gone + bytes(unknown)
 
 
-def _count(word: bytes) -> int:
-    """Bytes that a token of a byte-level vocabulary stands for, white space not counted."""
+def _count(word: bytes, strips: bool) -> int:
+    """Bytes that a token of a byte-level vocabulary stands for, without white space if some of it vanishes."""
     try:
-        return len(word.decode().translate(_NO_SPACE))
+        text = word.decode()
+        return len(text.translate(_NO_SPACE) if strips else text)
     except UnicodeDecodeError:
         return len(word)

@@ -25,13 +25,22 @@ def read_body(body: bytes) -> Fields:
     try:
         text = body.decode()
         value: object = read_json(text)
-        if "NaN" in text or "Infinity" in text:
-            json.loads(text, parse_constant=_refuse_constant)
+        if isinstance(value, dict):  # read_json() is no deeper than this can be
+            json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):
         raise Refused(400, f"the body is {_kind(value)}: give a JSON object", code="invalid_json")
     return Fields(cast("dict[str, Any]", value))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a key that is there twice: one of the two would be ignored."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {shown(key)} is there twice in one object")
+        seen.add(key)
 
 
 def _refuse_constant(word: str) -> None:

@@ -33,6 +33,8 @@ class Meters:
         waiting: how many of them wait.
         kept: how many responses are kept.
         loaded: how many models are loaded.
+        cached: how many tokens their KV caches hold.
+        room: how many they have room for.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Meters:
         waiting: Callable[[], float],
         kept: Callable[[], float],
         loaded: Callable[[], float],
+        cached: Callable[[], float],
+        room: Callable[[], float],
     ) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -66,6 +70,12 @@ class Meters:
         self._completion = Counter(
             f"{_PREFIX}_completion_tokens", "Tokens of answers.", registry=registry
         )
+        self._guessed = Counter(
+            f"{_PREFIX}_guessed_tokens",
+            "Tokens of answers that were guessed from what came before, by whether they came.",
+            ("outcome",),
+            registry=registry,
+        )
         self._first = Histogram(
             f"{_PREFIX}_first_token_seconds",
             "From a request's arrival to the first piece of its answer, of streams.",
@@ -83,10 +93,14 @@ class Meters:
             ("requests_waiting", "Requests whose answer has not begun.", waiting),
             ("responses_kept", "Responses that requests may go on from.", kept),
             ("models_loaded", "Models in memory.", loaded),
+            ("kv_tokens", "Tokens in the KV caches of the models in memory.", cached),
+            ("kv_room_tokens", "Tokens that they have room for.", room),
         ):
             Gauge(f"{_PREFIX}_{name}", what, registry=registry).set_function(count)
         for source in ("cached", "evaluated"):
             self._prompt.labels(source)
+        for outcome in ("came", "failed"):
+            self._guessed.labels(outcome)
 
     def seen(self, path: str, status: int, seconds: float) -> None:
         """A request has ended; status 0 if nobody was there to be told."""
@@ -99,6 +113,8 @@ class Meters:
         self._prompt.labels("cached").inc(usage.cached_tokens)
         self._prompt.labels("evaluated").inc(usage.evaluated_tokens)
         self._completion.inc(usage.completion_tokens)
+        self._guessed.labels("came").inc(usage.accepted_tokens)
+        self._guessed.labels("failed").inc(usage.drafted_tokens - usage.accepted_tokens)
         if usage.completion_tokens > 1:
             self._token.observe(usage.completion_seconds / usage.completion_tokens)
 

@@ -14,6 +14,9 @@ from .sampling_fields import read_sampling
 
 __all__ = ["ResponseAsk", "read_response"]
 
+_MOST_NOTES = 16
+"""Entries of ``metadata``, as OpenAI has it: they are kept with the response."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseAsk:
@@ -60,6 +63,8 @@ def read_response(fields: Fields) -> ResponseAsk:
     parallel = fields.flag("parallel_tool_calls") if "parallel_tool_calls" in fields else None
     settings = read_sampling(fields, ("max_output_tokens",))
     metadata = fields.plain_object("metadata") or {}
+    if len(metadata) > _MOST_NOTES:
+        raise fields.refuse("metadata", f"at most {_MOST_NOTES} strings")
     for name, value in metadata.items():
         if not isinstance(value, str):
             raise fields.refuse("metadata", f"strings, but {name[:64]!r} is none")

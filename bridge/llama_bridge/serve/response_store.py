@@ -25,6 +25,9 @@ __all__ = ["Kept", "ResponseStore"]
 _IN_MEMORY = 256
 """Responses of a folder that are also kept in memory."""
 
+MOST_BYTES = 256 << 20
+"""Room for all responses together: a request of 8 MB can make one that is as large."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,15 +60,19 @@ class ResponseStore:
     Args:
         folder: where they outlive the server; None keeps them in memory. It belongs to this store alone.
         most: how many.
+        most_bytes: how large all of them may be together, as JSON. The newest one is kept in any case.
 
     Raises:
         SessionsLocked: another server uses the folder.
         SessionWriteError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path | None, most: int) -> None:
+    def __init__(self, folder: Path | None, most: int, most_bytes: int = MOST_BYTES) -> None:
         self._folder = folder
         self._most = most
+        self._most_bytes = most_bytes
+        self._sizes: dict[str, int] = {}
+        self._total = 0  # bytes of all
         self._kept: OrderedDict[str, Kept | None] = OrderedDict()  # None: it is in the folder alone
         self._secret = os.urandom(32)
         self._lock: FolderLock | None = None
@@ -86,10 +93,11 @@ class ResponseStore:
                     os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
                 ) as file:
                     file.write(self._secret)
-            found = [(path.stat().st_mtime_ns, path.stem) for path in folder.glob("resp_*.json")]
+            found = [(path.stat(), path.stem) for path in folder.glob("resp_*.json")]
         except OSError as error:
             raise SessionWriteError(folder, f"cannot be used: {error.strerror}") from error
-        self._kept.update((stem, None) for _, stem in sorted(found))
+        for stat, stem in sorted(found, key=lambda one: one[0].st_mtime_ns):
+            self._put(stem, None, stat.st_size)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -116,11 +124,15 @@ class ResponseStore:
         kept = self._kept.get(id_)
         if kept is None and id_ in self._kept:
             kept = await to_thread.run_sync(self._read, id_)
+            if id_ not in self._kept:
+                kept = None  # it was deleted meanwhile
         if kept is None:
-            self._kept.pop(id_, None)
+            self._drop(id_)
             random = id_[5:29]
             sealed = hmac.compare_digest(id_[29:].encode(), self._seal(random, owner).encode())
-            why = "is no longer kept here" if sealed else "is unknown to this server"
+            why = (
+                "is not finished, or no longer kept here" if sealed else "is unknown to this server"
+            )
             code = "response_evicted" if sealed else "response_not_found"
             raise Refused(404, f"the response {id_[:100]!r} {why}", param=param, code=code)
         if kept.owner != owner:
@@ -135,21 +147,32 @@ class ResponseStore:
 
     async def keep(self, kept: Kept) -> list[str]:
         """Keep a response; returns the ids of those that had to go for it."""
-        if self._folder is not None:
-            await to_thread.run_sync(self._write, kept)
-        self._kept[kept.id] = kept
+        size = await to_thread.run_sync(self._write, kept)
+        self._put(kept.id, kept, size)
         gone: list[str] = []
-        while len(self._kept) > self._most:
-            id_, _ = self._kept.popitem(last=False)
-            gone.append(id_)
+        while len(self._kept) > self._most or (
+            self._total > self._most_bytes and len(self._kept) > 1
+        ):
+            gone.append(next(iter(self._kept)))
+            self._drop(gone[-1])
         await self._unlink(gone)
         self._forget_copies()
         return gone
 
     async def remove(self, id_: str) -> None:
         """Forget a response."""
-        self._kept.pop(id_, None)
+        self._drop(id_)
         await self._unlink([id_])
+
+    def _put(self, id_: str, kept: Kept | None, size: int) -> None:
+        self._drop(id_)
+        self._kept[id_] = kept
+        self._sizes[id_] = size
+        self._total += size
+
+    def _drop(self, id_: str) -> None:
+        self._kept.pop(id_, None)
+        self._total -= self._sizes.pop(id_, 0)
 
     async def _unlink(self, ids: Sequence[str]) -> None:
         if (folder := self._folder) is not None and ids:
@@ -166,10 +189,12 @@ class ResponseStore:
             for id_ in list(self._kept)[:-_IN_MEMORY]:
                 self._kept[id_] = None
 
-    def _write(self, kept: Kept) -> None:
-        assert self._folder is not None
+    def _write(self, kept: Kept) -> int:
+        """Write a response into the folder, if there is one; returns its size in bytes."""
         data = json.dumps(asdict(kept), ensure_ascii=False).encode()
-        replace_file(_path(self._folder, kept.id), lambda file: file.write(data))
+        if self._folder is not None:
+            replace_file(_path(self._folder, kept.id), lambda file: file.write(data))
+        return len(data)
 
     def _read(self, id_: str) -> Kept | None:
         assert self._folder is not None

@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager, contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
+from ..capabilities import Capability
+from ..checks import shown
 from ..errors import Busy
 from .answering import ClientGone
 from .fields import Fields, read_body
 from .metrics import Meters
+from .refusals import Refused
 from .response_store import ResponseStore
 from .served import Models, Served
 from .settings import ServerSettings
@@ -48,15 +51,21 @@ class Server:
             waiting=lambda: self.waiting,
             kept=lambda: len(responses),
             loaded=lambda: len(models.loaded()),
+            cached=lambda: sum(served.llama.n_cached for served in _talking(models)),
+            room=lambda: sum(served.llama.info.n_ctx for served in _talking(models)),
         )
 
     async def fields(self, request: Request) -> Fields:
         """The fields of a request's body.
 
         Raises:
-            Refused: it is no JSON object, is too large, or came too slowly.
+            Refused: it is no JSON object, is compressed, too large, or came too slowly.
             ClientGone: the client has left before all was here.
         """
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            message = f"Content-Encoding: {shown(encoding)}: send the body as it is"
+            raise Refused(415, message, code="unsupported_encoding")
         try:
             body = await request.body()
         except ClientDisconnect:
@@ -94,3 +103,10 @@ class Server:
     def seen(self, method: str, path: str, status: int, seconds: float) -> None:
         """A request has ended."""
         self.meters.seen(path if path in self.paths else "other", status, seconds)
+
+
+def _talking(models: Models) -> list[Served]:
+    """The loaded models that have a KV cache."""
+    return [
+        served for served in models.loaded() if Capability.GENERATE in served.llama.capabilities
+    ]

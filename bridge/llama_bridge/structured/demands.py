@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ..checks import shown
 from ..errors import InvalidSchema
 from .document import Document, Json, Place
 from .effects import (
@@ -214,7 +215,9 @@ class Demands:
             if wide:
                 return None
             why = str(error) or "too large"
-            raise self.refused(place, keyword, f"{pattern!r} is not supported: {why}") from error
+            raise self.refused(
+                place, keyword, f"{shown(pattern)} is not supported: {why}"
+            ) from error
 
     def _plus_array(self, place: Place, group: str, wide: bool) -> list[Clause]:
         schema = place.schema

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
-from ..checks import check_text
+from ..checks import check_text, shown
 from ..errors import InvalidInput
 from .charset import ANY, NOTHING, CharSet, chars, span
 
@@ -126,11 +126,13 @@ class _Reader:
         while self.pos < len(self.text):
             self.rule()
         if self.numbers.get(root) not in self.rules:
-            raise InvalidInput(f"grammar has no rule {root!r}: add one, it is where a text begins")
+            raise InvalidInput(
+                f"grammar has no rule {shown(root)}: add one, it is where a text begins"
+            )
         names = list(self.numbers)
         for number, name in enumerate(names):
             if number not in self.rules:
-                raise InvalidInput(f"grammar uses the rule {name!r}, which it does not define")
+                raise InvalidInput(f"grammar uses the rule {shown(name)}, which it does not define")
         rules = tuple(self.rules[number] for number in range(len(names)))
         return Program(tuple(names), rules, self.numbers[root], self.has_tokens)
 

@@ -36,6 +36,8 @@ __all__ = [
 
 MAX_STATES = 4000
 MAX_NODES = 100_000
+MAX_PARTS = 4_000_000
+"""Parts of all expressions together, which is what the work is: about three seconds."""
 
 
 class TooLarge(Exception):
@@ -269,6 +271,7 @@ class _Derivatives:
         self._all = (1 << len(self._atoms)) - 1
         self._numbers: dict[_Key, int] = {}
         self._keys: list[_Key] = []
+        self._n_parts = 0
         self.nullable: list[bool] = []
         self._splits: dict[int, tuple[int, ...]] = {}
         self._after: dict[tuple[int, int], int] = {}
@@ -284,7 +287,8 @@ class _Derivatives:
             number = self._numbers[key] = len(self._keys)
             self._keys.append(key)
             self.nullable.append(nullable)
-            if number > MAX_NODES:
+            self._n_parts += len(key[1])
+            if number > MAX_NODES or self._n_parts > MAX_PARTS:
                 raise TooLarge
         return number
 

@@ -268,7 +268,8 @@ class FakeEngine(Engine):
             )
             check_room(len(self._tokens), len(packed) + len(more), info.n_ctx)
             self._forget_logits()
-            if self._cancelled_within(self._answer.token_seconds if self._answer else 0):
+            seconds = self._answer.token_seconds if self._answer else 0
+            if self._cancelled_within(seconds * (1 + len(more))):  # guesses save no time here
                 return False
             self._tokens += packed + more
             self._ready, self._guessed, self._unseen = True, len(more), len(more)
