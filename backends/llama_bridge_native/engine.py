@@ -74,6 +74,7 @@ class NativeEngine(NativeSequence, Engine):
     _vocab: Any = None
     _vocabulary: Vocabulary | None = None
     _embedder: Embedder | None = None
+    _others: tuple[NativeSequence, ...] = ()  # those after the first, which is the engine
 
     def __init__(self, model: Any, context: Any, file: ModelFile, params: ModelParams) -> None:
         try:
@@ -136,10 +137,9 @@ class NativeEngine(NativeSequence, Engine):
         self._set_up_embedder(file, params)
         self._batch = Batch(self.chunk)
         self._begin_as(self, 0)
-        others = [NativeSequence() for _ in range(1, self.info.n_parallel)]
-        for number, sequence in enumerate(others, 1):
+        self._others = tuple(NativeSequence() for _ in range(1, self.info.n_parallel))
+        for number, sequence in enumerate(self._others, 1):
             sequence._begin_as(self, number)
-        self._sequences: tuple[NativeSequence, ...] = (self, *others)
 
     def _set_up_embedder(self, file: ModelFile, params: ModelParams) -> None:
         info, stop = self.info, ctypes.cast(self._flag, ctypes.c_void_p)
@@ -298,8 +298,16 @@ class NativeEngine(NativeSequence, Engine):
     # several sequences
 
     @property
+    def engine(self) -> NativeEngine:
+        return self  # no reference to itself, so that it is freed at once when nobody uses it
+
+    @property
     def sequences(self) -> Sequence[NativeSequence]:
         return self._sequences
+
+    @property
+    def _sequences(self) -> tuple[NativeSequence, ...]:
+        return (self, *self._others)
 
     def decode_together(self, pieces: Sequence[tuple[KvSequence, Sequence[int]]]) -> bool:
         self.check_alive()

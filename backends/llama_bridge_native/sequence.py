@@ -66,9 +66,15 @@ class NativeSequence(KvSequence):
     _banned: frozenset[int] = frozenset()
     _checked = False  # whether this sampler has seen that the logits are not NaN
 
+    @property
+    def engine(self) -> NativeEngine:
+        """The engine whose sequence this is."""
+        return self._engine
+
     def _begin_as(self, engine: NativeEngine, number: int) -> None:
         """Be the sequence of this number. A method, because an engine is its own first sequence."""
-        self.engine = engine
+        if engine is not self:
+            self._engine = engine
         self.number = number
         self._one = Batch(1)
         self._one.fill([(number, array("i", [0]))])

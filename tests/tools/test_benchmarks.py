@@ -67,7 +67,7 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "big enum",
         "long string",
         "quotes its prompt",
-        "where nothing repeats",
+        "repeats nothing",
         "41 messages render",
         "preflight of 0.5 GB",
         "of a plain download",

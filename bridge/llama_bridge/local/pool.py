@@ -335,7 +335,7 @@ class Pool:
         """Forget everything and delete the temporary folder."""
         for seat in self.seats:
             seat.holder = Holder(None)
-            seat.active.kv.make_room = _no_room  # no circle of references
+            seat.active.kv.make_room, seat.turn = _no_room, None  # no circle of references
         self._resting.clear()
         if self._temporary:
             import shutil  # 4 ms with tempfile: only needed if something was written there

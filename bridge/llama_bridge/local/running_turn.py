@@ -240,8 +240,9 @@ class RunningTurn:
             self._loop.finish = "cancelled"
             return
         active.kv.check()
-        if self._begins is not None:
-            self._begins()
+        if (begins := self._begins) is not None:
+            begins()
+            self._begins = None
         before = Snapshot() if turn.fresh else active.bare_snapshot()
         start = len(before.tokens)
         self._mark = turn.again or TurnMark(start, start + len(turn.tokens), len(before.messages))
