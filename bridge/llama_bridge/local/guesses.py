@@ -16,6 +16,8 @@ _LESS = 0.8
 """A row costs less than that in a larger step, by so much."""
 _WORTH = 1.05
 """How much faster than single tokens a step must promise to be."""
+_HOPELESS = 0.02
+"""With less chance that all guesses come, more are not looked at."""
 _MEMORY = 0.97
 _SMOOTH = 0.125
 _HICCUP = 3.0
@@ -77,9 +79,11 @@ class Guesses:
             return []
         place, self._agree = found
         self._at = 0
-        expected = self._expected = self._lookup.guess(place, self._most)
-        n = next((i for i, token in enumerate(expected) if token in self._ends), self._most)
-        return expected[: self._how_many(min(n, most))]
+        n = self._how_many(min(most, self._most))
+        # One token at least, to see whether it comes.
+        expected = self._expected = self._lookup.guess(place, n or 1)
+        end = next((i for i, token in enumerate(expected) if token in self._ends), n)
+        return expected[: min(n, end)]
 
     def _how_many(self, most: int) -> int:
         single = self._single
@@ -97,7 +101,7 @@ class Guesses:
             cost = self._cost(rows)
             if cost - 1 <= self._may_lose and promised > best * cost:
                 best, n_best = promised / cost, n
-            if n == most:
+            if n == most or chance < _HOPELESS:
                 break
         if not n_best and chance > 0.5:
             for rows in self._seconds:
