@@ -25,7 +25,8 @@ def needs() -> list[str]:
 def needs_of_tests() -> list[str]:
     """The same, and those of the quick suite."""
     dev: list[str] = _told()["dependency-groups"]["dev"]
-    hub: list[str] = _told()["project"]["optional-dependencies"]["hub"]
+    extras = _told()["project"]["optional-dependencies"]
+    hub: list[str] = [*extras["hub"], *extras["serve"]]
     return [*needs(), *hub, *(need for need in dev if name_of(need) not in _CHECKERS)]
 
 
