@@ -76,9 +76,14 @@ def test_tokens_of_the_largest_vocabularies_are_told_apart() -> None:
     assert lookup.find() is None
 
 
-def test_thirty_thousand_tokens_cost_microseconds_each() -> None:
+def test_a_token_costs_as_much_as_a_few_lines_of_python() -> None:
+    """A page's Python takes ten times a desktop's time, so the measure is this Python's own."""
     rng = random.Random(0)
     tokens = [rng.randrange(50) ** 2 for _ in range(30_000)]  # each three of them come often
+    clock, counts = CLOCK(), dict[int, int]()
+    for token in tokens:
+        counts[token] = counts.get(token, 0) + 1
+    plain = (CLOCK() - clock) / 30_000  # 0.1 us on a desktop
     lookup = Lookup()
     clock = CLOCK()
     lookup.follow(tokens)
@@ -89,11 +94,11 @@ def test_thirty_thousand_tokens_cost_microseconds_each() -> None:
         lookup.add((token,))
     found = CLOCK() - clock
     clock = CLOCK()
-    lookup.follow([*tokens, 1, 2, 3])  # the next turn
+    lookup.follow([*tokens, 1, 2, 3])  # the next turn: 2000 tokens are taken back
     again = CLOCK() - clock
-    assert read / 30_000 < 5e-6
-    assert found / 2000 < 50e-6
-    assert again < 10e-3
+    assert read / 30_000 < 25 * plain
+    assert found / 2000 < 250 * plain
+    assert again / 2000 < 250 * plain
 
 
 def test_an_interrupt_at_any_line_loses_nothing() -> None:
