@@ -197,8 +197,13 @@ class Guest(Protocol):
         """Return a function that writes an int32 there, from any thread, even during a call; after close it does nothing."""
         ...
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the host's own stop signal is set, if it has one."""
+        ...
+
     def clear_stop(self) -> None:
-        """Reset the host's own stop signal, if it has one; called before work starts."""
+        """Reset that signal; called before work starts."""
         ...
 
     def pause(self) -> None:

@@ -345,7 +345,10 @@ class LlamaBridge(Conversation):
         self._shared.system = None if value is None else check_text("system", value)
 
     def cancel(self) -> None:
-        """Stop the running generation soon, in prefill or decode. Works from any thread; without one it does nothing."""
+        """End all answers that were asked for before this, soon, in prefill or decode. Works from any thread.
+
+        Without any it does nothing: the next one is not touched.
+        """
         if (runtime := self._shared.runtime) is not None:
             runtime.cancel()
 

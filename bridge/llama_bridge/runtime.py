@@ -69,7 +69,7 @@ class Runtime(NotCopied, ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """End the running answer, if any, soon, as ``"cancelled"``. Works from any thread and takes no lock."""
+        """End all answers asked for so far, soon, as ``"cancelled"``. Works from any thread and takes no lock."""
 
     def retire(self) -> None:
         """Take no more requests: from now on they raise ClosedError. Answers that have started are finished.

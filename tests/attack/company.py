@@ -135,7 +135,7 @@ class _Person:
     def _ask(self) -> None:
         question = self._chance.choice(QUESTIONS)
         answer = self._llama.generate(question, temperature=0, max_tokens=40)
-        self._expect(answer.text == self._expected[question], (question, answer.text))
+        self._expect(answer.text == self._expected[question], (question, answer))
 
     def _read(self) -> None:
         question, text = self._chance.choice(QUESTIONS), ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from llama_bridge import (
     registry,
 )
 from llama_bridge.engine import Engine
+from llama_bridge.local.spelling import Spelling
 from tests.ledger import GREEDY, assert_ledger_rule, engine_of
 
 BACKENDS = pytest.mark.parametrize("backend", ["native", "wasm"])
@@ -188,6 +191,47 @@ def test_cancel_from_another_thread_ends_a_decode(backend: str) -> None:
         assert stream.result.finish_reason in {"cancelled", "stop"}
         assert len(rest) < 500
         assert_ledger_rule(llama)
+
+
+@BACKENDS
+@pytest.mark.parametrize("n_parallel", [1, 3])
+def test_cancel_counts_from_the_first_moment_of_a_call(
+    backend: str, n_parallel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlamaBridge("demo", backend=backend, n_parallel=n_parallel) as llama:
+        read = Spelling.tokenize
+
+        def cancelled_meanwhile(*args: Any, **how: Any) -> Any:
+            llama.cancel()
+            return read(*args, **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Spelling, "tokenize", cancelled_meanwhile)
+            answer = llama.generate("Hello!", sampling=GREEDY)
+        assert (answer.finish_reason, answer.text) == ("cancelled", "")
+        assert llama.generate("Hello!", sampling=GREEDY).finish_reason == "stop"
+
+
+@BACKENDS
+def test_cancel_ends_calls_that_wait_for_others_too(backend: str) -> None:
+    with LlamaBridge("demo", backend=backend) as llama:
+        never_ends = dict.fromkeys(engine_of(llama).info.end_of_generation, -math.inf)
+        long = SamplingParams(temperature=0, max_tokens=900, logit_bias=never_ends)
+        found: list[str] = []
+
+        def ask() -> None:
+            found.append(llama.generate("Hello!", sampling=long).finish_reason)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        llama.cancel()
+        clock = time.monotonic()
+        for thread in threads:
+            thread.join(30)
+        assert found == ["cancelled"] * 4
+        assert time.monotonic() - clock < 1
 
 
 def test_cancel_when_idle_does_nothing(llama: LlamaBridge) -> None:

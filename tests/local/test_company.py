@@ -26,6 +26,7 @@ from llama_bridge import (
     TextStream,
 )
 from llama_bridge.local.local_runtime import LocalRuntime
+from llama_bridge.local.running_turn import RunningTurn
 from tests.attack.company import chaos
 from tests.ledger import GREEDY
 from tests.making import MakeModel
@@ -383,6 +384,30 @@ def test_when_the_cells_run_out_the_youngest_makes_way_and_comes_back(llama_back
         assert [type(answer) for answer in found] == [Generation] * 4
         n = [answer.usage.completion_tokens for answer in found]
         assert n == [answer.usage.completion_tokens for answer in expected]
+        assert_in_step(llama)
+
+
+def test_who_made_way_touches_no_cell_until_there_is_room(
+    llama_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who comes back is evaluated beside the others, not before them."""
+    wrong: list[str] = []
+    advance = RunningTurn.advance
+
+    def watched(turn: RunningTurn, *, reading: bool) -> None:
+        held, parked = len(turn.active.kv.tokens), turn.parked
+        advance(turn, reading=reading)
+        if parked and len(turn.active.kv.tokens) > held:
+            wrong.append("it took cells that it had left to others")
+
+    monkeypatch.setattr(RunningTurn, "advance", watched)
+    with LlamaBridge("demo", backend=llama_backend, n_parallel=6, n_ctx=256) as llama:
+        prompts = [f"{RAW * (1 + i % 3)}{i}" for i in range(12)]
+        how: dict[str, Any] = {"sampling": LONG, "chat": False}
+        alone = [llama.generate(prompt, **how).finish_reason for prompt in prompts]
+        found = at_once(*(asking(llama, prompt, **how) for prompt in prompts))
+        assert [answer.finish_reason for answer in found] == alone
+        assert wrong == []
         assert_in_step(llama)
 
 

@@ -211,7 +211,7 @@ class WasmEngine(WasmSequence, Engine):
         self.calls.check_open()  # a wrong argument is not what to tell
         packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
         self.settle_adapters()
-        found = self._embedder.embed(packed, lambda: self._cancelled)
+        found = self._embedder.embed(packed, lambda: self.cancelled)
         if found is None:
             self._cancelled = True
         return found
@@ -253,7 +253,7 @@ class WasmEngine(WasmSequence, Engine):
 
     @property
     def cancelled(self) -> bool:
-        return self._cancelled
+        return self._cancelled or self.guest.stopped
 
     def close(self) -> None:
         if self.calls.interrupted:  # by a signal handler: once that call has ended

@@ -16,6 +16,9 @@ __all__ = ["Company"]
 _ROWS = 63
 """From 64 rows on, llama.cpp's attention on CPUs sums in another order: an answer would differ from the same one alone."""
 
+_AT_ONCE = 16
+"""An answer appends so many tokens in one step: the one that was drawn, and those that a grammar forces."""
+
 _TURN_OF_THE_OLDEST = 4
 """The shortest prompt comes first, but the one that waits longest gets each fourth step."""
 
@@ -99,7 +102,7 @@ class Company:
                 return False
         if pieces:
             seconds = time.perf_counter() - clock
-            prompts = [len(tokens) for turn, tokens in pieces if turn.in_prefill]
+            prompts = [len(p) for turn, p in pieces if turn.in_prefill or turn.n_waiting > _AT_ONCE]
             for turn, tokens in pieces:
                 with contextlib.suppress(Exception):  # the turn has it
                     turn.took(tokens, seconds, reading=turn is reader)
@@ -113,8 +116,10 @@ class Company:
         for turn in turns:
             with contextlib.suppress(Exception):  # the turn has it
                 turn.begin(reading=turn is reader)
-        prompts = [turn for turn in turns if turn.in_prefill and not turn.done]
-        answers = [turn for turn in turns if not turn.in_prefill and not turn.done]
+        going = [turn for turn in turns if not turn.done]
+        # An answer that made way for others is evaluated again, in pieces like a prompt.
+        prompts = [turn for turn in going if turn.in_prefill or turn.n_waiting > _AT_ONCE]
+        answers = [turn for turn in going if turn not in prompts]
         most = self._engine.info.n_batch
         room = min(most, _ROWS) if self._engine.info.n_gpu_layers == 0 else most
         pieces: list[tuple[RunningTurn, list[int]]] = []
@@ -151,6 +156,10 @@ class Company:
         return max(waiting, default=0) > 1 and max(waiting) <= most and sum(waiting) <= 2 * most
 
     def _ask(self, turn: RunningTurn, room: int, reader: RunningTurn | None) -> list[int] | None:
+        if not turn.ended and (
+            turn.parked or room <= 0
+        ):  # it waits for cells, or for the next step
+            return None
         reading = turn is reader
         with contextlib.suppress(Exception):  # the turn has it
             tokens = turn.wants(room, reading=reading)

@@ -128,14 +128,24 @@ class LocalRuntime(Runtime):
         """See :meth:`Runtime.answer`. Evaluates nothing yet: the reader or the next call does."""
         self._scheduler.refuse_waiting()
         self._check_open()
+        cancels, first = self._cancels, not self._scheduler.lock.locked()
+        if first:  # from here on, what a page writes into the engine's flag means this answer
+            self._scheduler.listen()
         turn = plan_fresh(request, self._spelling) if is_fresh(request) else None
         session = None if turn is not None else request.session
-        return self._scheduler.alone(
-            lambda: self._begin(request, turn), lambda: self._in_the_way(session), patient=False
-        )
 
-    def _begin(self, request: Request, turn: Turn | None) -> PendingAnswer:
-        self._engine.clear_cancel()
+        def begin() -> PendingAnswer:
+            ended = first and self._scheduler.stopped_from_outside
+            running, answer = self._begin(request, turn)
+            if ended or self._cancels != cancels:  # while this call waited or read its prompt
+                running.end()
+            return answer
+
+        look = partial(self._in_the_way, session)
+        return self._scheduler.alone(begin, look, patient=False)
+
+    def _begin(self, request: Request, turn: Turn | None) -> tuple[RunningTurn, PendingAnswer]:
+        self._scheduler.listen()
         pool, session = self._pool, request.session
         if turn is None:
             seat = pool.switch(session)
@@ -145,7 +155,7 @@ class LocalRuntime(Runtime):
         running = RunningTurn(seat.active, turn, request, partial(pool.is_now, seat, session))
         answer = _LocalAnswer(self, running)  # first: if an interrupt drops it, it ends the turn
         seat.turn = running
-        return answer
+        return running, answer
 
     def _in_the_way(self, session: str | None) -> InTheWay:
         """What must end before this conversation, or a new one, can have a seat."""

@@ -99,8 +99,9 @@ class Scheduler:
         self._queue: list[_Ticket] = []
         self._process = os.getpid()
         self._owner = 0  # the thread that holds the lock
-        self._gate = threading.RLock()  # guards the next attribute, held briefly
+        self._gate = threading.RLock()  # guards the next two attributes, held briefly
         self._computing: Sequence[RunningTurn] = ()  # the answers being computed
+        self._ended_one = False  # whether the engine was told to stop for the sake of one of them
 
     # calls
 
@@ -228,9 +229,7 @@ class Scheduler:
         if not turns:  # those that it made way for are not read any more
             self._company.call_back(everyone)
             turns = [turn]
-        self._computing = turns
-        if self._engine.info.n_parallel > 1 and self._engine.cancelled:
-            self._engine.clear_cancel()  # that was another turn; those that shall end know it
+        self._take_up(turns)
         try:
             self._company.advance(turns, turn if reading else None)
         finally:
@@ -240,6 +239,28 @@ class Scheduler:
                 self._company.call_back(everyone)
                 self._ended()
 
+    def _take_up(self, turns: Sequence[RunningTurn]) -> None:
+        """Note that these are computed, and let no cancel of others reach them."""
+        with self._gate:
+            self._computing = turns
+            if self._engine.info.n_parallel > 1:
+                if self.stopped_from_outside:
+                    for turn in turns:
+                        turn.end()
+                self.listen()
+
+    def listen(self) -> None:
+        """From here on, a cancel means what comes next."""
+        with self._gate:
+            self._ended_one = False
+            self._engine.clear_cancel()
+
+    @property
+    def stopped_from_outside(self) -> bool:
+        """Whether the engine was told to stop, and not for the sake of one answer: a page wrote into its flag."""
+        with self._gate:
+            return self._engine.cancelled and not self._ended_one
+
     def end(self, turn: RunningTurn) -> None:
         """End an answer now. Waits for nothing."""
         turn.end()
@@ -247,6 +268,7 @@ class Scheduler:
             return  # forked, perhaps while another thread held the gate
         with self._gate:  # so that no other answer is cancelled instead
             if turn in self._computing:
+                self._ended_one = True
                 self._engine.cancel()
 
     def refuse_waiting(self) -> None:

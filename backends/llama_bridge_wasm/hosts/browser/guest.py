@@ -146,6 +146,10 @@ class BrowserGuest(Hosted):
 
         return write
 
+    @property
+    def stopped(self) -> bool:
+        return bool(self._stop[0])
+
     def clear_stop(self) -> None:
         self._stop[0] = 0
 

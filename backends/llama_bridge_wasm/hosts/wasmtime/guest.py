@@ -161,8 +161,10 @@ class WasmtimeGuest(Hosted):
 
         return write
 
+    stopped = False  # here flag() is the only way to stop
+
     def clear_stop(self) -> None:
-        pass  # here flag() is the only way to stop
+        pass
 
     def pause(self) -> None:
         pass  # other work has its own threads
