@@ -116,6 +116,7 @@ def test_only_pages_that_may_can_ask(address: Address) -> None:
     for origin in (
         "https://evil.example",
         "null",
+        "http://[::1",
         "https://page.example.evil",
         "http://page.example",
     ):
