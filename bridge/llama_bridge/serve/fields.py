@@ -35,7 +35,7 @@ def read_body(body: bytes) -> Fields:
     if not isinstance(value, dict):
         raise Refused(400, f"the body is {_kind(value)}: give a JSON object", code="invalid_json")
     if "\\ud" in text or "\\uD" in text:  # nothing else can spell half of a character
-        _refuse_halves(value)
+        _refuse_halves(cast("object", value))
     return Fields(cast("dict[str, Any]", value))
 
 
