@@ -22,6 +22,7 @@ from llama_bridge import (
     InvalidInput,
     LlamaBridge,
     Mode,
+    Progress,
     SamplingParams,
     TextStream,
 )
@@ -587,3 +588,20 @@ def test_every_kind_of_memory_has_conversations_side_by_side(
         talks[1].rewind(1)
         assert talks[1].n_turns == 1
         assert_in_step(llama)
+
+
+def test_one_that_ends_with_its_prompt_says_nothing(llama_backend: str) -> None:
+    """It drew its first token later, from logits that were gone when another answer had been computed: EngineError."""
+    with LlamaBridge("demo", backend=llama_backend, n_parallel=2) as llama:
+
+        def end(step: Progress) -> None:
+            if step.done == step.total:
+                answer: Any = late._answer
+                answer._turn.end()
+
+        other = llama.generate_stream("Tell me about the KV cache.", temperature=0)
+        next(other)
+        late = llama.generate_stream("What is a token?", on_progress=end)
+        assert "".join(other)
+        assert "".join(late) == ""
+        assert late.result.finish_reason == "cancelled"

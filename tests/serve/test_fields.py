@@ -373,6 +373,26 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     assert caught.value.code == "invalid_json"
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (rb'{"input": "\ud800"}', "input"),
+        (rb'{"metadata": {"a": "\uDFFF"}}', "metadata.a"),
+        (rb'{"metadata": {"\ud800": "a"}}', "metadata"),
+        (rb'{"input": [5, {"content": [{"annotations": ["\ud83d"]}]}]}', "input[1].content[0]"),
+        (rb'{"\ud800": 1}', None),
+    ],
+)
+def test_half_a_character_is_refused_wherever_it_is(body: bytes, place: str | None) -> None:
+    """It cannot be kept or told: a metadata field of it ended the answer in the middle."""
+    with pytest.raises(Refused, match="lone surrogate") as caught:
+        read_body(body)
+    assert caught.value.status == 400
+    param = caught.value.param
+    assert param == place or (place is not None and str(param).startswith(place))
+    assert read_body(rb'{"a": "\ud83d\ude00 \\ud800"}').text("a") == "\U0001f600 \\ud800"
+
+
 PATHS = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETION,

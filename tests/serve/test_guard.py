@@ -116,6 +116,7 @@ def test_only_pages_that_may_can_ask(address: Address) -> None:
     for origin in (
         "https://evil.example",
         "null",
+        "http://[::1",
         "https://page.example.evil",
         "http://page.example",
     ):
@@ -170,6 +171,26 @@ def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(address: Address)
         assert b" 400 " in head
         assert b"application/json" in head
         assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+def test_a_body_that_is_no_http_fills_no_log(
+    address: Address, caplog: pytest.LogCaptureFixture, apart: bool
+) -> None:
+    """Whoever had no key could write a traceback into the log with each request that is refused before its body is read."""
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: evil.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+    bad = b"no length\r\n"
+    with socket.create_connection(("127.0.0.1", address.port), timeout=5) as link:
+        if apart:
+            link.sendall(head.encode())
+            assert b" 403 " in link.recv(65536)
+            link.sendall(bad)
+        else:
+            link.sendall(head.encode() + bad)
+        while link.recv(65536):
+            pass
+    assert address.ask("GET", "/health").status == 200  # what was logged of it is there
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_an_address_that_is_not_there_leads_nowhere_else(address: Address) -> None:

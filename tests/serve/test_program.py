@@ -98,7 +98,7 @@ def test_sigterm_finishes_what_streams(start: Start) -> None:
 
 def test_responses_outlive_the_server_and_a_kill(start: Start, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("sk-one\n\n sk-two \n")
+    keys.write_text("sk-one\n\n sk-two \n", encoding="utf-8-sig")  # as Windows' editors do
     args = ("--sessions-dir", tmp_path / "kept", "--api-key-file", keys)
     program = start(*args)
     first = program.address.openai("sk-one").responses.create(model="demo", input=NAME)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import anyio
 import pytest
 
-from llama_bridge.serve.refusals import Refused
+from llama_bridge import SessionsLocked, SessionWriteError
+from llama_bridge.serve.refusals import Refused, as_refused
 from llama_bridge.serve.response_store import Kept, ResponseStore
 
 from .serving import Address
@@ -42,6 +45,68 @@ def test_large_responses_go_before_there_are_many(tmp_path: Path, in_folder: boo
             store.close()
 
     anyio.run(fill)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_what_is_no_response_is_not_read(tmp_path: Path) -> None:
+    """A pipe in the place of one was read for ever, and the server could not end."""
+
+    async def damage() -> None:
+        store = ResponseStore(tmp_path / "kept", most=10)
+        made = [response(store, 10) for _ in range(3)]
+        for one in made:
+            await store.keep(one)
+        store.close()
+        link, pipe, deep = (tmp_path / "kept" / f"{one.id}.json" for one in made)
+        os.replace(link, tmp_path / "elsewhere.json")
+        link.symlink_to(tmp_path / "elsewhere.json")
+        pipe.unlink()
+        os.mkfifo(pipe)
+        deep.write_text("[" * 100_000)
+        store = ResponseStore(tmp_path / "kept", most=10)
+        for one in made:
+            with pytest.raises(Refused, match="no longer kept"):
+                await store.find(one.id, "me")
+        store.close()
+
+    anyio.run(damage)
+
+
+def test_a_folder_that_somebody_removes_is_made_again(tmp_path: Path) -> None:
+    """Until the server started again, no response could be kept, and what failed was said to be the model."""
+
+    async def remove() -> None:
+        folder = tmp_path / "kept"
+        store = ResponseStore(folder, most=10)
+        secret = (folder / "secret").read_bytes()
+        old = response(store, 10)
+        await store.keep(old)
+        shutil.rmtree(folder)
+        new = response(store, 10)
+        await store.keep(new)
+        assert await store.find(old.id, "me") == old  # from memory
+        assert (folder / "secret").read_bytes() == secret
+        with pytest.raises(SessionsLocked):
+            ResponseStore(folder, most=10)
+        shutil.rmtree(folder)
+        folder.write_text("in its place")
+        with pytest.raises(SessionWriteError) as caught:
+            await store.keep(response(store, 10))
+        assert as_refused(caught.value).code == "not_kept"
+        folder.unlink()
+        await store.keep(new)
+        store.close()
+        store = ResponseStore(folder, most=10)
+        assert await store.find(new.id, "me") == new
+        store.close()
+
+    anyio.run(remove)
+
+
+def test_a_secret_that_a_killed_server_was_writing_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"")
+    ResponseStore(tmp_path, most=10).close()
+    assert len((tmp_path / "secret").read_bytes()) == 32
 
 
 def test_metadata_has_at_most_16_entries(server: Address) -> None:

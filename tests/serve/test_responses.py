@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
-from llama_bridge import Capability, LlamaBridge
+from llama_bridge import Capability, LlamaBridge, registry
+from llama_bridge.serve import app
 
-from .serving import Address
+from .serving import Address, serving
 
 NAME = "Hello! My name is Zorblax."
 ASK = "What is my name?"
@@ -33,6 +35,28 @@ def test_a_response_is_a_session(server: Address, demo: LlamaBridge) -> None:
         assert cached >= first.usage.total_tokens - 2
     alone = client.responses.create(model="demo", input=ASK)
     assert "Zorblax" not in alone.output_text
+
+
+def test_a_session_that_is_damaged_is_evaluated_again(llama_backend: str, tmp_path: Path) -> None:
+    """What was said is kept beside it. The answer was an error, each time."""
+    if Capability.SESSION_PERSISTENCE not in registry.candidates(llama_backend)[0].capabilities:
+        pytest.skip("it keeps no sessions")
+    made = None
+    for _ in range(2):
+        with (
+            LlamaBridge("demo", backend=llama_backend, sessions_dir=tmp_path / "kv") as llama,
+            serving(app(llama, responses_dir=tmp_path / "said")) as address,
+        ):
+            responses = address.openai().responses
+            if made is None:
+                made = responses.create(model="demo", input=NAME, temperature=0)
+            else:
+                on: Any = {"previous_response_id": made.id, "temperature": 0}
+                assert "Zorblax" in responses.create(model="demo", input=ASK, **on).output_text
+        (file,) = (tmp_path / "kv").glob(f"{made.id}*")
+        damaged = bytearray(file.read_bytes())
+        damaged[2000] ^= 1
+        file.write_bytes(damaged)
 
 
 def test_branches_do_not_know_each_other(server: Address) -> None:

@@ -132,7 +132,8 @@ def serve(
 def _keys(file: str) -> tuple[str, ...]:
     path = check_path("api_key_file", file)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # With or without the mark that Windows' editors put at the beginning.
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InvalidInput(f"--api-key-file {file}: {getattr(error, 'strerror', error)}") from error
     keys = tuple(line.strip() for line in lines if line.strip())

@@ -224,6 +224,9 @@ class TokenLoop:
             if not prefill.over:
                 return ""
             self._prefill = None
+            if self.ended:  # now: the logits are gone when another answer is computed
+                self.finish = "cancelled"
+                return ""
         else:
             self._completion_seconds += seconds
             if self._waiting():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from ..checks import shown
 from ..json_text import read_json
@@ -14,6 +14,9 @@ from .refusals import Refused
 __all__ = ["Fields", "read_body"]
 
 T = TypeVar("T")
+
+_Place: TypeAlias = "tuple[_Place | None, str]"
+"""A place in a body: the one around it, and its name there."""
 
 
 def read_body(body: bytes) -> Fields:
@@ -31,7 +34,39 @@ def read_body(body: bytes) -> Fields:
         raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):
         raise Refused(400, f"the body is {_kind(value)}: give a JSON object", code="invalid_json")
+    if "\\ud" in text or "\\uD" in text:  # nothing else can spell half of a character
+        _refuse_halves(cast("object", value))
     return Fields(cast("dict[str, Any]", value))
+
+
+def _refuse_halves(body: object) -> None:
+    """Refuse a lone surrogate, wherever it is: what is kept and told must be text."""
+    waiting: list[tuple[_Place, object]] = [((None, ""), body)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, dict):
+            for key, inner in cast("dict[str, object]", value).items():
+                waiting.append(((place, f".{key}"), inner))
+                _refuse_half(key, place)
+        elif isinstance(value, list):
+            inside = enumerate(cast("list[object]", value))
+            waiting += [((place, f"[{i}]"), inner) for i, inner in inside]
+        elif isinstance(value, str):
+            _refuse_half(value, place)
+
+
+def _refuse_half(text: str, place: _Place) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        names: list[str] = []
+        above: _Place | None = place
+        while above is not None:
+            above, name = above
+            names.insert(0, shown(name)[1:-1])
+        where = "".join(names).removeprefix(".")[:200]
+        message = f"{where or 'the body'} has a lone surrogate, which is no text"
+        raise Refused(400, message, param=where or None, code="invalid_value") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
@@ -91,22 +126,13 @@ class Fields:
             return None
         if not isinstance(value, str):
             raise self.refuse(name, "a string")
-        return self._checked(name, value)
+        return value
 
     def needed_text(self, name: str) -> str:
         """A string that must be there."""
         value = self.text(name)
         if value is None:
             raise self.refuse(name, "a string")
-        return value
-
-    def _checked(self, name: str, value: str) -> str:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            place = self.place(name)
-            message = f"{place} has a lone surrogate, which is no text"
-            raise Refused(400, message, param=place, code="invalid_value") from None
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -205,7 +231,7 @@ class Fields:
         if value is None:
             return ()
         if isinstance(value, str):
-            return (self._checked(name, value),)
+            return (value,)
         if not isinstance(value, list):
             raise self.refuse(name, "a string, or a list of strings")
         given = cast("list[object]", value)
@@ -215,7 +241,7 @@ class Fields:
 
     def _one_text(self, name: str, value: object) -> str:
         if isinstance(value, str):
-            return self._checked(name, value)
+            return value
         place = self.place(name)
         raise Refused(
             400, f"{place} is {shown(value)}: give a string", param=place, code="invalid_value"

@@ -78,7 +78,11 @@ class Guard:
         allowed = self._settings.cors_origins
         if origin is None or "*" in allowed or origin in allowed:
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        try:
+            place = urlsplit(origin).netloc
+        except ValueError:  # such as "http://[": no address at all
+            place = None
+        if place is None or place != headers.get("host"):
             message = "web pages of this origin may not ask: start the server with --cors-origin to let them"
             raise Refused(403, message, code="origin_not_allowed")
 

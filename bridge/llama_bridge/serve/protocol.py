@@ -25,15 +25,21 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, in the shape of all errors."""
-        record = Refused(400, msg, code="invalid_http").record
+        cycle: Any = self.cycle
+        if cycle is not None:
+            cycle.disconnected = True  # what answers it has nobody to tell
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send_refusal(Refused(400, msg, code="invalid_http"))
+        self.transport.close()  # all that follows is no HTTP either
+
+    def _send_refusal(self, refused: Refused) -> None:
         head = [(b"content-type", b"application/json"), (b"connection", b"close")]
         for event in (
-            h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
-            h11.Data(data=json.dumps(record).encode()),
+            h11.Response(status_code=refused.status, headers=head, reason=b"Bad Request"),
+            h11.Data(data=json.dumps(refused.record).encode()),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
     _timer: asyncio.TimerHandle | None = None
 

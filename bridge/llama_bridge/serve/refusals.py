@@ -24,6 +24,8 @@ from ..errors import (
     ModelError,
     NoModel,
     OutOfMemory,
+    SessionsLocked,
+    SessionWriteError,
     TemplateError,
     UnsupportedCapability,
 )
@@ -127,6 +129,9 @@ def as_refused(error: BridgeError, fields: Mapping[str, str] | None = None) -> R
             return Refused(503, "the model is being unloaded", code="unavailable")
         case OutOfMemory():
             return Refused(503, "the model does not fit into memory now", code="out_of_memory")
+        case SessionWriteError() | SessionsLocked():  # their messages have paths
+            why = 'the server cannot keep responses now: ask with "store": false'
+            return Refused(500, why, code="not_kept")
         case ModelError():  # its message has a path
             return Refused(500, "the model cannot be loaded", code="model_error")
         case _:

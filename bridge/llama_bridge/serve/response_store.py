@@ -7,8 +7,10 @@ import hmac
 import json
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from anyio import to_thread
 
 from ..errors import InvalidInput, SessionWriteError
 from ..files.folder_lock import FolderLock
-from ..files.replacing import replace_file
+from ..files.replacing import OPEN_SAFELY, replace_file
 from .refusals import Refused
 
 __all__ = ["Kept", "ResponseStore"]
@@ -76,6 +78,7 @@ class ResponseStore:
         self._kept: OrderedDict[str, Kept | None] = OrderedDict()  # None: it is in the folder alone
         self._secret = os.urandom(32)
         self._lock: FolderLock | None = None
+        self._holding = threading.Lock()
         if folder is not None:
             self._lock = FolderLock(folder, os.path.realpath(folder))
             self._lock.hold()
@@ -85,19 +88,35 @@ class ResponseStore:
         try:
             for part in folder.glob(".llama-bridge-*.part"):
                 part.unlink()  # a killed server was writing it
-            secret = folder / "secret"
-            if secret.is_file():
-                self._secret = secret.read_bytes()
-            else:
-                with open(
-                    os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-                ) as file:
-                    file.write(self._secret)
+            self._share_secret(folder)
             found = [(path.stat(), path.stem) for path in folder.glob("resp_*.json")]
         except OSError as error:
             raise SessionWriteError(folder, f"cannot be used: {error.strerror}") from error
         for stat, stem in sorted(found, key=lambda one: one[0].st_mtime_ns):
             self._put(stem, None, stat.st_size)
+
+    def _share_secret(self, folder: Path) -> None:
+        """Take the secret that is in the folder, or put this one there."""
+        file = folder / "secret"
+        with suppress(FileNotFoundError):
+            found = file.read_bytes()
+            if len(found) == len(self._secret):  # a killed server may not have written all of it
+                self._secret = found
+                return
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_SAFELY, 0o600)
+        with open(handle, "wb") as opened:
+            opened.write(self._secret)
+
+    def _hold(self, folder: Path, lock: FolderLock) -> None:
+        """Make the folder again if somebody has removed it."""
+        with self._holding:
+            era = lock.era
+            lock.hold()
+            if lock.era is not era:
+                try:
+                    self._share_secret(folder)
+                except OSError as error:
+                    raise SessionWriteError(folder, f"cannot be used: {error.strerror}") from error
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -192,7 +211,8 @@ class ResponseStore:
     def _write(self, kept: Kept) -> int:
         """Write a response into the folder, if there is one; returns its size in bytes."""
         data = json.dumps(asdict(kept), ensure_ascii=False).encode()
-        if self._folder is not None:
+        if self._folder is not None and self._lock is not None:
+            self._hold(self._folder, self._lock)
             replace_file(_path(self._folder, kept.id), lambda file: file.write(data))
         return len(data)
 
@@ -200,12 +220,14 @@ class ResponseStore:
         assert self._folder is not None
         path = _path(self._folder, id_)
         try:
-            record = json.loads(path.read_bytes())
+            # A link leads elsewhere, and a pipe may never end.
+            with open(os.open(path, os.O_RDONLY | OPEN_SAFELY), "rb") as file:
+                record = json.loads(file.read())
             os.utime(path)
             return Kept(**record)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             _log.error("a kept response cannot be read: %s", type(error).__name__)
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from ..aio import AsyncLlamaBridge, AsyncSession, AsyncStream
 from ..capabilities import Capability
 from ..chat.stream import ChatEvent
-from ..errors import BridgeError, InvalidInput
+from ..errors import BridgeError, InvalidInput, SessionError
 from ..generation import Generation
 from .answering import Emit, EventStream, while_connected
 from .chat_request import ChatAsk
@@ -30,6 +31,8 @@ from .server import Server
 from .wording import checked_reason
 
 __all__ = ["create_response", "delete_response", "input_items", "one_response"]
+
+_log = logging.getLogger(__name__)
 
 _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
 
@@ -139,8 +142,12 @@ class _Turn:
             return llama  # the messages are kept, and the prefix cache does what it can
         previous = self._ask.previous
         if previous is not None and previous in await llama.sessions():
-            with suppress(InvalidInput):  # it was deleted a moment ago
+            try:
                 self._session = await llama.session(previous).fork(id_)
+            except InvalidInput:  # it was deleted a moment ago
+                pass
+            except SessionError as error:  # what was said is evaluated again
+                _log.warning("the session of a response cannot be used: %s", error)
         if self._session is None:
             self._session = llama.session(id_)
         return self._session
