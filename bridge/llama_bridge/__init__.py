@@ -61,6 +61,7 @@ from .conversation import Session
 from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
+    AnswerCutOff,
     BackendUnavailable,
     BridgeError,
     Busy,
@@ -113,7 +114,7 @@ from .params import (
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
-from .runtime import Availability, Backend, Model, Runtime, SessionStorage
+from .runtime import Availability, Backend, Model, Runtime, ServedModel, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 from .vectors import Ranked, Vectors
@@ -135,6 +136,7 @@ __all__ = [
     "AccessDenied",
     "Adapter",
     "AdapterFile",
+    "AnswerCutOff",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -214,6 +216,7 @@ __all__ = [
     "Runtime",
     "SamplingParams",
     "SamplingSettings",
+    "ServedModel",
     "Session",
     "SessionCancelled",
     "SessionCorrupt",

@@ -38,7 +38,7 @@ from .progress import OnProgress
 from .prompt import Prompt
 from .refusal import refuse
 from .request import DEFAULT
-from .runtime import Backend, Model, Runtime, SessionStorage
+from .runtime import Backend, Model, Runtime, ServedModel, SessionStorage
 from .snapshot import SessionInfo
 from .vectors import Ranked, Vectors
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .files.folder import SessionFolder
     from .verification import Verification
 
-__all__ = ["LlamaBridge"]
+__all__ = ["LlamaBridge", "meant"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +60,12 @@ class LlamaBridge(Conversation):
     once everything is written.
 
     Args:
-        model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads no model yet.
+        source: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; with ``backend="remote"`` the address of a
+            server, or the name of a model on the one that ``LLAMA_BRIDGE_URL`` names. None loads no model yet.
+        model: the model on the server, if ``source`` is the address of one; otherwise another name for ``source``.
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
-            ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
+            ``LLAMA_BRIDGE_BACKEND`` names, else the best one available on this machine. Of a list, such as
+            ``["remote", "native", "wasm"]``, the first is taken that is available and can load the model.
         untrusted: whether to take only backends with a sandbox, whatever else is installed: for models that nobody
             vouches for. Such a backend may lack sessions; :attr:`capabilities` says what it can do.
         adapters: LoRA adapters of this model, as in :meth:`set_adapters`.
@@ -91,9 +94,11 @@ class LlamaBridge(Conversation):
 
     def __init__(
         self,
-        model: Model | None = None,
+        source: Model | None = None,
+        /,
         *,
-        backend: str | Backend = registry.AUTO,
+        model: Model | None = None,
+        backend: registry.Choice = registry.AUTO,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -106,6 +111,7 @@ class LlamaBridge(Conversation):
         sessions_limit: int | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
+        wanted = meant(source, model)
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
         self._backend_choice = backend
         self._untrusted = check_flag("untrusted", untrusted)
@@ -123,8 +129,8 @@ class LlamaBridge(Conversation):
             self._folder = SessionFolder.open(sessions_dir, sessions_disk, sessions_limit)
         self._storage = SessionStorage(session_memory, self._folder)
         try:
-            if model is not None:
-                self.load_model(model, adapters=adapters)
+            if wanted is not None:
+                self.load_model(wanted, adapters=adapters)
             elif check_given(adapters):
                 raise InvalidInput("adapters need a model: give both, here or to load_model()")
         except BaseException:
@@ -168,13 +174,14 @@ class LlamaBridge(Conversation):
             raise ClosedError("this LlamaBridge is closed: make a new one")
         choose = registry.sandboxes if self._untrusted else registry.candidates
         backends = choose(self._backend_choice)
+        _check_served(backends, model)
         if unload_first:
-            backends[0].check(model, progress)
+            backends[0].check(_for(backends[0], model), progress)
         if given:
             if Capability.ADAPTERS not in backends[0].capabilities:
                 where = registry.available_in(Capability.ADAPTERS)
                 raise UnsupportedCapability(Capability.ADAPTERS, backends[0].name, where)
-            backends[0].check_adapters(model, given)
+            backends[0].check_adapters(_for(backends[0], model), given)
         if unload_first:
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
@@ -199,7 +206,7 @@ class LlamaBridge(Conversation):
     ) -> Runtime:
         for i, backend in enumerate(backends):
             try:
-                runtime = backend.open(model, params, self._storage, on_progress)
+                runtime = backend.open(_for(backend, model), params, self._storage, on_progress)
                 runtime.untrusted = self._untrusted
                 return runtime
             except BackendUnavailable as error:
@@ -607,7 +614,9 @@ class LlamaBridge(Conversation):
             return {"state": "closed"}
         if runtime is None:
             return {"model": "no model"}
-        facts = {"model": runtime.model.name if runtime.model else "a model elsewhere"}
+        facts = {
+            "model": runtime.model.name if runtime.model else runtime.where or "a model elsewhere"
+        }
         facts["backend"] = runtime.backend
         if self._untrusted:
             facts["trust"] = "untrusted"
@@ -636,3 +645,44 @@ def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSetti
             f"params={shown(params)}: give a ModelParams (sampling settings belong in sampling=)"
         )
     return override(params, settings)
+
+
+def meant(source: Model | None, model: Model | None) -> Model | None:
+    """The model that a constructor's two arguments mean.
+
+    Raises:
+        InvalidInput: both are given, but the first is no server's address.
+    """
+    if source is None or model is None:
+        return model if source is None else source
+    if not isinstance(source, str) or isinstance(model, ServedModel):
+        raise InvalidInput(
+            f"model={shown(model)} goes with a server's address, not with {shown(source)}"
+        )
+    return ServedModel(source, model)
+
+
+def _for(backend: Backend, model: Model) -> Model:
+    """The model as a backend takes it."""
+    return model.model if isinstance(model, ServedModel) and not backend.asks_servers else model
+
+
+def _check_served(backends: Sequence[Backend], model: Model) -> None:
+    """Refuse a model on a server where none is asked, and a server without a model where one may have to be loaded.
+
+    Raises:
+        InvalidInput.
+    """
+    local = [backend for backend in backends if not backend.asks_servers]
+    if isinstance(model, ServedModel):
+        if len(local) == len(backends):
+            raise InvalidInput(
+                f"{shown(model.server)} is the address of a server, and the {backends[0].name} backend asks none: give "
+                'backend="remote", or the model alone'
+            )
+    elif local and len(local) < len(backends):
+        if isinstance(model, str) and model.lower().startswith(("http://", "https://")):
+            raise InvalidInput(
+                f"model is missing: {shown(model)} is the server's address, and the {local[0].name} backend loads a "
+                "model itself"
+            )

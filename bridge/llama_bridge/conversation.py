@@ -287,6 +287,7 @@ class Conversation(NotCopied, Chatting):
                 session=self._name,
                 stop=() if always else (*call.stops, *asked.stops),
                 grammar=grammar,
+                schema=shape.schema,
                 logprobs=shape.logprobs,
                 on_progress=progress,
                 keeps=asked.keeps,
@@ -357,6 +358,7 @@ class Conversation(NotCopied, Chatting):
                 continues=continues and able,
                 system=shared.system,
                 grammar=shape.grammar,
+                schema=shape.schema,
                 logprobs=shape.logprobs,
                 fallback=fallback,
                 on_progress=progress,
@@ -375,6 +377,7 @@ class _Shape:
 
     Attributes:
         grammar: the grammar that it follows, or None.
+        schema: the JSON schema that it was made of, or None.
         parse: reads the value from the answer's text, or None.
         logprobs: how many of the best tokens to report, or None.
     """
@@ -383,6 +386,7 @@ class _Shape:
         self, json_schema: JsonSchema | None, grammar: str | None, logprobs: int | None
     ) -> None:
         self.grammar: Grammar | None = None
+        self.schema: Any = None
         self.parse: Callable[[str], Any] | None = None
         self.logprobs = logprobs
         if json_schema is not None and grammar is not None:
@@ -392,6 +396,7 @@ class _Shape:
 
             structured = compile_schema(json_schema)
             self.grammar, self.parse = Grammar(structured.grammar), structured.parse
+            self.schema = structured.schema
         elif grammar is not None:
             from .structured import check_grammar  # 60 ms, too
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Sequence
+from typing import cast
 
 from .capabilities import Capability
 from .errors import BackendUnavailable, InvalidInput
@@ -14,6 +16,7 @@ from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 
 __all__ = [
     "AUTO",
+    "Choice",
     "ENVIRONMENT",
     "GROUP",
     "available_in",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 AUTO = "auto"
+Choice = str | Backend | Sequence[str | Backend]
+"""What ``backend=`` takes: a name, an object, or several, of which the first that works is taken."""
 GROUP = "llama_bridge.backends"
 """Entry-point group: each entry names a :class:`Backend` object or class."""
 ENVIRONMENT = "LLAMA_BRIDGE_BACKEND"
@@ -101,7 +106,7 @@ def _probe(backend: Backend) -> Availability:
 
 
 def available_in(capability: Capability) -> list[str]:
-    """Names of the backends that have a capability and can be used here."""
+    """Names of the backends that have a capability and can be used here, without asking for them by name."""
     return [backend.name for backend in _with(capability) if _probe(backend).ok]
 
 
@@ -112,10 +117,14 @@ def unusable_in(capability: Capability) -> str:
 
 
 def _with(capability: Capability) -> list[Backend]:
-    return [backend for backend in backends() if capability in backend.capabilities]
+    return [
+        backend
+        for backend in backends()
+        if backend.rank >= 0 and capability in backend.capabilities
+    ]
 
 
-def sandboxes(choice: str | Backend = AUTO) -> list[Backend]:
+def sandboxes(choice: Choice = AUTO) -> list[Backend]:
     """The backends to try for a model that nobody vouches for, best first: those with a sandbox.
 
     What the environment names counts only if it has one.
@@ -148,23 +157,24 @@ def sandboxes(choice: str | Backend = AUTO) -> list[Backend]:
     return chosen
 
 
-def candidates(choice: str | Backend = AUTO) -> list[Backend]:
+def candidates(choice: Choice = AUTO) -> list[Backend]:
     """The backends to try, best first.
 
-    If an object or name is given, or the environment has a name, that is the only one; otherwise all available.
+    If an object or name is given, or the environment has a name, that is the only one; of several those that are
+    available, in their order; otherwise all available.
 
     Raises:
         BackendUnavailable: there is none; says why and what to do.
-        InvalidInput: the choice is neither a name nor a Backend.
+        InvalidInput: the choice is neither a name nor a Backend, nor several of these.
     """
     if isinstance(choice, Backend):
         return [choice]
     if not isinstance(choice, str):
-        raise InvalidInput(f"backend={choice!r}: give a name, a Backend object, or {AUTO!r}")
+        return _several(choice)
     if choice == AUTO:
         choice = os.environ.get(ENVIRONMENT, "") or AUTO
     if choice == AUTO:
-        usable = [backend for backend in backends() if _probe(backend).ok]
+        usable = [backend for backend in backends() if backend.rank >= 0 and _probe(backend).ok]
         if not usable:
             found = [_probe(backend) for backend in backends()]
             reasons = "; ".join(f"{a.name}: {a.reason}" for a in found) or "none is installed"
@@ -184,3 +194,34 @@ def candidates(choice: str | Backend = AUTO) -> list[Backend]:
         hint = "\n".join(line for line in (availability.hint, way_out) if line)
         raise BackendUnavailable(choice, availability.reason, hint)
     return named
+
+
+def _several(choice: object) -> list[Backend]:
+    """Those of several that are available.
+
+    Raises:
+        BackendUnavailable: none is; has the reasons of all.
+        InvalidInput.
+    """
+    given = cast("Sequence[object]", choice)
+    if not isinstance(choice, list | tuple) or not given:
+        raise InvalidInput(
+            f"backend={choice!r}: give a name, a Backend object, {AUTO!r}, or a list of these"
+        )
+    found: list[Backend] = []
+    refused: list[BackendUnavailable] = []
+    for one in given:
+        if not isinstance(one, str | Backend):
+            raise InvalidInput(f"backend={choice!r} has {one!r}: give names or Backend objects")
+        try:
+            found += [each for each in candidates(one) if each not in found]
+        except BackendUnavailable as error:
+            refused.append(error)
+            _log.info("%s; trying the next backend", error)
+    if not found:
+        reasons = "; ".join(f"{error.backend}: {error.reason}" for error in refused)
+        hints = dict.fromkeys(line for error in refused for line in error.hint.splitlines())
+        raise BackendUnavailable(
+            ", ".join(error.backend for error in refused), reasons, "\n".join(hints)
+        )
+    return found

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, cast, overload
 
 from .. import registry
-from ..bridge import LlamaBridge
+from ..bridge import LlamaBridge, meant
 from ..capabilities import Capability
 from ..chat.form import ToolForm
 from ..checks import shown
@@ -20,7 +20,7 @@ from ..models.adapter import Adapter, GivenAdapter, check_given
 from ..models.source import ModelFile
 from ..params import ModelParams, ModelSettings, SamplingParams
 from ..progress import OnProgress
-from ..runtime import Backend, Model
+from ..runtime import Model
 from ..vectors import Vectors
 from .conversation import AsyncConversation, AsyncSession
 from .twins import awaited, documented_as, stoppable
@@ -48,7 +48,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     the work.
 
     Args:
-        model: as in :class:`LlamaBridge`, and so is everything else. It is loaded when it is first needed.
+        source: as in :class:`LlamaBridge`, and so is everything else. It is loaded when it is first needed.
 
     Raises:
         InvalidInput, SessionsLocked, SessionWriteError.
@@ -56,9 +56,11 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
 
     def __init__(
         self,
-        model: Model | None = None,
+        source: Model | None = None,
+        /,
         *,
-        backend: str | Backend = registry.AUTO,
+        model: Model | None = None,
+        backend: registry.Choice = registry.AUTO,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -71,6 +73,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         sessions_limit: int | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
+        wanted = meant(source, model)
         self._take(
             LlamaBridge(
                 None,
@@ -86,7 +89,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
                 sessions_limit=sessions_limit,
                 **settings,
             ),
-            model,
+            wanted,
             check_given(adapters),
         )
 

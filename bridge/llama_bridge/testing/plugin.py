@@ -64,7 +64,8 @@ def selection(config: pytest.Config) -> _Selection:
     option: str | None = config.getoption("--llama-backend")
     named = (str(config.getini("llama_backend")) or None) if option is None else option
     if named is None:
-        names = tuple(name for name, availability in found.items() if availability.ok)
+        by_name = {backend.name for backend in registry.backends() if backend.rank < 0}
+        names = tuple(name for name, state in found.items() if state.ok and name not in by_name)
     else:
         names = tuple(dict.fromkeys(name.strip() for name in named.split(",")))
         unknown = [name for name in names if name not in found]

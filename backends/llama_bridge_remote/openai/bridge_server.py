@@ -1,0 +1,108 @@
+"""The runtime for ``llama-bridge serve``: conversations that go on from the server's responses, and all settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from llama_bridge.capabilities import Capability
+from llama_bridge.errors import UnsupportedCapability
+from llama_bridge.grammar import Grammar
+from llama_bridge.progress import OnProgress
+from llama_bridge.request import Request
+
+from ..answer import Question
+from ..client import NotJson, Refused
+from ..remote_runtime import Kept
+from .asking import OpenAIRuntime
+from .fields import all_settings, as_items
+from .replies import ResponseReply
+
+__all__ = ["BridgeServerRuntime"]
+
+_log = logging.getLogger(__name__)
+
+
+class BridgeServerRuntime(OpenAIRuntime):
+    """Answers over ``llama-bridge serve``.
+
+    A turn is a response there, and its id is what the next turn goes on from: the server has its KV cache. If it has
+    forgotten the response, all that was said is sent again, and evaluated there as far as it has to be.
+    """
+
+    dialect = "llama-bridge serve"
+    limit = "max_completion_tokens"
+
+    def settings(self, request: Request, seed: int, limit: str) -> dict[str, Any]:
+        """See :meth:`OpenAIRuntime.settings`."""
+        return all_settings(request.sampling, seed, limit)
+
+    def shaped(self, request: Request) -> dict[str, Any]:
+        """See :meth:`OpenAIRuntime.shaped`. The grammar is made here, so that it is the same everywhere."""
+        grammar: Grammar | None = request.grammar
+        return {} if grammar is None else {"grammar": grammar.text}
+
+    def turn_question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
+        """A user's turn, as a response."""
+        keeps = Capability.KV_CONTINUATION in self.capabilities
+        if not keeps:
+            return super().turn_question(request, kept, headers)
+        said = self.said(request, kept)
+        asked = self.asked(request, kept)
+        body: dict[str, Any] = {"model": self.name, "stream": True, "store": True}
+        body |= self.settings(request, asked.seed, "max_output_tokens") | self.shaped(request)
+        if request.stop:
+            body["stop"] = list(request.stop)
+
+        def question(more: Mapping[str, Any], *, again: bool) -> Question:
+            reply = ResponseReply(asked)
+            commit = self.committing(request, said, lambda whole: reply.id if whole else "")
+            return Question(
+                "/v1/responses", body | more, reply, headers, commit, again_with if again else None
+            )
+
+        def again_with(refused: Refused) -> Question | None:
+            if refused.refusal.param != "previous_response_id":
+                return None
+            _log.info("%s: %s; all that was said is sent again", self.client.url, refused)
+            return question({"input": as_items(said)}, again=False)
+
+        if kept.response:
+            first = said[0]
+            system = {"instructions": first["content"]} if first["role"] == "system" else {}
+            new = {"input": as_items(said[-1:]), "previous_response_id": kept.response}
+            return question(new | system, again=True)
+        return question({"input": as_items(said)}, again=False)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool,
+        on_progress: OnProgress | None,
+    ) -> list[float]:
+        """See :meth:`Runtime.rank`."""
+        if Capability.RERANK not in self.capabilities:
+            raise UnsupportedCapability(Capability.RERANK, self.backend)
+        self._check_no_cut(truncate)
+        scores: list[float] = []
+
+        def ask(part: Sequence[str]) -> None:
+            body = {"model": self.name, "query": query, "documents": list(part)}
+            scores.extend(_scores(self.posted("/v1/rerank", body), len(part)))
+
+        self.in_parts(documents, ask, on_progress)
+        return scores
+
+
+def _scores(answer: Any, n: int) -> list[float]:
+    try:
+        results = cast("Sequence[dict[str, Any]]", answer["results"])
+        found = {int(one["index"]): float(one["relevance_score"]) for one in results}
+        return [found[i] for i in range(n)]
+    except (TypeError, ValueError, KeyError) as error:
+        raise NotJson(
+            "the server's answer to /v1/rerank has not one score for each document"
+        ) from error
