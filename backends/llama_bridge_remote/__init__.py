@@ -9,6 +9,8 @@
     client.py           the only module that imports httpx2; retries, time-outs, its errors
     events.py           server-sent events
     refusals.py         servers' errors as ours
+    vector_calls.py     vectors and scores, the same on all servers
+    llama_server/       llama.cpp's own server
     openai/             servers with OpenAI's interface, and ``llama-bridge serve``
 
 May import ``llama_bridge``.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .client import Client
+    from .llama_server.facts import Facts
 
 __all__ = ["BACKEND", "NAME", "RemoteBackend"]
 
@@ -192,6 +193,9 @@ def _open(client: Client, address: Address, params: ModelParams) -> Runtime:
 
 
 def _opened(client: Client, address: Address, params: ModelParams) -> Runtime:
+    from .llama_server.probe import capabilities_of  # 10 ms, as above
+    from .llama_server.runtime import LlamaServerRuntime
+    from .llama_server.vocabulary import Vocabulary
     from .openai.any_server import AnyServerRuntime  # 10 ms, as above
     from .openai.bridge_server import BridgeServerRuntime
     from .openai.probe import of_any_server, of_bridge_server
@@ -201,10 +205,27 @@ def _opened(client: Client, address: Address, params: ModelParams) -> Runtime:
     runtime: Runtime
     if owner == "llama-bridge":
         runtime = BridgeServerRuntime(client, name, of_bridge_server(client, record, name))
+    elif owner == "llamacpp" and (facts := _llama_server(client, record)) is not None:
+        vocabulary = Vocabulary(client, facts)
+        able = capabilities_of(client, facts, vocabulary)
+        runtime = LlamaServerRuntime(client, name, able, facts, vocabulary)
+        _check_context(address, params, facts.n_ctx)
     else:
         runtime = AnyServerRuntime(client, name, of_any_server(client, name), owner)
     _check_context(address, params, record.get("n_ctx") or record.get("max_model_len"))
     return runtime
+
+
+def _llama_server(client: Client, record: Mapping[str, Any]) -> Facts | None:
+    """What a llama-server is; None for one that hides what it is, or a router in front of some."""
+    from .client import NotJson, Refused  # 60 ms, as above
+    from .llama_server.facts import read_facts
+
+    try:
+        facts = read_facts(client, record)
+    except (Refused, NotJson):
+        return None
+    return facts if facts.n_vocab else None
 
 
 def _chosen(client: Client, address: Address) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,10 +54,8 @@ def read_refusal(status: int, body: bytes, headers: Mapping[str, str], secret: s
     text = body[: 1 << 16].decode("utf-8", "replace")
     page = "text/html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
     retry: float | None = None
-    try:
+    with suppress(KeyError, ValueError):
         retry = min(600.0, max(0.0, float(headers["retry-after"])))
-    except (KeyError, ValueError):
-        pass
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):

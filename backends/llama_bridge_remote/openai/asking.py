@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import array
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.form import ChatPrompt, ChatWish, PlainReader, ToolForm
 from llama_bridge.chat.message import Message
 from llama_bridge.errors import (
-    BridgeError,
-    Cancelled,
-    EngineError,
     InvalidInput,
     UnsupportedCapability,
 )
 from llama_bridge.generation import Fallback, Generation, Mode
-from llama_bridge.progress import OnProgress, Progress
 from llama_bridge.prompt import Prompt
 from llama_bridge.request import Request
-from llama_bridge.vectors import Vectors
 
 from ..answer import Question
-from ..client import Line, NotJson, Refused
-from ..remote_runtime import Kept, RemoteRuntime, new_seed
+from ..remote_runtime import Kept, new_seed
+from ..vector_calls import VectorCalls
 from .fields import as_messages, tool_fields
 from .replies import Asked, ChatReply, CompletionReply
 from .shape import Shape
@@ -34,11 +27,8 @@ from .spoken import ServerPrompt, SpokenReader
 
 __all__ = ["OpenAIRuntime"]
 
-_AT_ONCE = 64
-"""Texts of one request for vectors."""
 
-
-class OpenAIRuntime(RemoteRuntime):
+class OpenAIRuntime(VectorCalls):
     """Answers over a server with OpenAI's interface, which renders chats itself."""
 
     limit: ClassVar[str] = "max_tokens"
@@ -225,80 +215,3 @@ class OpenAIRuntime(RemoteRuntime):
             self.keep(request.session, raw)
 
         return Question("/v1/completions", body, CompletionReply(asked), headers, commit)
-
-    # vectors
-
-    def embed(
-        self, texts: Sequence[str], *, truncate: bool, on_progress: OnProgress | None
-    ) -> Vectors:
-        """See :meth:`Runtime.embed`. The server may have scaled the vectors to the length 1."""
-        if Capability.EMBEDDINGS not in self.capabilities:
-            raise UnsupportedCapability(Capability.EMBEDDINGS, self.backend)
-        self._check_no_cut(truncate)
-        data, size = bytearray(), 0
-
-        def ask(part: Sequence[str]) -> None:
-            nonlocal size
-            body = {"model": self.name, "input": list(part), "encoding_format": "float"}
-            for vector in _vectors(self.posted("/v1/embeddings", body), len(part)):
-                size = size or len(vector)
-                if len(vector) != size or not size:
-                    raise EngineError("the server's vectors are not of one length")
-                data.extend(vector.tobytes())
-
-        self.in_parts(texts, ask, on_progress)
-        if not size:
-            raise InvalidInput("text is empty: give at least one")
-        return Vectors(data, size)
-
-    def _check_no_cut(self, truncate: bool) -> None:
-        if truncate:
-            raise InvalidInput("truncate=True: this server cuts nothing: cut the texts yourself")
-
-    def in_parts(
-        self,
-        texts: Sequence[str],
-        ask: Callable[[Sequence[str]], None],
-        on_progress: OnProgress | None,
-    ) -> None:
-        """Ask for some texts at a time, and tell how many are done."""
-        for start in range(0, len(texts), _AT_ONCE):
-            part = texts[start : start + _AT_ONCE]
-            try:
-                ask(part)
-            except BridgeError as error:
-                named = getattr(error, "text", "")
-                if start and isinstance(named, str) and named.startswith("text["):
-                    raise EngineError(f"of the texts from text[{start}] on: {error}") from error
-                raise
-            if on_progress is not None:
-                on_progress(Progress("embed", start + len(part), len(texts), "texts"))
-
-    def posted(self, path: str, body: Mapping[str, Any]) -> Any:
-        """What the server answers; :meth:`cancel` ends the wait.
-
-        Raises:
-            Cancelled, BridgeError.
-        """
-        self._check_open()
-        line = Line()
-        with self.under_way(line):
-            try:
-                return self.client.post(path, body, line)
-            except Refused as refused:
-                raise self.client.error_of(refused.refusal, self.name) from refused
-            except EngineError as error:
-                self._check_open()
-                if line.given_up.is_set():
-                    raise Cancelled("cancelled before all was computed") from error
-                raise
-
-
-def _vectors(answer: Any, n: int) -> list[array.array[float]]:
-    found: dict[int, array.array[float]] = {}
-    with suppress(TypeError, ValueError, KeyError, AttributeError):
-        for i, one in enumerate(cast("Sequence[dict[str, Any]]", answer["data"])):
-            found[int(one.get("index", i))] = array.array("f", one["embedding"])
-    if sorted(found) != list(range(n)):
-        raise NotJson("the server's answer to /v1/embeddings has not one vector for each text")
-    return [found[i] for i in range(n)]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from llama_bridge.capabilities import Capability
-from llama_bridge.errors import UnsupportedCapability
 from llama_bridge.grammar import Grammar
-from llama_bridge.progress import OnProgress
 from llama_bridge.request import Request
 
 from ..answer import Question
-from ..client import NotJson, Refused
+from ..client import Refused
 from ..remote_runtime import Kept
 from .asking import OpenAIRuntime
 from .fields import all_settings, as_items
@@ -74,35 +72,3 @@ class BridgeServerRuntime(OpenAIRuntime):
             new = {"input": as_items(said[-1:]), "previous_response_id": kept.response}
             return question(new | system, again=True)
         return question({"input": as_items(said)}, again=False)
-
-    def rank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        *,
-        truncate: bool,
-        on_progress: OnProgress | None,
-    ) -> list[float]:
-        """See :meth:`Runtime.rank`."""
-        if Capability.RERANK not in self.capabilities:
-            raise UnsupportedCapability(Capability.RERANK, self.backend)
-        self._check_no_cut(truncate)
-        scores: list[float] = []
-
-        def ask(part: Sequence[str]) -> None:
-            body = {"model": self.name, "query": query, "documents": list(part)}
-            scores.extend(_scores(self.posted("/v1/rerank", body), len(part)))
-
-        self.in_parts(documents, ask, on_progress)
-        return scores
-
-
-def _scores(answer: Any, n: int) -> list[float]:
-    try:
-        results = cast("Sequence[dict[str, Any]]", answer["results"])
-        found = {int(one["index"]): float(one["relevance_score"]) for one in results}
-        return [found[i] for i in range(n)]
-    except (TypeError, ValueError, KeyError) as error:
-        raise NotJson(
-            "the server's answer to /v1/rerank has not one score for each document"
-        ) from error
