@@ -16,7 +16,7 @@ from typing import Any, cast
 import httpx2
 
 from llama_bridge import __version__
-from llama_bridge.errors import BridgeError, EngineError
+from llama_bridge.errors import BridgeError, ClosedError, EngineError
 
 from .address import Address
 from .events import NoEvent, read_events
@@ -108,6 +108,8 @@ class Client:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self.url = address.url
+        self._closed = False
+        self._reached = False
         self._secret = key
         sent = {"User-Agent": f"llama-bridge/{__version__}", **(headers or {})}
         if key:
@@ -131,6 +133,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
+        self._closed = True
         self._client.close()
         self._streams.close()
 
@@ -241,10 +244,14 @@ class Client:
                     response = self._sent(client, method, path, body, line, headers)
             except NoAnswer as error:
                 unheard = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-                if not left or line.given_up.is_set() or not (again or unheard):
+                gone = (
+                    unheard and not self._reached
+                )  # never there: whoever asks has another way, or a wrong address
+                if gone or not left or line.given_up.is_set() or not (again or unheard):
                     raise
                 reason = str(error)
             if response is not None:
+                self._reached = True
                 with contextlib.closing(response):
                     if response.status_code < 300:
                         yield response
@@ -296,20 +303,26 @@ class Client:
             yield
         except (BridgeError, Refused):
             raise
-        except NoEvent as error:
-            raise NotJson(f"{self.url}{path}: {error}") from error
-        except httpx2.TimeoutException as error:
-            what = (
-                "accepts no connection"
-                if isinstance(error, httpx2.ConnectTimeout)
-                else "says nothing"
-            )
-            raise NoAnswer(f"the server {self.url} {what}: it took too long") from error
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            raise NoAnswer(f"the server {self.url} does not answer: {_words(error)}") from error
-        except (OSError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
-            # Its socket was shut down under it.
-            raise NoAnswer(f"the connection to {self.url} was lost: {_words(error)}") from error
+        except Exception as error:
+            if self._closed:
+                raise ClosedError("this LlamaBridge is closed: make a new one") from error
+            raise self._as_ours(path, error) from error
+
+    def _as_ours(self, path: str, error: Exception) -> Exception:
+        match error:
+            case NoEvent():
+                return NotJson(f"{self.url}{path}: {error}")
+            case httpx2.ConnectTimeout():
+                return NoAnswer(f"the server {self.url} accepts no connection: it took too long")
+            case httpx2.TimeoutException():
+                return NoAnswer(f"the server {self.url} says nothing: it took too long")
+            case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
+                return NoAnswer(f"the server {self.url} does not answer: {_words(error)}")
+            case OSError() | ValueError() | RuntimeError() | AttributeError() | AssertionError():
+                # Its socket was shut down under it.
+                return NoAnswer(f"the connection to {self.url} was lost: {_words(error)}")
+            case _:
+                return error
 
     def error_of(self, refusal: Refusal, model: str | None = None) -> BridgeError:
         """The error that tells a refusal."""

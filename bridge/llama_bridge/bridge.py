@@ -680,9 +680,12 @@ def _check_served(backends: Sequence[Backend], model: Model) -> None:
                 f"{shown(model.server)} is the address of a server, and the {backends[0].name} backend asks none: give "
                 'backend="remote", or the model alone'
             )
-    elif local and len(local) < len(backends):
-        if isinstance(model, str) and model.lower().startswith(("http://", "https://")):
-            raise InvalidInput(
-                f"model is missing: {shown(model)} is the server's address, and the {local[0].name} backend loads a "
-                "model itself"
-            )
+    elif (
+        0 < len(local) < len(backends)
+        and isinstance(model, str)
+        and model.lower().startswith(("http://", "https://"))
+    ):
+        raise InvalidInput(
+            f"model is missing: {shown(model)} is the server's address, and the {local[0].name} backend loads a model "
+            "itself"
+        )

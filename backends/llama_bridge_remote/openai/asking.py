@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.form import ChatPrompt, ChatWish, PlainReader, ToolForm
 from llama_bridge.chat.message import Message
+from llama_bridge.chat.tools import Tool
 from llama_bridge.errors import (
     InvalidInput,
     UnsupportedCapability,
@@ -96,12 +97,17 @@ class OpenAIRuntime(VectorCalls):
         """What the answer will say of itself."""
         goes_on = request.continues and kept.begun
         fresh = Fallback.NO_SESSION if request.continues else request.fallback
+        wish = request.prompt.wish if isinstance(request.prompt, ServerPrompt) else ChatWish()
+        choice = wish.choice.name if isinstance(wish.choice, Tool) else wish.choice
         return Asked(
             Mode.CONTINUED if goes_on else Mode.FRESH,
             None if goes_on or request.told else fresh,
             new_seed(request.sampling),
             spoken,
             self.checked_shape(request),
+            request.stop,
+            "" if choice in ("auto", "none") else choice,
+            wish.parallel is False,
         )
 
     def chat_question(

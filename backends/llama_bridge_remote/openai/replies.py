@@ -25,6 +25,9 @@ class Asked:
         mode, fallback, seed: as in :class:`llama_bridge.Generation`.
         spoken: whether words, thoughts and calls are told apart in its text.
         shape: what it must look like, if the server may have ignored that; or None.
+        stops: texts that end it.
+        tool: what must be called: a tool's name, ``"required"`` for any, or "".
+        one_call: whether there may be one call at most.
     """
 
     mode: Mode
@@ -32,6 +35,9 @@ class Asked:
     seed: int
     spoken: bool = False
     shape: Shape | None = None
+    stops: tuple[str, ...] = ()
+    tool: str = ""
+    one_call: bool = False
 
 
 class _OpenAIReply(Reply):
@@ -41,6 +47,7 @@ class _OpenAIReply(Reply):
         self.usage: Mapping[str, Any] = {}
         self.reasoning: list[str] = []
         self._pieces = 0
+        self._called: list[str] = []
         self._began = time.perf_counter()
         self._first = self._last = 0.0
 
@@ -71,7 +78,30 @@ class _OpenAIReply(Reply):
             raise EngineError(
                 "the server answers with the call of a tool, though it was given none"
             )
+        if name:
+            self._called.append(name)
         return spoken_call(index, id_, name, arguments)
+
+    def _check(self, text: str, finish: FinishReason) -> None:
+        """Refuse an answer for which the server ignored what it was asked.
+
+        Raises:
+            EngineError.
+        """
+        asked = self.asked
+        if asked.shape is not None and finish == "stop":
+            asked.shape.check(text)
+        ignored = [stop for stop in asked.stops if not asked.spoken and stop in text]
+        if ignored:
+            raise EngineError(f"the server ignored stop: its answer has {ignored[0]!r} in it")
+        if asked.tool and finish == "stop":
+            named = asked.tool in self._called if asked.tool != "required" else bool(self._called)
+            if not named:
+                raise EngineError(
+                    f"the server ignored tool_choice: it called {', '.join(self._called) or 'nothing'}"
+                )
+        if asked.one_call and len(self._called) > 1:
+            raise EngineError("the server ignored parallel_tool_calls=False: it made several calls")
 
     def _count(self) -> None:
         self._pieces += 1
@@ -83,8 +113,7 @@ class _OpenAIReply(Reply):
         finish: FinishReason = "cancelled"
         if mark is None:
             finish = _finish(self.finish)
-            if self.asked.shape is not None and finish == "stop":
-                self.asked.shape.check(text)
+            self._check(text, finish)
         usage = cast("Mapping[str, Any]", self.usage)
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
         prompt = _count(usage, "prompt_tokens", "input_tokens")
