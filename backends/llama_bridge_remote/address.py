@@ -44,6 +44,8 @@ def read_address(model: Model) -> Address:
     Raises:
         InvalidInput: no server is named, or its address cannot be one.
     """
+    server: str | None
+    name: object
     server, name = (model.server, model.model) if isinstance(model, ServedModel) else (None, model)
     if name is not None and not isinstance(name, str):
         raise InvalidInput(

@@ -207,12 +207,12 @@ class RemoteAnswer(PendingAnswer):
 
     def read(self) -> str | None:
         """See :meth:`PendingAnswer.read`."""
-        while not self._ended:
+        while not self.ended:
             item = self._texts.get()
             if item is None:
                 self._texts.put(None)  # for other readers, and later calls
                 break
-            if self._ended:  # while this call waited
+            if self._line.given_up.is_set():  # while this call waited
                 break
             text, self._mark = item
             self._read.append(text)

@@ -61,7 +61,7 @@ class RemoteBackend(Backend):
     """
 
     name = NAME
-    rank = -1  # only by name: a server is never taken unasked
+    rank = 0
     asks_servers = True
     capabilities = (
         Capability.GENERATE

@@ -314,6 +314,11 @@ class LlamaBridge(Conversation):
         return self._shared.alive().backend
 
     @property
+    def where(self) -> str:
+        """The model and where it is, in words, if it is on a server; otherwise empty."""
+        return self._shared.alive().where
+
+    @property
     def capabilities(self) -> Capability:
         """What the loaded model can do on this backend."""
         return self._shared.alive().capabilities

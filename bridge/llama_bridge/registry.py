@@ -22,6 +22,7 @@ __all__ = [
     "available_in",
     "backends",
     "candidates",
+    "local_backends",
     "probe_all",
     "sandboxes",
     "unusable_in",
@@ -91,9 +92,14 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
         return _Broken(name, f"{type(error).__name__}: {error}")
 
 
-def probe_all() -> list[Availability]:
-    """What each backend reports, highest rank first."""
-    return [_probe(backend) for backend in backends()]
+def local_backends() -> list[Backend]:
+    """Those that run models on this machine, and so may be taken without asking for them by name."""
+    return [backend for backend in backends() if not backend.asks_servers]
+
+
+def probe_all(*, servers: bool = False) -> list[Availability]:
+    """What each backend reports, highest rank first; with ``servers`` also those that ask servers."""
+    return [_probe(backend) for backend in (backends() if servers else local_backends())]
 
 
 def _probe(backend: Backend) -> Availability:
@@ -117,11 +123,7 @@ def unusable_in(capability: Capability) -> str:
 
 
 def _with(capability: Capability) -> list[Backend]:
-    return [
-        backend
-        for backend in backends()
-        if backend.rank >= 0 and capability in backend.capabilities
-    ]
+    return [backend for backend in local_backends() if capability in backend.capabilities]
 
 
 def sandboxes(choice: Choice = AUTO) -> list[Backend]:
@@ -174,9 +176,9 @@ def candidates(choice: Choice = AUTO) -> list[Backend]:
     if choice == AUTO:
         choice = os.environ.get(ENVIRONMENT, "") or AUTO
     if choice == AUTO:
-        usable = [backend for backend in backends() if backend.rank >= 0 and _probe(backend).ok]
+        usable = [backend for backend in local_backends() if _probe(backend).ok]
         if not usable:
-            found = [_probe(backend) for backend in backends()]
+            found = probe_all()
             reasons = "; ".join(f"{a.name}: {a.reason}" for a in found) or "none is installed"
             hint = (
                 "\n".join(a.hint for a in found if a.hint)

@@ -269,9 +269,10 @@ class Backend(ABC):
 
     Attributes:
         name: the name that users give.
-        rank: the highest available one is chosen; one below 0 is only taken if it is asked for by name.
+        rank: the highest available one is chosen.
         capabilities: what it can do at best; a loaded model may do less.
-        asks_servers: whether it takes a :class:`ServedModel`, or the address of a server.
+        asks_servers: whether it takes a :class:`ServedModel`, or the address of a server. Such a backend is only taken if
+            it is asked for by name.
     """
 
     name: str

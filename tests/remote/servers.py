@@ -19,7 +19,7 @@ from typing import Any
 
 from llama_bridge.models.source import open_model
 
-__all__ = ["Heard", "LlamaServer", "Scripted", "free_port", "llama_server", "scripted"]
+__all__ = ["Handler", "Heard", "LlamaServer", "Scripted", "free_port", "llama_server", "scripted"]
 
 _RUN = """
 import sys, time, xllamacpp
@@ -138,7 +138,7 @@ class Scripted:
     """
 
     port: int = 0
-    answer: Callable[[Heard, _Handler], None] = field(default=lambda _heard, _handler: None)
+    answer: Callable[[Heard, Handler], None] = field(default=lambda _heard, _handler: None)
     heard: list[Heard] = field(default_factory=list[Heard])
     gone: threading.Event = field(default_factory=threading.Event)
 
@@ -147,7 +147,7 @@ class Scripted:
         return f"http://127.0.0.1:{self.port}"
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     scripted: Scripted
 
@@ -205,10 +205,10 @@ class _Quiet(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def scripted(answer: Callable[[Heard, _Handler], None]) -> Iterator[Scripted]:
+def scripted(answer: Callable[[Heard, Handler], None]) -> Iterator[Scripted]:
     """Run one in a thread."""
     script = Scripted(answer=answer)
-    handler = type("Handler", (_Handler,), {"scripted": script})
+    handler = type("Handler", (Handler,), {"scripted": script})
     server = _Quiet(("127.0.0.1", 0), handler)
     script.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))

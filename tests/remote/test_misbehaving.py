@@ -27,7 +27,7 @@ from llama_bridge import (
 )
 from llama_bridge_remote import RemoteBackend
 
-from .servers import Heard, Scripted, _Handler, free_port, scripted
+from .servers import Handler, Heard, Scripted, free_port, scripted
 
 KEY = "sk-very-secret-7"
 MODELS = {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "somebody"}]}
@@ -39,10 +39,10 @@ def chunk(text: str = "", finish: str | None = None, **delta: Any) -> dict[str, 
     return {"object": "chat.completion.chunk", "choices": [choice]}
 
 
-def talking(answer: Callable[[Heard, _Handler], None]) -> Callable[[Heard, _Handler], None]:
+def talking(answer: Callable[[Heard, Handler], None]) -> Callable[[Heard, Handler], None]:
     """A server that can chat, and nothing else, whose chats are answered so. Its probe is answered properly."""
 
-    def every(heard: Heard, handler: _Handler) -> None:
+    def every(heard: Heard, handler: Handler) -> None:
         if heard.path == "/v1/models":
             handler.json(MODELS)
         elif heard.path != "/v1/chat/completions":
@@ -59,8 +59,8 @@ def talking(answer: Callable[[Heard, _Handler], None]) -> Callable[[Heard, _Hand
     return every
 
 
-def says(*texts: str, finish: str = "stop") -> Callable[[Heard, _Handler], None]:
-    def answer(_: Heard, handler: _Handler) -> None:
+def says(*texts: str, finish: str = "stop") -> Callable[[Heard, Handler], None]:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         for text in texts:
             handler.event(chunk(text))
@@ -97,7 +97,7 @@ def test_a_web_page(status: int) -> None:
 
 
 def test_a_server_of_another_protocol() -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n" * 20)
         handler.close_connection = True
 
@@ -107,7 +107,7 @@ def test_a_server_of_another_protocol() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_is_told_and_not_shown(status: int, caplog: pytest.LogCaptureFixture) -> None:
-    def answer(heard: Heard, handler: _Handler) -> None:
+    def answer(heard: Heard, handler: Handler) -> None:
         said = f"Incorrect API key provided: {heard.headers['authorization'].split()[1]}"
         handler.json({"error": {"message": said, "code": "invalid_api_key"}}, status)
 
@@ -193,7 +193,7 @@ def test_settings_of_the_load_are_told_to_have_no_effect() -> None:
 
 
 def test_an_answer_that_breaks_off_is_told_with_what_came() -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         handler.event(chunk("One "))
         handler.event(chunk("two"))
@@ -221,7 +221,7 @@ def test_an_answer_that_breaks_off_is_told_with_what_came() -> None:
     "event", ["{", "[]", "7", '{"choices": [3]}', '{"error": {"message": "the GPU is gone"}}']
 )
 def test_an_event_that_makes_no_sense(event: str) -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         handler.event(chunk("One"))
         handler.event(event)
@@ -242,7 +242,7 @@ def test_line_breaks_of_unicode_are_text() -> None:
 
 
 def test_events_in_strange_pieces() -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         data = ': ping\r\n\r\ndata:{"choices":[{"delta":{"content":"é"}}]}\r\n\r\nevent: x\r\ndata: {"choices":\r\n'
         data += 'data: [{"delta":{},"finish_reason":"stop"}]}\r\n\r\ndata: [DONE]'
@@ -302,7 +302,7 @@ def test_what_a_server_refuses_is_told_when_it_is_asked(
 def test_not_now_is_tried_again_and_then_told() -> None:
     times: list[float] = []
 
-    def answer(heard: Heard, handler: _Handler) -> None:
+    def answer(heard: Heard, handler: Handler) -> None:
         times.append(time.monotonic())
         if len(times) < 3:
             handler.json({"error": {"message": "loading model", "code": 503}}, 503)
@@ -325,7 +325,7 @@ def test_not_now_is_tried_again_and_then_told() -> None:
 def test_a_server_that_stays_busy(
     status: int, error: dict[str, str], kind: type[BridgeError]
 ) -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.json({"error": error}, status, Retry_After="60")
 
     with scripted(talking(answer)) as script, bridge(script) as llama:
@@ -336,7 +336,7 @@ def test_a_server_that_stays_busy(
 
 
 def test_a_question_that_arrived_is_not_asked_twice() -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.close_connection = True  # the server died with it
 
     with scripted(talking(answer)) as script, bridge(script) as llama:
@@ -347,7 +347,7 @@ def test_a_question_that_arrived_is_not_asked_twice() -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up() -> None:
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         handler.event(chunk("Well"))
         time.sleep(2)
@@ -361,7 +361,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
 def test_cancel_hangs_up() -> None:
     reading = threading.Event()
 
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         handler.begin_stream()
         for i in range(2000):
             handler.event(chunk(f"{i} "))
@@ -384,7 +384,7 @@ def test_cancel_hangs_up() -> None:
 def test_cancel_before_the_first_word_hangs_up_too() -> None:
     asked, done = threading.Event(), threading.Event()
 
-    def answer(_: Heard, handler: _Handler) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
         asked.set()
         handler.connection.settimeout(10)
         if not handler.connection.recv(1):

@@ -206,10 +206,11 @@ def _bytes(path: Path) -> bytes:
         raise SessionNotFound(path, "there is no such file") from error
     except (OSError, ValueError) as error:
         raise SessionCorrupt(path, f"it cannot be read: {error}") from error
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(number)
+        raise SessionCorrupt(path, "it is no file")
     with os.fdopen(number, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise SessionCorrupt(path, "it is no file")
         if found.st_size > _MOST:
             raise SessionCorrupt(path, f"it has more than {_MOST >> 20} MiB")
         return file.read(_MOST)

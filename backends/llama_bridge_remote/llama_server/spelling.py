@@ -86,8 +86,7 @@ def _texts(value: object) -> list[str]:
                 return [value]
         return [value]
     if isinstance(value, Mapping):
-        inner = cast("Mapping[Any, Any]", value)
-        return [text for key, each in inner.items() for text in (*_texts(key), *_texts(each))]
+        return [text for key, each in value.items() for text in (*_texts(key), *_texts(each))]
     if isinstance(value, list | tuple):
         return [text for each in cast("Sequence[Any]", value) for text in _texts(each)]
     return []

@@ -158,4 +158,4 @@ class Vocabulary:
 
 
 def _piece(piece: object) -> bytes:
-    return piece.encode() if isinstance(piece, str) else bytes(piece)  # type: ignore[call-overload,no-any-return]
+    return piece.encode() if isinstance(piece, str) else bytes(piece)  # type: ignore[call-overload]

@@ -53,7 +53,7 @@ class BridgeServerRuntime(OpenAIRuntime):
         if request.stop:
             body["stop"] = list(request.stop)
 
-        def question(more: Mapping[str, Any], *, again: bool) -> Question:
+        def question(more: dict[str, Any], *, again: bool) -> Question:
             reply = ResponseReply(asked)
             commit = self.committing(request, said, lambda whole: reply.id if whole else "")
             return Question(

@@ -114,7 +114,7 @@ class _OpenAIReply(Reply):
         if mark is None:
             finish = _finish(self.finish)
             self._check(text, finish)
-        usage = cast("Mapping[str, Any]", self.usage)
+        usage = self.usage
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
         prompt = _count(usage, "prompt_tokens", "input_tokens")
         cached = min(prompt, _count(details, "cached_tokens"))

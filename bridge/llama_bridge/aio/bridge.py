@@ -170,6 +170,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         return self._loaded.backend
 
     @property
+    def where(self) -> str:
+        return self._loaded.where
+
+    @property
     def capabilities(self) -> Capability:
         return self._loaded.capabilities
 

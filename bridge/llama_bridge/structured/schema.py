@@ -61,8 +61,8 @@ def compile_schema(given: object) -> Structured:
     if is_class(given):
         schema, parse = class_schema(given)
         return Structured(_grammar(schema, True), parse, schema)
-    schema = _loaded(given)
-    return Structured(_grammar(schema, False), read_json, schema)
+    loaded = _loaded(given)
+    return Structured(_grammar(loaded, False), read_json, loaded)
 
 
 def _loaded(schema: object) -> object:

@@ -60,12 +60,11 @@ def selection(config: pytest.Config) -> _Selection:
     """
     if _SELECTION in config.stash:
         return config.stash[_SELECTION]
-    found = {availability.name: availability for availability in registry.probe_all()}
+    found = {availability.name: availability for availability in registry.probe_all(servers=True)}
     option: str | None = config.getoption("--llama-backend")
     named = (str(config.getini("llama_backend")) or None) if option is None else option
     if named is None:
-        by_name = {backend.name for backend in registry.backends() if backend.rank < 0}
-        names = tuple(name for name, state in found.items() if state.ok and name not in by_name)
+        names = tuple(state.name for state in registry.probe_all() if state.ok)
     else:
         names = tuple(dict.fromkeys(name.strip() for name in named.split(",")))
         unknown = [name for name in names if name not in found]
