@@ -162,9 +162,7 @@ def lend(request: pytest.FixtureRequest, shared: SharedModel) -> LlamaBridge:
     except (BackendUnavailable, ModelError) as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     backend = f"the {bridge.backend} backend"
-    with_model = (
-        f"{backend} with {bridge.model.name}"  # what no model can do here was skipped already
-    )
+    with_model = f"{backend} with {bridge.where or bridge.model.name}"  # what no model can do here was skipped already
     for marker, who in ((REQUIRES, with_model), (LACKS, backend)):
         reason = reason_to_skip(request.node, marker, bridge.capabilities, who)
         if reason is not None:
