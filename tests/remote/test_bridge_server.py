@@ -77,7 +77,7 @@ def test_the_next_turn_goes_on_from_the_response(llama: LlamaBridge) -> None:
     assert (answer.mode, answer.fallback) == (Mode.CONTINUED, None)
     assert answer.usage.cached_tokens > 20
     assert answer.usage.evaluated_tokens < 20
-    assert [message["content"] for message in llama.session().messages][0] == NAME
+    assert llama.session().messages[0]["content"] == NAME
     assert llama.session().messages[3]["content"] == answer.text
     llama.session_reset()
     again = llama.generate_continue(ASK)

@@ -34,7 +34,12 @@ async def one_model(server: Server, request: Request) -> Response:
 
 
 def _record(server: Server, name: str) -> dict[str, Any]:
-    record = {"id": name, "object": "model", "created": server.created, "owned_by": "llama-bridge"}
+    record: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": server.created,
+        "owned_by": "llama-bridge",
+    }
     for served in server.models.loaded():
         if server.models.same(name, served.name):
             able = served.llama.capabilities
