@@ -17,13 +17,16 @@ from tests.native_gate import (
     pytest_pyfunc_call,
     pytest_runtest_setup,
 )
+from tests.remote_gate import not_on_a_server, pytest_runtest_call, served_demo
 
 __all__ = [
     "make_model",
     "native_backend",
+    "not_on_a_server",
     "pictures",
     "pytest_configure",
     "pytest_pyfunc_call",
+    "pytest_runtest_call",
     "pytest_runtest_setup",
     "served_demo",
 ]
@@ -34,23 +37,6 @@ os.environ.pop("LLAMA_BRIDGE_BACKEND", None)
 # A runner in the background may ignore Ctrl-C, and everything it starts would too; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def served_demo(pytestconfig: pytest.Config) -> Iterator[None]:
-    """With ``--llama-backend remote`` and no ``LLAMA_BRIDGE_URL``, a server with the demo model for all tests."""
-    option = str(pytestconfig.getoption("--llama-backend") or "")
-    if "remote" not in option.split(",") or os.environ.get("LLAMA_BRIDGE_URL"):
-        yield
-        return
-    from llama_bridge import LlamaBridge  # an extra: only this choice needs the server
-    from llama_bridge.serve import app
-    from tests.serve.serving import serving
-
-    with LlamaBridge("demo", n_parallel=4) as llama, serving(app(llama)) as address:
-        os.environ["LLAMA_BRIDGE_URL"] = f"http://127.0.0.1:{address.port}"
-        yield
-        del os.environ["LLAMA_BRIDGE_URL"]
 
 
 @pytest.fixture(autouse=True)

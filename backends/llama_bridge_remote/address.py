@@ -44,19 +44,21 @@ def read_address(model: Model) -> Address:
     Raises:
         InvalidInput: no server is named, or its address cannot be one.
     """
-    server: str | None
-    name: object
-    server, name = (model.server, model.model) if isinstance(model, ServedModel) else (None, model)
-    if name is not None and not isinstance(name, str):
+    server: str | None = None
+    given: object = model
+    if isinstance(model, ServedModel):
+        server, given = model.server, model.model
+    if not isinstance(given, str):
         raise InvalidInput(
-            f"model={shown(name)}: the remote backend takes the name of a model on the server"
+            f"model={shown(given)}: the remote backend takes the name of a model on the server"
         )
-    if server is None and name is not None and _has_scheme(name):
-        server, name = name, None
+    name: str | None = given
+    if server is None and _has_scheme(given):
+        server, name = given, None
     if server is None:
         server = os.environ.get(URL_VARIABLE, "").strip()
         if not server:
-            meant = name is not None and _PORT.fullmatch(name) is not None
+            meant = _PORT.fullmatch(given) is not None
             hint = f"write http://{name}" if meant else f"write {_EXAMPLE}, or set {URL_VARIABLE}"
             raise InvalidInput(f"no server is named, only {shown(name)}: {hint}")
     if name is not None and not name.strip():

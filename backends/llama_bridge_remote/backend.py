@@ -26,6 +26,7 @@ from llama_bridge.progress import OnProgress
 from llama_bridge.runtime import Availability, Backend, Model, Runtime, SessionStorage
 
 from .address import KEY_VARIABLE, URL_VARIABLE, Address, read_address
+from .events import as_object
 
 if TYPE_CHECKING:
     import ssl
@@ -237,7 +238,7 @@ def _chosen(client: Client, address: Address) -> Mapping[str, Any]:
     from .client import NotJson  # as above
 
     answer: Any = client.get("/v1/models")
-    data = answer.get("data") if isinstance(answer, dict) else None
+    data: object = as_object(answer).get("data")
     if not isinstance(data, list):
         raise NotJson(f"{client.url}/v1/models does not list models")
     records = [

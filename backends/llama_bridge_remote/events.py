@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-__all__ = ["NoEvent", "read_events"]
+__all__ = ["NoEvent", "as_object", "read_events"]
 
 _LONGEST = 64 << 20
 """Bytes of one event. The last one of a long answer tells all of its tokens."""
@@ -42,6 +42,11 @@ def read_events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield {"error": _object(value)}
     if data and b"\n".join(data).strip() != b"[DONE]":
         yield _object(b"\n".join(data))
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """A JSON object as it is; anything else as an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,7 @@ from llama_bridge.capabilities import Capability
 from llama_bridge.errors import BridgeError, EngineError
 
 from ..client import Client, Refused
+from ..events import as_object
 from .facts import Facts
 from .vocabulary import Vocabulary
 
@@ -72,7 +74,7 @@ def _talking(client: Client, facts: Facts, vocabulary: Vocabulary) -> Capability
     return found
 
 
-def _answer(client: Client, tokens: list[int], slot: int) -> dict[str, Any]:
+def _answer(client: Client, tokens: list[int], slot: int) -> Mapping[str, Any]:
     body = {
         "prompt": tokens,
         "n_predict": 1,
@@ -81,15 +83,11 @@ def _answer(client: Client, tokens: list[int], slot: int) -> dict[str, Any]:
         "return_tokens": True,
         "id_slot": slot,
     }
-    answer: Any = client.post("/completion", body)
-    if not isinstance(answer, dict):
-        raise EngineError("the server's answer to /completion is none")
-    return answer
+    return as_object(client.post("/completion", body))
 
 
-def _cached(answer: dict[str, Any]) -> int:
-    timings = answer.get("timings")
-    found: Any = timings.get("cache_n") if isinstance(timings, dict) else None
+def _cached(answer: Mapping[str, Any]) -> int:
+    found: object = as_object(answer.get("timings")).get("cache_n")
     return found if isinstance(found, int) else 0
 
 

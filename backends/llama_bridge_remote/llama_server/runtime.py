@@ -23,6 +23,7 @@ from llama_bridge.verification import Verification
 
 from ..answer import Question
 from ..client import Client, Refused
+from ..events import as_object
 from ..remote_runtime import Kept, new_seed
 from ..vector_calls import VectorCalls
 from . import slot_file
@@ -251,7 +252,7 @@ class LlamaServerRuntime(VectorCalls):
             "temperature": 0,
         }
         answer = self.posted("/completion", body)
-        found = answer.get("id_slot") if isinstance(answer, dict) else None
+        found: object = as_object(answer).get("id_slot")
         if not isinstance(found, int):
             raise EngineError("the server does not tell which slot has the conversation")
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from llama_bridge.chat.form import ChatPrompt, ChatWish
@@ -86,7 +86,8 @@ def _texts(value: object) -> list[str]:
                 return [value]
         return [value]
     if isinstance(value, Mapping):
-        return [text for key, each in value.items() for text in (*_texts(key), *_texts(each))]
+        items = cast("Iterable[tuple[object, object]]", value.items())  # pyright: ignore[reportUnknownMemberType]
+        return [text for key, each in items for text in (*_texts(key), *_texts(each))]
     if isinstance(value, list | tuple):
         return [text for each in cast("Sequence[Any]", value) for text in _texts(each)]
     return []

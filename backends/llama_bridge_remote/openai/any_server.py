@@ -57,6 +57,6 @@ class AnyServerRuntime(OpenAIRuntime):
 
 def schema_field(schema: Any) -> dict[str, Any]:
     """A JSON schema as ``response_format``."""
-    given = {} if schema is True else schema
-    form = {"name": "answer", "schema": given, "strict": True}
+    given: Any = {} if schema is True else schema
+    form: dict[str, Any] = {"name": "answer", "schema": given, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": form}}

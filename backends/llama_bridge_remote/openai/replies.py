@@ -11,6 +11,7 @@ from llama_bridge.errors import EngineError
 from llama_bridge.generation import Fallback, FinishReason, Generation, Mode, Usage
 
 from ..answer import Reply
+from ..events import as_object
 from .shape import Shape
 from .spoken import spoken_call, spoken_text, spoken_thought
 
@@ -115,7 +116,7 @@ class _OpenAIReply(Reply):
             finish = _finish(self.finish)
             self._check(text, finish)
         usage = self.usage
-        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+        details = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         prompt = _count(usage, "prompt_tokens", "input_tokens")
         cached = min(prompt, _count(details, "cached_tokens"))
         completion = _count(usage, "completion_tokens", "output_tokens")
@@ -137,9 +138,9 @@ class _OpenAIReply(Reply):
         )
 
 
-def _count(facts: Any, *names: str) -> int:
+def _count(facts: Mapping[str, Any], *names: str) -> int:
     for name in names:
-        value = facts.get(name) if isinstance(facts, Mapping) else None
+        value: object = facts.get(name)
         if isinstance(value, int) and value >= 0:
             return value
     return 0

@@ -46,6 +46,13 @@ def _line(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")) + "\n"
 
 
+@dataclass(slots=True)
+class _Call:
+    arguments: list[str]
+    id: str = ""
+    name: str = ""
+
+
 class SpokenReader:
     """Reads such a text."""
 
@@ -53,7 +60,7 @@ class SpokenReader:
         self._rest = ""
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: list[_Call] = []
+        self._calls = list[_Call]()
 
     def read(self, text: str, *, partial: bool) -> Parsed:
         """See :class:`llama_bridge.AnswerReader`."""
@@ -82,10 +89,3 @@ class SpokenReader:
 
     def close(self) -> None:
         """See :class:`llama_bridge.AnswerReader`."""
-
-
-@dataclass(slots=True)
-class _Call:
-    arguments: list[str]
-    id: str = ""
-    name: str = ""
