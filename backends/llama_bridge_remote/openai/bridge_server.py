@@ -14,7 +14,7 @@ from ..answer import Question
 from ..client import Refused
 from ..remote_runtime import Kept
 from .asking import OpenAIRuntime
-from .fields import all_settings, as_items
+from .fields import all_settings, as_items, text_of
 from .replies import ResponseReply
 
 __all__ = ["BridgeServerRuntime"]
@@ -52,10 +52,16 @@ class BridgeServerRuntime(OpenAIRuntime):
         body |= self.settings(request, asked.seed, "max_output_tokens") | self.shaped(request)
         if request.stop:
             body["stop"] = list(request.stop)
+        whole = said
+        if (
+            said[0]["role"] == "system"
+        ):  # it holds for one response, and is no part of what the server keeps
+            body["instructions"] = text_of(said[0])
+            whole = said[1:]
 
         def question(more: dict[str, Any], *, again: bool) -> Question:
             reply = ResponseReply(asked)
-            commit = self.committing(request, said, lambda whole: reply.id if whole else "")
+            commit = self.committing(request, said, lambda is_whole: reply.id if is_whole else "")
             return Question(
                 "/v1/responses", body | more, reply, headers, commit, again_with if again else None
             )
@@ -64,11 +70,9 @@ class BridgeServerRuntime(OpenAIRuntime):
             if refused.refusal.param != "previous_response_id":
                 return None
             _log.info("%s: %s; all that was said is sent again", self.client.url, refused)
-            return question({"input": as_items(said)}, again=False)
+            return question({"input": as_items(whole)}, again=False)
 
         if kept.response:
-            first = said[0]
-            system = {"instructions": first["content"]} if first["role"] == "system" else {}
             new = {"input": as_items(said[-1:]), "previous_response_id": kept.response}
-            return question(new | system, again=True)
-        return question({"input": as_items(said)}, again=False)
+            return question(new, again=True)
+        return question({"input": as_items(whole)}, again=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from llama_bridge.checks import shown
 from llama_bridge.errors import InvalidInput
 from llama_bridge.params import MAX_N_CTX, SamplingParams
 
-__all__ = ["all_settings", "as_items", "as_messages", "some_settings", "tool_fields"]
+__all__ = ["all_settings", "as_items", "as_messages", "some_settings", "text_of", "tool_fields"]
 
 _NOT_PLAIN = frozenset(("max_tokens", "seed", "logit_bias", "dry_sequence_breakers"))
 _PLAIN = tuple(name for name in SamplingParams.__dataclass_fields__ if name not in _NOT_PLAIN)
@@ -121,7 +120,7 @@ def as_items(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages as items of /v1/responses."""
     items: list[dict[str, Any]] = []
     for message in messages:
-        role, content = message["role"], _text(message.get("content"))
+        role, content = message["role"], text_of(message)
         if role in ("tool", "function"):
             items.append(
                 {
@@ -150,7 +149,9 @@ def as_items(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return items
 
 
-def _text(content: object) -> str:
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message."""
+    content: Any = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(part["text"] for part in json.loads(json.dumps(content)))
+    return "".join(str(part["text"]) for part in content)

@@ -60,7 +60,7 @@ class SpokenReader:
         self._rest = ""
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._calls = list[_Call]()
+        self._calls: list[_Call] = []
 
     def read(self, text: str, *, partial: bool) -> Parsed:
         """See :class:`llama_bridge.AnswerReader`."""
@@ -76,7 +76,8 @@ class SpokenReader:
         elif "r" in said:
             self._reasoning.append(said["r"])
         else:
-            index, id_, name, arguments = said["c"]
+            number, id_, name, arguments = said["c"]
+            index = int(number)
             while len(self._calls) <= index:
                 self._calls.append(_Call([]))
             call = self._calls[index]
