@@ -143,8 +143,8 @@ def test_answers_equal_those_of_the_model_here(llama: LlamaBridge, served: Llama
         {"chat": False, "max_tokens": 8},
         {"max_tokens": None},
     ):
-        ours: Any = llama.generate(NAME, **arguments)  # type: ignore[arg-type]
-        theirs: Any = served.generate(NAME, **arguments)  # type: ignore[arg-type]
+        ours: Any = llama.generate(NAME, **arguments)
+        theirs: Any = served.generate(NAME, **arguments)
         assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
         assert ours.parsed == theirs.parsed
         assert ours.usage.prompt_tokens == theirs.usage.prompt_tokens
