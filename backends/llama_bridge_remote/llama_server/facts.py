@@ -10,8 +10,11 @@ from typing import Any, cast
 from llama_bridge.errors import EngineError
 
 from ..client import Client, NotJson
+from ..events import as_object
 
 __all__ = ["Facts", "read_facts"]
+
+_OF_MODEL = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,23 @@ class Facts:
         }
 
 
-def read_facts(client: Client, record: Mapping[str, Any] | None = None) -> Facts:
+def read_facts(
+    client: Client, record: Mapping[str, Any] | None = None, known: Facts | None = None
+) -> Facts:
     """Ask the server.
 
     Args:
         client: asks.
         record: the model's record in the list of models; None asks for it.
+        known: what was known. If the model is called as then, its record is not asked for again.
 
     Raises:
         EngineError, Refused.
     """
     props: Any = client.get("/props")
+    same = known is not None and as_object(props).get("model_path") == known.model_path
+    if record is None and known is not None and same:
+        record = {"meta": {name: getattr(known, name) for name in _OF_MODEL}}
     if record is None:
         listed: Any = client.get("/v1/models")
         record = _first(listed)

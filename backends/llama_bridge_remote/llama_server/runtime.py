@@ -111,14 +111,14 @@ class LlamaServerRuntime(VectorCalls):
 
     # the model may be another one by now
 
-    def _current(self, kept: Kept) -> _Model:
-        """The server's model now.
+    def _current(self, kept: Kept, *, look_closely: bool = False) -> _Model:
+        """The server's model now; looked at closely, also if its file has the same name as before.
 
         Raises:
             EngineError: it is another one than the conversation was held with.
         """
         model = self._model
-        facts = self._facts()
+        facts = self._facts(None if look_closely else model.facts)
         before, now = model.facts.identity, facts.identity
         changed = [field for field in now if now[field] != before[field]]
         if not changed:
@@ -134,9 +134,9 @@ class LlamaServerRuntime(VectorCalls):
         self._slots.clear()
         return model
 
-    def _facts(self) -> Facts:
+    def _facts(self, known: Facts | None = None) -> Facts:
         try:
-            return read_facts(self.client)
+            return read_facts(self.client, known=known)
         except Refused as refused:
             raise self.client.error_of(refused.refusal, self.name) from refused
 
@@ -237,7 +237,7 @@ class LlamaServerRuntime(VectorCalls):
         kept = self._settled(session).kept
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
-        model = self._current(kept)
+        model = self._current(kept, look_closely=True)
         slot = self._held(kept, self._slots.get(session, -1))
         self._slots[session] = slot
         return slot_file.save(path, self.client, model.facts, slot, kept, sampling)
@@ -269,7 +269,7 @@ class LlamaServerRuntime(VectorCalls):
         """See :meth:`Runtime.load`. With ``replay`` the conversation is evaluated by its next turn."""
         self._needs_files()
         place = self._settled(session)
-        model = self._current(Kept())
+        model = self._current(Kept(), look_closely=True)
         saved = slot_file.read(path)
         slot = self._slots.get(session, 0)
         loaded = slot_file.load(saved, self.client, model.facts, slot, replay=replay)

@@ -34,6 +34,7 @@ class Vocabulary:
         self._facts = facts
         self._bytes: dict[int, bytes] = {}
         self._controls: dict[int, bool] = {}
+        self._plain: frozenset[int] = frozenset()  # tokens that text without control tokens has
         self._lock = threading.Lock()
         whole = self.tokenize("", add_special=True, parse_special=False)
         bos, eos = self._control(facts.bos), self._control(facts.eos)
@@ -144,7 +145,10 @@ class Vocabulary:
         if not text:
             return frozenset()
         special = self._asked(text, False, True)
-        plain = {token for token, _ in self._asked(text, False, False)}
+        plain = self._plain
+        if not plain.issuperset(token for token, _ in special):
+            plain |= {token for token, _ in self._asked(text, False, False)}
+            self._plain = plain
         return frozenset(
             piece.decode("utf-8", "replace")
             for token, piece in special
