@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: load openai-npm help setup demo browser test quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
+.PHONY: load openai-npm help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,11 +16,14 @@ demo: setup  ## show a conversation continued, saved and restored, and the fallb
 browser: setup  ## chat in a web page: serve examples/browser and print the address
 	@$(BIN)/python -m tools.browser examples/browser
 
-test: setup  ## run the whole suite, on every backend
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup  ## run the suite, on every backend; what needs a browser is in "make pages"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/browser
+
+pages: setup  ## run the tests of web pages, in Chromium and Firefox
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/browser
 
 quick: setup  ## run the suite without slow tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 fuzz: setup  ## try 100,000 hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz

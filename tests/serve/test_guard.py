@@ -139,6 +139,46 @@ def test_a_large_body_is_refused_before_it_is_read(address: Address) -> None:
     assert b" 413 " in said
 
 
+def test_a_body_that_takes_long_to_check_holds_up_nobody(fake: LlamaBridge) -> None:
+    messages = [{"role": "user", "content": "x"}] * 100_000
+    body = json.dumps({"messages": [*messages, {"role": "nobody"}]}).encode()
+    with serving(app(fake, name="fake")) as address, ThreadPoolExecutor(1) as pool:
+        began = time.perf_counter()
+        large = pool.submit(address.post, CHAT, body)
+        waits: list[float] = []
+        while not large.done():
+            asked = time.perf_counter()
+            assert address.ask("GET", "/health").status == 200
+            waits.append(time.perf_counter() - asked)
+        took = time.perf_counter() - began
+    assert large.result().error["param"] == "messages[100000].role"
+    assert max(waits) < took / 2
+
+
+def test_a_body_of_two_lengths_is_refused(address: Address) -> None:
+    """A proxy may believe the other one, and take the rest for a request of its own."""
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-one\r\n"
+    both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    said = talk(address, (head + both).encode())
+    assert b" 400 " in said
+    assert b'"invalid_http"' in said
+
+
+def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(address: Address) -> None:
+    for data in (b"\x16\x03\x01 hello\r\n\r\n", b"GET / HTTP/1.1\r\n\x00: x\r\n\r\n"):
+        head, _, body = talk(address, data).partition(b"\r\n\r\n")
+        assert b" 400 " in head
+        assert b"application/json" in head
+        assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_an_address_that_is_not_there_leads_nowhere_else(address: Address) -> None:
+    for path in ("/v1/models/../", "/v1/responses/%2e%2e%2f", "/health/", "//health"):
+        reply = address.ask("GET", path, None, KEY)
+        assert reply.status == 404, path
+        assert reply.error["type"] == "not_found_error"
+
+
 def talk(address: Address, data: bytes, rest: float = 3.0) -> bytes:
     """Send some bytes and read until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", address.port), timeout=rest) as link:

@@ -314,6 +314,13 @@ def test_what_cannot_be_enforced_is_refused_by_place_and_keyword(
     assert keyword in str(caught.value)
 
 
+def test_a_schema_of_more_values_than_anybody_means_is_refused_at_once() -> None:
+    clock = time.process_time()
+    with pytest.raises(InvalidInput, match="more than 50,000 values"):
+        compile_schema({"enum": list(range(1_000_000))})
+    assert time.process_time() - clock < 5
+
+
 @pytest.mark.parametrize(
     "given",
     [None, 3, 2.5, b"{}", [], (), {1: 2}, {"a": {2}}, {"minimum": float("nan")}, "not JSON", "[]", "3",

@@ -117,6 +117,8 @@ class _OpenAIReply(Reply):
             self._check(text, finish)
         usage = self.usage
         details = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+        guessed = as_object(usage.get("completion_tokens_details"))
+        accepted = _count(guessed, "accepted_prediction_tokens")
         prompt = _count(usage, "prompt_tokens", "input_tokens")
         cached = min(prompt, _count(details, "cached_tokens"))
         completion = _count(usage, "completion_tokens", "output_tokens")
@@ -131,6 +133,8 @@ class _OpenAIReply(Reply):
                 completion_tokens=completion or (self._pieces if mark is None else mark),
                 prompt_seconds=max(0.0, self._first - self._began) if self._first else 0.0,
                 completion_seconds=self._last - self._first,
+                drafted_tokens=accepted + _count(guessed, "rejected_prediction_tokens"),
+                accepted_tokens=accepted,
             ),
             fallback=self.asked.fallback,
             seed=self.asked.seed,

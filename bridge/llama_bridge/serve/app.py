@@ -132,7 +132,7 @@ def application(
         server.responses.close()
 
     server.paths = frozenset(one.path for one in routes)
-    return Starlette(
+    made = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=middleware,
@@ -144,6 +144,8 @@ def application(
             Exception: on_error,
         },
     )
+    made.router.redirect_slashes = False  # another address is an error, as each is told
+    return made
 
 
 async def _nobody(_request: Request, _error: Exception) -> Response:

@@ -32,7 +32,7 @@ Answer = AsyncStream[ChatEvent, Generation]
 async def chat_completions(server: Server, request: Request) -> Response:
     """Answer a chat."""
     began = time.perf_counter()
-    ask = read_chat(await server.fields(request))
+    ask = await server.read(request, read_chat)
     async with AsyncExitStack() as stack:
 
         async def begin() -> tuple[str, list[Answer]]:

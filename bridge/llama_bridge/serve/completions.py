@@ -117,7 +117,7 @@ def _prompts(fields: Fields) -> tuple[str, ...]:
 async def completions(server: Server, request: Request) -> Response:
     """Continue a text."""
     began = time.perf_counter()
-    ask = read_completion(await server.fields(request))
+    ask = await server.read(request, read_completion)
     async with AsyncExitStack() as stack:
 
         async def begin() -> tuple[str, list[Answer]]:
@@ -185,12 +185,7 @@ class _Texts:
             usage_record([result.usage for result in results[i : i + n]])
             for i in range(0, len(results), n)
         ]
-        usage = {
-            key: sum(one[key] for one in each)
-            for key in ("prompt_tokens", "completion_tokens", "total_tokens")
-        }
-        cached = sum(one["prompt_tokens_details"]["cached_tokens"] for one in each)
-        return {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
+        return _sum(each)
 
     async def tell(self, emit: Emit) -> None:
         results: list[Generation | None] = [None] * len(self._answers)
@@ -235,6 +230,16 @@ class _Texts:
 
     def failed(self, refused: Refused) -> bytes:
         return event(to_json(refused.record))
+
+
+def _sum(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of numbers with the same name."""
+    return {
+        name: _sum([one[name] for one in records])
+        if isinstance(value, dict)
+        else sum(one[name] for one in records)
+        for name, value in records[0].items()
+    }
 
 
 def _logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:

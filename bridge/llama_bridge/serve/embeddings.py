@@ -82,7 +82,7 @@ def read_rerank(fields: Fields) -> RerankAsk:
 
 async def embeddings(server: Server, request: Request) -> Response:
     """Vectors of texts, of length 1."""
-    ask = read_embedding(await server.fields(request))
+    ask = await server.read(request, read_embedding)
 
     async def work() -> tuple[str, Vectors, int]:
         async with server.work(ask.model) as served:
@@ -111,7 +111,7 @@ async def embeddings(server: Server, request: Request) -> Response:
 
 async def rerank(server: Server, request: Request) -> Response:
     """Documents by how well they fit a query, best first, as Jina's and Cohere's clients know it."""
-    ask = read_rerank(await server.fields(request))
+    ask = await server.read(request, read_rerank)
 
     async def work() -> tuple[str, Sequence[tuple[int, float]], int]:
         async with server.work(ask.model) as served:

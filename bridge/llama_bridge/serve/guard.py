@@ -139,6 +139,10 @@ class _Bounded:
         self._end: float | None = None  # when the body must be here
         self._here = False
         length = headers.get("content-length", "")
+        # Of two lengths, a server on the way may believe the other one.
+        if length and "transfer-encoding" in headers:
+            why = "the request has both Content-Length and Transfer-Encoding"
+            raise Refused(400, why, code="invalid_http", headers={"Connection": "close"})
         if length.isdigit() and (len(length) > 18 or int(length) > self._most):
             raise self._too_large()
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .refusals import Refused
 
 __all__ = ["PatientProtocol"]
 
@@ -18,6 +22,18 @@ class PatientProtocol(H11Protocol):
 
     uvicorn's own limit counts from the end of an answer, and any byte ends it.
     """
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, in the shape of all errors."""
+        record = Refused(400, msg, code="invalid_http").record
+        head = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=head, reason=b"Bad Request"),
+            h11.Data(data=json.dumps(record).encode()),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     _timer: asyncio.TimerHandle | None = None
 

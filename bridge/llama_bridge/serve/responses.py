@@ -36,7 +36,7 @@ _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "
 
 async def create_response(server: Server, request: Request) -> Response:
     """Answer, and keep the answer."""
-    ask = read_response(await server.fields(request))
+    ask = await server.read(request, read_response)
     owner = owner_name(request)
     async with AsyncExitStack() as stack:
         turn = _Turn(server, owner, ask)

@@ -33,6 +33,9 @@ _NUMBERS = (
     "dynatemp_range",
     "dynatemp_exponent",
 )
+_MOST_BIASES = 10_000
+"""Each costs time with each token that is drawn."""
+
 _WHOLE = ("top_k", "repeat_last_n", "dry_allowed_length", "dry_penalty_last_n", "mirostat")
 
 
@@ -76,6 +79,8 @@ def read_sampling(fields: Fields, limits: Sequence[str]) -> SamplingSettings:
 def _bias(fields: Fields) -> dict[int | str, float]:
     given = fields.plain_object("logit_bias")
     bias: dict[int | str, float] = {}
+    if given is not None and len(given) > _MOST_BIASES:
+        raise fields.refuse("logit_bias", f"at most {_MOST_BIASES:,} tokens")
     for token, value in (given or {}).items():
         place = fields.place("logit_bias")
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 100:

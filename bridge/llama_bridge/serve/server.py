@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
+from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from ..capabilities import Capability
@@ -23,6 +25,11 @@ from .settings import ServerSettings
 __all__ = ["Server"]
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_AT_ONCE = 1 << 16
+"""A body of so many bytes is read in a millisecond or two."""
 
 
 class Server:
@@ -55,11 +62,11 @@ class Server:
             room=lambda: sum(served.llama.info.n_ctx for served in _talking(models)),
         )
 
-    async def fields(self, request: Request) -> Fields:
-        """The fields of a request's body.
+    async def read(self, request: Request, read: Callable[[Fields], T]) -> T:
+        """What a request asks for, read from the fields of its body.
 
         Raises:
-            Refused: it is no JSON object, is compressed, too large, or came too slowly.
+            Refused: by ``read``, or it is no JSON object, is compressed, too large, or came too slowly.
             ClientGone: the client has left before all was here.
         """
         encoding = request.headers.get("content-encoding", "identity")
@@ -72,7 +79,10 @@ class Server:
             raise ClientGone from None
         if self.settings.log_prompts:
             _log.info("%s asked: %s", request.url.path, body.decode("utf-8", "replace"))
-        return read_body(body)
+        if len(body) <= _AT_ONCE:
+            return read(read_body(body))
+        # A second of work, perhaps: the other streams go on meanwhile.
+        return await to_thread.run_sync(lambda: read(read_body(body)))
 
     @asynccontextmanager
     async def work(self, model: str | None) -> AsyncGenerator[Served, None]:

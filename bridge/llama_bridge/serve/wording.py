@@ -37,11 +37,19 @@ def facts(result: Generation) -> dict[str, Any]:
 def usage_record(usages: Sequence[Usage]) -> dict[str, Any]:
     """What several answers to one prompt cost: the prompt is counted once, as OpenAI does."""
     prompt, completion = usages[0].prompt_tokens, sum(one.completion_tokens for one in usages)
+    drafted, accepted = (
+        sum(one.drafted_tokens for one in usages),
+        sum(one.accepted_tokens for one in usages),
+    )
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usages[0].cached_tokens},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": drafted - accepted,
+        },
     }
 
 
