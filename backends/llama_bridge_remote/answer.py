@@ -263,6 +263,11 @@ class RemoteAnswer(PendingAnswer):
                 self._cut_at = mark
                 self._over(self)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is an answer, whole or cut, once it is over."""
+        return self._generation is not None
+
     def commit(self) -> None:
         """Make the answer a part of its conversation; one that failed gives None."""
         self._question.commit(self._generation, self._cut_at)

@@ -16,7 +16,7 @@ from typing import Any, cast
 import httpx2
 
 from llama_bridge import __version__
-from llama_bridge.errors import BridgeError, ClosedError, EngineError
+from llama_bridge.errors import BridgeError, ClosedError, EngineError, ServerGone
 
 from .address import Address
 from .events import NoEvent, read_events
@@ -35,7 +35,7 @@ _MOST = 256 << 20
 _log = logging.getLogger(__name__)
 
 
-class NoAnswer(EngineError):
+class NoAnswer(ServerGone):
     """Nobody answered at the address, or the connection broke. Nothing is known of what was done."""
 
 

@@ -111,14 +111,13 @@ class RemoteRuntime(Runtime):
         while request.continues and (running := place.running) is not None:
             running.settle()
         self._check_open()
-        kept = place.kept if request.continues and not request.told else Kept()
+        fresh = not request.continues or bool(request.told)
+        kept = Kept() if fresh else place.kept
         question = self.question(request, kept, {"x-session-id": place.id})
         answer = RemoteAnswer(
-            self.client, question, self.name, lambda answer: self._over(place, answer)
+            self.client, question, self.name, lambda answer: self._over(place, answer, fresh)
         )
         with self._lock:
-            if not request.continues:
-                place.kept = Kept()
             place.running = answer
             self._answers.add(answer)
         if self._cancels != cancels or self._closed:
@@ -128,10 +127,13 @@ class RemoteRuntime(Runtime):
             answer.wait_until_accepted()
         return answer
 
-    def _over(self, place: _Place, answer: RemoteAnswer) -> None:
+    def _over(self, place: _Place, answer: RemoteAnswer, fresh: bool) -> None:
+        """An answer is over. One that failed changes nothing; a fresh one that was ended at once leaves nothing."""
         with self._lock:
             self._answers.discard(answer)
             if place.running is answer:
+                if fresh and answer.succeeded:
+                    place.kept = Kept()
                 answer.commit()
                 place.running = None
 

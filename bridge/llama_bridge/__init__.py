@@ -13,6 +13,7 @@ From the top down; each may import what is below it:
     local/              a runtime over an engine: turns, token loop, sessions
     refusal.py          what a missing capability is told with
     registry.py         which backends there are, which one is used
+    served_model.py     a server's address, or a model to load: which of them arguments mean
     runtime.py          contract 1: answers requests
     files/              session files
     hub/                a model's name to a file on the disk: caches, downloads, digests
@@ -86,6 +87,7 @@ from .errors import (
     OutOfMemory,
     PathLike,
     RateLimited,
+    ServerGone,
     SessionCancelled,
     SessionCorrupt,
     SessionError,
@@ -217,6 +219,7 @@ __all__ = [
     "SamplingParams",
     "SamplingSettings",
     "ServedModel",
+    "ServerGone",
     "Session",
     "SessionCancelled",
     "SessionCorrupt",

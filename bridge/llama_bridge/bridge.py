@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, overload
+from typing import TYPE_CHECKING, NamedTuple, Self, Unpack, overload
 
 from . import registry
 from .capabilities import Capability, as_capability, capability_names
@@ -20,7 +21,7 @@ from .checks import (
     check_texts,
     shown,
 )
-from .conversation import Conversation, Session, Shared
+from .conversation import Conversation, Session, Shared, warn_outside
 from .engine import EngineInfo
 from .errors import (
     BackendUnavailable,
@@ -28,6 +29,7 @@ from .errors import (
     InvalidInput,
     NoModel,
     PathLike,
+    ServerGone,
     UnsupportedCapability,
 )
 from .markup import rows
@@ -38,7 +40,8 @@ from .progress import OnProgress
 from .prompt import Prompt
 from .refusal import refuse
 from .request import DEFAULT
-from .runtime import Backend, Model, Runtime, ServedModel, SessionStorage
+from .runtime import Backend, Model, Runtime, SessionStorage
+from .served_model import check_served, meant, model_for
 from .snapshot import SessionInfo
 from .vectors import Ranked, Vectors
 
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from .files.folder import SessionFolder
     from .verification import Verification
 
-__all__ = ["LlamaBridge", "meant"]
+__all__ = ["LlamaBridge"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class LlamaBridge(Conversation):
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
             ``LLAMA_BRIDGE_BACKEND`` names, else the best one available on this machine. Of a list, such as
             ``["remote", "native", "wasm"]``, the first is taken that is available and can load the model.
+        failover: whether the next backend of such a list takes over if a server does not answer any more: a conversation
+            goes on there with all that was said. ``fallback`` and one FallbackWarning say so.
         untrusted: whether to take only backends with a sandbox, whatever else is installed: for models that nobody
             vouches for. Such a backend may lack sessions; :attr:`capabilities` says what it can do.
         adapters: LoRA adapters of this model, as in :meth:`set_adapters`.
@@ -99,6 +104,7 @@ class LlamaBridge(Conversation):
         *,
         model: Model | None = None,
         backend: registry.Choice = registry.AUTO,
+        failover: bool = False,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -114,6 +120,16 @@ class LlamaBridge(Conversation):
         wanted = meant(source, model)
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
         self._backend_choice = backend
+        self._rest: _Rest | None = None
+        if check_flag("failover", failover):
+            weak = weakref.WeakMethod(self._fail_over)  # a bridge that is dropped is freed at once
+
+            def fail_over(gone: Runtime, error: ServerGone) -> None:
+                if (owned := weak()) is None:
+                    raise error
+                owned(gone, error)
+
+            self._shared.fail_over = fail_over
         self._untrusted = check_flag("untrusted", untrusted)
         self._params = _loading(ModelParams(), params, settings)
         self._folder: SessionFolder | None = None
@@ -174,14 +190,14 @@ class LlamaBridge(Conversation):
             raise ClosedError("this LlamaBridge is closed: make a new one")
         choose = registry.sandboxes if self._untrusted else registry.candidates
         backends = choose(self._backend_choice)
-        _check_served(backends, model)
+        check_served(backends, model)
         if unload_first:
-            backends[0].check(_for(backends[0], model), progress)
+            backends[0].check(model_for(backends[0], model), progress)
         if given:
             if Capability.ADAPTERS not in backends[0].capabilities:
                 where = registry.available_in(Capability.ADAPTERS)
                 raise UnsupportedCapability(Capability.ADAPTERS, backends[0].name, where)
-            backends[0].check_adapters(_for(backends[0], model), given)
+            backends[0].check_adapters(model_for(backends[0], model), given)
         if unload_first:
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
@@ -206,7 +222,11 @@ class LlamaBridge(Conversation):
     ) -> Runtime:
         for i, backend in enumerate(backends):
             try:
-                runtime = backend.open(_for(backend, model), params, self._storage, on_progress)
+                runtime = backend.open(
+                    model_for(backend, model), params, self._storage, on_progress
+                )
+                rest = backends[i + 1 :]
+                self._rest = _Rest(rest, model, params, on_progress) if rest else None
                 runtime.untrusted = self._untrusted
                 return runtime
             except BackendUnavailable as error:
@@ -215,6 +235,27 @@ class LlamaBridge(Conversation):
                     raise
                 _log.warning("%s; trying the next backend", error)
         raise AssertionError("candidates() is never empty")
+
+    def _fail_over(self, gone: Runtime, error: ServerGone) -> None:
+        """Have the next backend take over.
+
+        Raises:
+            ServerGone: there is none, or a conversation has no messages that it could go on from.
+            BridgeError: the next one cannot load the model.
+        """
+        shared = self._shared
+        with shared.swapping:
+            if shared.runtime is not gone:  # another call was faster
+                return
+            pasts = {name: gone.past(name) for name in shared.said}
+            rest = self._rest
+            if rest is None or any(not past.messages for past in pasts.values()):
+                raise error
+            runtime = self._open(rest.backends, rest.model, rest.params, rest.on_progress)
+            self._replace(runtime)
+            shared.carried = {name: past.messages for name, past in pasts.items()}
+            shared.said.update(pasts)
+            warn_outside(f"{error}; the {runtime.backend} backend takes over")
 
     def _replace(self, runtime: Runtime | None) -> None:
         """Replace the runtime once the previous one has finished its answers."""
@@ -227,6 +268,7 @@ class LlamaBridge(Conversation):
                 before.retire()
             shared.runtime = runtime
             shared.said.clear()
+            shared.carried.clear()
             if before is not None:
                 before.close()
 
@@ -641,6 +683,15 @@ class LlamaBridge(Conversation):
         self.close()
 
 
+class _Rest(NamedTuple):
+    """The backends that come after the one in use, and what they are to load."""
+
+    backends: Sequence[Backend]
+    model: Model
+    params: ModelParams
+    on_progress: OnProgress | None
+
+
 def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSettings) -> ModelParams:
     """The settings of a load."""
     if params is None:
@@ -650,47 +701,3 @@ def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSetti
             f"params={shown(params)}: give a ModelParams (sampling settings belong in sampling=)"
         )
     return override(params, settings)
-
-
-def meant(source: Model | None, model: Model | None) -> Model | None:
-    """The model that a constructor's two arguments mean.
-
-    Raises:
-        InvalidInput: both are given, but the first is no server's address.
-    """
-    if source is None or model is None:
-        return model if source is None else source
-    if not isinstance(source, str) or isinstance(model, ServedModel):
-        raise InvalidInput(
-            f"model={shown(model)} goes with a server's address, not with {shown(source)}"
-        )
-    return ServedModel(source, model)
-
-
-def _for(backend: Backend, model: Model) -> Model:
-    """The model as a backend takes it."""
-    return model.model if isinstance(model, ServedModel) and not backend.asks_servers else model
-
-
-def _check_served(backends: Sequence[Backend], model: Model) -> None:
-    """Refuse a model on a server where none is asked, and a server without a model where one may have to be loaded.
-
-    Raises:
-        InvalidInput.
-    """
-    local = [backend for backend in backends if not backend.asks_servers]
-    if isinstance(model, ServedModel):
-        if len(local) == len(backends):
-            raise InvalidInput(
-                f"{shown(model.server)} is the address of a server, and the {backends[0].name} backend asks none: give "
-                'backend="remote", or the model alone'
-            )
-    elif (
-        0 < len(local) < len(backends)
-        and isinstance(model, str)
-        and model.lower().startswith(("http://", "https://"))
-    ):
-        raise InvalidInput(
-            f"model is missing: {shown(model)} is the server's address, and the {local[0].name} backend loads a model "
-            "itself"
-        )

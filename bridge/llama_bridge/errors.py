@@ -34,6 +34,7 @@
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
+        ├── ServerGone                        nobody answers at the server's address; nothing was generated
         └── AnswerCutOff                      a server's answer broke off; has the text so far
 
 Errors of an engine (ctypes, wasmtime) never leak: each backend converts them in one place and keeps the
@@ -75,6 +76,7 @@ __all__ = [
     "NotEnoughSpace",
     "OutOfMemory",
     "RateLimited",
+    "ServerGone",
     "SessionCancelled",
     "SessionCorrupt",
     "SessionError",
@@ -481,6 +483,10 @@ class EngineError(BridgeError):
     The session then matches its token ledger. If the engine is lost, the message says to load the model
     again.
     """
+
+
+class ServerGone(EngineError):
+    """Nobody answers at a server's address any more. Nothing was generated, and the conversation is as it was."""
 
 
 class AnswerCutOff(EngineError):

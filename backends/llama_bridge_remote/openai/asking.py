@@ -101,7 +101,7 @@ class OpenAIRuntime(VectorCalls):
         choice = wish.choice.name if isinstance(wish.choice, Tool) else wish.choice
         return Asked(
             Mode.CONTINUED if goes_on else Mode.FRESH,
-            None if goes_on or request.told else fresh,
+            None if goes_on else request.fallback if request.told else fresh,
             new_seed(request.sampling),
             spoken,
             self.checked_shape(request),

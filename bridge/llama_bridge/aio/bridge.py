@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, cast, overload
 
 from .. import registry
-from ..bridge import LlamaBridge, meant
+from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..chat.form import ToolForm
 from ..checks import shown
@@ -21,6 +21,7 @@ from ..models.source import ModelFile
 from ..params import ModelParams, ModelSettings, SamplingParams
 from ..progress import OnProgress
 from ..runtime import Model
+from ..served_model import meant
 from ..vectors import Vectors
 from .conversation import AsyncConversation, AsyncSession
 from .twins import awaited, documented_as, stoppable
@@ -61,6 +62,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         *,
         model: Model | None = None,
         backend: registry.Choice = registry.AUTO,
+        failover: bool = False,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -78,6 +80,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
             LlamaBridge(
                 None,
                 backend=backend,
+                failover=failover,
                 untrusted=untrusted,
                 params=params,
                 sampling=sampling,
