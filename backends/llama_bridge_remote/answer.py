@@ -156,6 +156,8 @@ class RemoteAnswer(PendingAnswer):
             self._accepted.set()
             self._arrived.set()
             self._texts.put(None)
+            if self._ended:  # perhaps nobody looks at it any more
+                self._conclude()
 
     def _ask(self) -> bool:
         """Ask and read; whether something else is to be asked."""
@@ -214,8 +216,11 @@ class RemoteAnswer(PendingAnswer):
                 break
             if self._line.given_up.is_set():  # while this call waited
                 break
-            text, self._mark = item
-            self._read.append(text)
+            with self._concluding:
+                if self._concluded and self._ended:
+                    break
+                text, self._mark = item
+                self._read.append(text)
             return text
         self._conclude()
         if self._failure is not None and not self._told and self._generation is None:
@@ -231,6 +236,8 @@ class RemoteAnswer(PendingAnswer):
         self._line.give_up()
         self._accepted.set()
         self._texts.put(None)
+        if self._arrived.is_set():
+            self._conclude()
 
     @property
     def ended(self) -> bool:

@@ -117,14 +117,22 @@ class RemoteRuntime(Runtime):
         answer = RemoteAnswer(
             self.client, question, self.name, lambda answer: self._over(place, answer, fresh)
         )
-        with self._lock:
-            place.running = answer
-            self._answers.add(answer)
-        if self._cancels != cancels or self._closed:
+        try:
+            with self._lock:
+                place.running = answer
+                self._answers.add(answer)
+            if self._cancels != cancels or self._closed:
+                answer.end()
+            answer.start()
+            if self.waits:
+                answer.wait_until_accepted()
+        except BaseException:  # an interrupt, too: nobody has the answer
             answer.end()
-        answer.start()
-        if self.waits:
-            answer.wait_until_accepted()
+            with self._lock:
+                self._answers.discard(answer)
+                if place.running is answer:
+                    place.running = None
+            raise
         return answer
 
     def _over(self, place: _Place, answer: RemoteAnswer, fresh: bool) -> None:

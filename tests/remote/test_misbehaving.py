@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -468,3 +469,62 @@ def test_it_says_openly_that_it_does_not_continue() -> None:
             answer = llama.generate_continue("What is my name?")
         assert (answer.mode.value, str(answer.fallback)[:12]) == ("fresh", "this backend")
         assert len(script.heard[-1].body["messages"]) == 1
+
+
+def until(done: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 5
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
+    return done()
+
+
+def test_streams_that_are_dropped_leave_nothing() -> None:
+    def answer(_: Heard, handler: Handler) -> None:
+        handler.begin_stream()
+        for i in range(500):
+            handler.event(chunk(f"{i} "))
+            time.sleep(0.002)
+
+    with scripted(talking(answer)) as script, bridge(script) as llama:
+        runtime: Any = llama._shared.runtime
+        for _ in range(5):
+            stream = llama.generate_stream("x")
+            next(stream)
+            del stream
+        assert until(lambda: not runtime._answers)
+        assert until(lambda: all("remote answer" not in t.name for t in threading.enumerate()))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows has no pthread_kill")
+def test_ctrl_c_ends_an_answer_wherever_it_is() -> None:
+    held = threading.Event()
+
+    def answer(heard: Heard, handler: Handler) -> None:
+        held.set()
+        if "wait" in str(heard.body["messages"]):
+            handler.connection.settimeout(10)
+            handler.connection.recv(1)  # until the client hangs up
+            return
+        handler.begin_stream()
+        for i in range(1000):
+            handler.event(chunk(f"{i} "))
+            time.sleep(0.005)
+
+    def press() -> None:
+        assert held.wait(5)
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with scripted(talking(answer)) as script, bridge(script) as llama:
+        runtime: Any = llama._shared.runtime
+        for prompt in ("wait", "talk"):
+            held.clear()
+            thread = threading.Thread(target=press)
+            thread.start()
+            with pytest.raises(KeyboardInterrupt):
+                llama.generate(prompt)
+            thread.join()
+            assert until(lambda: not runtime._answers), "the server is still asked"
+            assert script.gone.wait(5) or prompt == "wait"
+        script.answer = talking(says("hi"))
+        assert llama.generate("x").text == "hi"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from llama_bridge.errors import EngineError
+from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
 from llama_bridge.progress import OnProgress, Progress
 
@@ -122,7 +122,10 @@ class CompletionReply(Reply):
                 return cut
         elif self._sure and self._stop_type != "word":
             return list(self._tokens)
-        return self._vocabulary.tokenize(text, add_special=False, parse_special=False)
+        try:
+            return self._vocabulary.tokenize(text, add_special=False, parse_special=False)
+        except (EngineError, ClosedError):  # as far as they are known
+            return self._tokens[:mark]
 
     def generation(self, text: str, mark: int | None) -> Generation:
         """See :meth:`Reply.generation`."""
