@@ -36,10 +36,12 @@ class Crowd:
     Attributes:
         rate: tokens of all per second, from the first call to the last token.
         first: seconds to the first token of each.
+        decoding: tokens of all per second, once all have begun.
     """
 
     rate: float
     first: list[float]
+    decoding: float
 
 
 def measure_parallel(
@@ -118,7 +120,8 @@ def say(readers: list[Callable[[Callable[[], None]], int]], n_decode: int) -> Cr
     seconds = time.perf_counter() - clock
     if counts != [n_decode] * len(readers):
         raise RuntimeError(f"not all were answered in full: {counts}")
-    return Crowd(sum(counts) / seconds, first)
+    decoding = (sum(counts) - len(counts)) / (seconds - max(first))
+    return Crowd(sum(counts) / seconds, first, decoding)
 
 
 def _forget(llama: LlamaBridge) -> None:
@@ -179,7 +182,8 @@ class _Raw:
                 tokens[i] = token
             decode(context, batch.given)
             drawn = [sample(sampler, context, row) for row in range(len(drawn))]
-        return Crowd(n * len(prompts) / (time.perf_counter() - clock), [first] * len(prompts))
+        seconds, most = time.perf_counter() - clock, len(prompts)
+        return Crowd(n * most / seconds, [first] * most, (n - 1) * most / (seconds - first))
 
     def close(self) -> None:
         """Free context and sampler."""
@@ -208,10 +212,12 @@ def _tell(
             times(ratio(rate, one)),
             f"{1000 * median:,.0f}",
             f"{1000 * worst:,.0f}",
+            f"{spread([crowd.decoding for crowd in crowds]).median:,.1f}",
         ]
         if f"raw {n}" in rates:
             share = ratio(rate, rates[f"raw {n}"])
-            row += [f"{spread(rates[f'raw {n}']).median:,.1f}", times(share)]
+            decoding = spread([crowd.decoding for crowd in found[f"raw {n}"]]).median
+            row += [f"{spread(rates[f'raw {n}']).median:,.1f}", times(share), f"{decoding:,.1f}"]
             if n >= 8:
                 promise = f"{n} callers on native get at least {_RAW_SHARE} of a raw batched loop, {label}"
                 report.bound(promise, share.median, share.median >= _RAW_SHARE, times(share))
@@ -222,14 +228,15 @@ def _tell(
             )
             report.bound(promise, gain.median, gain.median >= _WASM_GAIN, times(gain))
         rows.append(row)
-    columns = ["callers", "tokens/s of all", "of one", "first token, ms", "worst, ms"]
+    columns = ["callers", "tokens/s of all", "of one", "first token, ms", "worst, ms", "decoding"]
     if backend == "native":
-        columns += ["raw batched loop", "share of raw"]
+        columns += ["raw batched loop", "share of raw", "raw decoding"]
     report.table(
         f"Parallel, {backend}, {label}: {n_threads} threads",
         columns,
         rows,
-        "From the call to the last token, prompts included. Medians; ratios within a round, with quartiles.",
+        "From the call to the last token, prompts included; decoding: after all have begun. Medians; ratios within a round, "
+        "with quartiles.",
     )
 
 
