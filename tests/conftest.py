@@ -17,14 +17,18 @@ from tests.native_gate import (
     pytest_pyfunc_call,
     pytest_runtest_setup,
 )
+from tests.remote_gate import not_on_a_server, pytest_runtest_call, served_demo
 
 __all__ = [
     "make_model",
     "native_backend",
+    "not_on_a_server",
     "pictures",
     "pytest_configure",
     "pytest_pyfunc_call",
+    "pytest_runtest_call",
     "pytest_runtest_setup",
+    "served_demo",
 ]
 
 # Tests measure behaviour, not this machine's settings.

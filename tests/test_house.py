@@ -29,6 +29,7 @@ PACKAGES = {
         "llama_bridge_command": "bridge/llama_bridge_command",
         "llama_bridge_pytest": "bridge/llama_bridge_pytest",
         "llama_bridge_native": "backends/llama_bridge_native",
+        "llama_bridge_remote": "backends/llama_bridge_remote",
         "llama_bridge_wasm": "backends/llama_bridge_wasm",
     }.items()
 }

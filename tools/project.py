@@ -26,7 +26,7 @@ def needs_of_tests() -> list[str]:
     """The same, and those of the quick suite."""
     dev: list[str] = _told()["dependency-groups"]["dev"]
     extras = _told()["project"]["optional-dependencies"]
-    hub: list[str] = [*extras["hub"], *extras["serve"]]
+    hub: list[str] = [*extras["hub"], *extras["serve"], *extras["remote"]]
     return [*needs(), *hub, *(need for need in dev if name_of(need) not in _CHECKERS)]
 
 

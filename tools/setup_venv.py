@@ -126,7 +126,7 @@ def main() -> None:
         say("llama.wasm and chat.wasm")
         run(str(PYTHON), "wasm/build.py")
         say("the project and its tools")
-        pip("--editable", ".[cli,hub,serve]", *requirements["dev"])
+        pip("--editable", ".[cli,hub,serve,remote]", *requirements["dev"])
         STAMP.write_text(fresh)
     if not has_native():
         install_native(project()["native"])

@@ -13,6 +13,7 @@ From the top down; each may import what is below it:
     local/              a runtime over an engine: turns, token loop, sessions
     refusal.py          what a missing capability is told with
     registry.py         which backends there are, which one is used
+    served_model.py     a server's address, or a model to load: which of them arguments mean
     runtime.py          contract 1: answers requests
     files/              session files
     hub/                a model's name to a file on the disk: caches, downloads, digests
@@ -61,6 +62,7 @@ from .conversation import Session
 from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
+    AnswerCutOff,
     BackendUnavailable,
     BridgeError,
     Busy,
@@ -85,6 +87,7 @@ from .errors import (
     OutOfMemory,
     PathLike,
     RateLimited,
+    ServerGone,
     SessionCancelled,
     SessionCorrupt,
     SessionError,
@@ -113,7 +116,7 @@ from .params import (
 from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
-from .runtime import Availability, Backend, Model, Runtime, SessionStorage
+from .runtime import Availability, Backend, Model, Runtime, ServedModel, SessionStorage
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 from .vectors import Ranked, Vectors
@@ -135,6 +138,7 @@ __all__ = [
     "AccessDenied",
     "Adapter",
     "AdapterFile",
+    "AnswerCutOff",
     "AnswerReader",
     "ArrayRef",
     "AsyncLlamaBridge",
@@ -214,6 +218,8 @@ __all__ = [
     "Runtime",
     "SamplingParams",
     "SamplingSettings",
+    "ServedModel",
+    "ServerGone",
     "Session",
     "SessionCancelled",
     "SessionCorrupt",

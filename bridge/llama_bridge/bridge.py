@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, overload
+from typing import TYPE_CHECKING, NamedTuple, Self, Unpack, overload
 
 from . import registry
 from .capabilities import Capability, as_capability, capability_names
@@ -20,7 +21,7 @@ from .checks import (
     check_texts,
     shown,
 )
-from .conversation import Conversation, Session, Shared
+from .conversation import Conversation, Session, Shared, warn_outside
 from .engine import EngineInfo
 from .errors import (
     BackendUnavailable,
@@ -28,6 +29,7 @@ from .errors import (
     InvalidInput,
     NoModel,
     PathLike,
+    ServerGone,
     UnsupportedCapability,
 )
 from .markup import rows
@@ -39,6 +41,7 @@ from .prompt import Prompt
 from .refusal import refuse
 from .request import DEFAULT
 from .runtime import Backend, Model, Runtime, SessionStorage
+from .served_model import check_served, meant, model_for
 from .snapshot import SessionInfo
 from .vectors import Ranked, Vectors
 
@@ -60,9 +63,14 @@ class LlamaBridge(Conversation):
     once everything is written.
 
     Args:
-        model: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; None loads no model yet.
+        source: path of a GGUF file, ``"demo"``, or a :class:`ModelSource`; with ``backend="remote"`` the address of a
+            server, or the name of a model on the one that ``LLAMA_BRIDGE_URL`` names. None loads no model yet.
+        model: the model on the server, if ``source`` is the address of one; otherwise another name for ``source``.
         backend: ``"auto"``, a backend's name, or a :class:`Backend` object. Auto takes what
-            ``LLAMA_BRIDGE_BACKEND`` names, else the best one available.
+            ``LLAMA_BRIDGE_BACKEND`` names, else the best one available on this machine. Of a list, such as
+            ``["remote", "native", "wasm"]``, the first is taken that is available and can load the model.
+        failover: whether the next backend of such a list takes over if a server does not answer any more: a conversation
+            goes on there with all that was said. ``fallback`` and one FallbackWarning say so.
         untrusted: whether to take only backends with a sandbox, whatever else is installed: for models that nobody
             vouches for. Such a backend may lack sessions; :attr:`capabilities` says what it can do.
         adapters: LoRA adapters of this model, as in :meth:`set_adapters`.
@@ -91,9 +99,12 @@ class LlamaBridge(Conversation):
 
     def __init__(
         self,
-        model: Model | None = None,
+        source: Model | None = None,
+        /,
         *,
-        backend: str | Backend = registry.AUTO,
+        model: Model | None = None,
+        backend: registry.Choice = registry.AUTO,
+        failover: bool = False,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -106,8 +117,19 @@ class LlamaBridge(Conversation):
         sessions_limit: int | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
+        wanted = meant(source, model)
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
         self._backend_choice = backend
+        self._rest: _Rest | None = None
+        if check_flag("failover", failover):
+            weak = weakref.WeakMethod(self._fail_over)  # a bridge that is dropped is freed at once
+
+            def fail_over(gone: Runtime, error: ServerGone) -> None:
+                if (owned := weak()) is None:
+                    raise error
+                owned(gone, error)
+
+            self._shared.fail_over = fail_over
         self._untrusted = check_flag("untrusted", untrusted)
         self._params = _loading(ModelParams(), params, settings)
         self._folder: SessionFolder | None = None
@@ -123,8 +145,8 @@ class LlamaBridge(Conversation):
             self._folder = SessionFolder.open(sessions_dir, sessions_disk, sessions_limit)
         self._storage = SessionStorage(session_memory, self._folder)
         try:
-            if model is not None:
-                self.load_model(model, adapters=adapters)
+            if wanted is not None:
+                self.load_model(wanted, adapters=adapters)
             elif check_given(adapters):
                 raise InvalidInput("adapters need a model: give both, here or to load_model()")
         except BaseException:
@@ -168,13 +190,14 @@ class LlamaBridge(Conversation):
             raise ClosedError("this LlamaBridge is closed: make a new one")
         choose = registry.sandboxes if self._untrusted else registry.candidates
         backends = choose(self._backend_choice)
+        check_served(backends, model)
         if unload_first:
-            backends[0].check(model, progress)
+            backends[0].check(model_for(backends[0], model), progress)
         if given:
             if Capability.ADAPTERS not in backends[0].capabilities:
                 where = registry.available_in(Capability.ADAPTERS)
                 raise UnsupportedCapability(Capability.ADAPTERS, backends[0].name, where)
-            backends[0].check_adapters(model, given)
+            backends[0].check_adapters(model_for(backends[0], model), given)
         if unload_first:
             self._replace(None)
         runtime = self._open(backends, model, chosen, progress)
@@ -199,7 +222,11 @@ class LlamaBridge(Conversation):
     ) -> Runtime:
         for i, backend in enumerate(backends):
             try:
-                runtime = backend.open(model, params, self._storage, on_progress)
+                runtime = backend.open(
+                    model_for(backend, model), params, self._storage, on_progress
+                )
+                rest = backends[i + 1 :]
+                self._rest = _Rest(rest, model, params, on_progress) if rest else None
                 runtime.untrusted = self._untrusted
                 return runtime
             except BackendUnavailable as error:
@@ -208,6 +235,27 @@ class LlamaBridge(Conversation):
                     raise
                 _log.warning("%s; trying the next backend", error)
         raise AssertionError("candidates() is never empty")
+
+    def _fail_over(self, gone: Runtime, error: ServerGone) -> None:
+        """Have the next backend take over.
+
+        Raises:
+            ServerGone: there is none, or a conversation has no messages that it could go on from.
+            BridgeError: the next one cannot load the model.
+        """
+        shared = self._shared
+        with shared.swapping:
+            if shared.runtime is not gone:  # another call was faster
+                return
+            pasts = {name: gone.past(name) for name in shared.said}
+            rest = self._rest
+            if rest is None or any(not past.messages for past in pasts.values()):
+                raise error
+            runtime = self._open(rest.backends, rest.model, rest.params, rest.on_progress)
+            self._replace(runtime)
+            shared.carried = {name: past.messages for name, past in pasts.items()}
+            shared.said.update(pasts)
+            warn_outside(f"{error}; the {runtime.backend} backend takes over")
 
     def _replace(self, runtime: Runtime | None) -> None:
         """Replace the runtime once the previous one has finished its answers."""
@@ -220,6 +268,7 @@ class LlamaBridge(Conversation):
                 before.retire()
             shared.runtime = runtime
             shared.said.clear()
+            shared.carried.clear()
             if before is not None:
                 before.close()
 
@@ -305,6 +354,11 @@ class LlamaBridge(Conversation):
     def backend(self) -> str:
         """Name of the backend in use."""
         return self._shared.alive().backend
+
+    @property
+    def where(self) -> str:
+        """The model and where it is, in words, if it is on a server; otherwise empty."""
+        return self._shared.alive().where
 
     @property
     def capabilities(self) -> Capability:
@@ -607,7 +661,9 @@ class LlamaBridge(Conversation):
             return {"state": "closed"}
         if runtime is None:
             return {"model": "no model"}
-        facts = {"model": runtime.model.name if runtime.model else "a model elsewhere"}
+        facts = {
+            "model": runtime.model.name if runtime.model else runtime.where or "a model elsewhere"
+        }
         facts["backend"] = runtime.backend
         if self._untrusted:
             facts["trust"] = "untrusted"
@@ -625,6 +681,15 @@ class LlamaBridge(Conversation):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Rest(NamedTuple):
+    """The backends that come after the one in use, and what they are to load."""
+
+    backends: Sequence[Backend]
+    model: Model
+    params: ModelParams
+    on_progress: OnProgress | None
 
 
 def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSettings) -> ModelParams:

@@ -6,7 +6,7 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from .capabilities import Capability
@@ -30,6 +30,7 @@ from .errors import (
     InvalidInput,
     NoModel,
     PathLike,
+    ServerGone,
 )
 from .generation import Fallback, Generation
 from .grammar import Grammar, JsonSchema
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from .chat.stream import ChatStream
     from .verification import Verification
 
-__all__ = ["Conversation", "Session", "Shared"]
+__all__ = ["Conversation", "Session", "Shared", "warn_outside"]
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Shared:
         on_progress: called in calls that give no function of their own, or None.
         closed: whether the bridge is closed.
         warned: whether the FallbackWarning was issued.
+        fail_over: makes another runtime take over from one whose server is gone, or raises; None if that was not asked for.
+        carried: what was said in conversations that another runtime is to go on with, by their names.
         said: names of the conversations that have a turn, because a runtime without continuation cannot tell.
         swapping: held while one runtime replaces another.
     """
@@ -75,6 +78,8 @@ class Shared:
     on_progress: OnProgress | None = None
     closed: bool = False
     warned: bool = False
+    fail_over: Callable[[Runtime, ServerGone], None] | None = None
+    carried: dict[str, tuple[Message, ...]] = field(default_factory=dict[str, tuple[Message, ...]])
     said: set[str] = field(default_factory=set[str])
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
@@ -90,8 +95,8 @@ class Shared:
             raise NoModel("no model is loaded: call load_model(path) first")
         return self.runtime
 
-    def do(self, needed: Capability, work: Callable[[Runtime], T]) -> T:
-        """Do something with a runtime that has the ``needed`` capabilities.
+    def do(self, needed: Capability, work: Callable[[Runtime], T], *, answers: bool = False) -> T:
+        """Do something with a runtime that has the ``needed`` capabilities; ``answers`` if it starts an answer.
 
         Raises:
             UnsupportedCapability: names the first one that is missing.
@@ -103,6 +108,10 @@ class Shared:
                 refuse(runtime, needed)
             try:
                 return work(runtime)
+            except ServerGone as error:
+                if not answers or self.fail_over is None:
+                    raise
+                self.fail_over(runtime, error)
             except ClosedError:
                 with self.swapping:  # another model replaced it and answers
                     if self.closed or self.runtime is runtime:
@@ -111,7 +120,7 @@ class Shared:
     def tell_fallback(self) -> None:
         """Warn, once, that the backend cannot continue a conversation."""
         if not self.warned:
-            warnings.warn(str(Fallback.UNSUPPORTED), FallbackWarning, stacklevel=_outside())
+            warn_outside(str(Fallback.UNSUPPORTED))
             self.warned = True  # not reached if warnings are errors
 
 
@@ -287,6 +296,7 @@ class Conversation(NotCopied, Chatting):
                 session=self._name,
                 stop=() if always else (*call.stops, *asked.stops),
                 grammar=grammar,
+                schema=shape.schema,
                 logprobs=shape.logprobs,
                 on_progress=progress,
                 keeps=asked.keeps,
@@ -295,9 +305,10 @@ class Conversation(NotCopied, Chatting):
             )
             pending = runtime.answer(request)
             shared.said.add(self._name)
+            shared.carried.pop(self._name, None)
             return ChatStream(pending, asked, wish.tools, shape.parse)
 
-        return shared.do(needed, answer)
+        return shared.do(needed, answer, answers=True)
 
     def _drawn(self, sampling: SamplingParams | None, settings: SamplingSettings) -> SamplingParams:
         """How tokens are drawn in a call."""
@@ -343,6 +354,7 @@ class Conversation(NotCopied, Chatting):
                 as_chat = has_template and not isinstance(prompt, Prompt)
             if not again:
                 check_prompt(prompt, as_chat)
+            carried = shared.carried.get(self._name, ()) if continues else ()
             able = Capability.KV_CONTINUATION in runtime.capabilities
             fallback = None
             if continues and not able:
@@ -357,17 +369,42 @@ class Conversation(NotCopied, Chatting):
                 continues=continues and able,
                 system=shared.system,
                 grammar=shape.grammar,
+                schema=shape.schema,
                 logprobs=shape.logprobs,
                 fallback=fallback,
                 on_progress=progress,
             )
-            if fallback is Fallback.UNSUPPORTED:
+            if carried and as_chat:
+                request = _carried_on(runtime, request, carried)
+            elif fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
             answer = runtime.answer(request)
             shared.said.add(self._name)
+            shared.carried.pop(self._name, None)
             return answer
 
-        return TextStream(shared.do(needed, answer), shape.parse)
+        return TextStream(shared.do(needed, answer, answers=True), shape.parse)
+
+
+def _carried_on(runtime: Runtime, request: Request, said: tuple[Message, ...]) -> Request:
+    """A turn with all that was said before it, for a runtime that was not there then."""
+    from .chat.form import ChatWish  # 10 ms with what reads answers
+    from .chat.stream import answer_message
+
+    messages = (*said, Message(role="user", content=str(request.prompt)))
+    asked = runtime.ask(messages, ChatWish(shaped=request.grammar is not None))
+    always = request.grammar is not None
+    return replace(
+        request,
+        prompt=asked.prompt,
+        chat=False,
+        continues=False,
+        stop=() if always else (*request.stop, *asked.stops),
+        fallback=Fallback.FAILOVER,
+        keeps=asked.keeps,
+        told=messages,
+        reads=answer_message(asked.reader),
+    )
 
 
 class _Shape:
@@ -375,6 +412,7 @@ class _Shape:
 
     Attributes:
         grammar: the grammar that it follows, or None.
+        schema: the JSON schema that it was made of, or None.
         parse: reads the value from the answer's text, or None.
         logprobs: how many of the best tokens to report, or None.
     """
@@ -383,6 +421,7 @@ class _Shape:
         self, json_schema: JsonSchema | None, grammar: str | None, logprobs: int | None
     ) -> None:
         self.grammar: Grammar | None = None
+        self.schema: Any = None
         self.parse: Callable[[str], Any] | None = None
         self.logprobs = logprobs
         if json_schema is not None and grammar is not None:
@@ -392,6 +431,7 @@ class _Shape:
 
             structured = compile_schema(json_schema)
             self.grammar, self.parse = Grammar(structured.grammar), structured.parse
+            self.schema = structured.schema
         elif grammar is not None:
             from .structured import check_grammar  # 60 ms, too
 
@@ -572,9 +612,10 @@ class Session(Conversation):
         self._shared.said.discard(self._name)
 
 
-def _outside() -> int:
-    """Stack level of the first caller outside this module, which a warning points to."""
+def warn_outside(message: str) -> None:
+    """Issue a FallbackWarning that points to the first caller outside this package's calls."""
+    own = (__name__, f"{__package__}.bridge")
     frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
+    while frame is not None and frame.f_globals.get("__name__") in own:
         frame, level = frame.f_back, level + 1
-    return level
+    warnings.warn(message, FallbackWarning, stacklevel=level + 1)

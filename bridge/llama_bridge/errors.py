@@ -34,6 +34,8 @@
     ├── NoModel                               no model is loaded yet
     ├── ClosedError                           used after close()
     └── EngineError                           the engine failed while it worked
+        ├── ServerGone                        nobody answers at the server's address; nothing was generated
+        └── AnswerCutOff                      a server's answer broke off; has the text so far
 
 Errors of an engine (ctypes, wasmtime) never leak: each backend converts them in one place and keeps the
 original as ``__cause__``.
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AnswerCutOff",
     "BackendUnavailable",
     "BridgeError",
     "Busy",
@@ -73,6 +76,7 @@ __all__ = [
     "NotEnoughSpace",
     "OutOfMemory",
     "RateLimited",
+    "ServerGone",
     "SessionCancelled",
     "SessionCorrupt",
     "SessionError",
@@ -479,3 +483,19 @@ class EngineError(BridgeError):
     The session then matches its token ledger. If the engine is lost, the message says to load the model
     again.
     """
+
+
+class ServerGone(EngineError):
+    """Nobody answers at a server's address any more. Nothing was generated, and the conversation is as it was."""
+
+
+class AnswerCutOff(EngineError):
+    """The answer of a server broke off. It is not part of the conversation.
+
+    Attributes:
+        text: what had arrived of it.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"the answer broke off after {len(text)} characters: {reason}")
+        self.text = text

@@ -39,6 +39,12 @@ class Fallback(enum.Enum):
     )
     """The answer knows nothing of the earlier turns. A FallbackWarning says so too, once per bridge."""
 
+    FAILOVER = (
+        "the server of this conversation does not answer any more: it goes on with another backend, "
+        "where what was said was evaluated again"
+    )
+    """The answer is based on the whole conversation. A FallbackWarning says so too, once."""
+
     def __str__(self) -> str:
         return self.value
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Sequence
+from typing import cast
 
 from .capabilities import Capability
 from .errors import BackendUnavailable, InvalidInput
@@ -14,17 +16,21 @@ from .runtime import Availability, Backend, Model, Runtime, SessionStorage
 
 __all__ = [
     "AUTO",
+    "Choice",
     "ENVIRONMENT",
     "GROUP",
     "available_in",
     "backends",
     "candidates",
+    "local_backends",
     "probe_all",
     "sandboxes",
     "unusable_in",
 ]
 
 AUTO = "auto"
+Choice = str | Backend | Sequence[str | Backend]
+"""What ``backend=`` takes: a name, an object, or several, of which the first that works is taken."""
 GROUP = "llama_bridge.backends"
 """Entry-point group: each entry names a :class:`Backend` object or class."""
 ENVIRONMENT = "LLAMA_BRIDGE_BACKEND"
@@ -86,9 +92,14 @@ def _checked(name: str, origin: str, load: functools.partial[object] | object) -
         return _Broken(name, f"{type(error).__name__}: {error}")
 
 
-def probe_all() -> list[Availability]:
-    """What each backend reports, highest rank first."""
-    return [_probe(backend) for backend in backends()]
+def local_backends() -> list[Backend]:
+    """Those that run models on this machine, and so may be taken without asking for them by name."""
+    return [backend for backend in backends() if not backend.asks_servers]
+
+
+def probe_all(*, servers: bool = False) -> list[Availability]:
+    """What each backend reports, highest rank first; with ``servers`` also those that ask servers."""
+    return [_probe(backend) for backend in (backends() if servers else local_backends())]
 
 
 def _probe(backend: Backend) -> Availability:
@@ -101,7 +112,7 @@ def _probe(backend: Backend) -> Availability:
 
 
 def available_in(capability: Capability) -> list[str]:
-    """Names of the backends that have a capability and can be used here."""
+    """Names of the backends that have a capability and can be used here, without asking for them by name."""
     return [backend.name for backend in _with(capability) if _probe(backend).ok]
 
 
@@ -112,10 +123,10 @@ def unusable_in(capability: Capability) -> str:
 
 
 def _with(capability: Capability) -> list[Backend]:
-    return [backend for backend in backends() if capability in backend.capabilities]
+    return [backend for backend in local_backends() if capability in backend.capabilities]
 
 
-def sandboxes(choice: str | Backend = AUTO) -> list[Backend]:
+def sandboxes(choice: Choice = AUTO) -> list[Backend]:
     """The backends to try for a model that nobody vouches for, best first: those with a sandbox.
 
     What the environment names counts only if it has one.
@@ -148,25 +159,26 @@ def sandboxes(choice: str | Backend = AUTO) -> list[Backend]:
     return chosen
 
 
-def candidates(choice: str | Backend = AUTO) -> list[Backend]:
+def candidates(choice: Choice = AUTO) -> list[Backend]:
     """The backends to try, best first.
 
-    If an object or name is given, or the environment has a name, that is the only one; otherwise all available.
+    If an object or name is given, or the environment has a name, that is the only one; of several those that are
+    available, in their order; otherwise all available.
 
     Raises:
         BackendUnavailable: there is none; says why and what to do.
-        InvalidInput: the choice is neither a name nor a Backend.
+        InvalidInput: the choice is neither a name nor a Backend, nor several of these.
     """
     if isinstance(choice, Backend):
         return [choice]
     if not isinstance(choice, str):
-        raise InvalidInput(f"backend={choice!r}: give a name, a Backend object, or {AUTO!r}")
+        return _several(choice)
     if choice == AUTO:
         choice = os.environ.get(ENVIRONMENT, "") or AUTO
     if choice == AUTO:
-        usable = [backend for backend in backends() if _probe(backend).ok]
+        usable = [backend for backend in local_backends() if _probe(backend).ok]
         if not usable:
-            found = [_probe(backend) for backend in backends()]
+            found = probe_all()
             reasons = "; ".join(f"{a.name}: {a.reason}" for a in found) or "none is installed"
             hint = (
                 "\n".join(a.hint for a in found if a.hint)
@@ -184,3 +196,34 @@ def candidates(choice: str | Backend = AUTO) -> list[Backend]:
         hint = "\n".join(line for line in (availability.hint, way_out) if line)
         raise BackendUnavailable(choice, availability.reason, hint)
     return named
+
+
+def _several(choice: object) -> list[Backend]:
+    """Those of several that are available.
+
+    Raises:
+        BackendUnavailable: none is; has the reasons of all.
+        InvalidInput.
+    """
+    given = cast("Sequence[object]", choice)
+    if not isinstance(choice, list | tuple) or not given:
+        raise InvalidInput(
+            f"backend={choice!r}: give a name, a Backend object, {AUTO!r}, or a list of these"
+        )
+    found: list[Backend] = []
+    refused: list[BackendUnavailable] = []
+    for one in given:
+        if not isinstance(one, str | Backend):
+            raise InvalidInput(f"backend={choice!r} has {one!r}: give names or Backend objects")
+        try:
+            found += [each for each in candidates(one) if each not in found]
+        except BackendUnavailable as error:
+            refused.append(error)
+            _log.info("%s; trying the next backend", error)
+    if not found:
+        reasons = "; ".join(f"{error.backend}: {error.reason}" for error in refused)
+        hints = dict.fromkeys(line for error in refused for line in error.hint.splitlines())
+        raise BackendUnavailable(
+            ", ".join(error.backend for error in refused), reasons, "\n".join(hints)
+        )
+    return found

@@ -33,6 +33,7 @@ class Request:
             answer says ``Fallback.NO_SESSION``.
         system: system message at the start of a fresh chat, or None.
         grammar: what the answer must look like, or None. ``stop`` is empty then, unless the grammar is lazy.
+        schema: the JSON schema that the grammar was made of, for runtimes whose servers take no grammar; or None.
         logprobs: how many of the best tokens to report with each token of the answer; None reports nothing.
         fallback: why ``continues`` is False although the caller asked for it. It becomes part of the answer.
         on_progress: called with the progress of the prefill, or None.
@@ -49,6 +50,7 @@ class Request:
     continues: bool = False
     system: str | None = None
     grammar: Grammar | None = None
+    schema: Mapping[str, Any] | bool | None = None
     logprobs: int | None = None
     fallback: Fallback | None = None
     on_progress: OnProgress | None = None

@@ -19,7 +19,7 @@ from .checks import NotCopied
 from .engine import EngineInfo
 from .errors import UnsupportedCapability
 from .models.adapter import Adapter, AdapterFile
-from .models.source import ModelFile, ModelSource
+from .models.source import DEMO, ModelFile, ModelSource
 from .params import ModelParams, SamplingParams
 from .progress import OnProgress
 from .prompt import Prompt
@@ -33,9 +33,23 @@ if TYPE_CHECKING:
     from .files.folder import SessionFolder
     from .verification import Verification
 
-__all__ = ["Availability", "Backend", "Model", "Runtime", "SessionStorage"]
+__all__ = ["Availability", "Backend", "Model", "Runtime", "ServedModel", "SessionStorage"]
 
-Model = str | os.PathLike[str] | ModelSource
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model on a server.
+
+    Attributes:
+        server: the server's address.
+        model: the model there; for backends that load models themselves, the model to load instead.
+    """
+
+    server: str
+    model: str | os.PathLike[str] | ModelSource
+
+
+Model = str | os.PathLike[str] | ModelSource | ServedModel
 """A model to load: a path, ``"demo"``, a name such as ``"hf:org/repo"``, a source, or whatever else a backend understands."""
 
 
@@ -51,12 +65,14 @@ class Runtime(NotCopied, ABC):
         backend: name of the backend that made it.
         capabilities: what this model can do here.
         model: the model's file, or None if there is none here.
+        where: the model and where it is, in words, if there is no file of it here.
         untrusted: whether the model may only run in a sandbox; the bridge sets it.
     """
 
     backend: str
     capabilities: Capability
     model: ModelFile | None = None
+    where: str = ""
     untrusted: bool = False
 
     @abstractmethod
@@ -255,11 +271,14 @@ class Backend(ABC):
         name: the name that users give.
         rank: the highest available one is chosen.
         capabilities: what it can do at best; a loaded model may do less.
+        asks_servers: whether it takes a :class:`ServedModel`, or the address of a server. Such a backend is only taken if
+            it is asked for by name.
     """
 
     name: str
     rank: int
     capabilities: Capability
+    asks_servers: bool = False
 
     @abstractmethod
     def probe(self) -> Availability:
@@ -271,6 +290,10 @@ class Backend(ABC):
         Raises:
             InvalidInput, ModelNotFound, InvalidModel.
         """
+
+    def example(self) -> Model:
+        """A model to try the backend with."""
+        return DEMO
 
     def check_adapters(  # noqa: B027 -- optional, as above
         self, model: Model, adapters: Sequence[tuple[AdapterFile, float]]

@@ -31,6 +31,7 @@ def test_a_told_name_is_said_back_when_continued_and_not_when_fresh(llama: Llama
     assert "Zorblax" not in fresh.text
 
 
+@pytest.mark.not_remote("what a server has in its cache is its own affair")
 @pytest.mark.requires_capability("kv_continuation")
 def test_a_continued_turn_evaluates_only_what_is_new(llama: LlamaBridge) -> None:
     first = llama.generate("Hello! My name is Zorblax.", sampling=GREEDY)
@@ -108,6 +109,7 @@ def test_streaming_and_plain_calls_agree(llama: LlamaBridge) -> None:
         assert streamed.mode == whole.mode
 
 
+@pytest.mark.not_remote("what a server has in its cache is its own affair")
 def test_usage_is_measured(llama: LlamaBridge) -> None:
     usage = llama.generate("Who are you?", sampling=GREEDY).usage
     assert usage.prompt_tokens == usage.evaluated_tokens > 0

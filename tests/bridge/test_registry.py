@@ -54,8 +54,9 @@ def install(monkeypatch: pytest.MonkeyPatch, *more: Entry) -> None:
     monkeypatch.setattr(metadata, "entry_points", entry_points)
 
 
-def test_both_own_backends_are_found_in_order_of_rank() -> None:
-    assert [b.name for b in registry.backends()] == ["native", "wasm"]
+def test_our_own_backends_are_found_in_order_of_rank() -> None:
+    assert [b.name for b in registry.backends()] == ["native", "wasm", "remote"]
+    assert [b.name for b in registry.local_backends()] == ["native", "wasm"]
     assert [a.name for a in registry.probe_all() if a.ok] == USABLE
 
 

@@ -269,6 +269,7 @@ def test_log_probabilities_are_of_the_model_and_not_of_what_shapes_the_answer(
     assert alone[0].top == ()
 
 
+@pytest.mark.not_remote("a server does not tell its tokens")
 def test_a_token_can_be_banned_by_its_text(llama: LlamaBridge) -> None:
     free = llama.generate("My name is Ada.", temperature=0, logprobs=0)
     assert free.logprobs is not None
@@ -278,6 +279,7 @@ def test_a_token_can_be_banned_by_its_text(llama: LlamaBridge) -> None:
     assert llama.generate("My name is Ada.", temperature=0).text == free.text
 
 
+@pytest.mark.not_remote("a server does not tell its tokens")
 def test_sampling_of_an_answer_is_kept_as_it_was_given(llama: LlamaBridge) -> None:
     settings = {
         "logit_bias": {"a": 1.5, 5: -math.inf},
@@ -330,6 +332,7 @@ LONG_KEYS = {
 }
 
 
+@pytest.mark.not_remote("a server does not tell its tokens")
 def test_a_grammar_with_ever_more_readings_ends_the_answer(llama: LlamaBridge) -> None:
     # Each "a" doubles the readings. llama.cpp would follow all of them, until memory ends.
     grammar = 'root ::= "a" root "x" | "a" root "y" | "b"'

@@ -22,10 +22,12 @@ def test_every_available_backend_loads_and_answers(run: Run) -> None:
     assert result.exit_code == 0
     assert report["llama_bridge"] == __version__
     assert report["python"] == platform.python_version()
-    states = {state.name: state for state in registry.probe_all()}
+    states = {state.name: state for state in registry.probe_all(servers=True)}
     assert [found["name"] for found in report["backends"]] == list(states)
     for found in report["backends"]:
-        if states[found["name"]].ok:
+        if found["name"] == "remote":
+            assert (found["tried"], found["reason"]) == (False, "no server is named")
+        elif states[found["name"]].ok:
             assert found["works"], found
             assert found["load_seconds"] > 0
             assert found["answer_seconds"] > 0

@@ -100,7 +100,7 @@ def space() -> Iterator[dict[str, Any]]:
 @contextmanager
 def served(page: Path, backend: str) -> Iterator[str]:
     """Where the server answers that a page talks to."""
-    if page.name != "server.md":
+    if page.name not in ("server.md", "remote.md"):
         yield "nowhere"
         return
     with (

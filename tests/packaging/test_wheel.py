@@ -90,6 +90,7 @@ def test_it_is_one_pure_wheel_with_all_it_needs(wheel: Path) -> None:
         "llama_bridge_command",
         "llama_bridge_native",
         "llama_bridge_pytest",
+        "llama_bridge_remote",
         "llama_bridge_wasm",
     }
 

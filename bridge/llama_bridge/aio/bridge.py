@@ -20,7 +20,8 @@ from ..models.adapter import Adapter, GivenAdapter, check_given
 from ..models.source import ModelFile
 from ..params import ModelParams, ModelSettings, SamplingParams
 from ..progress import OnProgress
-from ..runtime import Backend, Model
+from ..runtime import Model
+from ..served_model import meant
 from ..vectors import Vectors
 from .conversation import AsyncConversation, AsyncSession
 from .twins import awaited, documented_as, stoppable
@@ -48,7 +49,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     the work.
 
     Args:
-        model: as in :class:`LlamaBridge`, and so is everything else. It is loaded when it is first needed.
+        source: as in :class:`LlamaBridge`, and so is everything else. It is loaded when it is first needed.
 
     Raises:
         InvalidInput, SessionsLocked, SessionWriteError.
@@ -56,9 +57,12 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
 
     def __init__(
         self,
-        model: Model | None = None,
+        source: Model | None = None,
+        /,
         *,
-        backend: str | Backend = registry.AUTO,
+        model: Model | None = None,
+        backend: registry.Choice = registry.AUTO,
+        failover: bool = False,
         untrusted: bool = False,
         adapters: Sequence[GivenAdapter] = (),
         params: ModelParams | None = None,
@@ -71,10 +75,12 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         sessions_limit: int | None = None,
         **settings: Unpack[ModelSettings],
     ) -> None:
+        wanted = meant(source, model)
         self._take(
             LlamaBridge(
                 None,
                 backend=backend,
+                failover=failover,
                 untrusted=untrusted,
                 params=params,
                 sampling=sampling,
@@ -86,7 +92,7 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
                 sessions_limit=sessions_limit,
                 **settings,
             ),
-            model,
+            wanted,
             check_given(adapters),
         )
 
@@ -165,6 +171,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
     @property
     def backend(self) -> str:
         return self._loaded.backend
+
+    @property
+    def where(self) -> str:
+        return self._loaded.where
 
     @property
     def capabilities(self) -> Capability:

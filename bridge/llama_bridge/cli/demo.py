@@ -89,7 +89,7 @@ def _choose(name: str) -> tuple[list[Backend], list[Availability]]:
     if name != registry.AUTO:
         return registry.candidates(name), []
     states = {state.name: state for state in registry.probe_all()}
-    chosen = [backend for backend in registry.backends() if states[backend.name].ok]
+    chosen = [backend for backend in registry.local_backends() if states[backend.name].ok]
     if not chosen:
         registry.candidates(name)  # raises, with every reason and hint
         raise BackendUnavailable(name, "none was found")

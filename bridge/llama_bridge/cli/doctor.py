@@ -17,7 +17,6 @@ from .._version import __version__
 from ..bridge import LlamaBridge
 from ..capabilities import Capability, capability_names
 from ..errors import BridgeError
-from ..models.source import DEMO
 from ..params import AUTO, ModelParams
 from ..runtime import Backend
 from ..system_memory import system_memory
@@ -51,7 +50,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
         examined.append(found)
         if not as_json:
             _show_backend(terminal, found)
-    working = [str(found["name"]) for found in examined if found["works"]]
+    local = {backend.name for backend in registry.local_backends()}
+    working = [str(f["name"]) for f in examined if f["works"] and f["name"] in local]
     report |= {"ok": bool(working), "backends": examined}
     if as_json:
         terminal.json(report)
@@ -83,9 +83,10 @@ def _version(package: str) -> str | None:
 
 
 def _examine(terminal: Terminal, backend: Backend) -> dict[str, Any]:
-    state = next(a for a in registry.probe_all() if a.name == backend.name)
+    state = next(a for a in registry.probe_all(servers=True) if a.name == backend.name)
     found: dict[str, Any] = asdict(state) | {
         "works": False,
+        "tried": True,
         "error": None,
         "engine": state.version,
         "capabilities": [],
@@ -94,24 +95,32 @@ def _examine(terminal: Terminal, backend: Backend) -> dict[str, Any]:
         "n_ctx": None,
         "n_gpu_layers": None,
         "gpus": [],
+        "where": None,
         "may_have_gpus": Capability.GPU_OFFLOAD in backend.capabilities,
     }
     if not state.ok:
         return found
+    if backend.asks_servers and state.reason:  # none is named
+        return found | {"tried": False}
     try:
         clock = time.perf_counter()
         params = ModelParams(n_ctx=AUTO, n_gpu_layers=AUTO)
+        if backend.asks_servers:
+            params = ModelParams()
         with LlamaBridge(
-            DEMO, backend=backend, params=params, on_progress=terminal.progress
+            backend.example(), backend=backend, params=params, on_progress=terminal.progress
         ) as llama:
             found["load_seconds"] = time.perf_counter() - clock
-            found["engine"] = llama.info.version
-            found["n_ctx"], found["n_gpu_layers"] = llama.info.n_ctx, llama.info.n_gpu_layers
-            found["gpus"] = list(llama.info.gpus)
+            found["where"] = llama.where or None
+            if Capability.TOKENS in llama.capabilities:
+                found["engine"] = llama.info.version
+                found["n_ctx"], found["n_gpu_layers"] = llama.info.n_ctx, llama.info.n_gpu_layers
+                found["gpus"] = list(llama.info.gpus)
             found["capabilities"] = capability_names(llama.capabilities)
             clock = time.perf_counter()
-            llama.generate("Hello!", max_tokens=8, temperature=0)
-            found["answer_seconds"] = time.perf_counter() - clock
+            if Capability.GENERATE in llama.capabilities:
+                llama.generate("Hello!", max_tokens=8, temperature=0)
+                found["answer_seconds"] = time.perf_counter() - clock
         found["works"] = True
     except BridgeError as error:
         found["error"] = describe(error)
@@ -146,16 +155,20 @@ def _show_backend(terminal: Terminal, found: dict[str, Any]) -> None:
     terminal.line()
     if found["works"]:
         terminal.line(f"{terminal.tick} {found['name']}: works", "bold green")
+    elif not found["tried"]:
+        terminal.line(f"- {found['name']}: not tried", "bold")
     elif found["ok"]:
         terminal.line(f"{terminal.cross} {found['name']}: does not work", "bold red")
     else:
         terminal.line(f"{terminal.cross} {found['name']}: not available", "bold yellow")
     rows = {"engine": found["engine"]}
     if found["works"]:
-        loaded, answered = duration(found["load_seconds"]), duration(found["answer_seconds"])
-        rows["demo model"] = f"loaded in {loaded}, answered in {answered}"
+        loaded, seconds = duration(found["load_seconds"]), found["answer_seconds"]
+        answered = f", answered in {duration(seconds)}" if seconds is not None else ""
+        rows[found["where"] or "demo model"] = f"loaded in {loaded}{answered}"
         layers = f", {count(found['n_gpu_layers'], 'layer')} on a GPU" * found["may_have_gpus"]
-        rows["auto takes"] = f"a context of {found['n_ctx']:,} tokens{layers}"
+        if found["n_ctx"] and not found["where"]:
+            rows["auto takes"] = f"a context of {found['n_ctx']:,} tokens{layers}"
         if found["may_have_gpus"]:
             rows["GPUs"] = ", ".join(found["gpus"]) or "none that this build of llama.cpp can use"
     else:

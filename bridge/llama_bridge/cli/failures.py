@@ -116,7 +116,7 @@ def _unsupported(error: UnsupportedCapability) -> tuple[str, str]:
     if error.available_in:
         return str(error), f"try --backend {error.available_in[0]}"
     states = {state.name: state for state in registry.probe_all()}
-    for backend in registry.backends():
+    for backend in registry.local_backends():
         if error.capability in backend.capabilities and (hint := states[backend.name].hint):
             return str(error), f"to get it: {hint}"  # the error names the backend
     return str(error), ""

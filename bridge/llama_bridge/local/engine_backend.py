@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 
 from ..capabilities import Capability
+from ..checks import shown
 from ..engine import Engine
+from ..errors import InvalidInput
 from ..hub.find import find_model
 from ..models.adapter import AdapterFile, open_adapter
-from ..models.source import ModelFile, open_model
+from ..models.source import ModelFile, ModelSource, open_model
 from ..params import ModelParams
 from ..progress import OnProgress
-from ..runtime import Backend, Model, Runtime, SessionStorage
+from ..runtime import Backend, Model, Runtime, ServedModel, SessionStorage
 from .local_runtime import LocalRuntime, prepare_files
 
 __all__ = ["EngineBackend"]
@@ -40,13 +43,13 @@ class EngineBackend(Backend):
 
     def check(self, model: Model, on_progress: OnProgress | None = None) -> None:
         """See :meth:`Backend.check`."""
-        open_model(find_model(model, on_progress))
+        open_model(find_model(_here(model), on_progress))
 
     def check_adapters(self, model: Model, adapters: Sequence[tuple[AdapterFile, float]]) -> None:
         """See :meth:`Backend.check_adapters`."""
         from ..models.adapter_preflight import check_adapter  # 3 ms with the header, as above
 
-        file = open_model(find_model(model))
+        file = open_model(find_model(_here(model)))
         for given, _ in adapters:
             check_adapter(open_adapter(find_model(given)), file)
 
@@ -58,8 +61,21 @@ class EngineBackend(Backend):
         on_progress: OnProgress | None,
     ) -> Runtime:
         """See :meth:`Backend.open`."""
-        file = open_model(find_model(model, on_progress))
+        file = open_model(find_model(_here(model), on_progress))
         engine = self.load(file, params, on_progress)
         if Capability.SESSION_PERSISTENCE in engine.capabilities:
             prepare_files(file)
         return LocalRuntime(engine, file, storage, params.max_waiting)
+
+
+def _here(model: Model) -> str | os.PathLike[str] | ModelSource:
+    """A model that can be loaded here.
+
+    Raises:
+        InvalidInput: it is on a server.
+    """
+    if isinstance(model, ServedModel):
+        raise InvalidInput(
+            f"{shown(model.server)} is the address of a server, which only the remote backend asks"
+        )
+    return model

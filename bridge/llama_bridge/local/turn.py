@@ -57,7 +57,7 @@ def plan_fresh(request: Request, spelling: Spelling) -> Turn:
         messages.append(Message(role="user", content=str(request.prompt)))
         tokens = spelling.chat_tokens(messages)
     spelling.check_room(tokens)
-    return Turn(tokens, True, messages, None if request.told else fallback)
+    return Turn(tokens, True, messages, request.fallback if request.told else fallback)
 
 
 def plan_next(

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..capabilities import Capability, capability_names
 from .metrics import CONTENT_TYPE
 from .server import Server
 
@@ -33,7 +34,19 @@ async def one_model(server: Server, request: Request) -> Response:
 
 
 def _record(server: Server, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": server.created, "owned_by": "llama-bridge"}
+    record: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": server.created,
+        "owned_by": "llama-bridge",
+    }
+    for served in server.models.loaded():
+        if server.models.same(name, served.name):
+            able = served.llama.capabilities
+            record["capabilities"] = capability_names(able)
+            if Capability.TOKENS in able:
+                record["n_ctx"] = served.llama.info.n_ctx
+    return record
 
 
 async def metrics(server: Server, _request: Request) -> Response:

@@ -25,10 +25,12 @@ class Structured:
     Attributes:
         grammar: GBNF; each text that it accepts is JSON that validates against the schema.
         parse: turns such a text into the value: plain JSON values, or an instance where a class was given.
+        schema: the schema itself.
     """
 
     grammar: str = field(repr=False)
     parse: Callable[[str], Any]
+    schema: Any = field(default=None, repr=False)
 
 
 def to_gbnf(schema: object) -> str:
@@ -58,8 +60,9 @@ def compile_schema(given: object) -> Structured:
     """
     if is_class(given):
         schema, parse = class_schema(given)
-        return Structured(_grammar(schema, True), parse)
-    return Structured(_grammar(_loaded(given), False), read_json)
+        return Structured(_grammar(schema, True), parse, schema)
+    loaded = _loaded(given)
+    return Structured(_grammar(loaded, False), read_json, loaded)
 
 
 def _loaded(schema: object) -> object:

@@ -60,11 +60,11 @@ def selection(config: pytest.Config) -> _Selection:
     """
     if _SELECTION in config.stash:
         return config.stash[_SELECTION]
-    found = {availability.name: availability for availability in registry.probe_all()}
+    found = {availability.name: availability for availability in registry.probe_all(servers=True)}
     option: str | None = config.getoption("--llama-backend")
     named = (str(config.getini("llama_backend")) or None) if option is None else option
     if named is None:
-        names = tuple(name for name, availability in found.items() if availability.ok)
+        names = tuple(state.name for state in registry.probe_all() if state.ok)
     else:
         names = tuple(dict.fromkeys(name.strip() for name in named.split(",")))
         unknown = [name for name in names if name not in found]
@@ -162,9 +162,7 @@ def lend(request: pytest.FixtureRequest, shared: SharedModel) -> LlamaBridge:
     except (BackendUnavailable, ModelError) as error:
         pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     backend = f"the {bridge.backend} backend"
-    with_model = (
-        f"{backend} with {bridge.model.name}"  # what no model can do here was skipped already
-    )
+    with_model = f"{backend} with {bridge.where or bridge.model.name}"  # what no model can do here was skipped already
     for marker, who in ((REQUIRES, with_model), (LACKS, backend)):
         reason = reason_to_skip(request.node, marker, bridge.capabilities, who)
         if reason is not None:

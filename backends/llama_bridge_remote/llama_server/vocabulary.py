@@ -1,0 +1,165 @@
+"""The vocabulary of the server's model: texts to tokens and back, by asking the server. Answers are kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from llama_bridge.engine import EngineInfo, MemoryKind
+from llama_bridge.errors import EngineError
+
+from ..client import Client, NotJson, Refused
+from .facts import Facts
+
+__all__ = ["Vocabulary"]
+
+_REPLACED = "\ufffd"
+
+
+class Vocabulary:
+    """What :class:`~llama_bridge.local.spelling.Spelling` needs of an engine.
+
+    Args:
+        client: asks the server.
+        facts: what it is.
+
+    Attributes:
+        info: facts about model and context. The tokens that end an answer are learned from answers.
+    """
+
+    def __init__(self, client: Client, facts: Facts) -> None:
+        self._client = client
+        self._facts = facts
+        self._bytes: dict[int, bytes] = {}
+        self._controls: dict[int, bool] = {}
+        self._plain: frozenset[int] = frozenset()  # tokens that text without control tokens has
+        self._lock = threading.Lock()
+        whole = self.tokenize("", add_special=True, parse_special=False)
+        bos, eos = self._control(facts.bos), self._control(facts.eos)
+        self.info = EngineInfo(
+            n_ctx=facts.n_ctx,
+            n_ctx_train=facts.n_ctx_train,
+            n_vocab=facts.n_vocab,
+            bos=bos,
+            eos=eos,
+            add_bos=bos is not None and whole[:1] == [bos],
+            end_of_generation=frozenset(() if eos is None else (eos,)),
+            memory=MemoryKind.DENSE,
+            n_threads=0,
+            flash_attn=False,
+            type_k="",
+            type_v="",
+            version=f"llama-server {facts.build}".strip(),
+            n_embd=facts.n_embd,
+            n_parallel=facts.n_slots,
+            add_eos=eos is not None and whole[1:] == [eos],
+        )
+
+    def ends_with(self, token: int) -> None:
+        """A token has ended an answer."""
+        if token not in self.info.end_of_generation:
+            ends = self.info.end_of_generation | {token}
+            self.info = replace(self.info, end_of_generation=ends)
+
+    def least_tokens(self, text: str) -> int:
+        """See :class:`llama_bridge.Engine`. Nothing is known without tokenising."""
+        return 0
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """See :class:`llama_bridge.Engine`."""
+        found = self._asked(text, add_special, parse_special)
+        with self._lock:
+            self._bytes.update(found)
+        return [token for token, _ in found]
+
+    def _asked(self, text: str, add_special: bool, parse_special: bool) -> list[tuple[int, bytes]]:
+        body = {
+            "content": text,
+            "add_special": add_special,
+            "parse_special": parse_special,
+            "with_pieces": True,
+        }
+        answer = self._post("/tokenize", body)
+        try:
+            return [(int(one["id"]), _piece(one["piece"])) for one in answer["tokens"]]
+        except (TypeError, ValueError, KeyError) as error:
+            raise NotJson(f"the server's answer to /tokenize has no tokens: {error!r}") from error
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            return self._client.post(path, body)
+        except Refused as refused:
+            raise self._client.error_of(refused.refusal) from refused
+
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        """See :class:`llama_bridge.Engine`.
+
+        Raises:
+            EngineError: the server does not tell the bytes of a token that is only a part of a character.
+        """
+        spelled = self._spelled(token)
+        return b"" if not special and self.is_control(token) else spelled
+
+    def _spelled(self, token: int) -> bytes:
+        known = self._bytes.get(token)
+        if known is not None:
+            return known
+        text = self.text([token])
+        if _REPLACED in text:
+            raise EngineError(
+                f"token {token} is a part of a character, whose bytes this server does not tell"
+            )
+        found = text.encode()
+        with self._lock:
+            return self._bytes.setdefault(token, found)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, control tokens too."""
+        answer = self._post("/detokenize", {"tokens": list(tokens)})
+        try:
+            return str(answer["content"])
+        except (TypeError, KeyError) as error:
+            raise NotJson("the server's answer to /detokenize has no text") from error
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is one that only templates may spell."""
+        known = self._controls.get(token)
+        if known is None:
+            spelled = self._spelled(token).decode("utf-8", "replace")
+            as_text = self._asked(spelled, False, False)
+            as_control = self._asked(spelled, False, True)
+            known = [t for t, _ in as_control] == [token] and [t for t, _ in as_text] != [token]
+            known = known or not spelled
+            with self._lock:
+                self._controls[token] = known
+        return known
+
+    def _control(self, text: str) -> int | None:
+        found = self.tokenize(text, add_special=False, parse_special=True) if text else []
+        return found[0] if len(found) == 1 else None
+
+    def controls_in(self, text: str) -> frozenset[str]:
+        """The control tokens that a text spells."""
+        if not text:
+            return frozenset()
+        special = self._asked(text, False, True)
+        plain = self._plain
+        if not plain.issuperset(token for token, _ in special):
+            plain |= {token for token, _ in self._asked(text, False, False)}
+            self._plain = plain
+        return frozenset(
+            piece.decode("utf-8", "replace")
+            for token, piece in special
+            if token not in plain and piece and self._is_control_piece(token, piece)
+        )
+
+    def _is_control_piece(self, token: int, piece: bytes) -> bool:
+        with self._lock:
+            self._bytes.setdefault(token, piece)
+        return self.is_control(token)
+
+
+def _piece(piece: object) -> bytes:
+    return piece.encode() if isinstance(piece, str) else bytes(piece)  # type: ignore[call-overload]

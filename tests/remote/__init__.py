@@ -1,0 +1,1 @@
+"""The remote backend, against servers that run here."""
