@@ -25,6 +25,8 @@ from llama_bridge import (
     SamplingParams,
     TextStream,
 )
+from llama_bridge.files import format as session_format
+from llama_bridge.files import replacing
 from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.local.running_turn import RunningTurn
 from tests.attack.company import chaos
@@ -455,6 +457,47 @@ def test_a_fork_shares_the_cells_of_its_origin(four: LlamaBridge) -> None:
     assert all("Zorvane" in answer.text for answer in found)
     assert all(answer.usage.cached_tokens >= held - 1 for answer in found)
     assert origin.tokens == origin.tokens[:held]
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_the_fork_of_a_loaded_conversation_goes_on_from_its_file(
+    four: LlamaBridge, llama_backend: str, tmp_path: Path
+) -> None:
+    """A file's cells serve its own conversation and the branches of it, and only if they go on from all of it."""
+    messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+    with LlamaBridge("demo", backend=llama_backend) as elsewhere:
+        first = elsewhere.chat(messages, sampling=GREEDY)
+        elsewhere.session_save(tmp_path / "s")
+    told = [*messages, first.message, {"role": "user", "content": "What is my name?"}]
+    other = [*messages, {"role": "assistant", "content": "No!"}, told[-1]]
+    four.session("from file").load(tmp_path / "s")
+    held = len(four.session("from file").tokens)
+    branches = [four.session("from file").fork(f"b{i}") for i in range(2)]
+    assert branches[0].chat(other, sampling=GREEDY).usage.cached_tokens == 0
+    answer = branches[1].chat(told, sampling=GREEDY)
+    assert "Zorvane" in answer.text
+    assert answer.usage.cached_tokens == held
+    alone = four.session("alone").chat(told, sampling=GREEDY)
+    assert alone.text == answer.text
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_others_are_answered_while_a_conversation_is_written(
+    four: LlamaBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk, or a network, may take its time."""
+    four.generate("Hello!", sampling=GREEDY)
+    answered: list[str] = []
+    replace = replacing.replace_file
+
+    def slow(*args: Any, **more: Any) -> Any:
+        answered.append(four.session("other").generate("Hello!", sampling=GREEDY).text)
+        return replace(*args, **more)
+
+    monkeypatch.setattr(session_format, "replace_file", slow)
+    four.session_save(tmp_path / "s")
+    assert answered
+    assert four.session_verify(tmp_path / "s").ok
 
 
 @sessions

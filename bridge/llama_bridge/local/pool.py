@@ -212,9 +212,17 @@ class Pool:
         if seat.name != name:
             self.rest(seat)
         if seat.name is not None or not self._wake_beginning(seat, name, tokens[:-1]):
-            self._share_beginning(seat, tokens[:-1], None)
+            self._share_beginning(seat, tokens[:-1], self._origin(name, tokens))
         seat.used = next(self._clock)
         return seat
+
+    def _origin(self, name: str, tokens: Sequence[int]) -> object:
+        """The file that a conversation at rest came from, if these tokens go on from all of it."""
+        resting = self._resting.get(name)
+        if resting is None:
+            return None
+        said = resting.snapshot.tokens
+        return resting.snapshot.origin if said == tuple(tokens[: len(said)]) else None
 
     def _wake_beginning(self, seat: Seat, name: str, tokens: Sequence[int]) -> bool:
         """Give a seat the state of a conversation at rest, if these tokens begin more like that than like any other."""
