@@ -7,8 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from llama_bridge.serve.kept_responses import Kept
 from llama_bridge.serve.refusals import Refused
-from llama_bridge.serve.response_store import Kept, ResponseStore
+from llama_bridge.serve.response_store import ResponseStore
 
 from .serving import Address
 
