@@ -459,6 +459,27 @@ def test_a_fork_shares_the_cells_of_its_origin(four: LlamaBridge) -> None:
     assert origin.tokens == origin.tokens[:held]
 
 
+def test_chats_that_begin_alike_leave_each_other_what_they_have(four: LlamaBridge) -> None:
+    """They share what they have in common, and each finds the rest again, as long as there are places for all."""
+    system = {"role": "system", "content": RAW * 3}
+    names = ["Zorvane", "Quill", "Marlow"]
+    chats: list[list[Any]] = [
+        [system, {"role": "user", "content": f"Hello! My name is {name}."}] for name in names
+    ]
+    past = [0] * 3
+    for turn in range(3):
+        for i, chat in enumerate(chats):
+            answer = four.chat(chat, sampling=GREEDY)
+            usage = answer.usage
+            if turn or i:
+                assert usage.cached_tokens > 9 * 3, "what they have in common"
+            assert usage.cached_tokens >= past[i] - 2
+            past[i] = usage.prompt_tokens + usage.completion_tokens
+            chat += [answer.message, {"role": "user", "content": "What is my name?"}]
+    for name, chat in zip(names, chats, strict=True):
+        assert name in chat[-2]["content"]
+
+
 @pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
 def test_the_fork_of_a_loaded_conversation_goes_on_from_its_file(
     four: LlamaBridge, llama_backend: str, tmp_path: Path

@@ -33,6 +33,9 @@ from .spelling import Spelling
 
 __all__ = ["Holder", "Pool", "Seat"]
 
+_ENDING = 2
+"""Tokens that may end an answer in the cache, but not in a prompt that goes on from it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -378,12 +381,20 @@ class Pool:
     # seats
 
     def _free_seat(self, tokens: Sequence[int], origin: object, name: str | None = None) -> Seat:
-        """A seat that is not busy: one that belongs to none, or to the conversation of this name, if there is one."""
+        """A seat that is not busy: one that belongs to none, or to the conversation of this name, if there is one.
+
+        Of these it is the one that holds most of the tokens. But if it holds more than these, that may be another conversation,
+        which goes on later: then it is left, and the seat that was used least recently is taken. The beginning can be shared.
+        """
         free = [seat for seat in self.seats if not seat.busy]
         given_up = [seat for seat in free if seat.name is None or seat.name == name]
         if not given_up:
             return min(free, key=lambda seat: seat.used)
-        return max(given_up, key=lambda seat: (_shared(seat, tokens, origin), -seat.used))
+        best = max(given_up, key=lambda seat: (_shared(seat, tokens, origin), -seat.used))
+        goes_on = _shared(best, tokens, origin) >= len(best.active.kv.tokens) - _ENDING
+        if goes_on or self._engine.info.memory is not MemoryKind.DENSE:
+            return best
+        return min(given_up, key=lambda seat: seat.used)
 
     def _share_beginning(self, seat: Seat, tokens: Sequence[int], origin: object) -> None:
         """Give a seat the cells of another one whose conversation begins more like these tokens than its own."""
