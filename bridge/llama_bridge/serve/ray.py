@@ -36,9 +36,8 @@ class Replica(Member):
     """Answers, with a model of its own."""
 
     async def __init__(self, settings: FleetSettings) -> None:  # type: ignore[misc]  # as Ray Serve allows
-        threads = settings.n_threads or int(
-            ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-        )
+        context: Any = ray.get_runtime_context()  # has no types
+        threads = settings.n_threads or int(context.get_assigned_resources().get("CPU", 1))
         settings = settings.model_copy(update={"n_threads": max(1, threads)})
         super().__init__(settings, serve.get_replica_context().replica_id.unique_id)
         await self.begin()
@@ -51,7 +50,7 @@ class Replica(Member):
 class Front:
     """Takes requests."""
 
-    def __init__(self, replicas: DeploymentHandle, settings: FleetSettings) -> None:
+    def __init__(self, replicas: DeploymentHandle[Any], settings: FleetSettings) -> None:
         self._answer = replicas.answer.options(stream=True)
         self._ingress = Ingress(self._ask, settings.server)
 
@@ -60,7 +59,7 @@ class Front:
         return Forwarded(self._ingress)
 
     async def _ask(self, asked: Asked) -> AsyncGenerator[Begun | bytes, None]:
-        pieces = self._answer.remote(asked)
+        pieces: Any = self._answer.remote(asked)  # with stream=True, not of the type that is told
         try:
             async for piece in pieces:
                 yield piece
@@ -80,11 +79,10 @@ def app(settings: FleetSettings) -> Application:
     Raises:
         InvalidInput: a setting cannot be used.
     """
-    server = (
-        settings.server
-    )  # read now: a file that is not there is told where the fleet is deployed
+    server = settings.server  # now, so that a missing file is told to who deploys
     most = settings.max_replicas or settings.replicas
     placing = {"bound": settings.load_bound, "room": settings.n_parallel}
+    routing: dict[str, Any] = {"request_router_class": _ROUTER, "request_router_kwargs": placing}
     how: dict[str, Any] = {"num_replicas": settings.replicas}
     if most > settings.replicas:
         how = {
@@ -98,9 +96,7 @@ def app(settings: FleetSettings) -> Application:
         name="Replica",
         ray_actor_options={"num_cpus": max(1, settings.n_threads)},
         max_ongoing_requests=server.max_requests + _SPARE,
-        request_router_config=RequestRouterConfig(
-            request_router_class=_ROUTER, request_router_kwargs=placing
-        ),
+        request_router_config=RequestRouterConfig(**routing),
         **how,
     )(Replica)
     front = serve.deployment(

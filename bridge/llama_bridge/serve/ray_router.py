@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
@@ -18,9 +19,9 @@ class ConversationRouter(RequestRouter):
     _placing: Placing
     _loads: Counter[ReplicaID]
 
-    def initialize_state(self, *, bound: float = 1.25, room: int = 1) -> None:
-        """Take the arguments of the configuration: see :class:`Placing`."""
-        self._placing = Placing(bound, room)
+    def initialize_state(self, **kwargs: Any) -> None:
+        """Take the arguments of the configuration: those of :class:`Placing`."""
+        self._placing = Placing(**kwargs)
         self._loads = Counter()
 
     async def choose_replicas(

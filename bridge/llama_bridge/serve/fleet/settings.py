@@ -48,21 +48,21 @@ class FleetSettings(BaseModel):
     model: str = DEMO
     alias: str | None = None
     backend: str = "auto"
-    n_ctx: int = Field(0, ge=0)
-    n_parallel: int = Field(4, ge=1)
-    n_threads: int = Field(0, ge=0)
-    session_memory: int = Field(256, ge=0)
-    replicas: int = Field(1, ge=1)
-    max_replicas: int | None = Field(None, ge=1)
-    ingresses: int = Field(1, ge=1)
-    load_bound: float = Field(1.25, gt=1)
+    n_ctx: int = Field(default=0, ge=0)
+    n_parallel: int = Field(default=4, ge=1)
+    n_threads: int = Field(default=0, ge=0)
+    session_memory: int = Field(default=256, ge=0)
+    replicas: int = Field(default=1, ge=1)
+    max_replicas: int | None = Field(default=None, ge=1)
+    ingresses: int = Field(default=1, ge=1)
+    load_bound: float = Field(default=1.25, gt=1)
     api_key_file: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    max_requests: int = Field(64, ge=1)
-    max_responses: int = Field(100_000, ge=1)
-    store_gb: float = Field(64, gt=0)
-    store_seconds: float = Field(5, gt=0)
+    max_requests: int = Field(default=64, ge=1)
+    max_responses: int = Field(default=100_000, ge=1)
+    store_gb: float = Field(default=64, gt=0)
+    store_seconds: float = Field(default=5, gt=0)
 
     @field_validator("store")
     @classmethod
