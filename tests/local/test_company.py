@@ -503,6 +503,22 @@ def test_the_fork_of_a_loaded_conversation_goes_on_from_its_file(
 
 
 @pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_trusted_file_serves_a_branch_that_goes_another_way(
+    four: LlamaBridge, llama_backend: str, tmp_path: Path, trust: bool
+) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+    with LlamaBridge("demo", backend=llama_backend) as elsewhere:
+        elsewhere.chat(messages, sampling=GREEDY)
+        elsewhere.session_save(tmp_path / "s")
+    other = [*messages, {"role": "assistant", "content": "No!"}, {"role": "user", "content": "Hi!"}]
+    four.session("from file").load(tmp_path / "s", trust_unverified=trust)
+    held = len(four.session("from file").tokens)
+    branch = four.session("from file").fork("branch").chat(other, sampling=GREEDY)
+    assert (branch.usage.cached_tokens > held // 2) is trust
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
 def test_others_are_answered_while_a_conversation_is_written(
     four: LlamaBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,8 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from ..aio import AsyncLlamaBridge
-from ..errors import BridgeError, NoSession, SessionError, SessionWriteError
+from ..errors import BridgeError, NoSession, SessionCorrupt, SessionError, SessionWriteError
+from ..files.format import state_bytes
 from .kept_responses import Kept, NotKept, Responses
 from .refusals import Refused
 from .shared_store import SharedStore
@@ -180,7 +181,10 @@ class SharedResponses(Responses):
             if not await self._ask(lambda: self._store.fetch(name, file)):
                 _log.info("%s has no KV cache in the store: it is evaluated again", id_)
                 return False
-            await llama.session(id_).load(file)
+            if await to_thread.run_sync(state_bytes, str(file)) is None:
+                raise SessionCorrupt(file, "this is not a whole session file")
+            # A member of this fleet has written it: prompts may use whatever they have in common with it.
+            await llama.session(id_).load(file, trust_unverified=True)
         except (OSError, TimeoutError, BridgeError) as error:
             self._failed("loaded", error)
             return False
