@@ -101,7 +101,7 @@ async def _moves(
             for member in members:
                 await member.end()
     report.table(
-        f"A conversation of {tokens[0]} tokens goes on at a replica, {label}, {rounds} rounds",
+        f"Moves between replicas, {label}, a conversation of {tokens[0]:,} tokens, {rounds} rounds",
         ["", "ms to the answer's only token"],
         [[name, ms(spread(each))] for name, each in taken.items()],
         "It moves by its session file, from a folder in the page cache. Medians and quartiles.",
@@ -159,7 +159,7 @@ async def _routing(report: Report, n_threads: int, turns: int) -> None:
         cached, asked = await _talk(choose, n_threads, turns)
         rows.append([name, f"{100 * cached / asked:.1f} %"])
     report.table(
-        f"Share of the past that the chosen replica has: {_REPLICAS} replicas, {_CONVERSATIONS} conversations, "
+        f"Routing, what the chosen replica has of the past: {_REPLICAS} replicas, {_CONVERSATIONS} conversations, "
         f"{turns} turns, {_AT_ONCE} requests at once",
         ["routing", "cached tokens"],
         rows,

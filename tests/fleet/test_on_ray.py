@@ -189,7 +189,9 @@ def test_scaling_up_and_down_loses_nothing(cluster: int, fleet: Address, folder:
         serve.run(app(settings), route_prefix="/", name="llama")
         until(lambda: len(actors()) == n, 60)
 
-    talks = [client.responses.create(input=f"Hello! My name is {name}.") for name in names]
+    talks: list[Any] = [
+        client.responses.create(input=f"Hello! My name is {name}.") for name in names
+    ]
     for n in (3, 1):
         for talk in talks:
             wait_for_session(folder, talk)

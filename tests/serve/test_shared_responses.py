@@ -27,7 +27,7 @@ from llama_bridge.serve.kept_responses import Kept, NotKept, made_by, replica_ma
 from llama_bridge.serve.refusals import Refused
 from llama_bridge.serve.served import OneModel
 from llama_bridge.serve.shared_responses import SharedResponses, StoreBounds
-from llama_bridge.serve.shared_store import SharedFolder
+from llama_bridge.serve.shared_store import SharedFolder, SharedStore
 
 from .serving import Address, serving, until
 
@@ -55,7 +55,7 @@ class Member:
 
 @contextmanager
 def member(
-    store: SharedFolder, number: int, backend: str, bounds: StoreBounds = PATIENT
+    store: SharedStore, number: int, backend: str, bounds: StoreBounds = PATIENT
 ) -> Iterator[Member]:
     greedy = SamplingParams(max_tokens=None, temperature=0)
     with LlamaBridge("demo", backend=backend, sampling=greedy, n_parallel=2, n_ctx=4096) as llama:
