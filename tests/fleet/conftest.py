@@ -9,4 +9,4 @@ collect_ignore_glob: list[str] = []
 if sys.platform == "emscripten":
     collect_ignore_glob = ["test_*.py"]
 elif importlib.util.find_spec("ray") is None:
-    collect_ignore_glob = ["test_on_ray.py"]
+    collect_ignore_glob = ["test_on_ray*.py"]

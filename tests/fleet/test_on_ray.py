@@ -180,14 +180,17 @@ def retried(ask: Any) -> Any:
     return ask()
 
 
-def test_scaling_up_and_down_loses_nothing(cluster: int, fleet: Address, folder: Path) -> None:
+def test_an_update_to_more_replicas_and_to_fewer_loses_nothing(
+    cluster: int, fleet: Address, folder: Path
+) -> None:
+    """Ray replaces one replica after the other."""
     client = patient(fleet)
     names = ("Quill", "Osha", "Marlow", "Tavik")
 
     def scale(n: int) -> None:
         settings = FleetSettings(store=str(folder / "store"), replicas=n, n_ctx=4096, n_parallel=2)
         serve.run(app(settings), route_prefix="/", name="llama")
-        until(lambda: len(actors()) == n, 60)
+        until(lambda: len(actors()) == n, 90)
 
     talks: list[Any] = [
         client.responses.create(input=f"Hello! My name is {name}.") for name in names
@@ -196,9 +199,7 @@ def test_scaling_up_and_down_loses_nothing(cluster: int, fleet: Address, folder:
         for talk in talks:
             wait_for_session(folder, talk)
         past = {talk.id: talk.usage.total_tokens for talk in talks}
-        before = set(actors())
         scale(n)
-        assert before <= set(actors()) or set(actors()) <= before, "none was restarted"
         talks = [
             retried(lambda t=t: client.responses.create(input=ASK, previous_response_id=t.id))
             for t in talks

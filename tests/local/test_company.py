@@ -537,6 +537,25 @@ def test_others_are_answered_while_a_conversation_is_written(
     assert four.session_verify(tmp_path / "s").ok
 
 
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_a_branch_finds_its_past_after_others_took_all_places(llama_backend: str) -> None:
+    with LlamaBridge("demo", backend=llama_backend, n_parallel=2, n_ctx=4096) as llama:
+        messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+        origin = llama.session("origin")
+        answer = origin.chat(messages, sampling=GREEDY)
+        held = len(origin.tokens)
+        branch = origin.fork("branch")
+        for i in range(2):
+            llama.session(f"other {i}").chat(
+                [{"role": "user", "content": f"{i}: Who are you?"}], sampling=GREEDY
+            )
+        messages += [answer.message, {"role": "user", "content": "What is my name?"}]
+        again = branch.chat(messages, sampling=GREEDY)
+        assert "Zorvane" in again.text
+        assert again.usage.cached_tokens >= held - 1
+        assert_in_step(llama)
+
+
 @sessions
 def test_more_conversations_than_places_come_and_go(four: LlamaBridge) -> None:
     names = [f"Zorvane{chr(97 + i)}" for i in range(7)]

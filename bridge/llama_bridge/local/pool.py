@@ -214,7 +214,9 @@ class Pool:
         seat = self._free_seat(tokens, None, name)
         if seat.name != name:
             self.rest(seat)
-        if seat.name is not None or not self._wake_beginning(seat, name, tokens[:-1]):
+        if seat.name is not None or not (
+            self._wake_beginning(seat, name, tokens[:-1]) or self._wake_origin(seat, name, tokens)
+        ):
             self._share_beginning(seat, tokens[:-1], self._origin(name, tokens))
         seat.used = next(self._clock)
         return seat
@@ -243,6 +245,15 @@ class Pool:
         except (SessionCorrupt, SessionMismatch):
             return False
         return wanted.state is not None and seat.active.restore(wanted)
+
+    def _wake_origin(self, seat: Seat, name: str, tokens: Sequence[int]) -> bool:
+        """Give a seat the state that a branch at rest shares with another conversation at rest, if no seat has more of it."""
+        resting = self._resting.get(name)
+        if resting is None or not resting.snapshot.tokens:
+            return False
+        wanted = Snapshot(tokens=tuple(tokens[:-1]), origin=self._origin(name, tokens))
+        near = self._nearest(seat, wanted)
+        return near is not None and seat.active.restore(near)
 
     def rest(self, seat: Seat, *, copy: bool = True) -> None:
         """Put the conversation that has a seat to rest. Then the seat belongs to none.

@@ -105,6 +105,4 @@ def app(settings: FleetSettings) -> Application:
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=_STREAMS,
     )(Front)
-    # Ray restarts what is given other arguments: how many there are is none of them.
-    each = settings.model_copy(update={"replicas": 1, "max_replicas": None, "ingresses": 1})
-    return front.bind(replicas.bind(each), each)
+    return front.bind(replicas.bind(settings), settings)
