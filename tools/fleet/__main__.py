@@ -15,7 +15,8 @@ __all__ = ["main"]
 
 _SECONDS = 900
 _RAY = ("bridge/llama_bridge/serve/ray.py", "bridge/llama_bridge/serve/ray_router.py")
-_TESTS = ("tests/fleet/test_on_ray.py", "tests/fleet/test_manifests.py")
+_TESTS = ("tests/fleet/test_on_ray.py", "tests/fleet/test_on_ray_nodes.py")
+_OTHERS = ("tests/fleet/test_manifests.py",)
 
 
 def main(options: list[str]) -> int:
@@ -26,10 +27,10 @@ def main(options: list[str]) -> int:
         with Environment(Path(sys.executable), needs_of_fleet(native), clock) as environment:
             environment.install("--editable", ROOT, native=native)
             print(f"fleet: ready after {clock.used:.0f} s", flush=True)
-            print(environment.run("types", "-m", "mypy", *_RAY, "tests/fleet/test_on_ray.py"))
+            print(environment.run("types", "-m", "mypy", *_RAY, *_TESTS))
             # Ray and what it imports warn of much that is not ours.
             command = [str(environment.python), "-m", "pytest", "-W", "default"]
-            command += options or list(_TESTS)
+            command += options or [*_TESTS, *_OTHERS]
             return subprocess.run(command, cwd=ROOT, timeout=clock.left("the tests")).returncode
     except subprocess.TimeoutExpired:
         print(f"fleet: {clock.over('the tests')}", file=sys.stderr)
