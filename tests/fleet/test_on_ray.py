@@ -33,11 +33,15 @@ def cluster() -> Iterator[int]:
     """Ray, and the port where Ray Serve answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    yield port
-    serve.shutdown()  # type: ignore[no-untyped-call]
-    ray.shutdown()
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # "local": one of its own, also where another runs.
+    ray.init("local", num_cpus=4, include_dashboard=False, **how)
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield port
+    finally:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

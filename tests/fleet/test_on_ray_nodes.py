@@ -39,14 +39,16 @@ def cluster() -> Iterator[tuple[Any, int]]:
     made: Any = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )
-    for _ in range(3):
-        made.add_node(num_cpus=1)
-    ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    yield made, port
-    serve.shutdown()  # type: ignore[no-untyped-call]
-    ray.shutdown()
-    made.shutdown()
+    try:
+        for _ in range(3):
+            made.add_node(num_cpus=1)
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+        yield made, port
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+        made.shutdown()
 
 
 @dataclass
