@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: load openai-npm help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native arm64 arm64-short clean
+.PHONY: load openai-npm help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ openai-npm: setup  ## ask the server at every address with the official JavaScri
 
 without-native: setup  ## run the quick suite without llama-cpp-python
 	@$(BIN)/python -m tools.without_native.suite
+
+fleet: setup  ## run a fleet of replicas on Ray Serve, and kill some; keeps Ray in the per-user cache
+	@$(BIN)/python -m tools.fleet
 
 wheels: setup  ## install the wheel and run its demo, under each Python on this machine
 	@$(BIN)/python -m tools.without_native.wheels

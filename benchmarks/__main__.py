@@ -13,6 +13,7 @@ from llama_bridge_wasm import artifact
 
 from .chats import measure_chats
 from .embeddings import measure_embeddings
+from .fleet import measure_fleet
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -47,6 +48,7 @@ SECTIONS = (
     "embeddings",
     "parallel",
     "servers",
+    "fleet",
     "turns",
     "sessions",
     "keeping",
@@ -217,6 +219,16 @@ def main() -> int:
             callers=sizes.callers,
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
+        )
+    if "fleet" in sections and "native" in backends:
+        measure_fleet(
+            report,
+            "demo" if given.quick else str(first),  # it has a chat template
+            next(iter(paths)),
+            n_threads=given.threads,
+            rounds=max(2, rounds // 2),
+            history=sizes.kept,
+            turns=2 if given.quick else 5,
         )
     if "turns" in sections:
         for backend in backends:

@@ -10,10 +10,13 @@ from typing import Any
 
 from tools.steps import ROOT, Clock, run
 
-__all__ = ["name_of", "needs", "needs_of_tests", "pythons", "wheel"]
+__all__ = ["name_of", "needs", "needs_of_fleet", "needs_of_tests", "pythons", "wheel"]
 
 _CHECKERS = ("build", "mypy", "playwright", "pre-commit", "pyright", "ruff")
 """In the group ``dev``, but not imported by the quick suite."""
+
+_OF_FLEET = ("gguf", "hatchling", "mypy", "numpy", "openai", "pytest", "pytest-timeout")
+"""In the group ``dev``, and needed to test a fleet."""
 
 
 def needs() -> list[str]:
@@ -28,6 +31,20 @@ def needs_of_tests() -> list[str]:
     extras = _told()["project"]["optional-dependencies"]
     hub: list[str] = [*extras["hub"], *extras["serve"], *extras["remote"]]
     return [*needs(), *hub, *(need for need in dev if name_of(need) not in _CHECKERS)]
+
+
+def needs_of_fleet(native: bool) -> list[str]:
+    """Requirements of a fleet on Ray Serve and its tests, with the native backend or without it."""
+    told = _told()
+    extras = told["project"]["optional-dependencies"]
+    groups = told["dependency-groups"]
+    dev = [need for need in groups["dev"] if name_of(need) in _OF_FLEET] + groups["fleet"]
+    return [
+        *told["project"]["dependencies"],
+        *extras["ray"],
+        *(extras["native"] if native else ()),
+        *dev,
+    ]
 
 
 def name_of(requirement: str) -> str:

@@ -559,7 +559,8 @@ class Session(Conversation):
             replay: if the file is whole but its KV cache cannot be used here, evaluate the conversation again:
                 its tokens, or with another vocabulary its messages. ``replayed`` then says why.
             trust_unverified: also accept a bare llama.cpp sequence file. It does not say which model it is from;
-                with the wrong model the answers are nonsense.
+                with the wrong model the answers are nonsense. Of any file, other prompts may then use the KV cache as
+                if it had been evaluated here: only for files that you have written yourself.
             on_progress: called with the progress of the evaluation; None takes the bridge's.
 
         Raises:

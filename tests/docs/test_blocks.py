@@ -37,6 +37,7 @@ ELSEWHERE = {
     "pip install": "tests/packaging installs the wheel into an empty environment",
     "make ": "the targets are looked up below",
     "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
+    "serve run": "Ray Serve runs until Ctrl-C; tests/fleet runs such a fleet where Ray is",
     "llama-bridge serve": "it serves until Ctrl-C; tests/serve starts it",
     ".venv/bin/python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
     "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",

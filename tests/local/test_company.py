@@ -26,6 +26,8 @@ from llama_bridge import (
     SamplingParams,
     TextStream,
 )
+from llama_bridge.files import format as session_format
+from llama_bridge.files import replacing
 from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.local.running_turn import RunningTurn
 from tests.attack.company import chaos
@@ -456,6 +458,103 @@ def test_a_fork_shares_the_cells_of_its_origin(four: LlamaBridge) -> None:
     assert all("Zorvane" in answer.text for answer in found)
     assert all(answer.usage.cached_tokens >= held - 1 for answer in found)
     assert origin.tokens == origin.tokens[:held]
+
+
+def test_chats_that_begin_alike_leave_each_other_what_they_have(four: LlamaBridge) -> None:
+    """They share what they have in common, and each finds the rest again, as long as there are places for all."""
+    system = {"role": "system", "content": RAW * 3}
+    names = ["Zorvane", "Quill", "Marlow"]
+    chats: list[list[Any]] = [
+        [system, {"role": "user", "content": f"Hello! My name is {name}."}] for name in names
+    ]
+    past = [0] * 3
+    for turn in range(3):
+        for i, chat in enumerate(chats):
+            answer = four.chat(chat, sampling=GREEDY)
+            usage = answer.usage
+            if turn or i:
+                assert usage.cached_tokens > 9 * 3, "what they have in common"
+            assert usage.cached_tokens >= past[i] - 2
+            past[i] = usage.prompt_tokens + usage.completion_tokens
+            chat += [answer.message, {"role": "user", "content": "What is my name?"}]
+    for name, chat in zip(names, chats, strict=True):
+        assert name in chat[-2]["content"]
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_the_fork_of_a_loaded_conversation_goes_on_from_its_file(
+    four: LlamaBridge, llama_backend: str, tmp_path: Path
+) -> None:
+    """A file's cells serve its own conversation and the branches of it, and only if they go on from all of it."""
+    messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+    with LlamaBridge("demo", backend=llama_backend) as elsewhere:
+        first = elsewhere.chat(messages, sampling=GREEDY)
+        elsewhere.session_save(tmp_path / "s")
+    told = [*messages, first.message, {"role": "user", "content": "What is my name?"}]
+    other = [*messages, {"role": "assistant", "content": "No!"}, told[-1]]
+    four.session("from file").load(tmp_path / "s")
+    held = len(four.session("from file").tokens)
+    branches = [four.session("from file").fork(f"b{i}") for i in range(2)]
+    assert branches[0].chat(other, sampling=GREEDY).usage.cached_tokens == 0
+    answer = branches[1].chat(told, sampling=GREEDY)
+    assert "Zorvane" in answer.text
+    assert answer.usage.cached_tokens == held
+    alone = four.session("alone").chat(told, sampling=GREEDY)
+    assert alone.text == answer.text
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_trusted_file_serves_a_branch_that_goes_another_way(
+    four: LlamaBridge, llama_backend: str, tmp_path: Path, trust: bool
+) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+    with LlamaBridge("demo", backend=llama_backend) as elsewhere:
+        elsewhere.chat(messages, sampling=GREEDY)
+        elsewhere.session_save(tmp_path / "s")
+    other = [*messages, {"role": "assistant", "content": "No!"}, {"role": "user", "content": "Hi!"}]
+    four.session("from file").load(tmp_path / "s", trust_unverified=trust)
+    held = len(four.session("from file").tokens)
+    branch = four.session("from file").fork("branch").chat(other, sampling=GREEDY)
+    assert (branch.usage.cached_tokens > held // 2) is trust
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_others_are_answered_while_a_conversation_is_written(
+    four: LlamaBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk, or a network, may take its time."""
+    four.generate("Hello!", sampling=GREEDY)
+    answered: list[str] = []
+    replace = replacing.replace_file
+
+    def slow(*args: Any, **more: Any) -> Any:
+        answered.append(four.session("other").generate("Hello!", sampling=GREEDY).text)
+        return replace(*args, **more)
+
+    monkeypatch.setattr(session_format, "replace_file", slow)
+    four.session_save(tmp_path / "s")
+    assert answered
+    assert four.session_verify(tmp_path / "s").ok
+
+
+@pytest.mark.requires_capability("parallel", "session_tools", "session_persistence")
+def test_a_branch_finds_its_past_after_others_took_all_places(llama_backend: str) -> None:
+    with LlamaBridge("demo", backend=llama_backend, n_parallel=2, n_ctx=4096) as llama:
+        messages: list[Any] = [{"role": "user", "content": "Hello! My name is Zorvane."}]
+        origin = llama.session("origin")
+        answer = origin.chat(messages, sampling=GREEDY)
+        held = len(origin.tokens)
+        branch = origin.fork("branch")
+        for i in range(2):
+            llama.session(f"other {i}").chat(
+                [{"role": "user", "content": f"{i}: Who are you?"}], sampling=GREEDY
+            )
+        messages += [answer.message, {"role": "user", "content": "What is my name?"}]
+        again = branch.chat(messages, sampling=GREEDY)
+        assert "Zorvane" in again.text
+        assert again.usage.cached_tokens >= held - 1
+        assert_in_step(llama)
 
 
 @sessions

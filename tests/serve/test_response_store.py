@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from llama_bridge import SessionsLocked, SessionWriteError
+from llama_bridge.serve.kept_responses import Kept
 from llama_bridge.serve.refusals import Refused, as_refused
-from llama_bridge.serve.response_store import Kept, ResponseStore
+from llama_bridge.serve.response_store import ResponseStore
 
 from .serving import Address
 

@@ -22,7 +22,7 @@ _NAME = "llama-bridge"
 
 
 class Environment:
-    """A virtual environment without llama-cpp-python; in a ``with`` block nobody else uses it.
+    """A virtual environment; in a ``with`` block nobody else uses it.
 
     Args:
         python: its base interpreter.
@@ -72,11 +72,12 @@ class Environment:
         self._pip("install", "--quiet", *self._requirements)
         finished.touch()
 
-    def install(self, *what: str | Path) -> None:
+    def install(self, *what: str | Path, native: bool = False) -> None:
         """Install the project, replacing an earlier installation.
 
         Args:
             what: arguments for pip, such as ``("--editable", ROOT)``. Requirements are not installed.
+            native: whether llama-cpp-python may be there.
 
         Raises:
             StepFailed: pip failed, a requirement is missing, or llama-cpp-python is installed.
@@ -85,7 +86,7 @@ class Environment:
         self._pip("install", "--quiet", "--no-deps", "--no-build-isolation", *what)
         self._pip("check")
         asked = "import importlib.util as i; print(i.find_spec('llama_cpp'))"
-        if self.run("looking for llama-cpp-python", "-c", asked).strip() != "None":
+        if not native and self.run("looking for llama-cpp-python", "-c", asked).strip() != "None":
             raise StepFailed(f"llama-cpp-python is installed in {self._folder}: remove that folder")
 
     def _pip(self, command: str, *arguments: str | Path) -> None:

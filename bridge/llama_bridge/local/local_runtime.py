@@ -53,6 +53,7 @@ from .scheduler import InTheWay, Scheduler
 from .turn import Turn, is_fresh, plan_fresh
 
 if TYPE_CHECKING:
+    from ..files.manifest import MadeWith
     from ..verification import Verification
 
 __all__ = ["LocalRuntime", "prepare_files"]
@@ -420,22 +421,25 @@ class LocalRuntime(Runtime):
 
     def save(self, session: str, path: PathLike, sampling: SamplingParams) -> SessionInfo:
         """See :meth:`Runtime.save`."""
-        return self._with(
-            session,
-            lambda: self._save(self._pool.switch(session).active, path, sampling),
-            Capability.SESSION_PERSISTENCE,
-        )
-
-    def _save(self, active: Active, path: PathLike, sampling: SamplingParams) -> SessionInfo:
         from ..files.manifest import write_snapshot  # 8 ms with json: see prepare_files()
 
+        snapshot, made_with = self._with(
+            session,
+            lambda: self._copied(self._pool.switch(session).active),
+            Capability.SESSION_PERSISTENCE,
+        )
+        # From here on others compute: a disk, or a network, may take its time.
+        return write_snapshot(path, snapshot, made_with, sampling)
+
+    def _copied(self, active: Active) -> tuple[Snapshot, MadeWith]:
+        """A conversation with a copy of all its KV cache, and what that was made with."""
         active.kv.check()
         if not active.exists:
             raise NoSession("there is no session to save: generate something first")
         if active.kv.owed:
             self._engine.clear_cancel()
             active.kv.append([])
-        return write_snapshot(path, active.snapshot(), active.made_with, sampling)
+        return active.snapshot(), active.made_with
 
     def load(
         self,

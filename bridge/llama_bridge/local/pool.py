@@ -33,6 +33,9 @@ from .spelling import Spelling
 
 __all__ = ["Holder", "Pool", "Seat"]
 
+_ENDING = 2
+"""Tokens that may end an answer in the cache, but not in a prompt that goes on from it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -211,10 +214,20 @@ class Pool:
         seat = self._free_seat(tokens, None, name)
         if seat.name != name:
             self.rest(seat)
-        if seat.name is not None or not self._wake_beginning(seat, name, tokens[:-1]):
-            self._share_beginning(seat, tokens[:-1], None)
+        if seat.name is not None or not (
+            self._wake_beginning(seat, name, tokens[:-1]) or self._wake_origin(seat, name, tokens)
+        ):
+            self._share_beginning(seat, tokens[:-1], self._origin(name, tokens))
         seat.used = next(self._clock)
         return seat
+
+    def _origin(self, name: str, tokens: Sequence[int]) -> object:
+        """The file that a conversation at rest came from, if these tokens go on from all of it."""
+        resting = self._resting.get(name)
+        if resting is None:
+            return None
+        said = resting.snapshot.tokens
+        return resting.snapshot.origin if said == tuple(tokens[: len(said)]) else None
 
     def _wake_beginning(self, seat: Seat, name: str, tokens: Sequence[int]) -> bool:
         """Give a seat the state of a conversation at rest, if these tokens begin more like that than like any other."""
@@ -232,6 +245,15 @@ class Pool:
         except (SessionCorrupt, SessionMismatch):
             return False
         return wanted.state is not None and seat.active.restore(wanted)
+
+    def _wake_origin(self, seat: Seat, name: str, tokens: Sequence[int]) -> bool:
+        """Give a seat the state that a branch at rest shares with another conversation at rest, if no seat has more of it."""
+        resting = self._resting.get(name)
+        if resting is None or not resting.snapshot.tokens:
+            return False
+        wanted = Snapshot(tokens=tuple(tokens[:-1]), origin=self._origin(name, tokens))
+        near = self._nearest(seat, wanted)
+        return near is not None and seat.active.restore(near)
 
     def rest(self, seat: Seat, *, copy: bool = True) -> None:
         """Put the conversation that has a seat to rest. Then the seat belongs to none.
@@ -370,12 +392,20 @@ class Pool:
     # seats
 
     def _free_seat(self, tokens: Sequence[int], origin: object, name: str | None = None) -> Seat:
-        """A seat that is not busy: one that belongs to none, or to the conversation of this name, if there is one."""
+        """A seat that is not busy: one that belongs to none, or to the conversation of this name, if there is one.
+
+        Of these it is the one that holds most of the tokens. But if it holds more than these, that may be another conversation,
+        which goes on later: then it is left, and the seat that was used least recently is taken. The beginning can be shared.
+        """
         free = [seat for seat in self.seats if not seat.busy]
         given_up = [seat for seat in free if seat.name is None or seat.name == name]
         if not given_up:
             return min(free, key=lambda seat: seat.used)
-        return max(given_up, key=lambda seat: (_shared(seat, tokens, origin), -seat.used))
+        best = max(given_up, key=lambda seat: (_shared(seat, tokens, origin), -seat.used))
+        goes_on = _shared(best, tokens, origin) >= len(best.active.kv.tokens) - _ENDING
+        if goes_on or self._engine.info.memory is not MemoryKind.DENSE:
+            return best
+        return min(given_up, key=lambda seat: seat.used)
 
     def _share_beginning(self, seat: Seat, tokens: Sequence[int], origin: object) -> None:
         """Give a seat the cells of another one whose conversation begins more like these tokens than its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checks import full_path
 from ..errors import PathLike, SessionCorrupt, SessionMismatch
@@ -64,6 +64,10 @@ def plan_load(active: Active, path: PathLike, replay: bool, trust_unverified: bo
         if not replay:
             raise _with_way_out(mismatch) from None
         snapshot, why = plan_replay(active, path, file, mismatch)
+    if trust_unverified:
+        snapshot = replace(
+            snapshot, origin=None
+        )  # its cells are what it says: they serve others, too
     return LoadPlan(path, file.n_bytes, created, snapshot, replay, why)
 
 

@@ -19,7 +19,10 @@
     responses.py        /v1/responses: a response's id is a session
     response_request.py what such a request asks for; response_items.py reads what was said
     response_record.py  a response as clients get it; response_events.py while it is made
-    response_store.py   those that later requests go on from
+    kept_responses.py   those that later requests go on from
+    response_store.py   keeps them for one server; shared_responses.py for a fleet
+    shared_store.py     a folder that a whole fleet sees; object_store.py a bucket; stores.py opens either
+    fleet/              several servers; ray.py and ray_router.py run them on Ray Serve
     sampling_fields.py  how tokens are drawn, as a request says it
     wording.py          what an answer cost and how it ended, in OpenAI's words
     answering.py        answers that tasks read; a client that leaves ends its own

@@ -25,6 +25,7 @@ from .completions import completions
 from .embeddings import embeddings, rerank
 from .front_page import FILES, front_page
 from .guard import Guard
+from .kept_responses import Responses
 from .model_list import health, list_models, metrics, one_model
 from .observing import Observer
 from .refusals import Refused, on_error
@@ -86,11 +87,13 @@ def _names(llama: AsyncLlamaBridge, name: str | Sequence[str] | None) -> Sequenc
 
 
 def application(
-    models: Models, settings: ServerSettings, responses_dir: PathLike | None
+    models: Models, settings: ServerSettings, responses: Responses | PathLike | None
 ) -> Starlette:
-    """An ASGI application that answers with some models."""
-    folder = None if responses_dir is None else full_path("responses_dir", responses_dir)
-    server = Server(models, settings, ResponseStore(folder, settings.max_responses))
+    """An ASGI application that answers with some models; ``responses`` says where they are kept."""
+    if not isinstance(responses, Responses):
+        folder = None if responses is None else full_path("responses_dir", responses)
+        responses = ResponseStore(folder, settings.max_responses)
+    server = Server(models, settings, responses)
 
     def route(path: str, answers: Answers, method: str) -> Route:
         return Route(path, partial(answers, server), methods=[method])
@@ -126,8 +129,10 @@ def application(
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
         async with anyio.create_task_group() as group:
             group.start_soon(models.watch)
+            group.start_soon(responses.watch)
             yield
             group.cancel_scope.cancel()
+        await responses.finish()
         await models.close()
         server.responses.close()
 

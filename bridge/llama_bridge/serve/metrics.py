@@ -32,6 +32,7 @@ class Meters:
         at_work: how many requests are answered or wait now.
         waiting: how many of them wait.
         kept: how many responses are kept.
+        failures: how often something could not be kept.
         loaded: how many models are loaded.
         cached: how many tokens their KV caches hold.
         room: how many they have room for.
@@ -43,6 +44,7 @@ class Meters:
         at_work: Callable[[], float],
         waiting: Callable[[], float],
         kept: Callable[[], float],
+        failures: Callable[[], float],
         loaded: Callable[[], float],
         cached: Callable[[], float],
         room: Callable[[], float],
@@ -92,6 +94,7 @@ class Meters:
             ("requests_at_work", "Requests that are answered or wait.", at_work),
             ("requests_waiting", "Requests whose answer has not begun.", waiting),
             ("responses_kept", "Responses that requests may go on from.", kept),
+            ("keeping_failures", "How often something could not be kept, or read back.", failures),
             ("models_loaded", "Models in memory.", loaded),
             ("kv_tokens", "Tokens in the KV caches of the models in memory.", cached),
             ("kv_room_tokens", "Tokens that they have room for.", room),

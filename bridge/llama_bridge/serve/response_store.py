@@ -1,28 +1,25 @@
-"""Responses that are kept, so that later requests go on from them."""
+"""Responses of one server, in memory or in a folder of its own."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from anyio import to_thread
 
 from ..errors import InvalidInput, SessionWriteError
 from ..files.folder_lock import FolderLock
 from ..files.replacing import OPEN_SAFELY, replace_file
-from .refusals import Refused
+from .kept_responses import Kept, Responses
 
-__all__ = ["Kept", "ResponseStore"]
+__all__ = ["ResponseStore"]
 
 _IN_MEMORY = 256
 """Responses of a folder that are also kept in memory."""
@@ -33,31 +30,8 @@ MOST_BYTES = 256 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A response, and what is needed to go on from it.
-
-    Attributes:
-        id: of the response; the session of its KV cache has the same name.
-        owner: whose it is: a digest of the API key.
-        model: the model that answered.
-        response: as the client got it.
-        items: what the client said in this request.
-        messages: the whole conversation with the answer, without instructions.
-    """
-
-    id: str
-    owner: str
-    model: str
-    response: Mapping[str, Any]
-    items: Sequence[Mapping[str, Any]]
-    messages: Sequence[Mapping[str, Any]]
-
-
-class ResponseStore:
+class ResponseStore(Responses):
     """Keeps the most recently used responses, in a folder or in memory.
-
-    An id has a seal of this server's secret, so that it is known of one that is not there whether it ever was.
 
     Args:
         folder: where they outlive the server; None keeps them in memory. It belongs to this store alone.
@@ -70,13 +44,13 @@ class ResponseStore:
     """
 
     def __init__(self, folder: Path | None, most: int, most_bytes: int = MOST_BYTES) -> None:
+        super().__init__(os.urandom(32))
         self._folder = folder
         self._most = most
         self._most_bytes = most_bytes
         self._sizes: dict[str, int] = {}
         self._total = 0  # bytes of all
         self._kept: OrderedDict[str, Kept | None] = OrderedDict()  # None: it is in the folder alone
-        self._secret = os.urandom(32)
         self._lock: FolderLock | None = None
         self._holding = threading.Lock()
         if folder is not None:
@@ -126,20 +100,8 @@ class ResponseStore:
         if self._lock is not None:
             self._lock.release()
 
-    def new_id(self, owner: str) -> str:
-        """An id for a new response."""
-        random = os.urandom(12)
-        return f"resp_{random.hex()}{self._seal(random.hex(), owner)}"
-
-    def _seal(self, random: str, owner: str) -> str:
-        return hmac.new(self._secret, f"{random} {owner}".encode(), hashlib.sha256).hexdigest()[:16]
-
     async def find(self, id_: str, owner: str, param: str | None = None) -> Kept:
-        """The response of an id.
-
-        Raises:
-            Refused: there is none, or it is another's; says which.
-        """
+        """See :meth:`Responses.find`."""
         kept = self._kept.get(id_)
         if kept is None and id_ in self._kept:
             kept = await to_thread.run_sync(self._read, id_)
@@ -147,25 +109,14 @@ class ResponseStore:
                 kept = None  # it was deleted meanwhile
         if kept is None:
             self._drop(id_)
-            random = id_[5:29]
-            sealed = hmac.compare_digest(id_[29:].encode(), self._seal(random, owner).encode())
-            why = (
-                "is not finished, or no longer kept here" if sealed else "is unknown to this server"
-            )
-            code = "response_evicted" if sealed else "response_not_found"
-            raise Refused(404, f"the response {id_[:100]!r} {why}", param=param, code=code)
-        if kept.owner != owner:
-            why = "was made with another API key"
-            raise Refused(
-                403, f"the response {id_[:100]!r} {why}", param=param, code="response_foreign"
-            )
+        kept = self.checked(kept, id_, owner, param)
         self._kept[id_] = kept
         self._kept.move_to_end(id_)
         self._forget_copies()
         return kept
 
     async def keep(self, kept: Kept) -> list[str]:
-        """Keep a response; returns the ids of those that had to go for it."""
+        """See :meth:`Responses.keep`."""
         size = await to_thread.run_sync(self._write, kept)
         self._put(kept.id, kept, size)
         gone: list[str] = []
@@ -179,7 +130,7 @@ class ResponseStore:
         return gone
 
     async def remove(self, id_: str) -> None:
-        """Forget a response."""
+        """See :meth:`Responses.remove`."""
         self._drop(id_)
         await self._unlink([id_])
 

@@ -21,11 +21,11 @@ from ..errors import BridgeError, InvalidInput, SessionError
 from ..generation import Generation
 from .answering import Emit, EventStream, while_connected
 from .chat_request import ChatAsk
+from .kept_responses import Kept, NotKept
 from .refusals import Refused, naming
 from .response_events import ResponseEvents, output_of
 from .response_record import ResponseRecord
 from .response_request import ResponseAsk, read_response
-from .response_store import Kept
 from .served import Served
 from .server import Server
 from .wording import checked_reason
@@ -141,7 +141,7 @@ class _Turn:
         if Capability.SESSION_TOOLS not in llama.capabilities:
             return llama  # the messages are kept, and the prefix cache does what it can
         previous = self._ask.previous
-        if previous is not None and previous in await llama.sessions():
+        if previous is not None and await self._has(llama, previous):
             try:
                 self._session = await llama.session(previous).fork(id_)
             except InvalidInput:  # it was deleted a moment ago
@@ -151,6 +151,10 @@ class _Turn:
         if self._session is None:
             self._session = llama.session(id_)
         return self._session
+
+    async def _has(self, llama: AsyncLlamaBridge, id_: str) -> bool:
+        """Whether the session of a response is here, or has come here now."""
+        return id_ in await llama.sessions() or await self._server.responses.bring(llama, id_)
 
     async def whole(self) -> dict[str, Any]:
         """The response, once it is whole."""
@@ -180,8 +184,8 @@ class _Turn:
             return 0
         return len(await self._served.llama.tokenize(result.reasoning, add_special=False))
 
-    async def _keep(self, result: Generation, response: Mapping[str, Any]) -> None:
-        """Keep the response before the client is told that it is whole."""
+    async def _keep(self, result: Generation, response: dict[str, Any]) -> None:
+        """Keep the response before the client is told that it is whole; what could not be kept is told, too."""
         self._server.meters.answered(result)
         if not self._ask.store:
             return
@@ -189,8 +193,14 @@ class _Turn:
         kept = Kept(
             self._record.id, self._owner, self._served.name, response, self._ask.items, messages
         )
-        gone = await self._server.responses.keep(kept)
+        try:
+            gone = await self._server.responses.keep(kept)
+        except NotKept as error:
+            gone = error.gone
+            response["store"] = False
         self._kept = True
+        if self._session is not None:
+            self._server.responses.carry(self._served.llama, kept.id)
         await _forget(self._server, gone)
 
     async def _forget_unless_kept(self) -> None:

@@ -16,9 +16,9 @@ from ..checks import shown
 from ..errors import Busy
 from .answering import ClientGone
 from .fields import Fields, read_body
+from .kept_responses import Responses
 from .metrics import Meters
 from .refusals import Refused
-from .response_store import ResponseStore
 from .served import Models, Served
 from .settings import ServerSettings
 
@@ -46,7 +46,7 @@ class Server:
         waiting: how many of them wait for their answer to begin.
     """
 
-    def __init__(self, models: Models, settings: ServerSettings, responses: ResponseStore) -> None:
+    def __init__(self, models: Models, settings: ServerSettings, responses: Responses) -> None:
         self.models = models
         self.responses = responses
         self.settings = settings
@@ -57,6 +57,7 @@ class Server:
             at_work=lambda: self.at_work,
             waiting=lambda: self.waiting,
             kept=lambda: len(responses),
+            failures=lambda: responses.failures,
             loaded=lambda: len(models.loaded()),
             cached=lambda: sum(served.llama.n_cached for served in _talking(models)),
             room=lambda: sum(served.llama.info.n_ctx for served in _talking(models)),

@@ -1,0 +1,95 @@
+"""The configurations in examples/fleet are what the fleet takes, and what the documentation says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+from llama_bridge.serve.fleet.settings import FleetSettings  # noqa: E402 -- after the look for yaml
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples/fleet"
+
+
+def served() -> list[Any]:
+    """The applications of both files."""
+    kinds = {one["kind"]: one for one in documents()}
+    assert set(kinds) == {"PersistentVolumeClaim", "RayService"}
+    configs = [
+        yaml.safe_load((EXAMPLES / "serve.yaml").read_text()),
+        yaml.safe_load(kinds["RayService"]["spec"]["serveConfigV2"]),
+    ]
+    return [application for config in configs for application in config["applications"]]
+
+
+def documents() -> list[Any]:
+    return list(yaml.safe_load_all((EXAMPLES / "kuberay.yaml").read_text()))
+
+
+def test_their_settings_are_those_of_a_fleet() -> None:
+    for application in served():
+        assert application["import_path"] == "llama_bridge.serve.ray:app"
+        settings = FleetSettings(**application["args"])
+        assert settings.max_replicas is not None
+        for deployment in application["deployments"]:
+            assert deployment["name"] in ("Replica", "Front")
+
+
+def test_the_pods_have_what_the_settings_name() -> None:
+    claim, service = documents()
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    args = application["args"]
+    cluster = service["spec"]["rayClusterConfig"]
+    pods = [
+        group["template"]["spec"]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    ]
+    for pod in pods:
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        for place in (args["store"], args["api_key_file"]):
+            assert any(place.startswith(f"{path}/") for path in mounts)
+        assert (
+            volumes[mounts["/shared"]]["persistentVolumeClaim"]["claimName"]
+            == claim["metadata"]["name"]
+        )
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_ray_serve_takes_them() -> None:
+    schema = pytest.importorskip("ray.serve.schema")
+    whole = yaml.safe_load((EXAMPLES / "serve.yaml").read_text())
+    schema.ServeDeploySchema.model_validate(whole)
+    for application in served():
+        schema.ServeApplicationSchema.model_validate(application)
+    application["deployments"][0]["num_replicas"] = -1
+    with pytest.raises(ValueError, match="num_replicas"):
+        schema.ServeApplicationSchema.model_validate(application)
+
+
+def test_kubernetes_takes_them() -> None:
+    """Its schemas know no RayService, but claims and pods."""
+    validate = pytest.importorskip("kubernetes_validate")
+    version = validate.latest_version()
+    claim, service = documents()
+    validate.validate(claim, version, strict=True)
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, **group["template"]}
+        validate.validate(pod, version, strict=True)
+    pod["spec"]["container"] = []
+    with pytest.raises(validate.ValidationError):
+        validate.validate(pod, version, strict=True)
+
+
+def test_the_documentation_tells_every_setting() -> None:
+    page = (ROOT / "docs/fleet.md").read_text()
+    table = page[page.index("| setting |") : page.index("Whatever Ray Serve itself")]
+    told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.M))))
+    assert told == set(FleetSettings.model_fields)

@@ -1,0 +1,89 @@
+"""A conversation stays where its KV cache is, unless that replica has too much to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from llama_bridge.serve.fleet.placing import Conversation, Placing
+from llama_bridge.serve.kept_responses import replica_mark
+
+FOUR = {f"replica {i}": 0 for i in range(4)}
+
+
+def keyed(i: int) -> Conversation:
+    return Conversation(key=f"conversation {i}")
+
+
+def test_a_conversation_stays_with_who_had_it() -> None:
+    placing = Placing(room=4)
+    for i in range(100):
+        first, second, *_ = placing.ranked(keyed(i), FOUR)
+        placing.placed(keyed(i), second)  # the first one was full
+        assert placing.ranked(keyed(i), FOUR)[0] == second != first
+
+
+def test_all_who_ask_agree_and_the_conversations_spread() -> None:
+    homes = [Placing().ranked(keyed(i), FOUR)[0] for i in range(400)]
+    assert homes == [Placing().ranked(keyed(i), FOUR)[0] for i in range(400)]
+    assert min(Counter(homes).values()) > 60
+
+
+def test_only_its_share_moves_when_a_replica_goes_or_comes() -> None:
+    three = dict(list(FOUR.items())[:3])
+    for i in range(200):
+        here, there = (Placing().ranked(keyed(i), loads)[0] for loads in (FOUR, three))
+        assert here in (there, "replica 3")
+
+
+def test_who_made_a_response_goes_on_with_it_whatever_the_hash_says() -> None:
+    for replica in FOUR:
+        going_on = Conversation(maker=replica_mark(replica), key="any")
+        assert Placing().ranked(going_on, FOUR)[0] == replica
+    gone = Conversation(maker=replica_mark("replica 9"))
+    assert set(Placing().ranked(gone, FOUR)) == set(FOUR)
+
+
+@pytest.mark.parametrize("bound", [1.25, 2.0])
+def test_the_load_is_bounded(bound: float) -> None:
+    """If all requests are of one conversation, no replica has much more than its share of them."""
+    placing, loads = Placing(bound), dict(FOUR)
+    for n in range(1, 201):
+        chosen = placing.ranked(keyed(1), loads)[0]
+        placing.placed(keyed(1), chosen)
+        loads[chosen] += 1
+        assert max(loads.values()) <= bound * n / 4 + 1
+
+
+def test_a_replica_with_room_is_not_left() -> None:
+    placing, loads = Placing(room=4), dict(FOUR)
+    home = placing.ranked(keyed(1), loads)[0]
+    loads[home] = 3
+    assert placing.ranked(keyed(1), loads)[0] == home
+    loads[home] = 4
+    assert placing.ranked(keyed(1), loads)[0] != home
+
+
+def test_a_full_fleet_asks_the_least_loaded_first() -> None:
+    ranked = Placing(bound=1.01).ranked(keyed(1), {"a": 9, "b": 0, "c": 8})
+    assert ranked == ["b", "c", "a"]
+
+
+def test_new_conversations_go_where_there_are_the_fewest() -> None:
+    placing, homes = Placing(room=4), Counter[str]()
+    for _ in range(40):
+        home = placing.ranked(Conversation(), FOUR)[0]
+        placing.placed(Conversation(), home)
+        homes[home] += 1
+    assert set(homes.values()) == {10}
+    assert placing.ranked(Conversation(), {"replica 0": 2, "replica 1": 0})[0] == "replica 1"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_bridge.serve.fleet.placing._REMEMBERS", 10)
+    placing = Placing()
+    for i in range(100):
+        placing.placed(keyed(i), "replica 0")
+    assert len(placing._places) == 10
+    assert placing._counts["replica 0"] == 10
