@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -205,12 +206,16 @@ class _Quiet(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def scripted(answer: Callable[[Heard, Handler], None]) -> Iterator[Scripted]:
+def scripted(
+    answer: Callable[[Heard, Handler], None], tls: ssl.SSLContext | None = None
+) -> Iterator[Scripted]:
     """Run one in a thread."""
     script = Scripted(answer=answer)
     handler = type("Handler", (Handler,), {"scripted": script})
     server = _Quiet(("127.0.0.1", 0), handler)
     script.port = server.server_address[1]
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
