@@ -51,6 +51,7 @@ def chained(server: Server, **how: Any) -> LlamaBridge:
     return LlamaBridge(server.url, model="demo", **settings)
 
 
+@pytest.mark.usefixtures("native_backend")  # the server continues conversations
 def test_a_conversation_goes_on_here_with_all_that_was_said(server: Server) -> None:
     with chained(server) as llama:
         assert llama.backend == "remote"
@@ -86,6 +87,7 @@ def test_a_chat_and_a_fresh_prompt_go_on_too(server: Server) -> None:
         assert llama.generate(NAME).fallback is None
 
 
+@pytest.mark.usefixtures("native_backend")  # the server continues conversations
 def test_without_failover_it_is_an_error_and_nothing_is_lost(server: Server) -> None:
     with chained(server, failover=False) as llama:
         llama.generate(NAME)
@@ -97,6 +99,7 @@ def test_without_failover_it_is_an_error_and_nothing_is_lost(server: Server) -> 
         assert llama.session().messages == said
 
 
+@pytest.mark.usefixtures("native_backend")  # the server continues conversations
 def test_with_nobody_left_it_is_an_error(server: Server) -> None:
     with chained(server, backend=["remote"]) as llama:
         llama.generate(NAME)
@@ -106,6 +109,7 @@ def test_with_nobody_left_it_is_an_error(server: Server) -> None:
         assert len(llama.session().messages) == 2
 
 
+@pytest.mark.usefixtures("native_backend")  # the server continues conversations
 def test_raw_text_cannot_be_said_again(server: Server) -> None:
     with chained(server) as llama:
         llama.generate("The KV cache", chat=False, max_tokens=4)
