@@ -141,6 +141,15 @@ class _OpenAIReply(Reply):
             reasoning="" if self.asked.spoken else "".join(self.reasoning),
         )
 
+    def choice_of(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What an event tells of the answer, after what it tells of its cost; None if it has no more."""
+        if isinstance(usage := event.get("usage"), dict):
+            self.usage = cast("dict[str, Any]", usage)
+        choice = _choice(event)
+        if choice is None:
+            self.whole = self.finish is not None and bool(self.usage)
+        return choice
+
 
 def _count(facts: Mapping[str, Any], *names: str) -> int:
     for name in names:
@@ -173,11 +182,8 @@ class ChatReply(_OpenAIReply):
 
     def hear(self, event: Mapping[str, Any]) -> str:
         """See :meth:`Reply.hear`."""
-        if isinstance(usage := event.get("usage"), dict):
-            self.usage = cast("dict[str, Any]", usage)
-        choice = _choice(event)
+        choice = self.choice_of(event)
         if choice is None:
-            self.whole = self.finish is not None and bool(self.usage)
             return ""
         found: object = choice.get("delta") or {}
         delta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
@@ -207,11 +213,8 @@ class CompletionReply(_OpenAIReply):
 
     def hear(self, event: Mapping[str, Any]) -> str:
         """See :meth:`Reply.hear`."""
-        if isinstance(usage := event.get("usage"), dict):
-            self.usage = cast("dict[str, Any]", usage)
-        choice = _choice(event)
+        choice = self.choice_of(event)
         if choice is None:
-            self.whole = self.finish is not None and bool(self.usage)
             return ""
         if reason := choice.get("finish_reason"):
             self.finish = str(reason)
