@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup:  ## make .venv with everything in it, and build llama.wasm and chat.wasm
+setup:  ## make .venv with everything in it, and build llama.wasm, chat.wasm and the chat application
 	@$(PYTHON) tools/setup_venv.py
 
 demo: setup  ## show a conversation continued, saved and restored, and the fallback on wasm
@@ -83,5 +83,5 @@ arm64-short: setup  ## the same in three minutes: the demo model and each kernel
 
 clean:  ## remove everything made here; the per-user caches stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f backends/llama_bridge_wasm/llama.wasm* bridge/llama_bridge/chat/module/chat.wasm*
+	rm -rf backends/llama_bridge_wasm/llama.wasm* bridge/llama_bridge/chat/module/chat.wasm* bridge/llama_bridge/serve/page
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Makes .venv: the project and its tools, llama.wasm and chat.wasm, and the native backend if there is a compiler.
+"""Makes .venv: the project and its tools, llama.wasm, chat.wasm, the chat application, and the native backend if there is a compiler.
 
 Every make target runs it. It is quick if nothing has changed: a stamp has a digest of all inputs.
 """
@@ -60,8 +60,9 @@ def project() -> dict[str, list[str]]:
 def digest() -> str:
     """A digest of everything that the set-up depends on."""
     state = hashlib.sha256(f"{sys.version} {ROOT}".encode())
-    wasm = (p for p in sorted((ROOT / "wasm").rglob("*")) if "__pycache__" not in p.parts)
-    for path in [ROOT / "pyproject.toml", Path(__file__), *wasm]:
+    built = [p for name in ("wasm", "app") for p in sorted((ROOT / name).rglob("*"))]
+    built = [p for p in built if "__pycache__" not in p.parts]
+    for path in [ROOT / "pyproject.toml", Path(__file__), *built]:
         if path.is_file():
             state.update(path.read_bytes())
     return state.hexdigest()
@@ -125,6 +126,8 @@ def main() -> None:
         requirements = project()
         say("llama.wasm and chat.wasm")
         run(str(PYTHON), "wasm/build.py")
+        say("the chat application")
+        run(str(PYTHON), "app/build.py")
         say("the project and its tools")
         pip("--editable", ".[cli,hub,serve,remote]", *requirements["dev"])
         STAMP.write_text(fresh)

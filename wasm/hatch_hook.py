@@ -1,4 +1,4 @@
-"""Puts llama.wasm and chat.wasm, built or from the cache, into every wheel and editable install."""
+"""Puts llama.wasm, chat.wasm and the chat application, built or from the cache, into every wheel and editable install."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class LlamaWasmHook(BuildHookInterface[Any]):
-    """Runs ``wasm/build.py``, which is instant if the sources have not changed."""
+class BuiltFilesHook(BuildHookInterface[Any]):
+    """Runs both builds, which are instant if the sources have not changed."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build both before hatchling collects files."""
-        subprocess.run([sys.executable, str(Path(self.root) / "wasm" / "build.py")], check=True)
+        """Build all before hatchling collects files."""
+        for folder in ("wasm", "app"):
+            subprocess.run([sys.executable, str(Path(self.root) / folder / "build.py")], check=True)

@@ -26,6 +26,7 @@ const ALLOWED = {
   ALLOWED_ATTR: ["href", "start", "align"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
+  ADD_URI_SAFE_ATTR: ["start", "align"], // their values are no addresses
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
 };

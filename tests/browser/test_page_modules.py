@@ -21,6 +21,8 @@ from tools.browser import fetch
 from tools.browser.server import CSP, serve
 from tools.browser.site import MARKDOWN
 
+from .hostile import HOSTILE, LOADS_OR_RUNS
+
 pytestmark = pytest.mark.slow
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
@@ -59,39 +61,6 @@ def empty(context: BrowserContext, modules: Path) -> Iterator[Open]:
 @pytest.fixture
 def blank(empty: Open) -> Page:
     return empty()
-
-
-HOSTILE = [
-    "<img src=x onerror=pwned()>",
-    "<script>pwned()</script>",
-    "<svg onload=pwned()><circle/></svg>",
-    "<iframe srcdoc='<script>parent.pwned()</script>'></iframe>",
-    "<style>body { display: none }</style>",
-    "<form action=/stolen><button>Send</button></form>",
-    "<details open ontoggle=pwned()>x</details>",
-    "<a href='javascript:pwned()'>click</a>",
-    "<math><mtext><table><mglyph><style><img src=x onerror=pwned()>",
-    "[click](javascript:pwned())",
-    "[click](JaVaScRiPt&#58;pwned())",
-    "[click](&#x6A;avascript:pwned())",
-    "[click](data:text/html,<script>pwned()</script>)",
-    "[click](vbscript:pwned())",
-    "<javascript:pwned()>",
-    '[click](https://example.org/ "onmouseover=pwned() x")',
-    "[click][1]\n\n[1]: javascript:pwned()",
-    "![a picture](/stolen.png?what-was-said)",
-    "[click](/stolen.html)",
-    "![a picture](javascript:pwned())",
-    '![" onerror=pwned() x](x)',
-    "`<img src=x onerror=pwned()>`",
-    "```\n<img src=x onerror=pwned()>\n```",
-    '```"><img src=x onerror=pwned()>\ncode\n```',
-    "| <img src=x onerror=pwned()> | b |\n|---|---|\n| <script>pwned()</script> | d |",
-    "- [ ] <img src=x onerror=pwned()>",
-    "<!-- <img src=x onerror=pwned()> -->",
-    "<b>a</b> <pre><img src=x onerror=pwned()></pre>",
-]
-LOADS_OR_RUNS = "img, script, svg, math, iframe, style, form, input, details, object, embed, video, link, base, meta"
 
 
 SHOW = """async (texts) => {

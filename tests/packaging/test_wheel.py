@@ -82,6 +82,8 @@ def test_it_is_one_pure_wheel_with_all_it_needs(wheel: Path) -> None:
         "llama_bridge_wasm/llama.wasm.json",
         "llama_bridge/chat/module/chat.wasm",
         "llama_bridge/chat/module/chat.wasm.json",
+        "llama_bridge/serve/page/app.js",
+        "llama_bridge/serve/page/licences.txt",
     ):
         assert needed in names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}

@@ -580,7 +580,7 @@ def _(servers: Servers) -> None:
 
 @fact("security: access_static_assets_without_api_key")
 def _(servers: Servers) -> None:
-    for path, kind in (("/", "html"), ("/page.css", "css"), ("/page.mjs", "javascript")):
+    for path, kind in (("/", "html"), ("/app.css", "css"), ("/app.js", "javascript")):
         reply = servers.locked.ask("GET", path)
         assert reply.status == 200
         assert f"text/{kind}" in reply.headers["content-type"]

@@ -10,7 +10,7 @@
     metrics.py          /metrics: what the server has done
     server.py           what all requests share
     served.py           the models, by the names that requests give; shelf.py has several
-    front_page.py       /: a page to try it, from page/
+    front_page.py       /: the chat application, built from app/ into page/
     model_list.py       /health, /v1/models and /metrics
     chat_completions.py /v1/chat/completions
     chat_request.py     what such a request asks for

@@ -17,7 +17,7 @@ from .settings import ServerSettings
 
 __all__ = ["Guard", "owner_of"]
 
-_OPEN = ("/health", "/", "/page.css", "/page.mjs")
+_OPEN = ("/health", "/", "/app.css", "/app.js", "/icon.svg", "/licences.txt")
 """Paths that need no key."""
 
 _READ = 16

@@ -1,0 +1,410 @@
+// The interface: what is on the screen, and what happens when somebody does something. See client.mjs for what it asks of a host.
+import { Trouble } from "./client.mjs";
+import { Composer, growing, isSend } from "./composer.mjs";
+import { icon, iconButton, make } from "./dom.mjs";
+import { readFile, saveJson, saveMarkdown } from "./files.mjs";
+import { preferences, savePreferences } from "./preferences.mjs";
+import { openSettings } from "./settings_view.mjs";
+import { headOf, openShelf } from "./shelf.mjs";
+import { Sidebar } from "./sidebar.mjs";
+import * as talks from "./talk.mjs";
+import { ThreadView } from "./thread_view.mjs";
+import { percent, speak, t } from "./words.mjs";
+
+const SAVED_EVERY = 700; // milliseconds, while an answer is written
+const ALMOST = 0.8; // of the context
+
+export class App {
+  models = [];
+  heads = new Map();
+  running = new Map(); // by the conversation: {abort, talk, message}
+
+  constructor(client) {
+    this.client = client;
+  }
+
+  async start() {
+    speak(preferences.language);
+    this.#build();
+    this.shelf = await openShelf((id) => this.#changedElsewhere(id));
+    for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
+    const last = location.hash.slice(1) || preferences.last;
+    await this.open(this.heads.has(last) ? last : null);
+    await this.#findModels();
+  }
+
+  // what is on the screen
+
+  #build() {
+    document.body.replaceChildren();
+    this.sidebar = new Sidebar({
+      open: (id) => this.open(id),
+      create: () => this.open(null),
+      find: (words) => this.shelf.find(words),
+      rename: (id, title) => this.#change(id, (talk) => (talk.title = title)),
+      remove: (id) => this.#removeTalk(id),
+      markdown: async (id) => saveMarkdown(await this.#talk(id)),
+      json: async (id) => saveJson(await this.#talk(id)),
+      take: (file) => this.#take(file),
+      settings: () => this.#settings(),
+      close: () => document.body.classList.remove("menu-open"),
+    });
+    this.thread = new ThreadView({
+      again: (message) => this.#answer(this.talk, message.parent),
+      retry: (message) => this.#answer(this.talk, message.parent),
+      edit: (message, view) => this.#edit(message, view),
+      fork: (message) => this.#fork(message),
+      remove: (message) => this.#removeMessage(message),
+      turn: (_, id) => {
+        talks.showBranch(this.talk, id);
+        this.#save(this.talk);
+        this.#show();
+      },
+    });
+    this.thread.onscroll = (atEnd) => (this.down.hidden = atEnd);
+    this.composer = new Composer({
+      send: (text, files) => this.#send(text, files),
+      stop: () => this.#stop(),
+      draft: (text) => this.#draft(text),
+      trouble: (words) => this.#tell(words),
+    });
+    this.picker = make("select", { id: "model", ariaLabel: t("model"), onchange: () => this.#choose(this.picker.value) });
+    this.costs = make("button", { type: "button", id: "costs", className: "icon", title: t("costsHint"), ariaLabel: t("costs"), onclick: () => this.#showCosts(!preferences.costs) }, icon("gauge"));
+    this.meter = make("span", { className: "meter" });
+    this.menu = iconButton("menu", t("openMenu"), () => document.body.classList.add("menu-open"), "icon narrow");
+    this.fresh = iconButton("plus", t("newChat"), () => this.open(null), "icon narrow");
+    this.down = iconButton("down", t("toEnd"), () => this.thread.toEnd(), "round down");
+    this.down.hidden = true;
+    this.welcome = make("div", { className: "welcome" });
+    this.said = make("p", { className: "unseen", role: "status" });
+    const bar = make("header", { className: "bar" }, this.menu, this.picker, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
+    const middle = make("div", { className: "middle" }, this.welcome, this.thread.place, this.down);
+    const veil = make("div", { className: "veil", onclick: () => document.body.classList.remove("menu-open") });
+    document.body.append(this.sidebar.place, veil, make("main", {}, bar, middle, this.composer.place), this.said);
+    this.#showCosts(preferences.costs);
+    document.onkeydown = (event) => {
+      if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+      if (document.body.classList.contains("menu-open")) document.body.classList.remove("menu-open");
+      else this.#stop();
+    };
+    self.onpagehide = () => this.#save(this.talk);
+  }
+
+  #show() {
+    const { talk } = this;
+    const busy = this.running.has(talk.id);
+    const empty = talk.leaf === null;
+    this.thread.show(talk);
+    this.thread.place.hidden = empty;
+    this.welcome.hidden = !empty;
+    if (empty) this.#greet();
+    document.title = talk.title ? `${talk.title} – llama-bridge` : "llama-bridge";
+    const blocked = !this.model || this.model.capabilities?.includes("generate") === false;
+    this.composer.show({ busy, blocked });
+    this.sidebar.show({ heads: [...this.heads.values()], current: talk.id, running: new Set(this.running.keys()) });
+    this.#showRoom();
+  }
+
+  #greet() {
+    const ideas = t("ideas").map(([title, words]) => {
+      const take = () => {
+        this.composer.write(words);
+        this.composer.area.focus();
+      };
+      return make("button", { type: "button", onclick: take }, make("b", { textContent: title }), make("span", { textContent: words }));
+    });
+    const picture = make("img", { src: "icon.svg", alt: "", width: 44, height: 44 });
+    this.welcome.replaceChildren(picture, make("h1", { textContent: t("welcome") }), make("p", { textContent: t("welcomeHint") }), make("div", { className: "ideas" }, ...ideas));
+  }
+
+  /** How full the context is, and what keeps the conversation from going on. */
+  #showRoom() {
+    const notes = [];
+    const usage = talks.pathTo(this.talk).findLast((message) => message.usage)?.usage;
+    const share = usage && this.model?.context ? usage.used / this.model.context : null;
+    this.meter.textContent = share === null ? "" : t("share", { percent: percent(share) });
+    if (share > ALMOST) notes.push(make("p", { textContent: t("almostFull", { percent: percent(share) }) }));
+    if (this.model?.capabilities?.includes("generate") === false) notes.push(make("p", { textContent: t("noChat", { model: this.model.id }) }));
+    if (this.shelf && !this.shelf.lasting) notes.push(make("p", { textContent: t("notLasting") }));
+    this.composer.notes.replaceChildren(...notes);
+  }
+
+  #showCosts(shown) {
+    preferences.costs = shown;
+    savePreferences();
+    document.body.classList.toggle("with-costs", shown);
+    this.costs.ariaPressed = String(shown);
+  }
+
+  /** Tell something for a while, perhaps with a way to take it back. */
+  #tell(words, undo) {
+    document.querySelector(".toast")?.remove();
+    const toast = make("div", { className: "toast", role: "status" }, make("span", { textContent: words }));
+    const leave = () => toast.remove();
+    if (undo) toast.append(make("button", { type: "button", textContent: t("undo"), onclick: () => (leave(), undo()) }));
+    toast.append(iconButton("close", t("close"), leave));
+    document.body.append(toast);
+    setTimeout(leave, 10_000);
+  }
+
+  // models
+
+  get model() {
+    return this.models.find(({ id }) => id === this.talk.model) ?? null;
+  }
+
+  async #findModels() {
+    try {
+      this.models = await this.client.models();
+    } catch (error) {
+      if (error.kind === "key") this.#askForKey();
+      else this.#tell(this.#wordsOf(error));
+      return;
+    }
+    this.picker.replaceChildren(...this.models.map(({ id }) => make("option", { value: id, textContent: id })));
+    this.#useModel();
+    this.#show();
+  }
+
+  /** A conversation whose model is not here goes on with one that is. */
+  #useModel() {
+    const known = (name) => this.models.some(({ id }) => id === name);
+    if (!known(this.talk.model)) this.talk.model = known(preferences.model) ? preferences.model : (this.models[0]?.id ?? "");
+    this.picker.value = this.talk.model;
+  }
+
+  #choose(model) {
+    this.talk.model = preferences.model = model;
+    savePreferences();
+    this.#save(this.talk);
+    this.#show();
+  }
+
+  #askForKey() {
+    if (document.querySelector("dialog[open]")) return;
+    const box = make("input", { id: "key", type: "password", autocomplete: "off", required: true });
+    const dialog = make("dialog", { className: "key", "aria-labelledby": "key-title" });
+    const form = make("form", { method: "dialog" }, make("label", { id: "key-title", for: "key", textContent: t("apiKey") }), box, make("button", { className: "main", textContent: t("useKey") }));
+    form.onsubmit = () => {
+      this.client.useKey(box.value.trim());
+      dialog.remove();
+      this.#findModels();
+    };
+    dialog.append(form);
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  #settings() {
+    openSettings(
+      { talk: this.talk, model: this.model, language: speak(preferences.language) },
+      {
+        change: () => this.#save(this.talk),
+        language: async (language) => {
+          preferences.language = language;
+          savePreferences();
+          location.reload();
+        },
+      },
+    );
+  }
+
+  // conversations
+
+  async #talk(id) {
+    return this.running.get(id)?.talk ?? (this.talk?.id === id ? this.talk : await this.shelf.get(id));
+  }
+
+  async open(id) {
+    if (this.talk && this.talk.leaf !== null) this.#save(this.talk);
+    const found = id === null ? null : await this.#talk(id);
+    this.talk = found ?? talks.newTalk({ model: preferences.model });
+    for (const message of Object.values(this.talk.messages)) {
+      if (message.state === "writing" && !this.running.has(this.talk.id)) message.state = "interrupted";
+    }
+    preferences.last = this.talk.leaf === null ? null : this.talk.id;
+    savePreferences();
+    document.body.classList.remove("menu-open");
+    this.#useModel();
+    this.#show();
+    this.composer.write(this.talk.draft);
+    this.composer.area.focus();
+  }
+
+  async #save(talk) {
+    if (!talk || talk.leaf === null || talk.removed) return;
+    this.heads.set(talk.id, headOf(talk));
+    await this.shelf.put(talk).catch((error) => this.#tell(String(error)));
+  }
+
+  async #change(id, change) {
+    const talk = await this.#talk(id);
+    change(talk);
+    await this.#save(talk);
+    this.#show();
+  }
+
+  async #changedElsewhere(id) {
+    const kept = await this.shelf.get(id);
+    if (kept) this.heads.set(id, headOf(kept));
+    else this.heads.delete(id);
+    if (kept && this.talk.id === id && !this.running.has(id)) {
+      this.talk.messages = talks.merge(this.talk, kept).messages;
+      this.talk.title = kept.title;
+    }
+    this.#show();
+  }
+
+  async #removeTalk(id) {
+    const talk = await this.#talk(id);
+    this.running.get(id)?.abort.abort();
+    talk.removed = true;
+    await this.shelf.remove(id);
+    this.heads.delete(id);
+    if (this.talk.id === id) await this.open(null);
+    else this.#show();
+    this.#tell(t("removed"), async () => {
+      delete talk.removed;
+      await this.#save(talk);
+      await this.open(id);
+    });
+  }
+
+  async #take(file) {
+    try {
+      const talk = await readFile(file);
+      await this.#save(talk);
+      await this.open(talk.id);
+    } catch (error) {
+      this.#tell(error.message);
+    }
+  }
+
+  async #fork(message) {
+    const talk = talks.forkAt(this.talk, message.id);
+    await this.#save(talk);
+    await this.open(talk.id);
+  }
+
+  #removeMessage(message) {
+    const { talk } = this;
+    if (this.running.has(talk.id)) return;
+    const before = structuredClone(talk);
+    const refs = talks.removeBranch(talk, message.id);
+    const forget = setTimeout(() => this.client.forget(refs), 12_000); // after the way back is gone
+    this.#save(talk);
+    this.#show();
+    this.#tell(t("removed"), () => {
+      clearTimeout(forget);
+      Object.assign(talk, before);
+      this.#save(talk);
+      this.#show();
+    });
+  }
+
+  // questions and answers
+
+  #draft(text) {
+    const { talk } = this;
+    talk.draft = text;
+    clearTimeout(this.saving);
+    this.saving = setTimeout(() => this.#save(talk), 500);
+  }
+
+  #send(text, files) {
+    const { talk } = this;
+    talk.draft = "";
+    const last = talk.messages[talk.leaf];
+    // A question that has no answer gives way to the next: it stays as another version.
+    const unanswered = last?.role === "assistant" && !last.text && !last.calls?.length;
+    const parent = unanswered ? talk.messages[last.parent].parent : talk.leaf;
+    const question = talks.addMessage(talk, parent, { role: "user", text, ...(files.length && { files }) });
+    this.thread.following = true;
+    this.#answer(talk, question.id);
+    this.thread.toEnd();
+  }
+
+  #edit(message, view) {
+    const area = make("textarea", { value: message.text, ariaLabel: t("edit"), dir: "auto" });
+    const cancel = make("button", { type: "button", textContent: t("cancel"), onclick: () => end() });
+    const send = make("button", { className: "main", textContent: t("sendAgain") });
+    const form = make("form", { className: "edit" }, area, make("div", {}, cancel, send));
+    const end = () => {
+      form.remove();
+      view.item.classList.remove("editing");
+    };
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const text = area.value.trim();
+      if (!text || this.running.has(this.talk.id)) return;
+      end();
+      const { files } = message;
+      const question = talks.addMessage(this.talk, message.parent, { role: "user", text, ...(files && { files }) });
+      this.#answer(this.talk, question.id);
+    };
+    area.onkeydown = (event) => {
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        end();
+      } else if (isSend(event)) {
+        event.preventDefault();
+        form.requestSubmit();
+      }
+    };
+    view.item.classList.add("editing");
+    view.body.append(form);
+    growing(area);
+    area.focus();
+  }
+
+  #stop() {
+    this.running.get(this.talk.id)?.abort.abort();
+  }
+
+  async #answer(talk, question) {
+    if (this.running.has(talk.id)) return;
+    const { model } = talk;
+    const room = this.model?.context ?? null;
+    const message = talks.addMessage(talk, question, { role: "assistant", text: "", reasoning: "", calls: [], model, state: "writing" });
+    const abort = new AbortController();
+    this.running.set(talk.id, { abort, talk, message });
+    preferences.last = talk.id;
+    savePreferences();
+    this.#save(talk);
+    this.#show();
+    let saved = performance.now();
+    const { system, sampling } = talk;
+    const messages = talks.pathTo(talk, question);
+    try {
+      for await (const piece of this.client.ask({ model, system, sampling, messages, signal: abort.signal })) {
+        if (piece.kind === "text") message.text += piece.text;
+        else if (piece.kind === "reasoning") message.reasoning += piece.text;
+        else if (piece.kind === "call") message.calls.push({ id: piece.id, name: piece.name, arguments: piece.arguments });
+        else Object.assign(message, { state: piece.state, usage: { ...piece.usage, room }, ref: piece.ref });
+        if (this.talk === talk) this.thread.grow(message);
+        if (performance.now() - saved > SAVED_EVERY) {
+          saved = performance.now();
+          this.#save(talk);
+        }
+      }
+    } catch (error) {
+      if (error.name === "AbortError") message.state = "stopped";
+      else Object.assign(message, { state: "failed", trouble: this.#wordsOf(error) });
+      if (error.kind === "key") this.#askForKey();
+    }
+    this.running.delete(talk.id);
+    talk.changed = Date.now();
+    this.#save(talk);
+    if (this.talk !== talk) return this.#show();
+    this.thread.settle(message);
+    this.said.textContent = message.trouble ?? t(message.state === "done" ? "answered" : message.state);
+    if (this.model?.capabilities === null) await this.#findModels(); // now it is loaded, and what it can do is known
+    this.#show();
+  }
+
+  #wordsOf(error) {
+    if (!(error instanceof Trouble)) throw error;
+    if (error.kind === "full") return `${t("full", { words: error.message })} ${t("fullHint")}`;
+    return error.kind === "unreachable" ? t("unreachable") : error.message;
+  }
+}

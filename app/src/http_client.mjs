@@ -1,0 +1,130 @@
+// The host is a server: /v1/models and /v1/responses. Each answer goes on from the one before, whose KV cache the server has.
+import { spoken, Trouble } from "./client.mjs";
+
+const KEY = "llama-bridge.key";
+
+export class HttpClient {
+  flags = { parallel: true };
+
+  constructor() {
+    try {
+      this.key = sessionStorage.getItem(KEY) ?? "";
+    } catch {
+      this.key = ""; // storage is switched off
+    }
+  }
+
+  useKey(key) {
+    this.key = key;
+    try {
+      sessionStorage.setItem(KEY, key); // for this tab, as long as it is open
+    } catch {}
+  }
+
+  async models() {
+    const { data } = await (await this.#fetch("v1/models")).json();
+    return data.map(({ id, capabilities = null, n_ctx: context = null }) => ({ id, capabilities, context }));
+  }
+
+  async *ask({ model, system, messages, sampling, signal }) {
+    const known = messages.findLastIndex((one) => one.ref && one.model === model);
+    const body = { model, stream: true, ...sampling };
+    if (system) body.instructions = system;
+    const from = (first, previous) => {
+      const input = messages.slice(first).flatMap(items);
+      return this.#fetch("v1/responses", { ...body, input, ...(previous && { previous_response_id: previous }) }, signal);
+    };
+    let answer;
+    try {
+      answer = await from(known + 1, messages[known]?.ref);
+    } catch (error) {
+      if (error.param !== "previous_response_id") throw error;
+      answer = await from(0); // the server has forgotten it: all is said again
+    }
+    yield* pieces(answer);
+  }
+
+  async forget(refs) {
+    for (const ref of refs) await this.#fetch(`v1/responses/${ref}`, undefined, undefined, "DELETE").catch(() => {});
+  }
+
+  /** Ask the server; an error of its own becomes one here. */
+  async #fetch(path, body, signal, method = body ? "POST" : "GET") {
+    const headers = { "Content-Type": "application/json" };
+    if (this.key) headers.Authorization = `Bearer ${this.key}`;
+    let answer;
+    try {
+      answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Trouble("unreachable", "");
+    }
+    if (answer.ok) return answer;
+    const told = (await answer.json().catch(() => null))?.error;
+    const kinds = { 401: "key" };
+    const kind = told?.code === "context_length_exceeded" ? "full" : (kinds[answer.status] ?? "refused");
+    throw Object.assign(new Trouble(kind, told?.message ?? `${answer.status}`), { param: told?.param });
+  }
+}
+
+function items(message) {
+  const { role, reasoning, calls = [] } = message;
+  const content = spoken(message);
+  const said = [];
+  if (reasoning) said.push({ type: "reasoning", summary: [], content: [{ type: "reasoning_text", text: reasoning }] });
+  if (content || !calls.length) said.push({ type: "message", role, content: content || " " });
+  return said;
+}
+
+/** The events of a stream, each as the value of its data. */
+async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split("\n\n");
+      rest = parts.pop();
+      for (const part of parts) {
+        const line = part.split("\n").find((one) => one.startsWith("data: "));
+        if (line) yield JSON.parse(line.slice(6));
+      }
+    }
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Trouble("unreachable", "");
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+async function* pieces(answer) {
+  let first = 0;
+  for await (const event of events(answer)) {
+    const { type } = event;
+    if (type.endsWith(".delta")) first ||= performance.now();
+    if (type === "response.output_text.delta") yield { kind: "text", text: event.delta };
+    else if (type === "response.reasoning_text.delta") yield { kind: "reasoning", text: event.delta };
+    else if (type === "response.output_item.done" && event.item.type === "function_call") {
+      const { call_id: id, name, arguments: given } = event.item;
+      yield { kind: "call", id, name, arguments: given };
+    } else if (type === "response.failed") throw new Trouble("refused", event.response.error.message);
+    else if (type === "response.completed" || type === "response.incomplete") {
+      const { id, usage, mode, fallback, store } = event.response;
+      const written = usage.output_tokens;
+      const seconds = (performance.now() - first) / 1000;
+      const facts = {
+        cached: usage.input_tokens_details.cached_tokens,
+        evaluated: usage.input_tokens - usage.input_tokens_details.cached_tokens,
+        written,
+        speed: written > 1 && seconds > 0 ? (written - 1) / seconds : null, // the first is there when the clock starts
+        used: usage.total_tokens,
+        mode,
+        fallback,
+      };
+      yield { kind: "end", state: type === "response.completed" ? "done" : "cut", usage: facts, ref: store ? id : null };
+      return;
+    }
+  }
+  throw new Trouble("unreachable", "");
+}

@@ -1,0 +1,109 @@
+// Keeps conversations in this browser: IndexedDB, or memory where that is switched off. Tabs tell each other of changes.
+import { merge } from "./talk.mjs";
+
+const NAME = "llama-bridge";
+
+const settled = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+const finished = (transaction) =>
+  new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error);
+  });
+
+export const headOf = ({ id, title, changed }) => ({ id, title, changed });
+
+/** lasting: whether it is still there after the window is closed. changed(id) is called when another tab changed one. */
+export async function openShelf(changed) {
+  const channel = new BroadcastChannel(NAME);
+  channel.onmessage = ({ data }) => changed(data);
+  try {
+    const request = indexedDB.open(NAME, 1);
+    request.onupgradeneeded = () => {
+      for (const name of ["heads", "talks"]) request.result.createObjectStore(name, { keyPath: "id" });
+    };
+    const base = await settled(request);
+    navigator.storage?.persist?.();
+    return new Shelf(base, channel);
+  } catch {
+    return new MemoryShelf();
+  }
+}
+
+class Shelf {
+  lasting = true;
+
+  constructor(base, channel) {
+    this.base = base;
+    this.channel = channel;
+  }
+
+  heads() {
+    return settled(this.base.transaction("heads").objectStore("heads").getAll());
+  }
+
+  get(id) {
+    return settled(this.base.transaction("talks").objectStore("talks").get(id));
+  }
+
+  /** Keep a conversation, with what another tab has added to it. */
+  async put(talk) {
+    const transaction = this.base.transaction(["heads", "talks"], "readwrite", { durability: "relaxed" });
+    const talks = transaction.objectStore("talks");
+    const ended = finished(transaction);
+    ended.catch(() => {});
+    const kept = await settled(talks.get(talk.id));
+    talks.put(merge(talk, kept));
+    transaction.objectStore("heads").put(headOf(talk));
+    await ended;
+    this.channel.postMessage(talk.id);
+  }
+
+  async remove(id) {
+    const transaction = this.base.transaction(["heads", "talks"], "readwrite");
+    for (const name of ["heads", "talks"]) transaction.objectStore(name).delete(id);
+    await finished(transaction);
+    this.channel.postMessage(id);
+  }
+
+  /** Those in which these words were said, or that have them in their title. */
+  async find(words) {
+    const talks = await settled(this.base.transaction("talks").objectStore("talks").getAll());
+    return new Set(talks.filter((talk) => says(talk, words)).map(({ id }) => id));
+  }
+}
+
+class MemoryShelf {
+  lasting = false;
+  talks = new Map();
+
+  async heads() {
+    return [...this.talks.values()].map(headOf);
+  }
+
+  async get(id) {
+    return structuredClone(this.talks.get(id));
+  }
+
+  async put(talk) {
+    this.talks.set(talk.id, structuredClone(talk));
+  }
+
+  async remove(id) {
+    this.talks.delete(id);
+  }
+
+  async find(words) {
+    return new Set([...this.talks.values()].filter((talk) => says(talk, words)).map(({ id }) => id));
+  }
+}
+
+function says(talk, words) {
+  const wanted = words.toLowerCase();
+  const texts = [talk.title, ...Object.values(talk.messages).map(({ text }) => text)];
+  return texts.some((text) => text.toLowerCase().includes(wanted));
+}
