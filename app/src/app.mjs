@@ -5,7 +5,7 @@ import { icon, iconButton, make } from "./dom.mjs";
 import { readFile, saveJson, saveMarkdown } from "./files.mjs";
 import { preferences, savePreferences } from "./preferences.mjs";
 import { openSettings } from "./settings_view.mjs";
-import { headOf, openShelf } from "./shelf.mjs";
+import { headOf } from "./shelf.mjs";
 import { Sidebar } from "./sidebar.mjs";
 import * as talks from "./talk.mjs";
 import { ThreadView } from "./thread_view.mjs";
@@ -19,17 +19,18 @@ export class App {
   heads = new Map();
   running = new Map(); // by the conversation: {abort, talk, message}
 
-  constructor(client) {
+  /** openShelf: see shelf.mjs. */
+  constructor(client, openShelf) {
     this.client = client;
+    this.openShelf = openShelf;
   }
 
   async start() {
     speak(preferences.language);
     this.#build();
-    this.shelf = await openShelf((id) => this.#changedElsewhere(id));
+    this.shelf = await this.openShelf((id) => this.#changedElsewhere(id));
     for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
-    const last = location.hash.slice(1) || preferences.last;
-    await this.open(this.heads.has(last) ? last : null);
+    await this.open(this.heads.has(preferences.last) ? preferences.last : null);
     await this.#findModels();
   }
 
@@ -77,7 +78,8 @@ export class App {
     this.down.hidden = true;
     this.welcome = make("div", { className: "welcome" });
     this.said = make("p", { className: "unseen", role: "status" });
-    const bar = make("header", { className: "bar" }, this.menu, this.picker, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
+    this.heading = make("h1", { className: "unseen" });
+    const bar = make("header", { className: "bar" }, this.heading, this.menu, this.picker, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
     const middle = make("div", { className: "middle" }, this.welcome, this.thread.place, this.down);
     const veil = make("div", { className: "veil", onclick: () => document.body.classList.remove("menu-open") });
     document.body.append(this.sidebar.place, veil, make("main", {}, bar, middle, this.composer.place), this.said);
@@ -97,6 +99,8 @@ export class App {
     this.thread.show(talk);
     this.thread.place.hidden = empty;
     this.welcome.hidden = !empty;
+    this.heading.hidden = empty;
+    this.heading.textContent = talk.title;
     if (empty) this.#greet();
     document.title = talk.title ? `${talk.title} – llama-bridge` : "llama-bridge";
     const blocked = !this.model || this.model.capabilities?.includes("generate") === false;
@@ -325,7 +329,7 @@ export class App {
   }
 
   #edit(message, view) {
-    const area = make("textarea", { value: message.text, ariaLabel: t("edit"), dir: "auto" });
+    const area = make("textarea", { rows: 1, value: message.text, ariaLabel: t("edit"), dir: "auto" });
     const cancel = make("button", { type: "button", textContent: t("cancel"), onclick: () => end() });
     const send = make("button", { className: "main", textContent: t("sendAgain") });
     const form = make("form", { className: "edit" }, area, make("div", {}, cancel, send));

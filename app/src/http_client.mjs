@@ -2,6 +2,7 @@
 import { spoken, Trouble } from "./client.mjs";
 
 const KEY = "llama-bridge.key";
+const OF_WINDOW = "#window=";
 
 export class HttpClient {
   flags = { parallel: true };
@@ -12,6 +13,8 @@ export class HttpClient {
     } catch {
       this.key = ""; // storage is switched off
     }
+    this.hasWindow = location.hash.startsWith(OF_WINDOW); // a window of its own, whose server keeps the conversations
+    if (this.hasWindow) this.key = location.hash.slice(OF_WINDOW.length);
   }
 
   useKey(key) {
@@ -22,7 +25,7 @@ export class HttpClient {
   }
 
   async models() {
-    const { data } = await (await this.#fetch("v1/models")).json();
+    const { data } = await (await this.fetch("v1/models")).json();
     return data.map(({ id, capabilities = null, n_ctx: context = null }) => ({ id, capabilities, context }));
   }
 
@@ -32,7 +35,7 @@ export class HttpClient {
     if (system) body.instructions = system;
     const from = (first, previous) => {
       const input = messages.slice(first).flatMap(items);
-      return this.#fetch("v1/responses", { ...body, input, ...(previous && { previous_response_id: previous }) }, signal);
+      return this.fetch("v1/responses", { ...body, input, ...(previous && { previous_response_id: previous }) }, signal);
     };
     let answer;
     try {
@@ -45,11 +48,11 @@ export class HttpClient {
   }
 
   async forget(refs) {
-    for (const ref of refs) await this.#fetch(`v1/responses/${ref}`, undefined, undefined, "DELETE").catch(() => {});
+    for (const ref of refs) await this.fetch(`v1/responses/${ref}`, undefined, undefined, "DELETE").catch(() => {});
   }
 
   /** Ask the server; an error of its own becomes one here. */
-  async #fetch(path, body, signal, method = body ? "POST" : "GET") {
+  async fetch(path, body, signal, method = body ? "POST" : "GET") {
     const headers = { "Content-Type": "application/json" };
     if (this.key) headers.Authorization = `Bearer ${this.key}`;
     let answer;

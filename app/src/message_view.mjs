@@ -38,8 +38,9 @@ export class MessageView {
     const writing = state === "writing";
     this.item.classList.toggle("writing", writing);
     if (reasoning) this.#showThoughts(reasoning, writing && !text);
-    if (this.shown !== text) show(this.words, asCode(text, writing));
-    this.shown = text;
+    const shown = asCode(text, writing);
+    if (this.shown !== shown) show(this.words, shown);
+    this.shown = shown;
     this.words.classList.toggle("waiting", writing && !text && !reasoning);
     return performance.now() - start;
   }

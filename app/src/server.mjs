@@ -1,5 +1,9 @@
-// The page of a server.
+// The page of a server, and the window of `llama-bridge app`.
 import { App } from "./app.mjs";
 import { HttpClient } from "./http_client.mjs";
+import { HttpShelf } from "./http_shelf.mjs";
+import { openShelf } from "./shelf.mjs";
 
-new App(new HttpClient()).start();
+const client = new HttpClient();
+const open = client.hasWindow ? async () => new HttpShelf(client) : openShelf;
+new App(client, open).start();

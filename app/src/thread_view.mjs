@@ -10,9 +10,9 @@ const NEAR = 60; // pixels from the end at which the view goes on with it
 export class ThreadView {
   constructor(actions) {
     this.actions = actions;
-    this.list = make("ol", { className: "thread", ariaLabel: t("conversations") });
+    this.list = make("ol", { className: "thread" });
     this.earlier = make("button", { type: "button", className: "earlier", onclick: () => this.#showEarlier() });
-    this.place = make("div", { className: "scroll", tabIndex: 0 }, this.earlier, this.list);
+    this.place = make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: t("conversation") }, this.earlier, this.list);
     this.views = new Map();
     this.place.onscroll = () => {
       this.following = this.#isAtEnd();

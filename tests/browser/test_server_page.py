@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -49,7 +49,8 @@ class Answers:
         if "Markdown" in asked.prompt:
             return MARKDOWN
         if "JSON" in asked.prompt:
-            return '{"name": "Zorblax", "age": 7}'
+            # The last token comes late: all of it is on the screen before it is known to be whole.
+            return FakeAnswer('{"name": "Zorblax", "age": 7}', token_seconds=0.03)
         return f"Answer {len(self.asked)}."
 
 
@@ -300,6 +301,22 @@ def test_a_server_that_has_forgotten_its_answers_is_told_all_again(come: Come) -
         assert "First" in answers.asked[-1].context
 
 
+def test_it_says_that_the_context_is_almost_full_before_it_is(come: Come) -> None:
+    with FakeLlama(Answers(), n_ctx=512) as llama, serving(app(llama, name="f")) as address:
+        person = come(address.port)
+        person.say("First")
+        assert person.page.inner_text(".notes") == ""
+        person.say("x" * 400)
+        person.until(
+            lambda: "of the context. Soon nothing more will fit" in person.page.inner_text(".notes")
+        )
+        said = person.said
+        person.say("y" * 400)
+        assert "This does not fit the context" in person.turns.last.locator(".trouble").inner_text()
+        assert person.said[:4] == said
+        assert person.said[4] == "y" * 400
+
+
 def test_two_windows_lose_nothing_of_each_other(come: Come) -> None:
     one = come()
     one.say("First")
@@ -406,3 +423,60 @@ def test_a_conversation_of_two_thousand_messages_is_smooth(
         })"""
     )
     assert took < 500  # some 30 on an idle machine
+
+
+def test_everybody_can_use_it_at_any_width_in_dark_and_light(
+    browser: Browser, address: Address
+) -> None:
+    from tools.browser import fetch
+
+    from .chatting import Chatter
+
+    axe = (fetch.node_modules() / "axe-core" / "axe.min.js").read_text()
+    look = "async () => (await axe.run()).violations.map((one) => [one.id, one.nodes.map((n) => n.html)])"
+    schemes: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+    for scheme, locale in zip(schemes, ("en", "de"), strict=True):
+        with browser.new_context(color_scheme=scheme, locale=locale) as context:
+            chatter = Chatter(context, f"http://127.0.0.1:{address.port}/")
+            page = chatter.page
+            page.evaluate(axe)
+            page.wait_for_selector("#model option", state="attached")
+            assert page.evaluate(look) == []
+            chatter.say("Markdown")
+            page.click("#costs")
+            assert page.evaluate(look) == []
+            page.click(".bar [aria-label='Einstellungen'], .bar [aria-label='Settings']")
+            assert page.evaluate(look) == []
+            page.keyboard.press("Escape")
+            for width in (390, 1280):
+                page.set_viewport_size({"width": width, "height": 844})
+                for direction in ("ltr", "rtl"):
+                    page.evaluate(
+                        "(direction) => { document.documentElement.dir = direction; }", direction
+                    )
+                    wide = page.evaluate("() => document.documentElement.scrollWidth")
+                    assert wide <= width
+                    for part in ("#prompt", "#send", "#model", ".turn .code"):
+                        box = page.locator(part).bounding_box()
+                        assert box is not None
+                        assert box["x"] >= 0
+                        assert box["x"] + box["width"] <= width
+            assert chatter.complaints == []
+
+
+def test_all_can_be_done_by_keyboard(chatter: Chatter) -> None:
+    chatter.say("First")
+    page = chatter.page
+    page.keyboard.press("Tab")  # the button that sends is off while there is nothing to send
+    page.focus("#new")
+    names = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate(
+                "() => { const it = document.activeElement; return it.ariaLabel || it.innerText || it.className || it.id; }"
+            )
+        )
+    assert names[:5] == ["Search", "First", "More for First", "Import", "Settings"]
+    assert names[5:8] == ["Model", "Costs", "Settings"]
+    assert names[8:] == ["Conversation", "Copy", "Edit", "Delete", "Copy", "Answer again"]

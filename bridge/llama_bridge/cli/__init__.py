@@ -13,7 +13,8 @@
     memory_table.py how much memory a model takes, for info
     bar.py          the bar of a download
     serving.py      what serve does
-    chat.py  run.py  serve.py  embed.py  models.py  doctor.py  info.py  verify.py
+    window.py       opens a window for app; web_view.py is its process
+    chat.py  desktop.py  run.py  serve.py  embed.py  models.py  doctor.py  info.py  verify.py
                     one command each
 
 For ``chat`` alone:

@@ -13,6 +13,7 @@ from .._version import __version__
 from ..errors import BridgeError, FallbackWarning
 from .chat import chat
 from .demo import demo
+from .desktop import desktop
 from .doctor import doctor
 from .embed import embed, rerank
 from .failures import as_record, describe
@@ -34,6 +35,7 @@ Start here:
   llama-bridge chat                   talk to the packaged demo model
   llama-bridge chat MODEL.gguf        talk to your own model
   llama-bridge chat hf:org/repo       talk to a model from the hub
+  llama-bridge app MODEL.gguf         the same in a window
   llama-bridge run "Hello" --json     one answer, for scripts
   llama-bridge doctor                 what works here, and what to do about the rest
 
@@ -101,6 +103,20 @@ def app(context: click.Context) -> None:
     context.obj = Terminal()
 
 
-for _command in (demo, chat, run, serve, embed, rerank, pull, models, rm, doctor, info, session):
+for _command in (
+    demo,
+    chat,
+    desktop,
+    run,
+    serve,
+    embed,
+    rerank,
+    pull,
+    models,
+    rm,
+    doctor,
+    info,
+    session,
+):
     app.add_command(_command)
 session.add_command(verify)

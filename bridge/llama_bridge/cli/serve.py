@@ -14,9 +14,10 @@ from ..models.source import DEMO
 from .logs import verbose
 from .options import BEST, adapter_option, loading_options, untrusted_option
 
-__all__ = ["serve"]
+__all__ = ["NEEDED", "serve"]
 
-_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "prometheus_client")
+"""What the server imports, of the extra ``[serve]``."""
 
 
 @click.command
@@ -106,7 +107,7 @@ def serve(
     once. Several, and those of --models-dir, are loaded when a request names them. SIGTERM finishes what is being
     answered.
     """
-    for name in _NEEDED:
+    for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise click.ClickException('the server needs: pip install "llama-bridge[serve]"')
     from .serving import Plan, serve_one, serve_several  # 180 ms with starlette and uvicorn

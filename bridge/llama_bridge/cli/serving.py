@@ -24,10 +24,12 @@ from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
 from ..serve.running import Application, ignore_signals, listen, run
+from ..serve.served import OneModel
 from ..serve.shelf import Shelf, models_in, session_folder
 from .terminal import Terminal
+from .window import Window
 
-__all__ = ["Plan", "serve_one", "serve_several"]
+__all__ = ["Plan", "serve_one", "serve_several", "serve_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,20 @@ def serve_several(
     with listen(plan.host, plan.port) as listener:
         made = application(Shelf(found, open_model, idle), plan.settings, plan.responses)
         _run(terminal, plan, made, listener)
+    ignore_signals()
+
+
+def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path) -> None:
+    """Show a model's chat in a window, and end when it is closed."""
+    name = Path(model).stem
+    with listen(plan.host, plan.port) as listener:
+        with terminal.waiting(f"loading {model}"):
+            llama = _load(terminal, plan, name, model)
+        address = f"http://{plan.host}:{listener.getsockname()[1]}/#window={plan.api_keys[0]}"
+        with llama, Window(address) as window:
+            models = OneModel(AsyncLlamaBridge.of(llama), (name,))
+            made = application(models, plan.settings, None, conversations)
+            run(made, listener, grace=plan.grace, ready=window.open)
     ignore_signals()
 
 

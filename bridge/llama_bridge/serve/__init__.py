@@ -11,6 +11,7 @@
     server.py           what all requests share
     served.py           the models, by the names that requests give; shelf.py has several
     front_page.py       /: the chat application, built from app/ into page/
+    conversations.py    what it keeps for a window of its own
     model_list.py       /health, /v1/models and /metrics
     chat_completions.py /v1/chat/completions
     chat_request.py     what such a request asks for

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from ..errors import BridgeError, InvalidInput, NoModel, PathLike
 from .answering import ClientGone
 from .chat_completions import chat_completions
 from .completions import completions
+from .conversations import Conversations
 from .embeddings import embeddings, rerank
 from .front_page import FILES, front_page
 from .guard import Guard
@@ -87,9 +89,19 @@ def _names(llama: AsyncLlamaBridge, name: str | Sequence[str] | None) -> Sequenc
 
 
 def application(
-    models: Models, settings: ServerSettings, responses: Responses | PathLike | None
+    models: Models,
+    settings: ServerSettings,
+    responses: Responses | PathLike | None,
+    conversations: Path | None = None,
 ) -> Starlette:
-    """An ASGI application that answers with some models; ``responses`` says where they are kept."""
+    """An ASGI application that answers with some models.
+
+    Args:
+        models: answer.
+        settings: keys and bounds.
+        responses: where responses are kept.
+        conversations: where those of the chat application are kept; None leaves that to its browser.
+    """
     if not isinstance(responses, Responses):
         folder = None if responses is None else full_path("responses_dir", responses)
         responses = ResponseStore(folder, settings.max_responses)
@@ -124,6 +136,14 @@ def application(
         route("/v1/embeddings", embeddings, "POST"),
         route("/v1/rerank", rerank, "POST"),
     ]
+    if conversations is not None:
+        kept, place = Conversations(conversations), "/app/conversations"
+        routes += [
+            route(place, kept.heads, "GET"),
+            route(f"{place}/{{id}}", kept.one, "GET"),
+            route(f"{place}/{{id}}", kept.keep, "PUT"),
+            route(f"{place}/{{id}}", kept.forget, "DELETE"),
+        ]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:

@@ -1,0 +1,61 @@
+"""``llama-bridge app``: the chat application in a window of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+from platformdirs import user_data_path
+
+from ..models.source import DEMO
+from .logs import verbose
+from .options import BEST, adapter_option, loading_options, untrusted_option
+from .serve import NEEDED
+
+__all__ = ["desktop"]
+
+
+@click.command("app")
+@click.argument("model", default=DEMO)
+@click.option(
+    "--conversations-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keeps the conversations. Default: a folder of this user.",
+)
+@loading_options(BEST)
+@untrusted_option
+@adapter_option
+@verbose
+@click.pass_context
+def desktop(
+    context: click.Context, /, model: str, conversations_dir: Path | None, **loading: Any
+) -> None:
+    """Chat with a model in a window. MODEL is the demo model by default.
+
+    The window is the system's own web view (pip install "llama-bridge[app]"), or else a window of a browser. Its server
+    listens on this machine only, and answers only to this window. Closing the window ends it.
+    """
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise click.ClickException('the window needs: pip install "llama-bridge[app]"')
+    from .serving import Plan, serve_window  # 180 ms with starlette and uvicorn
+
+    plan = Plan(
+        host="127.0.0.1",
+        port=0,
+        grace=0,
+        api_keys=(secrets.token_urlsafe(32),),
+        hosts=(),
+        origins=(),
+        log_prompts=False,
+        sessions_dir=None,
+        n_parallel=2,
+        session_memory=256,
+        **loading,
+    )
+    folder = conversations_dir or user_data_path("llama-bridge", appauthor=False) / "conversations"
+    serve_window(context.obj, plan, model, folder)

@@ -1,0 +1,99 @@
+"""``/app/conversations``: what the chat application keeps, where its window has no browser to keep it in."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..files.replacing import replace_file
+from .fields import Fields
+from .refusals import Refused
+from .server import Server
+
+__all__ = ["Conversations"]
+
+_ID = re.compile(r"t[0-9a-f]{24}")
+
+
+class Conversations:
+    """A folder of conversations, each a JSON file under its id. Only the application looks into them.
+
+    Args:
+        folder: is created with the first one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def heads(self, _server: Server, request: Request) -> Response:
+        """Id, title and time of each; with ``?find=`` of those in which these words are."""
+        words = request.query_params.get("find", "").casefold()
+        return JSONResponse({"heads": await to_thread.run_sync(self._heads, words)})
+
+    async def one(self, _server: Server, request: Request) -> Response:
+        """One of them, or null."""
+        path = self._path(request)
+        return JSONResponse(await to_thread.run_sync(_read, path))
+
+    async def keep(self, server: Server, request: Request) -> Response:
+        """Keep one: it is replaced as a whole or not at all."""
+        path = self._path(request)
+        talk = await server.read(request, _whole)
+        await to_thread.run_sync(self._write, path, talk)
+        return Response(status_code=204)
+
+    async def forget(self, _server: Server, request: Request) -> Response:
+        """Delete one."""
+        self._path(request).unlink(missing_ok=True)
+        return Response(status_code=204)
+
+    def _path(self, request: Request) -> Path:
+        id_: str = request.path_params["id"]
+        if not _ID.fullmatch(id_):
+            raise Refused(404, "no conversation has such an id", code="not_found")
+        return self._folder / f"{id_}.json"
+
+    def _heads(self, words: str) -> list[dict[str, Any]]:
+        found = [_read(path) for path in sorted(self._folder.glob("t*.json"))]
+        return [
+            {name: talk.get(name) for name in ("id", "title", "changed")}
+            for talk in found
+            if talk is not None and _says(talk, words)
+        ]
+
+    def _write(self, path: Path, talk: dict[str, Any]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = json.dumps(talk).encode()
+        replace_file(path, lambda file: file.write(data))
+
+
+def _whole(fields: Fields) -> dict[str, Any]:
+    talk = fields.plain_object("conversation")
+    fields.done()
+    if talk is None:
+        raise fields.refuse("conversation", "the conversation")
+    return dict(talk)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What is in a file; None if it is not there, or no conversation."""
+    try:
+        found: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    talk = cast("dict[str, Any]", found)
+    return talk if talk.get("id") == path.stem else None
+
+
+def _says(talk: dict[str, Any], words: str) -> bool:
+    messages: dict[str, Any] = talk.get("messages") or {}
+    texts = [talk.get("title"), *(message.get("text") for message in messages.values())]
+    return any(words in str(text).casefold() for text in texts)

@@ -1,0 +1,65 @@
+"""What the chat application keeps on the server of its window."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llama_bridge.aio import AsyncLlamaBridge
+from llama_bridge.serve import ServerSettings, app
+from llama_bridge.serve.app import application
+from llama_bridge.serve.served import OneModel
+from llama_bridge.testing import FakeLlama
+
+from .serving import Address, serving
+
+PLACE = "/app/conversations"
+ONE, TWO = f"t{1:024x}", f"t{2:024x}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def address(folder: Path) -> Iterator[Address]:
+    with FakeLlama() as llama:
+        models = OneModel(AsyncLlamaBridge.of(llama), ("fake",))
+        with serving(application(models, ServerSettings(), None, folder)) as found:
+            yield found
+
+
+def talk(id_: str, title: str, text: str) -> dict[str, object]:
+    return {"id": id_, "title": title, "changed": 7, "messages": {"m": {"text": text}}}
+
+
+def test_they_are_kept_listed_found_and_deleted(address: Address, folder: Path) -> None:
+    assert address.ask("GET", PLACE).json == {"heads": []}
+    assert address.ask("GET", f"{PLACE}/{ONE}").json is None
+    for id_, title, text in ((ONE, "Bridges", "arches"), (TWO, "Animals", "Llamas 🦙 and ÄMTER")):
+        kept = {"conversation": talk(id_, title, text)}
+        assert address.ask("PUT", f"{PLACE}/{id_}", kept).status == 204
+    assert address.ask("GET", f"{PLACE}/{TWO}").json["messages"]["m"]["text"].startswith("Llamas")
+    heads = address.ask("GET", f"{PLACE}?find=%C3%A4mter").json["heads"]
+    assert heads == [{"id": TWO, "title": "Animals", "changed": 7}]
+    (folder / f"t{3:024x}.json").write_text("no JSON")
+    assert [head["id"] for head in address.ask("GET", PLACE).json["heads"]] == [ONE, TWO]
+    assert address.ask("DELETE", f"{PLACE}/{ONE}").status == 204
+    assert [head["id"] for head in address.ask("GET", PLACE).json["heads"]] == [TWO]
+
+
+@pytest.mark.parametrize("id_", ["x", "..%2Fsecret", "t" + "z" * 24, ONE + "0"])
+def test_no_id_leads_out_of_the_folder(address: Address, folder: Path, id_: str) -> None:
+    (folder.parent / "secret.json").write_text(json.dumps({"id": "secret"}))
+    for method, body in (("GET", None), ("DELETE", None), ("PUT", {"conversation": {}})):
+        assert address.ask(method, f"{PLACE}/{id_}", body).status == 404
+    assert (folder.parent / "secret.json").exists()
+
+
+def test_other_servers_keep_none() -> None:
+    with FakeLlama() as llama, serving(app(llama, name="fake")) as address:
+        assert address.ask("GET", PLACE).status == 404
