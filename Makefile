@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: load openai-npm help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+.PHONY: load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,10 @@ lint: setup  ## run ruff (rules and format) and import-linter (what may import w
 types: setup  ## run mypy and pyright, both strict
 	@$(BIN)/mypy && $(BIN)/pyright
 
-docs: setup  ## build the documentation site in build/docs, with pictures taken by tests
+screenshots: setup  ## take the pictures of the documentation, into build/pictures
 	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
+
+docs: screenshots  ## build the documentation site in build/docs, with pictures taken by tests
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
 	@echo build/docs/index.html
 

@@ -118,7 +118,7 @@ export class App {
       return make("button", { type: "button", onclick: take }, make("b", { textContent: title }), make("span", { textContent: words }));
     });
     const picture = make("img", { src: "icon.svg", alt: "", width: 44, height: 44 });
-    this.welcome.replaceChildren(picture, make("h1", { textContent: t("welcome") }), make("p", { textContent: t("welcomeHint") }), make("div", { className: "ideas" }, ...ideas));
+    this.welcome.replaceChildren(picture, make("h1", { textContent: t("welcome") }), make("p", { textContent: t(this.client.flags.near ? "onComputer" : "onServer") }), make("div", { className: "ideas" }, ...ideas));
   }
 
   /** How full the context is, and what keeps the conversation from going on. */

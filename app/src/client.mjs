@@ -1,6 +1,6 @@
 // What the interface asks of a host. A host is an object with:
 //
-//   flags          {parallel: whether several answers can be written at once}
+//   flags          {near: whether the model is surely on the computer in front of which somebody sits}
 //   models()       -> [{id, capabilities: [names] or null while it is not loaded, context: tokens or null}]
 //   ask(question)  -> asynchronous iterator of pieces, in this order:
 //                       {kind: "reasoning" | "text", text}, {kind: "call", id, name, arguments}, each any number of times;

@@ -5,8 +5,6 @@ const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
 
 export class HttpClient {
-  flags = { parallel: true };
-
   constructor() {
     try {
       this.key = sessionStorage.getItem(KEY) ?? "";
@@ -14,6 +12,7 @@ export class HttpClient {
       this.key = ""; // storage is switched off
     }
     this.hasWindow = location.hash.startsWith(OF_WINDOW); // a window of its own, whose server keeps the conversations
+    this.flags = { near: this.hasWindow };
     if (this.hasWindow) this.key = location.hash.slice(OF_WINDOW.length);
   }
 

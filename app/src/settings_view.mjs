@@ -21,7 +21,7 @@ function field(label, control, hint) {
 }
 
 /** on: {change(): the talk or the model has changed; language(name)} */
-export function openSettings({ talk, model, language, flags }, on) {
+export function openSettings({ talk, model, language }, on) {
   const dialog = make("dialog", { className: "settings", "aria-labelledby": "settings-title" });
   const system = make("textarea", { rows: 4, value: talk.system, dir: "auto" });
   system.oninput = () => {
@@ -50,7 +50,7 @@ export function openSettings({ talk, model, language, flags }, on) {
     make("h3", { textContent: t("forThisTalk") }),
     field("system", system, "systemHint"),
     make("div", { className: "two" }, ...numbers),
-    ...aboutModel(model, flags),
+    ...aboutModel(model),
     make("h3", { textContent: t("forAll") }),
     field("language", tongue),
   );

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
     Come = Callable[..., Chatter]
 
+EXPLAINED = """A **KV cache** keeps what attention has computed for each token. The next token then costs one step, not the whole text again.
+
+```python
+def generate(tokens: list[int], cache: Cache) -> int:
+    new = tokens[cache.length :]  # what was said before is not read again
+    return cache.decode(new).argmax()
+```
+
+| Context | Memory | Next token |
+|---|--:|--:|
+| 2,048 | 256 MB | 18 ms |
+| 8,192 | 1.0 GB | 21 ms |
+
+> A conversation that goes on is cheap; one that begins anew is not.
+"""
 MARKDOWN = """Some **bold** words.
 
 ```python
@@ -48,6 +63,8 @@ class Answers:
             return FakeAnswer("word " * 2000, token_seconds=0.002)
         if "Markdown" in asked.prompt:
             return MARKDOWN
+        if "KV cache" in asked.prompt:
+            return EXPLAINED
         if "JSON" in asked.prompt:
             # The last token comes late: all of it is on the screen before it is known to be whole.
             return FakeAnswer('{"name": "Zorblax", "age": 7}', token_seconds=0.03)
@@ -480,3 +497,24 @@ def test_all_can_be_done_by_keyboard(chatter: Chatter) -> None:
     assert names[:5] == ["Search", "First", "More for First", "Import", "Settings"]
     assert names[5:8] == ["Model", "Costs", "Settings"]
     assert names[8:] == ["Conversation", "Copy", "Edit", "Delete", "Copy", "Answer again"]
+
+
+@pytest.mark.pictures
+def test_pictures_for_the_documentation(browser: Browser, address: Address, pictures: Path) -> None:
+    from .chatting import Chatter
+    from .visiting import DESKTOP, PHONE
+
+    with browser.new_context(viewport=DESKTOP, color_scheme="light") as context:
+        chatter = Chatter(context, f"http://127.0.0.1:{address.port}/")
+        page = chatter.page
+        for words in ("A recipe for lentil soup", "Plan a week in Oslo"):
+            chatter.say(words)
+            page.click("#new")
+        page.click("#costs")
+        chatter.say("What is a KV cache, and why does it make a conversation cheap?")
+        for size, scheme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")):
+            page.set_viewport_size(size)
+            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            page.wait_for_timeout(200)
+            page.screenshot(path=pictures / f"app-{size['width']}-{scheme}.png")
+        assert chatter.complaints == []

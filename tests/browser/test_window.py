@@ -90,6 +90,7 @@ def test_a_window_chats_keeps_the_talk_for_the_next_and_ends_with_its_server(
 ) -> None:
     opened = Opener(playwright, tmp_path)
     with opened() as (page, close):
+        assert "runs on this computer" in page.inner_text(".welcome")
         page.fill("#prompt", "My name is Zorblax.")
         page.press("#prompt", "Enter")
         page.locator(".turn:not(.writing) .foot button").nth(4).wait_for(state="attached")
