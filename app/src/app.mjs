@@ -1,8 +1,10 @@
 // The interface: what is on the screen, and what happens when somebody does something. See client.mjs for what it asks of a host.
 import { Trouble } from "./client.mjs";
-import { Composer, growing, isSend } from "./composer.mjs";
+import { Composer } from "./composer.mjs";
 import { icon, iconButton, make } from "./dom.mjs";
+import { openEdit } from "./edit_form.mjs";
 import { readFile, saveJson, saveMarkdown } from "./files.mjs";
+import { askForKey, greeting, tell } from "./notices.mjs";
 import { preferences, savePreferences } from "./preferences.mjs";
 import { openSettings } from "./settings_view.mjs";
 import { headOf } from "./shelf.mjs";
@@ -67,7 +69,7 @@ export class App {
       send: (text, files) => this.#send(text, files),
       stop: () => this.#stop(),
       draft: (text) => this.#draft(text),
-      trouble: (words) => this.#tell(words),
+      trouble: (words) => tell(words),
     });
     this.picker = make("select", { id: "model", ariaLabel: t("model"), onchange: () => this.#choose(this.picker.value) });
     this.costs = make("button", { type: "button", id: "costs", className: "icon", title: t("costsHint"), ariaLabel: t("costs"), onclick: () => this.#showCosts(!preferences.costs) }, icon("gauge"));
@@ -110,15 +112,11 @@ export class App {
   }
 
   #greet() {
-    const ideas = t("ideas").map(([title, words]) => {
-      const take = () => {
-        this.composer.write(words);
-        this.composer.area.focus();
-      };
-      return make("button", { type: "button", onclick: take }, make("b", { textContent: title }), make("span", { textContent: words }));
-    });
-    const picture = make("img", { src: "icon.svg", alt: "", width: 44, height: 44 });
-    this.welcome.replaceChildren(picture, make("h1", { textContent: t("welcome") }), make("p", { textContent: t(this.client.flags.near ? "onComputer" : "onServer") }), make("div", { className: "ideas" }, ...ideas));
+    const take = (words) => {
+      this.composer.write(words);
+      this.composer.area.focus();
+    };
+    this.welcome.replaceChildren(...greeting(t(this.client.flags.near ? "onComputer" : "onServer"), take));
   }
 
   /** How full the context is, and what keeps the conversation from going on. */
@@ -140,17 +138,6 @@ export class App {
     this.costs.ariaPressed = String(shown);
   }
 
-  /** Tell something for a while, perhaps with a way to take it back. */
-  #tell(words, undo) {
-    document.querySelector(".toast")?.remove();
-    const toast = make("div", { className: "toast", role: "status" }, make("span", { textContent: words }));
-    const leave = () => toast.remove();
-    if (undo) toast.append(make("button", { type: "button", textContent: t("undo"), onclick: () => (leave(), undo()) }));
-    toast.append(iconButton("close", t("close"), leave));
-    document.body.append(toast);
-    setTimeout(leave, 10_000);
-  }
-
   // models
 
   get model() {
@@ -162,7 +149,7 @@ export class App {
       this.models = await this.client.models();
     } catch (error) {
       if (error.kind === "key") this.#askForKey();
-      else this.#tell(this.#wordsOf(error));
+      else tell(this.#wordsOf(error));
       return;
     }
     this.picker.replaceChildren(...this.models.map(({ id }) => make("option", { value: id, textContent: id })));
@@ -185,18 +172,10 @@ export class App {
   }
 
   #askForKey() {
-    if (document.querySelector("dialog[open]")) return;
-    const box = make("input", { id: "key", type: "password", autocomplete: "off", required: true });
-    const dialog = make("dialog", { className: "key", "aria-labelledby": "key-title" });
-    const form = make("form", { method: "dialog" }, make("label", { id: "key-title", for: "key", textContent: t("apiKey") }), box, make("button", { className: "main", textContent: t("useKey") }));
-    form.onsubmit = () => {
-      this.client.useKey(box.value.trim());
-      dialog.remove();
+    askForKey((key) => {
+      this.client.useKey(key);
       this.#findModels();
-    };
-    dialog.append(form);
-    document.body.append(dialog);
-    dialog.showModal();
+    });
   }
 
   #settings() {
@@ -238,7 +217,7 @@ export class App {
   async #save(talk) {
     if (!talk || talk.leaf === null || talk.removed) return;
     this.heads.set(talk.id, headOf(talk));
-    await this.shelf.put(talk).catch((error) => this.#tell(String(error)));
+    await this.shelf.put(talk).catch((error) => tell(String(error)));
   }
 
   async #change(id, change) {
@@ -267,7 +246,7 @@ export class App {
     this.heads.delete(id);
     if (this.talk.id === id) await this.open(null);
     else this.#show();
-    this.#tell(t("removed"), async () => {
+    tell(t("removed"), async () => {
       delete talk.removed;
       await this.#save(talk);
       await this.open(id);
@@ -280,7 +259,7 @@ export class App {
       await this.#save(talk);
       await this.open(talk.id);
     } catch (error) {
-      this.#tell(error.message);
+      tell(error.message);
     }
   }
 
@@ -298,7 +277,7 @@ export class App {
     const forget = setTimeout(() => this.client.forget(refs), 12_000); // after the way back is gone
     this.#save(talk);
     this.#show();
-    this.#tell(t("removed"), () => {
+    tell(t("removed"), () => {
       clearTimeout(forget);
       Object.assign(talk, before);
       this.#save(talk);
@@ -329,36 +308,14 @@ export class App {
   }
 
   #edit(message, view) {
-    const area = make("textarea", { rows: 1, value: message.text, ariaLabel: t("edit"), dir: "auto" });
-    const cancel = make("button", { type: "button", textContent: t("cancel"), onclick: () => end() });
-    const send = make("button", { className: "main", textContent: t("sendAgain") });
-    const form = make("form", { className: "edit" }, area, make("div", {}, cancel, send));
-    const end = () => {
-      form.remove();
-      view.item.classList.remove("editing");
-    };
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      const text = area.value.trim();
-      if (!text || this.running.has(this.talk.id)) return;
-      end();
+    openEdit(view, (text) => {
+      const { talk } = this;
+      if (this.running.has(talk.id)) return false;
       const { files } = message;
-      const question = talks.addMessage(this.talk, message.parent, { role: "user", text, ...(files && { files }) });
-      this.#answer(this.talk, question.id);
-    };
-    area.onkeydown = (event) => {
-      if (event.key === "Escape") {
-        event.stopPropagation();
-        end();
-      } else if (isSend(event)) {
-        event.preventDefault();
-        form.requestSubmit();
-      }
-    };
-    view.item.classList.add("editing");
-    view.body.append(form);
-    growing(area);
-    area.focus();
+      const question = talks.addMessage(talk, message.parent, { role: "user", text, ...(files && { files }) });
+      this.#answer(talk, question.id);
+      return true;
+    });
   }
 
   #stop() {

@@ -207,10 +207,10 @@ def test_what_is_deleted_can_be_taken_back(chatter: Chatter) -> None:
     chatter.press("Undo")
     assert chatter.said == before
     chatter.choose("First", "Delete")
-    assert chatter.titles == []
+    chatter.until(lambda: chatter.titles == [])
     chatter.press("Undo")
     chatter.until(lambda: chatter.said == before)
-    assert chatter.titles == ["First"]
+    chatter.until(lambda: chatter.titles == ["First"])
 
 
 def test_conversations_are_listed_found_renamed_and_go_on_in_a_new_one(chatter: Chatter) -> None:
