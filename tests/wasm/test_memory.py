@@ -264,9 +264,7 @@ def test_a_page_without_memory_is_out_of_memory(wasm: Path, demo: ModelFile) -> 
             held.append(new(js.WebAssembly.Memory, options))
 
     try:
-        for _ in range(
-            20
-        ):  # what the engine gives back late, of guests closed before, is filled too
+        for _ in range(20):  # the engine may give back late what earlier guests had
             with pytest.raises(JsException):
                 fill()
             try:
