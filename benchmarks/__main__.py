@@ -229,6 +229,7 @@ def main() -> int:
             rounds=max(2, rounds // 2),
             history=sizes.kept,
             turns=2 if given.quick else 5,
+            conversations=16 if given.quick else 64,
         )
     if "turns" in sections:
         for backend in backends:
