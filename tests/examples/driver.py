@@ -65,7 +65,7 @@ class Driver:
 
     def connect_and_wait(self, address: str) -> None:
         self.connect(address)
-        self.idle()
+        self.until(lambda: not self.window.busy, 120)
 
     def why(self, capability: Capability) -> str:
         """What stands there while the mouse is on the name of a capability."""
