@@ -115,7 +115,7 @@ def test_the_conversation_outlives_a_server_that_is_of_no_use(
 ) -> None:
     driver, backend = at_home(open_window)
     keys = ServerSettings(api_keys=("secret",))
-    apps = {
+    apps: dict[str, ASGIApp] = {
         "web page": web_page(),
         "wants a key": app(served, settings=keys),
         "no such model": app(served),
