@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -73,6 +74,15 @@ def test_ray_serve_takes_them() -> None:
     application["deployments"][0]["num_replicas"] = -1
     with pytest.raises(ValueError, match="num_replicas"):
         schema.ServeApplicationSchema.model_validate(application)
+
+
+def test_ray_serve_makes_the_settings_of_the_args() -> None:
+    """As it does for `serve run` and `serve deploy`: by the class that the builder's signature names."""
+    pytest.importorskip("ray.serve")
+    from llama_bridge.serve.ray import app
+
+    (parameter,) = inspect.signature(app).parameters.values()
+    assert parameter.annotation is FleetSettings
 
 
 def test_kubernetes_takes_them() -> None:
