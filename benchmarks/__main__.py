@@ -14,6 +14,7 @@ from llama_bridge_wasm import artifact
 from .chats import measure_chats
 from .embeddings import measure_embeddings
 from .fleet import measure_fleet
+from .fleet_sizes import measure_fleet_simulation
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -49,6 +50,7 @@ SECTIONS = (
     "parallel",
     "servers",
     "fleet",
+    "fleet-simulation",
     "turns",
     "sessions",
     "keeping",
@@ -231,6 +233,8 @@ def main() -> int:
             turns=2 if given.quick else 5,
             conversations=16 if given.quick else 64,
         )
+    if "fleet-simulation" in sections:
+        measure_fleet_simulation(report, quick=given.quick)
     if "turns" in sections:
         for backend in backends:
             measure_turns(
