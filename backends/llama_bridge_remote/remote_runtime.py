@@ -37,6 +37,7 @@ class Kept:
         turns: where each turn is.
         response: what the server calls its last answer, if it keeps it; otherwise empty.
         sampling: how the last answer was drawn.
+        identity: of the model that it was held with, where the server may have another one by now; otherwise empty.
     """
 
     messages: tuple[Message, ...] = ()
@@ -45,6 +46,7 @@ class Kept:
     turns: tuple[TurnMark, ...] = ()
     response: str = ""
     sampling: SamplingParams | None = None
+    identity: Mapping[str, object] = field(default_factory=dict[str, object])
 
     @property
     def begun(self) -> bool:
