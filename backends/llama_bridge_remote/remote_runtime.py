@@ -128,6 +128,8 @@ class RemoteRuntime(Runtime):
             answer.start()
             if self.waits:
                 answer.wait_until_accepted()
+                if self._retired and answer.ended and self._cancels == cancels:
+                    self._check_open()  # nobody has cancelled it: whoever asked can ask the runtime that has taken over
         except BaseException:  # an interrupt, too: nobody has the answer
             answer.end()
             with self._lock:
@@ -166,6 +168,9 @@ class RemoteRuntime(Runtime):
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
         self._cancels += 1
+        self._give_up()
+
+    def _give_up(self) -> None:
         for answer in tuple(self._answers):
             answer.end()
         for line in tuple(self._lines):
@@ -189,7 +194,7 @@ class RemoteRuntime(Runtime):
     def close(self) -> None:
         """See :meth:`Runtime.close`."""
         self._closed = True
-        self.cancel()
+        self._give_up()
         self.client.close()
 
     def _check_open(self) -> None:

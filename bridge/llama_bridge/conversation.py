@@ -68,7 +68,8 @@ class Shared:
         warned: whether the FallbackWarning was issued.
         fail_over: makes another runtime take over from one whose server is gone, or raises; None if that was not asked for.
         carried: what was said in conversations that another runtime is to go on with, by their names.
-        said: names of the conversations that have a turn, because a runtime without continuation cannot tell.
+        said: the conversations that have a turn, because a runtime without continuation cannot tell: by name, whether raw
+            text is a part of it.
         swapping: held while one runtime replaces another.
     """
 
@@ -80,7 +81,7 @@ class Shared:
     warned: bool = False
     fail_over: Callable[[Runtime, ServerGone], None] | None = None
     carried: dict[str, tuple[Message, ...]] = field(default_factory=dict[str, tuple[Message, ...]])
-    said: set[str] = field(default_factory=set[str])
+    said: dict[str, bool] = field(default_factory=dict[str, bool])
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
     def alive(self) -> Runtime:
@@ -116,6 +117,19 @@ class Shared:
                 with self.swapping:  # another model replaced it and answers
                     if self.closed or self.runtime is runtime:
                         raise
+
+    def asked(self, runtime: Runtime, name: str, *, raw: bool) -> None:
+        """A conversation has a turn with a runtime."""
+        if (
+            self.runtime is runtime
+        ):  # if not, another has taken over meanwhile, and what was said is for that one
+            self.said[name] = raw
+            self.carried.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Nothing that was said in a conversation counts any more."""
+        self.said.pop(name, None)
+        self.carried.pop(name, None)
 
     def tell_fallback(self) -> None:
         """Warn, once, that the backend cannot continue a conversation."""
@@ -304,8 +318,7 @@ class Conversation(NotCopied, Chatting):
                 reads=answer_message(asked.reader),
             )
             pending = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            shared.asked(runtime, self._name, raw=False)
             return ChatStream(pending, asked, wish.tools, shape.parse)
 
         return shared.do(needed, answer, answers=True)
@@ -379,8 +392,8 @@ class Conversation(NotCopied, Chatting):
             elif fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
             answer = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            raw = not as_chat or (request.continues and shared.said.get(self._name, False))
+            shared.asked(runtime, self._name, raw=raw)
             return answer
 
         return TextStream(shared.do(needed, answer, answers=True), shape.parse)
@@ -497,7 +510,9 @@ class Session(Conversation):
         return bool(self.tokens)
 
     def _past(self) -> Snapshot:
-        return self._shared.alive().past(self._name)
+        past = self._shared.alive().past(self._name)
+        carried = self._shared.carried.get(self._name, ())
+        return replace(past, messages=carried) if carried else past
 
     def reset(self) -> None:
         """Forget the conversation and empty the KV cache. The model stays loaded.
@@ -505,7 +520,7 @@ class Session(Conversation):
         The next prompt is evaluated from its first token.
         """
         self._shared.do(Capability(0), lambda runtime: runtime.reset(self._name))
-        self._shared.said.discard(self._name)
+        self._shared.forget(self._name)
 
     def rewind(self, turns: int = 1) -> None:
         """Undo the last turns, both questions and answers.
@@ -571,16 +586,20 @@ class Session(Conversation):
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         check_flag("replay", replay)
         check_flag("trust_unverified", trust_unverified)
-        return self._shared.do(
-            Capability.SESSION_PERSISTENCE,
-            lambda runtime: runtime.load(
+        shared = self._shared
+
+        def load(runtime: Runtime) -> SessionInfo:
+            info = runtime.load(
                 self._name,
                 path,
                 replay=replay,
                 trust_unverified=trust_unverified,
                 on_progress=progress,
-            ),
-        )
+            )
+            shared.asked(runtime, self._name, raw=not info.messages)
+            return info
+
+        return shared.do(Capability.SESSION_PERSISTENCE, load)
 
     def verify(
         self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
@@ -610,7 +629,7 @@ class Session(Conversation):
     def delete(self) -> None:
         """Forget the conversation and its name."""
         self._shared.do(Capability(0), lambda runtime: runtime.delete(self._name))
-        self._shared.said.discard(self._name)
+        self._shared.forget(self._name)
 
 
 def warn_outside(message: str) -> None:
