@@ -70,6 +70,7 @@ def test_a_session_id_counts_more_than_what_is_said() -> None:
         b"null",
         b"\xff",
         b"[" * 100_000,
+        *(b'{"messages": [%s%s]}' % (b"[" * deep, b"]" * deep) for deep in range(900, 1000, 10)),
         b'{"messages": 3}',
         b'{"messages": [1, null]}',
         b'{"previous_response_id": 3}',
