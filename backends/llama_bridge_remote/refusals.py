@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,8 @@ from llama_bridge.errors import (
     ModelNotFound,
     RateLimited,
 )
+
+from .events import read_value
 
 __all__ = ["Refusal", "as_error", "read_refusal"]
 
@@ -57,8 +58,8 @@ def read_refusal(status: int, body: bytes, headers: Mapping[str, str], secret: s
     with suppress(KeyError, ValueError):
         retry = min(600.0, max(0.0, float(headers["retry-after"])))
     try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
+        value: object = read_value(text.encode())
+    except ValueError:
         message = "" if page else text
         return Refusal(status, _safe(message, secret), retry_after=retry, is_page=page)
     return of_object(status, value, secret, retry)

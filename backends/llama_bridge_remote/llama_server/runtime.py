@@ -120,7 +120,9 @@ class LlamaServerRuntime(VectorCalls):
         model = self._model
         facts = self._facts(None if look_closely else model.facts)
         now = facts.identity
-        if kept.begun and (changed := [field for field in now if now[field] != kept.identity[field]]):
+        if kept.begun and (
+            changed := [field for field in now if now[field] != kept.identity[field]]
+        ):
             field = changed[0]
             raise EngineError(
                 f"the server {self.client.url} has another model than before ({field} was {kept.identity[field]!r}, now "
