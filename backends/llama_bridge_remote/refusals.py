@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,8 +19,6 @@ from llama_bridge.errors import (
     ModelNotFound,
     RateLimited,
 )
-
-from .events import read_value
 
 __all__ = ["Refusal", "as_error", "read_refusal"]
 
@@ -58,8 +57,8 @@ def read_refusal(status: int, body: bytes, headers: Mapping[str, str], secret: s
     with suppress(KeyError, ValueError):
         retry = min(600.0, max(0.0, float(headers["retry-after"])))
     try:
-        value: object = read_value(text.encode())
-    except ValueError:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
         message = "" if page else text
         return Refusal(status, _safe(message, secret), retry_after=retry, is_page=page)
     return of_object(status, value, secret, retry)
@@ -92,7 +91,7 @@ def of_object(status: int, value: object, secret: str, retry: float | None = Non
 def _safe(message: str, secret: str) -> str:
     if secret:
         message = message.replace(secret, "***")
-    message = " ".join(message.split())
+    message = " ".join(message.encode(errors="replace").decode().split())
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
 
 
