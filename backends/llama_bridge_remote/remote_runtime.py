@@ -37,6 +37,7 @@ class Kept:
         turns: where each turn is.
         response: what the server calls its last answer, if it keeps it; otherwise empty.
         sampling: how the last answer was drawn.
+        identity: of the model that it was held with, where the server may have another one by now; otherwise empty.
     """
 
     messages: tuple[Message, ...] = ()
@@ -45,6 +46,7 @@ class Kept:
     turns: tuple[TurnMark, ...] = ()
     response: str = ""
     sampling: SamplingParams | None = None
+    identity: Mapping[str, object] = field(default_factory=dict[str, object])
 
     @property
     def begun(self) -> bool:
@@ -126,6 +128,8 @@ class RemoteRuntime(Runtime):
             answer.start()
             if self.waits:
                 answer.wait_until_accepted()
+                if self._retired and answer.ended and self._cancels == cancels:
+                    self._check_open()  # nobody has cancelled it: whoever asked can ask the runtime that has taken over
         except BaseException:  # an interrupt, too: nobody has the answer
             answer.end()
             with self._lock:
@@ -164,6 +168,9 @@ class RemoteRuntime(Runtime):
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
         self._cancels += 1
+        self._give_up()
+
+    def _give_up(self) -> None:
         for answer in tuple(self._answers):
             answer.end()
         for line in tuple(self._lines):
@@ -187,7 +194,7 @@ class RemoteRuntime(Runtime):
     def close(self) -> None:
         """See :meth:`Runtime.close`."""
         self._closed = True
-        self.cancel()
+        self._give_up()
         self.client.close()
 
     def _check_open(self) -> None:

@@ -61,7 +61,8 @@ class Shared:
         warned: whether the FallbackWarning was issued.
         fail_over: makes another runtime take over from one whose server is gone, or raises; None if that was not asked for.
         carried: what was said in conversations that another runtime is to go on with, by their names.
-        said: names of the conversations that have a turn, because a runtime without continuation cannot tell.
+        said: the conversations that have a turn, because a runtime without continuation cannot tell: by name, whether raw
+            text is a part of it.
         swapping: held while one runtime replaces another.
     """
 
@@ -73,7 +74,7 @@ class Shared:
     warned: bool = False
     fail_over: Callable[[Runtime, ServerGone], None] | None = None
     carried: dict[str, tuple[Message, ...]] = field(default_factory=dict[str, tuple[Message, ...]])
-    said: set[str] = field(default_factory=set[str])
+    said: dict[str, bool] = field(default_factory=dict[str, bool])
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
     def alive(self) -> Runtime:
@@ -109,6 +110,18 @@ class Shared:
                 with self.swapping:  # another model replaced it and answers
                     if self.closed or self.runtime is runtime:
                         raise
+
+    def asked(self, runtime: Runtime, name: str, *, raw: bool) -> None:
+        """A conversation has a turn with a runtime."""
+        # If another has taken over meanwhile, what was said is for that one.
+        if self.runtime is runtime:
+            self.said[name] = raw
+            self.carried.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Nothing that was said in a conversation counts any more."""
+        self.said.pop(name, None)
+        self.carried.pop(name, None)
 
     def tell_fallback(self) -> None:
         """Warn, once, that the backend cannot continue a conversation."""
@@ -297,8 +310,7 @@ class Conversation(NotCopied, Chatting):
                 reads=answer_message(asked.reader),
             )
             pending = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            shared.asked(runtime, self._name, raw=False)
             return ChatStream(pending, asked, wish.tools, shape.parse)
 
         return shared.do(needed, answer, answers=True)
@@ -372,8 +384,8 @@ class Conversation(NotCopied, Chatting):
             elif fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
             answer = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            raw = not as_chat or (request.continues and shared.said.get(self._name, False))
+            shared.asked(runtime, self._name, raw=raw)
             return answer
 
         return TextStream(shared.do(needed, answer, answers=True), shape.parse)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from . import registry
 from .capabilities import Capability
+from .chat.message import Message
 from .checks import shown
 from .conversation import Shared, warn_outside
 from .errors import (
@@ -149,18 +150,29 @@ class Loader:
         with shared.swapping:
             if shared.runtime is not gone:  # another call was faster
                 return
-            pasts = {name: gone.past(name) for name in shared.said}
             rest = self._rest
-            if rest is None or any(not past.messages for past in pasts.values()):
+            if rest is None or any(shared.said.values()):
                 raise error
+            # What an earlier one has handed over, and nobody has gone on with, is here and not there.
+            said = {
+                name: shared.carried.get(name) or gone.past(name).messages
+                for name in tuple(shared.said)
+            }
             runtime = self._open(rest.backends, rest.model, rest.params, rest.on_progress)
-            self._replace(runtime)
-            shared.carried = {name: past.messages for name, past in pasts.items()}
-            shared.said.update(pasts)
+            try:
+                self._replace(
+                    runtime, {name: messages for name, messages in said.items() if messages}
+                )
+            except BaseException:
+                if shared.runtime is not runtime:
+                    runtime.close()
+                raise
             warn_outside(f"{error}; the {runtime.backend} backend takes over")
 
-    def _replace(self, runtime: Runtime | None) -> None:
-        """Replace the runtime once the previous one has finished its answers."""
+    def _replace(
+        self, runtime: Runtime | None, carried: Mapping[str, tuple[Message, ...]] | None = None
+    ) -> None:
+        """Replace the runtime once the previous one has finished its answers; it goes on with what is carried over."""
         shared = self._shared
         with shared.swapping:
             if shared.closed:
@@ -168,9 +180,10 @@ class Loader:
             before = shared.runtime
             if before is not None:
                 before.retire()
+            # First what it goes on with: other threads use it as soon as it is there.
+            shared.carried = dict(carried or {})
+            shared.said = dict.fromkeys(shared.carried, False)
             shared.runtime = runtime
-            shared.said.clear()
-            shared.carried.clear()
             if before is not None:
                 before.close()
 

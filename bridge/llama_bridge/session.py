@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .capabilities import Capability
@@ -10,6 +11,7 @@ from .conversation import Conversation
 from .errors import BridgeError, PathLike
 from .markup import rows, said
 from .progress import OnProgress
+from .runtime import Runtime
 from .snapshot import SessionInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class Session(Conversation):
         return bool(self.tokens)
 
     def _past(self) -> Snapshot:
-        return self._shared.alive().past(self._name)
+        past = self._shared.alive().past(self._name)
+        carried = self._shared.carried.get(self._name, ())
+        return replace(past, messages=carried) if carried else past
 
     def reset(self) -> None:
         """Forget the conversation and empty the KV cache. The model stays loaded.
@@ -70,7 +74,7 @@ class Session(Conversation):
         The next prompt is evaluated from its first token.
         """
         self._shared.do(Capability(0), lambda runtime: runtime.reset(self._name))
-        self._shared.said.discard(self._name)
+        self._shared.forget(self._name)
 
     def rewind(self, turns: int = 1) -> None:
         """Undo the last turns, both questions and answers.
@@ -136,16 +140,20 @@ class Session(Conversation):
         progress = check_callback("on_progress", on_progress) or self._shared.on_progress
         check_flag("replay", replay)
         check_flag("trust_unverified", trust_unverified)
-        return self._shared.do(
-            Capability.SESSION_PERSISTENCE,
-            lambda runtime: runtime.load(
+        shared = self._shared
+
+        def load(runtime: Runtime) -> SessionInfo:
+            info = runtime.load(
                 self._name,
                 path,
                 replay=replay,
                 trust_unverified=trust_unverified,
                 on_progress=progress,
-            ),
-        )
+            )
+            shared.asked(runtime, self._name, raw=not info.messages)
+            return info
+
+        return shared.do(Capability.SESSION_PERSISTENCE, load)
 
     def verify(
         self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
@@ -175,4 +183,4 @@ class Session(Conversation):
     def delete(self) -> None:
         """Forget the conversation and its name."""
         self._shared.do(Capability(0), lambda runtime: runtime.delete(self._name))
-        self._shared.said.discard(self._name)
+        self._shared.forget(self._name)

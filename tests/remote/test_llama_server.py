@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -351,10 +352,19 @@ def test_a_server_that_swaps_its_model_is_noticed(tmp_path: Path, make_model: Ma
     with llama_server(tmp_path / "slots", port=port):
         assert "Zorblax" in llama.generate_continue(ASK).text, "it is back, and evaluates it again"
         tokens = llama.session().tokens
+        llama.session_save(tmp_path / "a.session")
     with llama_server(tmp_path / "slots", other, port=port):
-        with pytest.raises(EngineError, match="another model than before"):
-            llama.generate_continue(ASK)
-        assert llama.session().tokens == tokens
+        failing: list[Callable[[], object]] = [
+            lambda: None,
+            lambda: llama.session_load(tmp_path / "a.session"),
+            lambda: llama.generate("abc " * 3000, chat=False),
+        ]
+        for fail in failing:  # a call that fails has seen the new model, and changes nothing
+            with suppress(SessionMismatch, ContextOverflow):
+                fail()
+            with pytest.raises(EngineError, match="another model than before"):
+                llama.generate_continue(ASK)
+            assert llama.session().tokens == tokens
         llama.session_reset()
         assert llama.generate("abc", chat=False, max_tokens=3).usage.completion_tokens <= 3
     llama.close()

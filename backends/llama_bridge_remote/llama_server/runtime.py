@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_bridge.capabilities import Capability
@@ -119,16 +119,17 @@ class LlamaServerRuntime(VectorCalls):
         """
         model = self._model
         facts = self._facts(None if look_closely else model.facts)
-        before, now = model.facts.identity, facts.identity
-        changed = [field for field in now if now[field] != before[field]]
-        if not changed:
-            return model
-        if kept.begun:
+        now = facts.identity
+        if kept.begun and (
+            changed := [field for field in now if now[field] != kept.identity[field]]
+        ):
             field = changed[0]
             raise EngineError(
-                f"the server {self.client.url} has another model than before ({field} was {before[field]!r}, now it is "
-                f"{now[field]!r}): the conversation cannot go on. Call session_reset(), or ask for the model again"
+                f"the server {self.client.url} has another model than before ({field} was {kept.identity[field]!r}, now "
+                f"it is {now[field]!r}): the conversation cannot go on. Call session_reset(), or ask for the model again"
             )
+        if now == model.facts.identity:
+            return model
         vocabulary = Vocabulary(self.client, facts)
         self._model = model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
         self._slots.clear()
@@ -145,6 +146,7 @@ class LlamaServerRuntime(VectorCalls):
     def question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
         """See :meth:`RemoteRuntime.question`."""
         model = self._current(kept)
+        kept = replace(kept, identity=model.facts.identity)
         spelling = model.spelling
         if is_fresh(request) or not kept.tokens:
             turn = plan_fresh(request, spelling)
@@ -219,6 +221,7 @@ class LlamaServerRuntime(VectorCalls):
                 tokens=tokens,
                 turns=(*before.turns, mark),
                 sampling=request.sampling,
+                identity=kept.identity,
             ),
         )
 
@@ -277,6 +280,7 @@ class LlamaServerRuntime(VectorCalls):
         if loaded.by_messages:
             planned = model.spelling.plan_messages(kept.messages)
             kept = Kept(planned.messages, "", planned.tokens, planned.turns)
+        kept = replace(kept, identity=model.facts.identity)
         self._slots[session] = slot if loaded.info.cached_tokens else -1
         with self._lock:
             place.kept = kept

@@ -84,7 +84,7 @@ class Vocabulary:
         answer = self._post("/tokenize", body)
         try:
             return [(int(one["id"]), _piece(one["piece"])) for one in answer["tokens"]]
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise NotJson(f"the server's answer to /tokenize has no tokens: {error!r}") from error
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
@@ -161,5 +161,6 @@ class Vocabulary:
         return self.is_control(token)
 
 
-def _piece(piece: object) -> bytes:
-    return piece.encode() if isinstance(piece, str) else bytes(piece)  # type: ignore[call-overload]
+def _piece(piece: Any) -> bytes:
+    # Of a number bytes() makes as many zeros.
+    return piece.encode() if isinstance(piece, str) else bytes([*piece])
