@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from llama_bridge import Engine, LlamaBridge
 from llama_bridge.local.active import Active
 from llama_bridge.local.local_runtime import LocalRuntime
+from llama_bridge.request import Request
 from llama_bridge_remote.answer import Question
-from llama_bridge_remote.remote_runtime import RemoteRuntime
+from llama_bridge_remote.remote_runtime import Kept, RemoteRuntime
 
 __all__ = ["active_of", "engine_of", "questions_of"]
 
@@ -35,8 +36,8 @@ def questions_of(llama: LlamaBridge) -> Generator[list[tuple[str, dict[str, Any]
     heard: list[tuple[str, dict[str, Any]]] = []
     question = runtime.question
 
-    def hearing(*given: Any) -> Question:
-        asked = question(*given)
+    def hearing(request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
+        asked = question(request, kept, headers)
         heard.append((asked.path, dict(asked.body)))
         return asked
 
