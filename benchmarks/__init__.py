@@ -8,6 +8,7 @@
     kernels.py      products in llama.wasm, against ggml's own kernels
     chats.py        chat.wasm: rendering templates, reading answers
     embeddings.py   embeddings and reranking, against raw llama.cpp (raw_embedding.py)
+    remote.py       the remote backend, against a bare HTTP client
     turns.py        time to first token: a continued turn against a fresh prompt
     sessions.py     save, load, size, against plain writes and reads
     restart.py      the first load in a new process

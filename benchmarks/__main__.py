@@ -25,6 +25,7 @@ from .overhead import measure_overhead
 from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
+from .remote import measure_remote
 from .report import Report
 from .servers import measure_servers
 from .serving import measure_serving
@@ -49,6 +50,7 @@ SECTIONS = (
     "embeddings",
     "parallel",
     "servers",
+    "remote",
     "fleet",
     "fleet-simulation",
     "turns",
@@ -222,6 +224,8 @@ def main() -> int:
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
         )
+    if "remote" in sections and "native" in backends:
+        measure_remote(report, n_threads=given.threads, rounds=max(2, 2 * rounds))
     if "fleet" in sections and "native" in backends:
         measure_fleet(
             report,

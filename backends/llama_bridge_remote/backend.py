@@ -163,10 +163,10 @@ class RemoteBackend(Backend):
         )
         try:
             runtime = _open(client, address, params)
+            _tell_ignored(params)  # which raises where warnings are errors
         except BaseException:
             client.close()
             raise
-        _tell_ignored(params)
         return runtime
 
     def _api_key(self) -> str:

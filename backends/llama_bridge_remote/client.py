@@ -135,6 +135,7 @@ class Client:
             raise InvalidInput(
                 f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
             ) from error
+        self._urls: dict[str, httpx2.URL] = {}
         self._streams = made(0)  # each has a new connection, whose socket is known
 
     def close(self) -> None:
@@ -291,11 +292,14 @@ class Client:
         line: Line,
         headers: Mapping[str, str] | None,
     ) -> httpx2.Response:
+        url = self._urls.get(path)
+        if url is None:  # parsing it takes as long as sending it
+            url = self._urls[path] = httpx2.URL(self.url + path)
         content = None if body is None else _encode(body)
         kind = {} if body is None else {"Content-Type": "application/json"}
         request = client.build_request(
             method,
-            path,
+            url,
             content=content,
             headers={**kind, **(headers or {})},
             extensions={"trace": line.trace},
