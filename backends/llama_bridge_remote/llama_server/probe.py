@@ -64,7 +64,7 @@ def _talking(client: Client, facts: Facts, vocabulary: Vocabulary) -> Capability
     found = _ALWAYS
     if facts.n_slots > 1:
         found |= Capability.PARALLEL
-    longer = [*tokens, *answered, *tokens[-2:]]
+    longer: list[Any] = [*tokens, *answered, *tokens[-2:]]
     second = _answer(client, longer, slot)
     if second.get("id_slot") == slot and _cached(second) > 0:
         found |= Capability.KV_CONTINUATION
