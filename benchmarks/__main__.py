@@ -14,6 +14,7 @@ from llama_bridge_wasm import artifact
 from .chats import measure_chats
 from .embeddings import measure_embeddings
 from .fleet import measure_fleet
+from .fleet_sizes import measure_fleet_simulation
 from .keeping import measure_keeping
 from .kernels import measure_kernels
 from .measure import machine
@@ -24,6 +25,7 @@ from .overhead import measure_overhead
 from .parallel import measure_parallel
 from .preflight import measure_preflight
 from .pull import measure_pull
+from .remote import measure_remote
 from .report import Report
 from .servers import measure_servers
 from .serving import measure_serving
@@ -48,7 +50,9 @@ SECTIONS = (
     "embeddings",
     "parallel",
     "servers",
+    "remote",
     "fleet",
+    "fleet-simulation",
     "turns",
     "sessions",
     "keeping",
@@ -220,6 +224,8 @@ def main() -> int:
             n_prompt=sizes.n_prompt // 4,
             n_decode=sizes.n_decode,
         )
+    if "remote" in sections and "native" in backends:
+        measure_remote(report, n_threads=given.threads, rounds=max(2, 2 * rounds))
     if "fleet" in sections and "native" in backends:
         measure_fleet(
             report,
@@ -229,7 +235,10 @@ def main() -> int:
             rounds=max(2, rounds // 2),
             history=sizes.kept,
             turns=2 if given.quick else 5,
+            conversations=16 if given.quick else 64,
         )
+    if "fleet-simulation" in sections:
+        measure_fleet_simulation(report, quick=given.quick)
     if "turns" in sections:
         for backend in backends:
             measure_turns(

@@ -29,7 +29,7 @@ _SHORT = {"format": {"type": "json_schema", "name": "one", "schema": {"const": 1
 """An answer that is one token, and the same token when it is read again."""
 
 _FASTER = 20
-_REPLICAS, _CONVERSATIONS, _AT_ONCE = 4, 64, 8
+_REPLICAS, _AT_ONCE = 4, 8
 
 Choose = Callable[[Conversation, Mapping[str, int]], str]
 
@@ -43,10 +43,11 @@ def measure_fleet(
     rounds: int,
     history: int,
     turns: int,
+    conversations: int,
 ) -> None:
     """A table for moves, one for routing; a move must be 20 times faster to the first token than evaluating again."""
     asyncio.run(_moves(report, model, label, n_threads, rounds, history))
-    asyncio.run(_routing(report, n_threads, turns))
+    asyncio.run(_routing(report, n_threads, turns, conversations))
 
 
 def _settings(folder: str, **more: Any) -> FleetSettings:
@@ -134,9 +135,9 @@ async def _next(member: Member, first: Mapping[str, Any], tokens: list[int]) -> 
 # routing
 
 
-async def _routing(report: Report, n_threads: int, turns: int) -> None:
+async def _routing(report: Report, n_threads: int, turns: int, conversations: int) -> None:
     chosen = random.Random(7)
-    placing = Placing(room=_CONVERSATIONS // _REPLICAS)
+    placing = Placing(room=conversations // _REPLICAS)
 
     def ours(conversation: Conversation, loads: Mapping[str, int]) -> str:
         name = placing.ranked(conversation, loads)[0]
@@ -156,10 +157,10 @@ async def _routing(report: Report, n_threads: int, turns: int) -> None:
         "at random": at_random,
     }
     for name, choose in ways.items():
-        cached, asked = await _talk(choose, n_threads, turns)
+        cached, asked = await _talk(choose, n_threads, turns, conversations)
         rows.append([name, f"{100 * cached / asked:.1f} %"])
     report.table(
-        f"Routing, what the chosen replica has of the past: {_REPLICAS} replicas, {_CONVERSATIONS} conversations, "
+        f"Routing, what the chosen replica has of the past: {_REPLICAS} replicas, {conversations} conversations, "
         f"{turns} turns, {_AT_ONCE} requests at once",
         ["routing", "cached tokens"],
         rows,
@@ -167,10 +168,10 @@ async def _routing(report: Report, n_threads: int, turns: int) -> None:
     )
 
 
-async def _talk(choose: Choose, n_threads: int, turns: int) -> tuple[int, int]:
+async def _talk(choose: Choose, n_threads: int, turns: int, conversations: int) -> tuple[int, int]:
     """Hold all conversations; returns the tokens of the past that were cached, and all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        room = _CONVERSATIONS // _REPLICAS
+        room = conversations // _REPLICAS
         more = {
             "n_threads": n_threads,
             "n_parallel": room,
@@ -181,8 +182,8 @@ async def _talk(choose: Choose, n_threads: int, turns: int) -> tuple[int, int]:
         for member in members.values():
             await member.begin()
         loads = dict.fromkeys(members, 0)
-        chats: list[list[dict[str, Any]]] = [[] for _ in range(_CONVERSATIONS)]
-        past = [0] * _CONVERSATIONS
+        chats: list[list[dict[str, Any]]] = [[] for _ in range(conversations)]
+        past = [0] * conversations
         found, at_once = [0, 0], asyncio.Semaphore(_AT_ONCE)
 
         async def say(i: int, turn: int) -> None:
@@ -204,7 +205,7 @@ async def _talk(choose: Choose, n_threads: int, turns: int) -> tuple[int, int]:
                 past[i] = usage["total_tokens"]
 
         try:
-            order = list(range(_CONVERSATIONS))
+            order = list(range(conversations))
             for turn in range(turns):
                 random.Random(turn).shuffle(order)
                 await asyncio.gather(*(say(i, turn) for i in order))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import subprocess
@@ -26,13 +27,13 @@ from .measure import Spread, alternate, ratio, spread
 from .parallel import Crowd, prompts_of, say
 from .report import Report, times
 
-__all__ = ["measure_servers"]
+__all__ = ["LLAMA", "OURS", "PYTHON", "Server", "has_llama_server", "measure_servers"]
 
-_OURS, _PYTHON, _LLAMA = "llama-bridge serve", "llama-cpp-python's server", "llama-server"
+OURS, PYTHON, LLAMA = "llama-bridge serve", "llama-cpp-python's server", "llama-server"
 _GAIN = 3.0
 _SECONDS = 120
 _PACKAGES = {
-    _PYTHON: [
+    PYTHON: [
         "fastapi==0.165.0",
         "sse-starlette==3.7.0",
         "starlette-context==0.5.1",
@@ -40,7 +41,7 @@ _PACKAGES = {
         "PyYAML==6.0.4",
         "uvicorn==0.54.0",
     ],
-    _LLAMA: ["xllamacpp==2026.10.11549"],
+    LLAMA: ["xllamacpp==2026.10.11549"],
 }
 _RUN_LLAMA = """
 import sys, time, xllamacpp
@@ -49,6 +50,7 @@ params.model.path, params.port, params.n_parallel, params.n_ctx = sys.argv[1], *
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[5])
 params.n_batch = params.n_ubatch = 512
 params.warmup = False
+params.cache_ram_mib = 0
 server = xllamacpp.Server(params)
 time.sleep(1e6)
 """
@@ -72,8 +74,8 @@ def measure_servers(
         prompts = prompts_of(llama, most, n_prompt)
     with ExitStack() as opened:
         servers = {
-            name: opened.enter_context(_Server(name, model, most, n_ctx, n_threads))
-            for name in (_OURS, _PYTHON, _LLAMA)
+            name: opened.enter_context(Server(name, model, most, n_ctx, n_threads))
+            for name in (OURS, PYTHON, LLAMA)
         }
         calls: dict[str, Callable[[], Crowd]] = {
             f"{name}, {n}": partial(server.ask, prompts[:n], n_decode)
@@ -88,7 +90,7 @@ def measure_servers(
             crowds = found[f"{name}, {n}"]
             first = [sorted(crowd.first)[n // 2] for crowd in crowds]
             worst = [max(crowd.first) for crowd in crowds]
-            share = ratio(rates[f"{name}, {n}"], rates[f"{_PYTHON}, {n}"])
+            share = ratio(rates[f"{name}, {n}"], rates[f"{PYTHON}, {n}"])
             rows.append(
                 [
                     f"{n}",
@@ -99,16 +101,16 @@ def measure_servers(
                     _ms(worst),
                 ]
             )
-    columns = ["callers", "", "tokens/s of all", f"of {_PYTHON}", "first token, ms", "worst, ms"]
+    columns = ["callers", "", "tokens/s of all", f"of {PYTHON}", "first token, ms", "worst, ms"]
     report.table(
         f"Servers, {label}: {n_threads} threads",
         columns,
         rows,
-        f"Over HTTP, streamed. Medians; ratios within a round. {_LLAMA} is a wheel without newer CPU instructions.",
+        f"Over HTTP, streamed. Medians; ratios within a round. {LLAMA} is a wheel without newer CPU instructions.",
     )
     n = 8
-    gain = ratio(rates[f"{_OURS}, {n}"], rates[f"{_PYTHON}, {n}"])
-    promise = f"{n} clients get at least {_GAIN:g} times the tokens of {_PYTHON}, {label}"
+    gain = ratio(rates[f"{OURS}, {n}"], rates[f"{PYTHON}, {n}"])
+    promise = f"{n} clients get at least {_GAIN:g} times the tokens of {PYTHON}, {label}"
     report.bound(promise, gain.median, gain.median >= _GAIN, times(gain))
 
 
@@ -117,23 +119,33 @@ def _ms(seconds: list[float]) -> str:
     return f"{1000 * found.median:,.0f}"
 
 
-class _Server:
-    """A server in a process of its own."""
+def has_llama_server() -> bool:
+    """Whether it is installed here, so that nothing has to be fetched."""
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
+class Server:
+    """A server in a process of its own.
+
+    Attributes:
+        port: where it answers, on 127.0.0.1.
+    """
 
     def __init__(self, name: str, model: Path, most: int, n_ctx: int, n_threads: int) -> None:
-        self._port = free_port()
-        port, path = str(self._port), os.fspath(model)
+        self.port = free_port()
+        port, path = str(self.port), os.fspath(model)
         commands = {
-            _OURS: f"-m llama_bridge serve --port {port} --n-parallel {most} --n-ctx {n_ctx} --threads {n_threads} "
+            OURS: f"-m llama_bridge serve --port {port} --n-parallel {most} --n-ctx {n_ctx} --threads {n_threads} "
             "--backend native",
-            _PYTHON: f"-m llama_cpp.server --port {port} --n_ctx {n_ctx} --n_threads {n_threads} --n_threads_batch "
+            PYTHON: f"-m llama_cpp.server --port {port} --n_ctx {n_ctx} --n_threads {n_threads} --n_threads_batch "
             f"{n_threads} --interrupt_requests False --verbose False --flash_attn True",
         }
-        if name == _LLAMA:
+        if name == LLAMA:
             command = ["-c", _RUN_LLAMA, path, port, str(most), str(n_ctx), str(n_threads)]
         else:
-            command = [*commands[name].split(), *(["--model"] if name == _PYTHON else []), path]
-        env = os.environ | ({"PYTHONPATH": _packages(name)} if name in _PACKAGES else {})
+            command = [*commands[name].split(), *(["--model"] if name == PYTHON else []), path]
+        fetched = name in _PACKAGES and not (name == LLAMA and has_llama_server())
+        env = os.environ | ({"PYTHONPATH": _packages(name)} if fetched else {})
         self._process = subprocess.Popen(
             [sys.executable, *command],
             env=env,
@@ -142,11 +154,11 @@ class _Server:
         )
         self._name = name
 
-    def __enter__(self) -> _Server:
+    def __enter__(self) -> Server:
         end = time.monotonic() + _SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+                link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 link.request("GET", "/v1/models")
                 if link.getresponse().status == 200:
                     return self
@@ -162,7 +174,7 @@ class _Server:
 
     def ask(self, prompts: list[str], n_decode: int) -> Crowd:
         """All prompts at once, streamed."""
-        return say([partial(_read, self._port, prompt, n_decode) for prompt in prompts], n_decode)
+        return say([partial(_read, self.port, prompt, n_decode) for prompt in prompts], n_decode)
 
 
 def _read(port: int, prompt: str, n_decode: int, heard: Callable[[], None]) -> int:

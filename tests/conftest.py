@@ -17,7 +17,12 @@ from tests.native_gate import (
     pytest_pyfunc_call,
     pytest_runtest_setup,
 )
-from tests.remote_gate import not_on_a_server, pytest_runtest_call, served_demo
+from tests.remote_gate import (
+    not_on_a_server,
+    pytest_fixture_setup,
+    pytest_runtest_call,
+    served_demo,
+)
 
 __all__ = [
     "make_model",
@@ -25,6 +30,7 @@ __all__ = [
     "not_on_a_server",
     "pictures",
     "pytest_configure",
+    "pytest_fixture_setup",
     "pytest_pyfunc_call",
     "pytest_runtest_call",
     "pytest_runtest_setup",

@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from llama_bridge import LlamaBridge, UnsupportedCapability
+from llama_bridge import FallbackWarning, InvalidInput, LlamaBridge, UnsupportedCapability
 
-__all__ = ["not_on_a_server", "pytest_runtest_call", "served_demo"]
+__all__ = ["not_on_a_server", "pytest_fixture_setup", "pytest_runtest_call", "served_demo"]
 
 
 def is_remote(item: pytest.Item) -> bool:
@@ -46,11 +46,36 @@ def not_on_a_server(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """As :func:`pytest_runtest_call`, for what a fixture asks for."""
+    option = str(request.config.getoption("--llama-backend") or "")
+    return (yield from _gated("remote" in option.split(",")))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """A test that asks for what the server lacks is skipped with the reason."""
+    return (yield from _gated(is_remote(item)))
+
+
+def _gated(on_a_server: bool) -> Generator[None, object, object]:
     try:
         return (yield)
-    except UnsupportedCapability as error:
-        if is_remote(item) and error.backend == "remote":
-            pytest.skip(str(error))
+    except (UnsupportedCapability, InvalidInput, FallbackWarning) as error:
+        why = _lacks(error) if on_a_server else ""
+        if why:
+            pytest.skip(why)
         raise
+
+
+def _lacks(error: Exception) -> str:
+    """What the server lacks; empty for any other error."""
+    match error:
+        case UnsupportedCapability() if error.backend == "remote":
+            return str(error)
+        case InvalidInput() if "takes the name of a model on the server" in str(error):
+            return "not on a server: it loads a model of its own"
+        case FallbackWarning() if "with the server's settings" in str(error):
+            return f"not on a server: {error}"
+        case _:
+            return ""

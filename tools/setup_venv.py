@@ -95,10 +95,21 @@ def install_native(requirements: list[str]) -> None:
         return
     say("native backend: compiling llama.cpp, a few minutes the first time")
     command = [str(PYTHON), "-m", "pip", "install", "--verbose", *requirements]
+    # GCC before 12.4 compiles AMX wrongly, and the first prompt would end the process: see native's has_amx().
+    options = [f"-DCMAKE_{language}_FLAGS=-U__AMX_INT8__" for language in ("C", "CXX")]
+    environment = {
+        **os.environ,
+        "CMAKE_ARGS": " ".join([os.environ.get("CMAKE_ARGS", ""), *options]),
+    }
     started = shown = time.monotonic()
     with LOG.open("w") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert process.stdout is not None
         for line in process.stdout:

@@ -18,7 +18,7 @@ import llama_cpp
 
 from llama_bridge.later_signals import LaterSignals, handle_signals
 
-__all__ = ["LoggedErrors", "abort_callback", "lib", "logits_ith", "seq_pos_max"]
+__all__ = ["LoggedErrors", "abort_callback", "has_amx", "lib", "logits_ith", "seq_pos_max"]
 
 lib: Any = llama_cpp
 """The ctypes layer, ``lib.llama_*``. Untyped here, and nowhere else."""
@@ -146,6 +146,15 @@ logits_ith: Any = _quick("llama_get_logits_ith")
 
 def _strlen() -> Any:
     return (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
+
+
+def has_amx() -> bool:
+    """Whether this build has kernels for AMX. Where GCC before 12.4 compiled them, the first prompt ends the process.
+
+    That compiler takes the configuration of the tiles for eight bytes, and leaves out as unused what sets the others.
+    """
+    find = getattr(_at_once, "ggml_cpu_has_amx_int8", None)
+    return find is not None and bool(find())
 
 
 abort_callback: Any = ctypes.cast(_strlen(), lib.ggml_abort_callback)

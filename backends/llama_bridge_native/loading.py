@@ -19,7 +19,7 @@ from llama_bridge.progress import OnProgress
 
 from .devices import gpu_names
 from .finite_weights import known_finite, not_finite, remember_finite
-from .library import LoggedErrors, lib
+from .library import LoggedErrors, has_amx, lib
 from .load_progress import LoadProgress
 
 __all__ = ["is_encoder", "load_context", "load_embedding_context", "load_weights"]
@@ -42,6 +42,9 @@ def load_weights(
     options.progress_callback = progress.callback
     options.load_mode = lib.LLAMA_LOAD_MODE_MMAP
     options.n_gpu_layers = params.asked_gpu_layers
+    options.use_extra_bufts = (
+        not has_amx()
+    )  # without: weights as in the file, for kernels that every CPU has
     known = known_finite(file)
     options.check_tensors = not known  # 2 to 36 % of a load
     nothing = (ctypes.c_void_p * 1)()  # a list of no devices

@@ -17,6 +17,7 @@ URL_VARIABLE = "LLAMA_BRIDGE_URL"
 KEY_VARIABLE = "LLAMA_BRIDGE_API_KEY"
 
 _EXAMPLE = 'LlamaBridge("http://127.0.0.1:8080", backend="remote")'
+_SCHEME = re.compile(r"((?:[a-zA-Z][\w+.-]*:)?/*)(.*)", re.DOTALL)
 _PORT = re.compile(r"[\w.-]+:\d{1,5}(/.*)?")
 
 
@@ -59,8 +60,8 @@ def read_address(model: Model) -> Address:
         server = os.environ.get(URL_VARIABLE, "").strip()
         if not server:
             meant = _PORT.fullmatch(given) is not None
-            hint = f"write http://{name}" if meant else f"write {_EXAMPLE}, or set {URL_VARIABLE}"
-            raise InvalidInput(f"no server is named, only {shown(name)}: {hint}")
+            hint = f"write http://{given}" if meant else f"write {_EXAMPLE}, or set {URL_VARIABLE}"
+            raise InvalidInput(f"no server is named, only {shown(_without_user(given))}: {hint}")
     if name is not None and not name.strip():
         raise InvalidInput(
             "model is empty: give the name of a model on the server, or leave it out"
@@ -87,9 +88,14 @@ def _read(server: str, name: str | None) -> Address:
     try:
         parts = urlsplit(server)
         port = parts.port
-    except ValueError as error:
-        raise InvalidInput(f"the server's address {shown_url} cannot be used: {error}") from None
-    if not parts.hostname or any(letter.isspace() for letter in server):
+    except (
+        ValueError
+    ):  # its text has what stands in the place of the port, such as a half of a password
+        raise InvalidInput(
+            f"the server's address {shown_url} cannot be used: its host or its port is none. In a user's name or a "
+            "password, write / as %2F, ? as %3F, # as %23"
+        ) from None
+    if not parts.hostname or not server.isprintable() or any(map(str.isspace, server)):
         raise InvalidInput(f"the server's address {shown_url} names no host")
     if parts.query or parts.fragment:
         raise InvalidInput(
@@ -105,7 +111,7 @@ def _read(server: str, name: str | None) -> Address:
 
 
 def _without_user(server: str) -> str:
-    """An address that can be shown: without user and password."""
-    scheme, mark, rest = server.rpartition("://") if "://" in server else ("", "", server)
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+    """An address that can be shown: without anything that may be a user or a password."""
+    scheme, rest = _SCHEME.fullmatch(server).groups()  # type: ignore[union-attr]  # it fits every text
+    _, user, place = rest.rpartition("@")
+    return f"{scheme}{'***@' if user else ''}{place}"

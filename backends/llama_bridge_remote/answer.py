@@ -64,6 +64,8 @@ class Question:
         reply: reads what comes.
         commit: makes the answer a part of the conversation; see :meth:`RemoteAnswer.commit`.
         otherwise: what is asked if the server refuses this, or None if that is the end.
+        holds: asks the server, while it works on this, whether it was the right question: False if another one must be
+            asked. None if there is nothing to know. What it raises ends the answer.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Question:
         headers: Mapping[str, str],
         commit: Callable[[Generation | None, int | None], object],
         otherwise: Callable[[Refused], Question | None] | None = None,
+        holds: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
         self.body = body
@@ -81,6 +84,7 @@ class Question:
         self.headers = headers
         self.commit = commit
         self.otherwise = otherwise
+        self.holds = holds
 
 
 class RemoteAnswer(PendingAnswer):
@@ -120,6 +124,7 @@ class RemoteAnswer(PendingAnswer):
         self._concluded = False
         self._accepted = threading.Event()
         self._arrived = threading.Event()
+        self._held = threading.Event()
         self._thread = threading.Thread(
             target=self._work, name="llama-bridge remote answer", daemon=True
         )
@@ -127,6 +132,18 @@ class RemoteAnswer(PendingAnswer):
     def start(self) -> None:
         """Ask."""
         self._thread.start()
+
+    def hold(self) -> bool:
+        """Find out whether it was the right question; if not, the answer must be ended.
+
+        Raises:
+            BridgeError: nothing can be answered.
+        """
+        holds = self._question.holds
+        if holds is not None and not holds():
+            return False
+        self._held.set()
+        return True
 
     def wait_until_accepted(self) -> None:
         """Wait until the server has accepted the question.
@@ -154,6 +171,7 @@ class RemoteAnswer(PendingAnswer):
             self._failure = self._as_ours(error)
         finally:
             self._accepted.set()
+            self._held.wait()  # until then it is no part of a conversation
             self._arrived.set()
             self._texts.put(None)
             if self._ended:  # perhaps nobody looks at it any more
@@ -235,6 +253,7 @@ class RemoteAnswer(PendingAnswer):
         self._ended = True
         self._line.give_up()
         self._accepted.set()
+        self._held.set()
         self._texts.put(None)
         if self._arrived.is_set():
             self._conclude()

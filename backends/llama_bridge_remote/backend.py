@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,9 @@ __all__ = ["BACKEND", "NAME", "RemoteBackend"]
 
 NAME = "remote"
 _INSTALL = 'pip install "llama-bridge[remote]"'
+_LONGEST = 1_000_000
+"""Seconds that a server may say nothing, at most: a socket takes no end of them."""
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OF_THE_SERVER = (
     "n_batch",
     "n_threads",
@@ -91,11 +95,23 @@ class RemoteBackend(Backend):
     ) -> None:
         if api_key is not None and (not isinstance(api_key, str) or not _is_word(api_key)):
             raise InvalidInput("api_key: give a string of printable ASCII without spaces")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise InvalidInput(f"timeout={shown(timeout)}: give seconds, more than 0")
+        if (
+            isinstance(timeout, bool)
+            or not isinstance(timeout, int | float)
+            or not 0 < timeout <= _LONGEST
+        ):
+            raise InvalidInput(
+                f"timeout={shown(timeout)}: give seconds, more than 0, {_LONGEST:,} at most"
+            )
         self._key = api_key
         self._timeout = float(timeout)
         self._headers = dict(headers or {})
+        for header, value in self._headers.items():
+            if not isinstance(header, str) or not _HEADER.fullmatch(header):
+                raise InvalidInput(f"headers has {shown(header)}, which is no name of a header")
+            # The value may be a key: it is not shown.
+            if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+                raise InvalidInput(f"headers[{shown(header)}]: give a string of printable ASCII")
         self._verify = verify
 
     def __repr__(self) -> str:
@@ -147,10 +163,10 @@ class RemoteBackend(Backend):
         )
         try:
             runtime = _open(client, address, params)
+            _tell_ignored(params)  # which raises where warnings are errors
         except BaseException:
             client.close()
             raise
-        _tell_ignored(params)
         return runtime
 
     def _api_key(self) -> str:
@@ -257,7 +273,9 @@ def _chosen(client: Client, address: Address) -> Mapping[str, Any]:
             f"model is missing: {address.url} has several: give model= one of {there}"
         )
     for record in records:
-        if address.model in (record["id"], *cast("Sequence[object]", record.get("aliases") or ())):
+        aliases = record.get("aliases")
+        others = cast("Sequence[object]", aliases) if isinstance(aliases, list) else ()
+        if address.model in (record["id"], *others):
             return {**record, "id": address.model}
     raise ModelNotFound(
         address.model,

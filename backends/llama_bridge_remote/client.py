@@ -16,10 +16,11 @@ from typing import Any, cast
 import httpx2
 
 from llama_bridge import __version__
-from llama_bridge.errors import BridgeError, ClosedError, EngineError, ServerGone
+from llama_bridge.checks import shown
+from llama_bridge.errors import BridgeError, ClosedError, EngineError, InvalidInput, ServerGone
 
 from .address import Address
-from .events import NoEvent, read_events
+from .events import NoEvent, read_events, read_value
 from .refusals import Refusal, as_error, of_object, read_refusal
 
 __all__ = ["Client", "Line", "NoAnswer", "NotJson", "Refused"]
@@ -128,7 +129,13 @@ class Client:
             )
 
         context = httpx2.create_ssl_context() if verify is True else verify
-        self._client = made(8)
+        try:
+            self._client = made(8)
+        except (httpx2.InvalidURL, UnicodeError) as error:  # no such host can be, say
+            raise InvalidInput(
+                f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
+            ) from error
+        self._urls: dict[str, httpx2.URL] = {}
         self._streams = made(0)  # each has a new connection, whose socket is known
 
     def close(self) -> None:
@@ -173,8 +180,8 @@ class Client:
             if response.status_code == 204 or not data:
                 return None
             try:
-                return json.loads(data)
-            except (ValueError, RecursionError) as error:
+                return read_value(data)
+            except ValueError as error:
                 page = data.lstrip()[:1] == b"<"
                 what = "a web page" if page else "no JSON"
                 raise NotJson(
@@ -199,7 +206,7 @@ class Client:
                 data = self._read(response)
                 if "application/json" in kind:
                     with contextlib.suppress(ValueError):
-                        value: object = json.loads(data)
+                        value: object = read_value(data)
                         if isinstance(value, dict) and "error" in value:
                             raise Refused(of_object(500, cast("object", value), self._secret))
                 page = data.lstrip()[:1] == b"<"
@@ -285,11 +292,14 @@ class Client:
         line: Line,
         headers: Mapping[str, str] | None,
     ) -> httpx2.Response:
+        url = self._urls.get(path)
+        if url is None:  # parsing it takes as long as sending it
+            url = self._urls[path] = httpx2.URL(self.url + path)
         content = None if body is None else _encode(body)
         kind = {} if body is None else {"Content-Type": "application/json"}
         request = client.build_request(
             method,
-            path,
+            url,
             content=content,
             headers={**kind, **(headers or {})},
             extensions={"trace": line.trace},

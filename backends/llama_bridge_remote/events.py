@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-__all__ = ["NoEvent", "as_object", "read_events"]
+__all__ = ["NoEvent", "as_object", "read_events", "read_value"]
 
 _LONGEST = 64 << 20
 """Bytes of one event. The last one of a long answer tells all of its tokens."""
@@ -44,6 +44,22 @@ def read_events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         yield _object(b"\n".join(data))
 
 
+def read_value(data: bytes) -> Any:
+    """The JSON value that a server sends. NaN and Infinity, which are no JSON, count as null.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deep, or has half of a character in it.
+    """
+    text = data.decode("utf-8-sig")
+    try:
+        value: object = json.loads(text, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if "\\ud" in text or "\\uD" in text:  # nothing else can spell half of a character
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def as_object(value: object) -> Mapping[str, Any]:
     """A JSON object as it is; anything else as an empty one."""
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
@@ -71,8 +87,10 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value: object = read_value(data)
+    except UnicodeEncodeError as error:
+        raise NoEvent(f"an event has half of a character: {data[:80]!r}") from error
+    except ValueError as error:
         raise NoEvent(f"an event is no JSON: {data[:80]!r}") from error
     if not isinstance(value, dict):
         raise NoEvent(f"an event is no JSON object: {data[:80]!r}")

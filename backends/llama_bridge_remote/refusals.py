@@ -91,7 +91,7 @@ def of_object(status: int, value: object, secret: str, retry: float | None = Non
 def _safe(message: str, secret: str) -> str:
     if secret:
         message = message.replace(secret, "***")
-    message = " ".join(message.split())
+    message = " ".join(message.encode(errors="replace").decode().split())
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
 
 

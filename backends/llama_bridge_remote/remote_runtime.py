@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.message import Message
-from llama_bridge.errors import ClosedError
+from llama_bridge.errors import ClosedError, EngineError
 from llama_bridge.params import SamplingParams
 from llama_bridge.request import Request
 from llama_bridge.runtime import Runtime
@@ -24,6 +24,8 @@ from .client import Client, Line
 __all__ = ["NAME", "Kept", "RemoteRuntime", "new_seed"]
 
 NAME = "remote"
+_QUESTIONS = 3
+"""How often a request is asked, if the server has another model each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Kept:
         turns: where each turn is.
         response: what the server calls its last answer, if it keeps it; otherwise empty.
         sampling: how the last answer was drawn.
+        identity: what the model must be that goes on with it, where that is known.
     """
 
     messages: tuple[Message, ...] = ()
@@ -45,6 +48,7 @@ class Kept:
     turns: tuple[TurnMark, ...] = ()
     response: str = ""
     sampling: SamplingParams | None = None
+    identity: Mapping[str, object] = field(default_factory=dict[str, object])
 
     @property
     def begun(self) -> bool:
@@ -113,27 +117,37 @@ class RemoteRuntime(Runtime):
         self._check_open()
         fresh = not request.continues or bool(request.told)
         kept = Kept() if fresh else place.kept
-        question = self.question(request, kept, {"x-session-id": place.id})
-        answer = RemoteAnswer(
-            self.client, question, self.name, lambda answer: self._over(place, answer, fresh)
-        )
-        try:
-            with self._lock:
-                place.running = answer
-                self._answers.add(answer)
-            if self._cancels != cancels or self._closed:
-                answer.end()
-            answer.start()
-            if self.waits:
-                answer.wait_until_accepted()
-        except BaseException:  # an interrupt, too: nobody has the answer
-            answer.end()
-            with self._lock:
-                self._answers.discard(answer)
-                if place.running is answer:
-                    place.running = None
-            raise
-        return answer
+        for _ in range(_QUESTIONS):
+            question = self.question(request, kept, {"x-session-id": place.id})
+            answer = RemoteAnswer(
+                self.client, question, self.name, lambda answer: self._over(place, answer, fresh)
+            )
+            try:
+                with self._lock:
+                    place.running = answer
+                    self._answers.add(answer)
+                if self._cancels != cancels or self._closed:
+                    answer.end()
+                answer.start()
+                if answer.hold():
+                    if self.waits:
+                        answer.wait_until_accepted()
+                        if self._retired and answer.ended and self._cancels == cancels:
+                            self._check_open()  # nobody has cancelled it: whoever asked can ask the runtime that has taken over
+                    return answer
+            except BaseException:  # an interrupt, too: nobody has the answer
+                self._drop(place, answer)
+                raise
+            self._drop(place, answer)
+        raise EngineError(f"the server {self.client.url} has another model each time it is asked")
+
+    def _drop(self, place: _Place, answer: RemoteAnswer) -> None:
+        """End an answer that nobody has. It changes nothing."""
+        with self._lock:
+            self._answers.discard(answer)
+            if place.running is answer:
+                place.running = None
+        answer.end()
 
     def _over(self, place: _Place, answer: RemoteAnswer, fresh: bool) -> None:
         """An answer is over. One that failed changes nothing; a fresh one that was ended at once leaves nothing."""
@@ -164,6 +178,9 @@ class RemoteRuntime(Runtime):
     def cancel(self) -> None:
         """See :meth:`Runtime.cancel`."""
         self._cancels += 1
+        self._give_up()
+
+    def _give_up(self) -> None:
         for answer in tuple(self._answers):
             answer.end()
         for line in tuple(self._lines):
@@ -187,7 +204,7 @@ class RemoteRuntime(Runtime):
     def close(self) -> None:
         """See :meth:`Runtime.close`."""
         self._closed = True
-        self.cancel()
+        self._give_up()
         self.client.close()
 
     def _check_open(self) -> None:

@@ -119,7 +119,7 @@ class VectorCalls(RemoteRuntime):
 
 def _vectors(answer: Any, n: int) -> list[array.array[float]]:
     found: dict[int, array.array[float]] = {}
-    with suppress(TypeError, ValueError, KeyError, AttributeError):
+    with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
         for i, one in enumerate(cast("Sequence[dict[str, Any]]", answer["data"])):
             found[int(one.get("index", i))] = array.array("f", one["embedding"])
     if sorted(found) != list(range(n)):
@@ -132,7 +132,7 @@ def _scores(answer: Any, n: int) -> list[float]:
         results = cast("Sequence[dict[str, Any]]", answer["results"])
         found = {int(one["index"]): float(one["relevance_score"]) for one in results}
         return [found[i] for i in range(n)]
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise NotJson(
             "the server's answer to /v1/rerank has not one score for each document"
         ) from error

@@ -7,7 +7,9 @@ From the top down; each may import what is below it:
     cli/, testing/      used next to the library; llama_bridge_command starts the first, and so does __main__.py
     serve/              OpenAI's interface over HTTP
     aio/                AsyncLlamaBridge, for asyncio and trio
-    bridge.py           LlamaBridge: loads models, reports what they can do
+    bridge.py           LlamaBridge: the facade
+    loading.py          loads models: on which backend, and which takes over if a server is gone
+    session.py          a conversation with a name: saved, loaded, undone, forked
     conversation.py     the calls of a conversation, on the bridge and on each session
     chatting.py         the calls of a chat, which come with all their messages
     local/              a runtime over an engine: turns, token loop, sessions
@@ -58,7 +60,6 @@ from ._version import __version__
 from .bridge import LlamaBridge
 from .capabilities import Capability
 from .chat.message import Message
-from .conversation import Session
 from .engine import CacheFull, Engine, EngineInfo, MemoryKind
 from .errors import (
     AccessDenied,
@@ -117,6 +118,7 @@ from .progress import OnProgress, Progress, ProgressStage, ProgressUnit
 from .prompt import Piece, Prompt
 from .request import Request
 from .runtime import Availability, Backend, Model, Runtime, ServedModel, SessionStorage
+from .session import Session
 from .snapshot import SessionInfo, Snapshot, TurnMark
 from .stream import PendingAnswer, TextStream
 from .vectors import Ranked, Vectors

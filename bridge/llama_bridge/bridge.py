@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, Unpack, overload
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
-from . import registry
+from . import loading, registry
 from .capabilities import Capability, as_capability, capability_names
 from .chat.message import check_messages
 from .checks import (
@@ -21,27 +20,24 @@ from .checks import (
     check_texts,
     shown,
 )
-from .conversation import Conversation, Session, Shared, warn_outside
+from .conversation import Conversation, Shared
 from .engine import EngineInfo
 from .errors import (
-    BackendUnavailable,
-    ClosedError,
     InvalidInput,
     NoModel,
     PathLike,
-    ServerGone,
-    UnsupportedCapability,
 )
 from .markup import rows
 from .models.adapter import Adapter, GivenAdapter, check_given
 from .models.source import ModelFile
-from .params import ModelParams, ModelSettings, SamplingParams, override
+from .params import ModelParams, ModelSettings, SamplingParams
 from .progress import OnProgress
 from .prompt import Prompt
 from .refusal import refuse
 from .request import DEFAULT
-from .runtime import Backend, Model, Runtime, SessionStorage
-from .served_model import check_served, meant, model_for
+from .runtime import Model, Runtime, SessionStorage
+from .served_model import meant
+from .session import Session
 from .snapshot import SessionInfo
 from .vectors import Ranked, Vectors
 
@@ -119,19 +115,9 @@ class LlamaBridge(Conversation):
     ) -> None:
         wanted = meant(source, model)
         super().__init__(Shared(on_progress=check_callback("on_progress", on_progress)), DEFAULT)
-        self._backend_choice = backend
-        self._rest: _Rest | None = None
-        if check_flag("failover", failover):
-            weak = weakref.WeakMethod(self._fail_over)  # a bridge that is dropped is freed at once
-
-            def fail_over(gone: Runtime, error: ServerGone) -> None:
-                if (owned := weak()) is None:
-                    raise error
-                owned(gone, error)
-
-            self._shared.fail_over = fail_over
+        check_flag("failover", failover)
         self._untrusted = check_flag("untrusted", untrusted)
-        self._params = _loading(ModelParams(), params, settings)
+        self._params = loading.chosen(ModelParams(), params, settings)
         self._folder: SessionFolder | None = None
         self.sampling = sampling if sampling is not None else SamplingParams()
         self.system = system
@@ -143,7 +129,10 @@ class LlamaBridge(Conversation):
             from .files.folder import SessionFolder  # 4 ms, for those who keep a folder
 
             self._folder = SessionFolder.open(sessions_dir, sessions_disk, sessions_limit)
-        self._storage = SessionStorage(session_memory, self._folder)
+        storage = SessionStorage(session_memory, self._folder)
+        self._loader = loading.Loader(
+            self._shared, backend, storage, untrusted=untrusted, failover=failover
+        )
         try:
             if wanted is not None:
                 self.load_model(wanted, adapters=adapters)
@@ -185,92 +174,8 @@ class LlamaBridge(Conversation):
         progress = check_callback("on_progress", on_progress) or shared.on_progress
         check_flag("unload_first", unload_first)
         given = check_given(adapters)
-        chosen = _loading(self._params, params, settings)
-        if shared.closed:
-            raise ClosedError("this LlamaBridge is closed: make a new one")
-        choose = registry.sandboxes if self._untrusted else registry.candidates
-        backends = choose(self._backend_choice)
-        check_served(backends, model)
-        if unload_first:
-            backends[0].check(model_for(backends[0], model), progress)
-        if given:
-            if Capability.ADAPTERS not in backends[0].capabilities:
-                where = registry.available_in(Capability.ADAPTERS)
-                raise UnsupportedCapability(Capability.ADAPTERS, backends[0].name, where)
-            backends[0].check_adapters(model_for(backends[0], model), given)
-        if unload_first:
-            self._replace(None)
-        runtime = self._open(backends, model, chosen, progress)
-        try:
-            if given:
-                refuse(runtime, Capability.ADAPTERS)
-                runtime.set_adapters(given)
-            if self._folder is not None:
-                refuse(runtime, Capability.SESSION_PERSISTENCE)
-            self._replace(runtime)
-        except BaseException:
-            if shared.runtime is not runtime:
-                runtime.close()
-            raise
-
-    def _open(
-        self,
-        backends: Sequence[Backend],
-        model: Model,
-        params: ModelParams,
-        on_progress: OnProgress | None,
-    ) -> Runtime:
-        for i, backend in enumerate(backends):
-            try:
-                runtime = backend.open(
-                    model_for(backend, model), params, self._storage, on_progress
-                )
-                rest = backends[i + 1 :]
-                self._rest = _Rest(rest, model, params, on_progress) if rest else None
-                runtime.untrusted = self._untrusted
-                return runtime
-            except BackendUnavailable as error:
-                # It looked available but is not, because of a broken shared library, say: try the next and log it.
-                if i + 1 == len(backends):
-                    raise
-                _log.warning("%s; trying the next backend", error)
-        raise AssertionError("candidates() is never empty")
-
-    def _fail_over(self, gone: Runtime, error: ServerGone) -> None:
-        """Have the next backend take over.
-
-        Raises:
-            ServerGone: there is none, or a conversation has no messages that it could go on from.
-            BridgeError: the next one cannot load the model.
-        """
-        shared = self._shared
-        with shared.swapping:
-            if shared.runtime is not gone:  # another call was faster
-                return
-            pasts = {name: gone.past(name) for name in shared.said}
-            rest = self._rest
-            if rest is None or any(not past.messages for past in pasts.values()):
-                raise error
-            runtime = self._open(rest.backends, rest.model, rest.params, rest.on_progress)
-            self._replace(runtime)
-            shared.carried = {name: past.messages for name, past in pasts.items()}
-            shared.said.update(pasts)
-            warn_outside(f"{error}; the {runtime.backend} backend takes over")
-
-    def _replace(self, runtime: Runtime | None) -> None:
-        """Replace the runtime once the previous one has finished its answers."""
-        shared = self._shared
-        with shared.swapping:
-            if shared.closed:
-                raise ClosedError("this LlamaBridge was closed while the model was loading")
-            before = shared.runtime
-            if before is not None:
-                before.retire()
-            shared.runtime = runtime
-            shared.said.clear()
-            shared.carried.clear()
-            if before is not None:
-                before.close()
+        chosen = loading.chosen(self._params, params, settings)
+        self._loader.load(model, chosen, given, progress, unload_first=unload_first)
 
     init_generate_model = load_model
     """The same as :meth:`load_model`, under Llamatik's name."""
@@ -681,23 +586,3 @@ class LlamaBridge(Conversation):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Rest(NamedTuple):
-    """The backends that come after the one in use, and what they are to load."""
-
-    backends: Sequence[Backend]
-    model: Model
-    params: ModelParams
-    on_progress: OnProgress | None
-
-
-def _loading(base: ModelParams, params: ModelParams | None, settings: ModelSettings) -> ModelParams:
-    """The settings of a load."""
-    if params is None:
-        params = base
-    if not isinstance(params, ModelParams):
-        raise InvalidInput(
-            f"params={shown(params)}: give a ModelParams (sampling settings belong in sampling=)"
-        )
-    return override(params, settings)

@@ -16,39 +16,32 @@ from .checks import (
     NotCopied,
     check_callback,
     check_count,
-    check_flag,
-    check_name,
     check_prompt,
     check_stops,
     check_text,
     shown,
 )
 from .errors import (
-    BridgeError,
     ClosedError,
     FallbackWarning,
     InvalidInput,
     NoModel,
-    PathLike,
     ServerGone,
 )
 from .generation import Fallback, Generation
 from .grammar import Grammar, JsonSchema
-from .markup import rows, said
 from .params import SamplingParams, SamplingSettings, override
 from .progress import OnProgress
 from .prompt import Prompt
 from .refusal import refuse
 from .request import Request
 from .runtime import Runtime
-from .snapshot import SessionInfo, Snapshot
 from .stream import PendingAnswer, TextStream
 
 if TYPE_CHECKING:
     from .chat.stream import ChatStream
-    from .verification import Verification
 
-__all__ = ["Conversation", "Session", "Shared", "warn_outside"]
+__all__ = ["Conversation", "Shared", "warn_outside"]
 
 T = TypeVar("T")
 
@@ -68,7 +61,8 @@ class Shared:
         warned: whether the FallbackWarning was issued.
         fail_over: makes another runtime take over from one whose server is gone, or raises; None if that was not asked for.
         carried: what was said in conversations that another runtime is to go on with, by their names.
-        said: names of the conversations that have a turn, because a runtime without continuation cannot tell.
+        said: the conversations that have a turn, because a runtime without continuation cannot tell: by name, whether raw
+            text is a part of it.
         swapping: held while one runtime replaces another.
     """
 
@@ -80,7 +74,7 @@ class Shared:
     warned: bool = False
     fail_over: Callable[[Runtime, ServerGone], None] | None = None
     carried: dict[str, tuple[Message, ...]] = field(default_factory=dict[str, tuple[Message, ...]])
-    said: set[str] = field(default_factory=set[str])
+    said: dict[str, bool] = field(default_factory=dict[str, bool])
     swapping: threading.RLock = field(default_factory=threading.RLock)
 
     def alive(self) -> Runtime:
@@ -116,6 +110,18 @@ class Shared:
                 with self.swapping:  # another model replaced it and answers
                     if self.closed or self.runtime is runtime:
                         raise
+
+    def asked(self, runtime: Runtime, name: str, *, raw: bool) -> None:
+        """A conversation has a turn with a runtime."""
+        # If another has taken over meanwhile, what was said is for that one.
+        if self.runtime is runtime:
+            self.said[name] = raw
+            self.carried.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Nothing that was said in a conversation counts any more."""
+        self.said.pop(name, None)
+        self.carried.pop(name, None)
 
     def tell_fallback(self) -> None:
         """Warn, once, that the backend cannot continue a conversation."""
@@ -304,8 +310,7 @@ class Conversation(NotCopied, Chatting):
                 reads=answer_message(asked.reader),
             )
             pending = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            shared.asked(runtime, self._name, raw=False)
             return ChatStream(pending, asked, wish.tools, shape.parse)
 
         return shared.do(needed, answer, answers=True)
@@ -379,8 +384,8 @@ class Conversation(NotCopied, Chatting):
             elif fallback is Fallback.UNSUPPORTED:
                 shared.tell_fallback()
             answer = runtime.answer(request)
-            shared.said.add(self._name)
-            shared.carried.pop(self._name, None)
+            raw = not as_chat or (request.continues and shared.said.get(self._name, False))
+            shared.asked(runtime, self._name, raw=raw)
             return answer
 
         return TextStream(shared.do(needed, answer, answers=True), shape.parse)
@@ -454,168 +459,9 @@ class _Shape:
             )
 
 
-class Session(Conversation):
-    """A conversation with a name. ``llama.session("work")`` makes one; ``llama.session()`` is the bridge's own.
-
-    Making one costs nothing, and two with the same name are the same conversation. It gets the KV cache with its
-    next call.
-    """
-
-    def __repr__(self) -> str:
-        return f"Session({self._name!r})"
-
-    def _repr_html_(self) -> str:
-        title = self._name or "the bridge's own conversation"
-        try:
-            return said(title, self._past().messages)
-        except BridgeError as error:  # closed, say
-            return rows(title, {"not usable": str(error)})
-
-    @property
-    def name(self) -> str:
-        """Its name, which is empty for the bridge's own conversation."""
-        return self._name
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """The tokens of the conversation; empty if the backend keeps none."""
-        return self._past().tokens
-
-    @property
-    def messages(self) -> list[Message]:
-        """What was said, if the prompts were chat turns."""
-        return list(self._past().messages)
-
-    @property
-    def n_turns(self) -> int:
-        """How many turns can be undone."""
-        return len(self._past().turns)
-
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to continue or save."""
-        return bool(self.tokens)
-
-    def _past(self) -> Snapshot:
-        return self._shared.alive().past(self._name)
-
-    def reset(self) -> None:
-        """Forget the conversation and empty the KV cache. The model stays loaded.
-
-        The next prompt is evaluated from its first token.
-        """
-        self._shared.do(Capability(0), lambda runtime: runtime.reset(self._name))
-        self._shared.said.discard(self._name)
-
-    def rewind(self, turns: int = 1) -> None:
-        """Undo the last turns, both questions and answers.
-
-        Raises:
-            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there are fewer turns than that.
-        """
-        check_count("turns", turns, least=1)
-        self._shared.do(Capability.SESSION_TOOLS, lambda runtime: runtime.rewind(self._name, turns))
-
-    def fork(self, name: str | None = None) -> Session:
-        """Start a second conversation with the same past, which is not evaluated again.
-
-        Without a name, one is found.
-
-        Raises:
-            UnsupportedCapability: the backend lacks ``SESSION_TOOLS``.
-            InvalidInput: there is already a session with that name.
-        """
-        if name is not None:
-            check_name(name)
-        branch = self._shared.do(
-            Capability.SESSION_TOOLS, lambda runtime: runtime.fork(self._name, name)
-        )
-        return Session(self._shared, branch)
-
-    def save(self, path: PathLike) -> SessionInfo:
-        """Write the conversation to a file. If that fails, a file that was there before is unchanged.
-
-        Raises:
-            UnsupportedCapability, NoSession, SessionWriteError, ClosedError.
-        """
-        return self._shared.do(
-            Capability.SESSION_PERSISTENCE,
-            lambda runtime: runtime.save(self._name, path, self._shared.sampling),
-        )
-
-    def load(
-        self,
-        path: PathLike,
-        *,
-        replay: bool = False,
-        trust_unverified: bool = False,
-        on_progress: OnProgress | None = None,
-    ) -> SessionInfo:
-        """Replace this conversation by a saved one. If the file is refused, this conversation is unchanged.
-
-        Args:
-            path: the file.
-            replay: if the file is whole but its KV cache cannot be used here, evaluate the conversation again:
-                its tokens, or with another vocabulary its messages. ``replayed`` then says why.
-            trust_unverified: also accept a bare llama.cpp sequence file. It does not say which model it is from;
-                with the wrong model the answers are nonsense. Of any file, other prompts may then use the KV cache as
-                if it had been evaluated here: only for files that you have written yourself.
-            on_progress: called with the progress of the evaluation; None takes the bridge's.
-
-        Raises:
-            UnsupportedCapability, SessionNotFound, SessionCorrupt, SessionMismatch, ClosedError.
-            ContextOverflow: the conversation to evaluate again does not fit the context.
-            SessionCancelled, EngineError: while the conversation was evaluated again.
-        """
-        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
-        check_flag("replay", replay)
-        check_flag("trust_unverified", trust_unverified)
-        return self._shared.do(
-            Capability.SESSION_PERSISTENCE,
-            lambda runtime: runtime.load(
-                self._name,
-                path,
-                replay=replay,
-                trust_unverified=trust_unverified,
-                on_progress=progress,
-            ),
-        )
-
-    def verify(
-        self, path: PathLike, *, deep: bool = False, on_progress: OnProgress | None = None
-    ) -> Verification:
-        """Compare a session file with this model and context, field by field, and try its KV cache.
-
-        The live conversation is unchanged.
-
-        Args:
-            path: the file.
-            deep: also evaluate the whole conversation again and compare the logits. This finds a KV cache that
-                loads and is wrong.
-            on_progress: called with the progress of the evaluation; None takes the bridge's.
-
-        Raises:
-            UnsupportedCapability, SessionNotFound, SessionCorrupt, ClosedError.
-            ContextOverflow: ``deep`` needs room for one more token.
-            SessionCancelled, EngineError: while the conversation was evaluated again.
-        """
-        progress = check_callback("on_progress", on_progress) or self._shared.on_progress
-        check_flag("deep", deep)
-        return self._shared.do(
-            Capability.SESSION_PERSISTENCE,
-            lambda runtime: runtime.verify(path, deep=deep, on_progress=progress),
-        )
-
-    def delete(self) -> None:
-        """Forget the conversation and its name."""
-        self._shared.do(Capability(0), lambda runtime: runtime.delete(self._name))
-        self._shared.said.discard(self._name)
-
-
 def warn_outside(message: str) -> None:
     """Issue a FallbackWarning that points to the first caller outside this package's calls."""
-    own = (__name__, f"{__package__}.bridge")
+    own = [f"{__package__}.{name}" for name in ("bridge", "conversation", "loading")]
     frame, level = inspect.currentframe(), 0
     while frame is not None and frame.f_globals.get("__name__") in own:
         frame, level = frame.f_back, level + 1

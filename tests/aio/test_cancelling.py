@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -24,7 +25,9 @@ from llama_bridge import (
     Generation,
     LlamaBridge,
     Progress,
+    TextStream,
 )
+from llama_bridge.aio.threads import Threads
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tests.ledger import engine_of, machine
 
@@ -454,6 +457,31 @@ def test_a_task_whose_event_loop_is_closed_ends_its_generation_quietly(
     left_behind()
     gc.collect()
     assert "Exception ignored" not in capsys.readouterr().err
+
+
+def test_an_answer_that_begins_when_its_event_loop_is_closed_ends_at_once() -> None:
+    with FakeLlama([SLOW]) as llama:
+        may_begin = threading.Event()
+        begun: list[TextStream] = []
+
+        def start() -> TextStream:
+            may_begin.wait(10)
+            begun.append(llama.generate_stream("hi"))
+            return begun[0]
+
+        own = asyncio.new_event_loop()
+        reading = Threads().read(start)
+        task = own.create_task(reading.start())  # still there: not dropped, never woken
+        own.run_until_complete(asyncio.sleep(SOON))
+        own.close()
+        may_begin.set()
+        start_of_wait = time.perf_counter()
+        while not begun and time.perf_counter() - start_of_wait < 10:
+            time.sleep(0.001)
+        time.sleep(SOON)
+        assert begun[0].result.finish_reason == "cancelled"
+        assert not task.done()
+        task.get_coro().close()  # or asyncio tells of it
 
 
 def test_a_coroutine_that_is_closed_by_hand_waits_for_nothing() -> None:

@@ -37,7 +37,16 @@ STUCK = "somebody still has the engine"
 _BRIDGE = Path(llama_bridge.__file__).parent
 _OURS = tuple(
     str(_BRIDGE / name)
-    for name in ("local", "files", "stream.py", "conversation.py", "bridge.py", "bell.py")
+    for name in (
+        "local",
+        "files",
+        "stream.py",
+        "conversation.py",
+        "session.py",
+        "bridge.py",
+        "loading.py",
+        "bell.py",
+    )
 )
 _CHECKS = ("RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "CALL", "PRECALL")
 """Instructions after which Python looks whether a signal came."""

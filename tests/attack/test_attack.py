@@ -19,7 +19,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds"), [("interrupts", 2), ("arguments", 60), ("readers", 2), ("folders", 2)]
+    ("name", "seconds"), [("interrupts", 2), ("arguments", 30), ("readers", 2), ("folders", 2)]
 )
 def test_nothing_is_found(name: str, seconds: float) -> None:
     outcome = run(ATTACKS[name], seed=1, seconds=seconds)

@@ -155,6 +155,7 @@ def test_a_model_that_only_embeds_refuses_to_generate_before_work(encoder: Llama
 
 
 @needs("embeddings")
+@pytest.mark.not_remote("pooling is a setting of the server")
 def test_a_model_that_generates_needs_a_pooling_to_embed(llama_backend: str) -> None:
     with LlamaBridge("demo", backend=llama_backend, n_ctx=512) as llama:
         first = llama.generate("Hello! My name is Zorblax.", temperature=0)

@@ -58,6 +58,7 @@ llama.close()
 
 @pytest.mark.slow
 @pytest.mark.requires_capability("tokens")
+@pytest.mark.not_remote("no C code calls Python functions there")
 def test_a_handler_in_the_middle_of_a_long_text_is_answered_or_refused(llama_backend: str) -> None:
     run = [sys.executable, "-c", PROGRAM, llama_backend]
     done = subprocess.run(run, capture_output=True, text=True, timeout=100)
@@ -143,6 +144,7 @@ print(llama.generate("Hello!"))
 
 @pytest.mark.slow
 @pytest.mark.requires_capability("tokens")
+@pytest.mark.not_remote("no C code calls Python functions there")
 @pytest.mark.parametrize("what", ["load", "schema", "logprobs"])
 def test_what_a_handler_raises_in_a_function_that_c_called_is_neither_lost_nor_the_end(
     llama_backend: str, what: str

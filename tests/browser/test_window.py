@@ -62,8 +62,9 @@ class Opener:
         process = subprocess.Popen(command, env={**os.environ, "PATH": path})
         try:
             browser = self._connected(port)
-            page = browser.contexts[0].pages[0]
-            page.set_default_timeout(20_000)
+            context = browser.contexts[0]
+            page = context.pages[0] if context.pages else context.wait_for_event("page")
+            page.set_default_timeout(40_000)
             page.wait_for_selector("#model option", state="attached")
 
             def close() -> int:

@@ -58,10 +58,33 @@ class Driver:
         self.ask(prompt)
         self.idle()
 
+    def connect(self, address: str) -> None:
+        self.window.address.delete(0, "end")
+        self.window.address.insert(0, address)
+        self.press("Connect")
+
+    def connect_and_wait(self, address: str) -> None:
+        self.connect(address)
+        self.until(lambda: not self.window.busy, 120)
+
+    def why(self, capability: Capability) -> str:
+        """What stands there while the mouse is on the name of a capability."""
+        flags: tk.Text = self.window.flags
+        self.root.update()
+        box = flags.bbox(f"{capability.name}.first")
+        assert box is not None, "it cannot be seen"
+        flags.event_generate("<Motion>", x=box[0] + 2, y=box[1] + 2)
+        self.root.update()
+        return str(self.window.why["text"])
+
     def key(self, name: str) -> None:
         self.window.entry.focus_force()
         self.root.update()
         self.window.entry.event_generate(name)
+
+    @property
+    def about(self) -> str:
+        return str(self.window.about["text"])
 
     @property
     def text(self) -> str:

@@ -81,6 +81,13 @@ def test_what_cannot_be_read_is_left_to_who_answers(body: bytes) -> None:
     assert conversation_of(scope("/v1/responses"), body).maker == ""
 
 
+def test_a_body_that_is_nested_too_deep_is_left_to_who_answers() -> None:
+    """Some depths can be read, and not be written."""
+    for deep in range(500, 1000):
+        body = b'{"messages": [%s%s]}' % (b"[" * deep, b"]" * deep)
+        assert conversation_of(scope("/v1/chat/completions"), body).maker == ""
+
+
 def test_the_beginning_of_a_raw_prompt_is_enough() -> None:
     story = "Once upon a time " * 100
     assert of({"prompt": story}, "/v1/completions") == of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,9 @@ def test_a_member_that_has_ended_answers_nothing(tmp_path: Path, llama_backend: 
         ({"store": "/s", "replicas": 0}, "replicas"),
         ({"store": "/s", "replicas": 3, "max_replicas": 2}, "max_replicas"),
         ({"store": "/s", "load_bound": 1}, "load_bound"),
+        ({"store": "/s", "load_bound": math.inf}, "load_bound"),
+        ({"store": "/s", "store_gb": 1e308}, "store_gb"),
+        ({"store": "/s", "store_seconds": math.inf}, "store_seconds"),
         ({"store": "/s", "modell": "demo"}, "modell"),
         ({"store": "/s", "n_parallel": "many"}, "n_parallel"),
     ],

@@ -24,7 +24,10 @@ from tests.attack.interrupts import is_cleaning_up, is_out_of_reach
 from tests.ledger import machine
 
 BRIDGE = str(Path(llama_bridge.__file__).parent)
-OURS = tuple(str(Path(BRIDGE, name)) for name in ("local", "files", "conversation.py", "bell.py"))
+OURS = tuple(
+    str(Path(BRIDGE, name))
+    for name in ("local", "files", "conversation.py", "session.py", "bell.py")
+)
 TAUGHT = {"": ("aaa", "bbb"), "a": ("ccc", "ddd"), "b": ("eee", "fff"), "c": ("ggg",)}
 EMPTY = Snapshot()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -15,10 +16,11 @@ import pytest
 from llama_bridge import LlamaBridge, ModelLoadError, ModelParams, OutOfMemory
 from llama_bridge.models.source import open_model
 from tests.gguf_editing import edited_model
+from tools.random_model import cached_model
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
 
-from llama_bridge_native import library
+from llama_bridge_native import library, loading
 from llama_bridge_native.opening import open_engine
 
 MAKES = {
@@ -146,3 +148,22 @@ with LlamaBridge("demo", backend="native") as llama: print(llama.backend)
     assert len(lines) == 3, done.stderr
     assert all("smaller n_ctx" in line for line in lines[:2])
     assert OutOfMemory.__name__ not in done.stderr
+
+
+def test_kernels_for_amx_get_no_weights(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = cached_model(n_layer=2, n_embd=256, n_ff=512, quantization="q4_0")
+
+    def buffers() -> set[str]:
+        caplog.clear()
+        with caplog.at_level("DEBUG", "llama_bridge.native"), LlamaBridge(model, backend="native"):
+            return set(re.findall(r"(\S+) model buffer size", caplog.text))
+
+    usual = buffers()
+    monkeypatch.setattr(loading, "has_amx", lambda: True)
+    left = buffers()
+    assert left
+    assert not any("AMX" in name or "REPACK" in name for name in left)
+    if left == usual:
+        pytest.skip("this build has no other kernels to leave out")

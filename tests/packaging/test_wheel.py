@@ -118,13 +118,11 @@ def test_without_the_cli_extra_the_command_says_what_is_missing(
     }
 
 
-def test_the_demo_runs_on_wasm_without_compiler_and_native_extra(
+def test_with_the_cli_extra_it_says_that_only_wasm_is_there(
     wheel: Path, clean: tuple[Path, dict[str, str]]
 ) -> None:
-    pip_install(clean, f"{wheel}[cli]")
-    result = run(clean, "llama-bridge", "demo")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "wasm" in result.stdout
-    assert "kv_continuation" in result.stdout
-    doctor = json.loads(run(clean, "llama-bridge", "doctor", "--json").stdout)
-    assert "llama-bridge[native]" in json.dumps(doctor)
+    pip_install(clean, f"{wheel}[cli]")  # "make wheels" runs the demo so, under each Python
+    doctor = run(clean, "llama-bridge", "doctor", "--json").stdout
+    backends = json.loads(doctor)["backends"]
+    assert [backend["name"] for backend in backends if backend["works"]] == ["wasm"]
+    assert "llama-bridge[native]" in doctor

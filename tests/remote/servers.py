@@ -25,7 +25,7 @@ __all__ = ["Handler", "Heard", "LlamaServer", "Scripted", "free_port", "llama_se
 _RUN = """
 import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
-params.model.path, params.port, params.n_ctx = sys.argv[1], int(sys.argv[2]), 2048
+params.model.path, params.port, params.n_ctx = sys.argv[1], int(sys.argv[2]), int(sys.argv[6])
 params.n_parallel, params.warmup, params.slot_save_path = 2, False, sys.argv[3]
 params.model_alias = {sys.argv[4]}
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
@@ -78,13 +78,14 @@ def llama_server(
     port: int = 0,
     keeps: bool = True,
     embeds: bool = False,
+    n_ctx: int = 2048,
 ) -> Iterator[LlamaServer]:
     """Start one, with the demo model if no other is given. It ends when this process does."""
     slots.mkdir(exist_ok=True)
     path = os.fspath(model or open_model("demo").path)
     port = port or free_port()
     folder = f"{slots}/" if keeps else ""
-    arguments = [path, str(port), folder, alias, "embeds" if embeds else "answers"]
+    arguments = [path, str(port), folder, alias, "embeds" if embeds else "answers", str(n_ctx)]
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN, *arguments],
         stdin=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,30 @@ def test_user_and_password_are_kept_and_never_shown() -> None:
     assert address.user == ("me", "p@ss")
     assert "p@ss" not in repr(address)
     assert "p%40ss" not in repr(address)
-    for broken in ("me:hush@host:80", "http://me:hush@host:99999", "ftp://me:hush@host"):
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *("me:hush@host:80", "http://me:hush@host:99999", "ftp://me:hush@host", "//me:hush@host"),
+        *("http:/me:hush@host", "http://me:hush/1@host", "http://me:hush?1@host:80"),
+        *("http://me:hush#1@host", "http://me:a://hush@host:x"),
+    ],
+)
+def test_a_password_is_not_shown_of_an_address_that_is_none(broken: str) -> None:
+    for model in (broken, ServedModel(broken, "m")):
         with pytest.raises(InvalidInput) as caught:
-            read_address(ServedModel(broken, "m"))
-        assert "hush" not in str(caught.value)
+            read_address(model)
+        assert "hush" not in f"{caught.value} {caught.value!r}"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["host/\x00", "host/\x1b[31m", "\ud800", "host/\ud800", "１２７.0.0.1", "h/" + "a" * 70_000],
+)
+def test_an_address_that_no_request_can_have_is_refused(place: str) -> None:
+    with pytest.raises(InvalidInput, match="the server's address"):
+        LlamaBridge(f"http://{place}", backend="remote")
 
 
 @pytest.mark.parametrize(
@@ -98,12 +119,22 @@ def test_only_with_the_remote_backend_is_an_address_a_server() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"api_key": "a b"}, {"api_key": 3}, {"api_key": "é"}, {"timeout": 0}, {"timeout": "1"}],
+    [
+        *({"api_key": "a b"}, {"api_key": 3}, {"api_key": "é"}, {"timeout": 0}, {"timeout": "1"}),
+        *(
+            {"timeout": math.inf},
+            {"timeout": 1e10},
+            {"headers": {"a b": "x"}},
+            {"headers": {3: "x"}},
+        ),
+        *({"headers": {"x-key": "hush\r\nHost: x"}}, {"headers": {"x-key": 3}}),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))) as caught:
         RemoteBackend(**wrong)
     assert str(wrong.get("api_key", "?")) not in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 def test_a_server_is_never_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:

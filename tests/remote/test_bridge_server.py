@@ -23,6 +23,7 @@ from llama_bridge import (
 )
 from llama_bridge.serve import ServerSettings, app
 from llama_bridge_remote import RemoteBackend
+from llama_bridge_remote.client import Client
 from tests.serve.serving import serving
 
 GREEDY = SamplingParams(temperature=0, seed=0, max_tokens=64)
@@ -208,3 +209,21 @@ def test_the_asynchronous_bridge_does_the_same(url: str, llama: LlamaBridge) -> 
         warnings.simplefilter("ignore", FallbackWarning)
         said = anyio.run(_converse, url)
         assert said == (llama.generate(NAME).text, llama.generate_continue(ASK).text)
+
+
+def test_a_warning_that_is_an_error_leaves_no_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Client] = []
+    close = Client.close
+
+    def closing(client: Client) -> None:
+        closed.append(client)
+        close(client)
+
+    monkeypatch.setattr(Client, "close", closing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        with pytest.raises(FallbackWarning, match="n_threads"):
+            LlamaBridge(url, backend="remote", n_threads=2)
+    assert len(closed) == 1

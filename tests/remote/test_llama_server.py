@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llama_bridge import (
     SessionNotFound,
     UnsupportedCapability,
 )
+from llama_bridge_remote.client import Client
 from tests.making import MakeModel
 
 from .servers import LlamaServer, free_port, llama_server
@@ -351,13 +353,56 @@ def test_a_server_that_swaps_its_model_is_noticed(tmp_path: Path, make_model: Ma
     with llama_server(tmp_path / "slots", port=port):
         assert "Zorblax" in llama.generate_continue(ASK).text, "it is back, and evaluates it again"
         tokens = llama.session().tokens
-    with llama_server(tmp_path / "slots", other, port=port):
+        llama.session_save(tmp_path / "a.session")
+    with llama_server(tmp_path / "slots", other, port=port, n_ctx=512):
+        failing: list[Callable[[], object]] = [
+            lambda: None,
+            lambda: llama.session_load(tmp_path / "a.session"),
+            lambda: llama.generate("abc " * 3000, chat=False),
+        ]
+        for fail in failing:  # a call that fails has seen the new model, and changes nothing
+            with suppress(SessionMismatch, ContextOverflow):
+                fail()
+            with pytest.raises(EngineError, match="another model than before"):
+                llama.generate_continue(ASK)
+            assert llama.session().tokens == tokens
+        with pytest.raises(EngineError, match="another model than before"):
+            llama.generate_continue(ASK)
+        assert llama.session().tokens == tokens
+        # The template is the new model's; the conversation is not mistaken for one of that.
+        rendered = llama.apply_chat_template([{"role": "user", "content": NAME}])
+        assert "<|user|>" not in str(rendered)
         with pytest.raises(EngineError, match="another model than before"):
             llama.generate_continue(ASK)
         assert llama.session().tokens == tokens
         llama.session_reset()
         assert llama.generate("abc", chat=False, max_tokens=3).usage.completion_tokens <= 3
+        with pytest.raises(ContextOverflow):
+            llama.generate("abc " * 400, chat=False, max_tokens=3)
+    with llama_server(tmp_path / "slots", other, port=port, n_ctx=8192):
+        llama.generate("abc " * 400, chat=False, max_tokens=3)
     llama.close()
+
+
+def test_a_turn_is_three_requests_and_its_answer_waits_for_none_of_them(
+    llama: LlamaBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is asked for while the server works, and what was tokenised once is not tokenised again."""
+    asked: list[str] = []
+    sent = Client._sent
+
+    def listening(client: Client, by: Any, method: str, path: str, *more: Any) -> Any:
+        asked.append(path)
+        return sent(client, by, method, path, *more)
+
+    llama.generate(NAME)
+    llama.generate_continue("Where is Oslo? Where is Bergen?")
+    monkeypatch.setattr(Client, "_sent", listening)
+    llama.generate_continue("Where is Oslo?")
+    assert sorted(asked) == ["/completion", "/props", "/tokenize", "/tokenize"]
+    asked.clear()
+    llama.generate(NAME)
+    assert sorted(asked) == ["/completion", "/props"]
 
 
 def test_vectors(tmp_path: Path, local: LlamaBridge) -> None:

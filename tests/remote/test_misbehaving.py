@@ -71,8 +71,8 @@ def says(*texts: str, finish: str = "stop") -> Callable[[Heard, Handler], None]:
     return answer
 
 
-def bridge(script: Scripted, **how: Any) -> LlamaBridge:
-    return LlamaBridge(script.url, backend=RemoteBackend(**{"timeout": 20, **how}))
+def bridge(script: Scripted, *, model: str | None = None, **how: Any) -> LlamaBridge:
+    return LlamaBridge(script.url, model=model, backend=RemoteBackend(**{"timeout": 20, **how}))
 
 
 # at load
@@ -234,6 +234,63 @@ def test_an_event_that_makes_no_sense(event: str) -> None:
         assert caught.value.text == "One"
         if "GPU" in event:
             assert "the GPU is gone" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        *({"content": 5}, {"content": [{"type": "text", "text": "x"}]}, {"content": {"a": 1}}),
+        *({"tool_calls": "x"}, {"tool_calls": {"a": 1}}, {"reasoning_content": ["x"]}),
+    ],
+)
+def test_words_and_calls_of_other_types_are_no_answer(delta: Any) -> None:
+    def answer(_: Heard, handler: Handler) -> None:
+        handler.begin_stream()
+        handler.event(chunk("One"))
+        handler.event({"choices": [{"delta": delta, "finish_reason": "stop"}]})
+
+    with scripted(talking(answer)) as script, bridge(script) as llama:
+        with pytest.raises(AnswerCutOff, match=r"that (is no text|are none|are no text)") as caught:
+            llama.generate("x")
+        assert caught.value.text == "One"
+
+
+@pytest.mark.parametrize("half", [b'"\\ud83d"', b'"\\uDE00"', b'"\xed\xa0\xbd"', b'"\xff"'])
+def test_half_of_a_character_is_no_text(half: bytes) -> None:
+    """It would stand in the conversation, and no request can have it."""
+
+    def answer(_: Heard, handler: Handler) -> None:
+        handler.begin_stream()
+        handler.event(chunk("One"))
+        handler.wfile.write(b'data: {"choices": [{"delta": {"content": %s}}]}\n\n' % half)
+        handler.event(chunk("two", "stop"))
+
+    with scripted(talking(answer)) as script, bridge(script) as llama:
+        with pytest.raises(AnswerCutOff, match=r"half of a character|no JSON"):
+            llama.generate("x")
+        assert llama.session().messages == []
+
+
+@pytest.mark.parametrize("odd", ["x", {"a": 1}, [None], True, [[]], 1e999])
+def test_a_load_survives_what_a_server_may_tell(odd: Any) -> None:
+    """Whatever has the wrong type, it is an error of ours or does not matter."""
+    deltas = [{"tool_calls": odd}, {"tool_calls": [{"function": odd}]}, {"content": odd}]
+    for delta in deltas:
+
+        def answer(heard: Heard, handler: Handler, delta: Any = delta) -> None:
+            if heard.path == "/v1/models":
+                handler.json({"data": [{"id": "m", "aliases": odd, "capabilities": odd}]})
+            elif heard.path == "/v1/embeddings":
+                handler.json({"data": [{"embedding": odd, "index": odd}]})
+            elif "tools" in heard.body or "response_format" in heard.body:
+                handler.begin_stream()
+                handler.event({"choices": [{"delta": delta, "finish_reason": "stop"}]})
+            else:
+                says("hi")(heard, handler)
+
+        with scripted(answer) as script, bridge(script, model="m") as llama:
+            assert llama.generate("x").text == "hi"
+            assert Capability.JSON_SCHEMA not in llama.capabilities
 
 
 def test_line_breaks_of_unicode_are_text() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import openai
@@ -202,6 +202,84 @@ def test_a_slow_store_makes_nobody_wait_long(tmp_path: Path, llama_backend: str)
         store.free.set()
         for answer in answers:
             until(lambda answer=answer: store.has(f"{answer.id}.json"))
+
+
+def test_a_store_that_hangs_holds_few_threads(store: SharedFolder, tmp_path: Path) -> None:
+    class Hanging(SharedFolder):
+        free = threading.Event()
+
+        def read(self, name: str) -> bytes | None:
+            self.free.wait(20)
+            return super().read(name)
+
+    async def ask() -> None:
+        folder = Hanging(tmp_path / "store")
+        responses = SharedResponses(folder, replica_mark("a"), StoreBounds(seconds=0.02))
+        before = threading.active_count()
+        for _ in range(30):
+            with pytest.raises(Refused, match="cannot be reached"):
+                await responses.find(responses.new_id("me"), "me")
+        assert threading.active_count() - before <= 8
+        folder.free.set()
+        until(lambda: threading.active_count() - before <= 8)
+        patient = SharedResponses(folder, replica_mark("a"), PATIENT)
+        for one in (responses, patient):
+            with pytest.raises(Refused, match="not finished, or no longer kept"):
+                await patient.find(one.new_id("me"), "me")
+            one.close()
+
+    anyio.run(ask)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[", "{}", "null", "[" * 100_000),
+        '{"id": "resp_1", "owner": "me", "model": "m", "response": {}, "items": [], "messages": []}',
+        '{"id": "ID", "owner": "me", "model": 5, "response": {}, "items": [], "messages": []}',
+        '{"id": "ID", "owner": "me", "model": "m", "response": {}, "items": [], "messages": "x"}',
+    ],
+)
+def test_what_is_damaged_in_the_store_counts_as_gone(store: SharedFolder, text: str) -> None:
+    async def ask() -> None:
+        responses = SharedResponses(store, replica_mark("a"), PATIENT)
+        id_ = responses.new_id("me")
+        store.write(f"{id_}.json", text.replace("ID", id_).encode())
+        with pytest.raises(Refused, match="not finished, or no longer kept"):
+            await responses.find(id_, "me")
+        responses.close()
+
+    anyio.run(ask)
+
+
+def test_what_is_deleted_while_its_kv_cache_is_written_leaves_nothing(store: SharedFolder) -> None:
+    class Slow:
+        """A bridge whose session is being written when it is deleted: with a real one that is a matter of luck."""
+
+        begun, free = anyio.Event(), anyio.Event()
+
+        def session(self, _: str) -> Slow:
+            return self
+
+        async def save(self, file: Path) -> None:
+            self.begun.set()
+            await self.free.wait()
+            file.write_bytes(b"KV")
+
+    async def ask() -> None:
+        responses, llama = SharedResponses(store, replica_mark("a"), PATIENT), Slow()
+        kept = Kept(responses.new_id(""), "", "demo", {}, [], [])
+        await responses.keep(kept)
+        responses.carry(cast("AsyncLlamaBridge", llama), kept.id)
+        async with anyio.create_task_group() as group:
+            group.start_soon(responses.finish)
+            await llama.begun.wait()
+            await responses.remove(kept.id)
+            llama.free.set()
+        assert list(store.contents()) == []
+        responses.close()
+
+    anyio.run(ask)
 
 
 def test_a_full_store_is_told(tmp_path: Path) -> None:

@@ -96,3 +96,12 @@ def test_a_conversation_moves_through_a_store_of_objects(
         assert "Zorblax" in second.output_text
         if one.keeps:
             assert cached(second) >= 0.95 * first.usage.total_tokens
+
+
+@pytest.mark.parametrize(
+    "place", ["ftp://me:hush@127.0.0.1:1/x", "nothing://me:hush@x", "http://me:hush/1@127.0.0.1:1/"]
+)
+def test_a_password_in_a_url_is_not_shown(place: str) -> None:
+    with pytest.raises(SessionWriteError, match="cannot be used as a store") as caught:
+        open_store(place)
+    assert "hush" not in f"{caught.value} {caught.value!r}"

@@ -263,13 +263,20 @@ def test_a_page_without_memory_is_out_of_memory(wasm: Path, demo: ModelFile) -> 
         while len(held) < 50_000:  # each takes 4 GiB of address space or more
             held.append(new(js.WebAssembly.Memory, options))
 
-    with pytest.raises(JsException):
-        fill()
-    with pytest.raises(
-        OutOfMemory, match=r"has no memory for llama\.wasm .* close\(\) other models"
-    ):
-        BACKEND.load(demo, ModelParams(n_ctx=512))
-    held.clear()
+    try:
+        for _ in range(20):  # the engine may give back late what earlier guests had
+            with pytest.raises(JsException):
+                fill()
+            try:
+                BACKEND.load(demo, ModelParams(n_ctx=512)).close()
+            except OutOfMemory as error:
+                refusal = str(error)
+                break
+        else:
+            pytest.fail("there was memory each time")
+    finally:
+        held.clear()  # also of a test that failed: the next ones need it
+    assert re.search(r"has no memory for llama\.wasm .* close\(\) other models", refusal)
     BACKEND.load(demo, ModelParams(n_ctx=512)).close()
 
 

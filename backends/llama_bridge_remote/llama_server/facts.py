@@ -83,6 +83,8 @@ def read_facts(
         settings = props["default_generation_settings"]
         n_ctx = int(settings["n_ctx"])
         template = props.get("chat_template") or None
+        if not isinstance(template, str | None):
+            raise TypeError("chat_template is no text")
         return Facts(
             model_path=str(props.get("model_path") or ""),
             chat_template=template,
@@ -97,7 +99,7 @@ def read_facts(
             n_params=int(found.get("n_params") or 0),
             size=int(found.get("size") or 0),
         )
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise NotJson(f"{client.url}/props is not what llama-server tells: {error!r}") from error
 
 

@@ -58,12 +58,13 @@ def _talking(client: Client, facts: Facts, vocabulary: Vocabulary) -> Capability
     tokens = vocabulary.tokenize(_TEXT, add_special=True, parse_special=False)
     first = _answer(client, tokens, -1)
     slot = first.get("id_slot")
-    if not isinstance(slot, int) or not first.get("tokens"):
+    answered: object = first.get("tokens")
+    if not isinstance(slot, int) or not isinstance(answered, list) or not answered:
         raise EngineError("the server's answer to /completion has no slot or no tokens")
     found = _ALWAYS
     if facts.n_slots > 1:
         found |= Capability.PARALLEL
-    longer = [*tokens, *first["tokens"], *tokens[-2:]]
+    longer: list[Any] = [*tokens, *answered, *tokens[-2:]]
     second = _answer(client, longer, slot)
     if second.get("id_slot") == slot and _cached(second) > 0:
         found |= Capability.KV_CONTINUATION

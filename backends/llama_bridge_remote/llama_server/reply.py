@@ -164,7 +164,7 @@ class CompletionReply(Reply):
 
 
 def _logprob(one: Mapping[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    data = bytes(one.get("bytes") or ())
+    data = bytes([*(one.get("bytes") or ())])
     logprob = min(0.0, float(one.get("logprob") or 0.0))
     return TokenLogprob(int(one["id"]), str(one.get("token") or ""), data, logprob, top)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.form import ChatPrompt, ChatWish, ToolForm
 from llama_bridge.chat.message import Message
 from llama_bridge.engine import EngineInfo
-from llama_bridge.errors import EngineError, NoSession, UnsupportedCapability
+from llama_bridge.errors import BridgeError, EngineError, NoSession, UnsupportedCapability
 from llama_bridge.generation import Generation, Mode
 from llama_bridge.local.turn import Turn, is_fresh, plan_fresh, plan_next
 from llama_bridge.params import SamplingParams
@@ -86,7 +86,9 @@ class LlamaServerRuntime(VectorCalls):
         model = self._model
         if isinstance(text, Prompt):
             return model.spelling.tokenize(text)
-        return model.vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return model.vocabulary.tokens_now(
+            text, add_special=add_special, parse_special=parse_special
+        )
 
     def token_bytes(self, token: int) -> bytes:
         """See :meth:`Runtime.token_bytes`."""
@@ -96,7 +98,9 @@ class LlamaServerRuntime(VectorCalls):
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> Prompt:
         """See :meth:`Runtime.render`."""
         self._check_open()
-        return self._model.spelling.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._current(Kept()).spelling.render(
+            messages, add_generation_prompt=add_generation_prompt
+        )
 
     def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """See :meth:`Runtime.ask`."""
@@ -119,19 +123,18 @@ class LlamaServerRuntime(VectorCalls):
         """
         model = self._model
         facts = self._facts(None if look_closely else model.facts)
-        before, now = model.facts.identity, facts.identity
-        changed = [field for field in now if now[field] != before[field]]
-        if not changed:
-            return model
-        if kept.begun:
-            field = changed[0]
+        now = facts.identity
+        if now != model.facts.identity:
+            vocabulary = Vocabulary(self.client, facts)
+            self._model = model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
+            self._slots.clear()
+        before = kept.identity if kept.begun else now
+        if before != now:
+            field = next(field for field in now if now[field] != before.get(field))
             raise EngineError(
-                f"the server {self.client.url} has another model than before ({field} was {before[field]!r}, now it is "
+                f"the server {self.client.url} has another model than before ({field} was {before.get(field)!r}, now it is "
                 f"{now[field]!r}): the conversation cannot go on. Call session_reset(), or ask for the model again"
             )
-        vocabulary = Vocabulary(self.client, facts)
-        self._model = model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
-        self._slots.clear()
         return model
 
     def _facts(self, known: Facts | None = None) -> Facts:
@@ -144,7 +147,19 @@ class LlamaServerRuntime(VectorCalls):
 
     def question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
         """See :meth:`RemoteRuntime.question`."""
-        model = self._current(kept)
+        model = self._model
+        try:
+            return self._planned(request, kept, headers, model)
+        except BridgeError:
+            now = self._current(kept)
+            if now is model:
+                raise
+        return self._planned(request, kept, headers, now)
+
+    def _planned(
+        self, request: Request, kept: Kept, headers: Mapping[str, str], model: _Model
+    ) -> Question:
+        """A question for this model. While the server works on it, it is asked whether that is still the one it has."""
         spelling = model.spelling
         if is_fresh(request) or not kept.tokens:
             turn = plan_fresh(request, spelling)
@@ -186,9 +201,16 @@ class LlamaServerRuntime(VectorCalls):
         def commit(generation: Generation | None, cut_at: int | None) -> None:
             if generation is None or (cut_at is not None and not generation.text):
                 return
-            self._commit(request, turn, kept, prompt, reply, generation, cut_at)
+            self._commit(request, turn, kept, prompt, reply, generation, cut_at, model)
 
-        return Question("/completion", body, reply, headers, commit)
+        return Question(
+            "/completion",
+            body,
+            reply,
+            headers,
+            commit,
+            holds=lambda: self._current(kept) is model,
+        )
 
     def _commit(
         self,
@@ -199,6 +221,7 @@ class LlamaServerRuntime(VectorCalls):
         reply: CompletionReply,
         generation: Generation,
         cut_at: int | None,
+        model: _Model,
     ) -> None:
         before = Kept() if turn.fresh else kept
         messages = before.messages
@@ -219,6 +242,7 @@ class LlamaServerRuntime(VectorCalls):
                 tokens=tokens,
                 turns=(*before.turns, mark),
                 sampling=request.sampling,
+                identity=model.facts.identity,
             ),
         )
 
@@ -279,7 +303,7 @@ class LlamaServerRuntime(VectorCalls):
             kept = Kept(planned.messages, "", planned.tokens, planned.turns)
         self._slots[session] = slot if loaded.info.cached_tokens else -1
         with self._lock:
-            place.kept = kept
+            place.kept = replace(kept, identity=model.facts.identity)
         return loaded.info
 
     def verify(

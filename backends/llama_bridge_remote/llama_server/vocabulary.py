@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from llama_bridge.engine import EngineInfo, MemoryKind
 from llama_bridge.errors import EngineError
+from llama_bridge.models.control_tokens import looks_like_control
 
 from ..client import Client, NotJson, Refused
 from .facts import Facts
@@ -16,6 +18,8 @@ from .facts import Facts
 __all__ = ["Vocabulary"]
 
 _REPLACED = "\ufffd"
+_KEPT = 1 << 20
+"""Characters of the texts whose tokens are kept. What templates spell and what was said before is asked for once."""
 
 
 class Vocabulary:
@@ -35,6 +39,8 @@ class Vocabulary:
         self._bytes: dict[int, bytes] = {}
         self._controls: dict[int, bool] = {}
         self._plain: frozenset[int] = frozenset()  # tokens that text without control tokens has
+        self._found: OrderedDict[tuple[str, bool, bool], list[tuple[int, bytes]]] = OrderedDict()
+        self._room = _KEPT
         self._lock = threading.Lock()
         whole = self.tokenize("", add_special=True, parse_special=False)
         bos, eos = self._control(facts.bos), self._control(facts.eos)
@@ -69,12 +75,23 @@ class Vocabulary:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See :class:`llama_bridge.Engine`."""
-        found = self._asked(text, add_special, parse_special)
-        with self._lock:
-            self._bytes.update(found)
-        return [token for token, _ in found]
+        return [token for token, _ in self._asked(text, add_special, parse_special)]
+
+    def tokens_now(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The same as the server says it now. It may have another model, and nobody asks whether it has."""
+        return [token for token, _ in self._ask(text, add_special, parse_special)]
 
     def _asked(self, text: str, add_special: bool, parse_special: bool) -> list[tuple[int, bytes]]:
+        key = (text, add_special, parse_special)
+        with self._lock:
+            if (known := self._found.get(key)) is not None:
+                self._found.move_to_end(key)
+                return known
+        found = self._ask(text, add_special, parse_special)
+        self._keep(key, found)
+        return found
+
+    def _ask(self, text: str, add_special: bool, parse_special: bool) -> list[tuple[int, bytes]]:
         body = {
             "content": text,
             "add_special": add_special,
@@ -83,9 +100,22 @@ class Vocabulary:
         }
         answer = self._post("/tokenize", body)
         try:
-            return [(int(one["id"]), _piece(one["piece"])) for one in answer["tokens"]]
-        except (TypeError, ValueError, KeyError) as error:
+            found = [(int(one["id"]), _piece(one["piece"])) for one in answer["tokens"]]
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise NotJson(f"the server's answer to /tokenize has no tokens: {error!r}") from error
+        with self._lock:
+            self._bytes.update(found)
+        return found
+
+    def _keep(self, key: tuple[str, bool, bool], found: list[tuple[int, bytes]]) -> None:
+        with self._lock:
+            if key in self._found:
+                return
+            self._found[key] = found
+            self._room -= len(key[0]) + 1
+            while self._room < 0:
+                old, _ = self._found.popitem(last=False)
+                self._room += len(old[0]) + 1
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -146,7 +176,12 @@ class Vocabulary:
             return frozenset()
         special = self._asked(text, False, True)
         plain = self._plain
-        if not plain.issuperset(token for token, _ in special):
+        if plain.issuperset(token for token, _ in special):
+            if not any(looks_like_control(piece) for _, piece in special):
+                self._keep(
+                    (text, False, False), special
+                )  # nothing in it is a control token: as text it is the same
+        else:
             plain |= {token for token, _ in self._asked(text, False, False)}
             self._plain = plain
         return frozenset(
@@ -161,5 +196,6 @@ class Vocabulary:
         return self.is_control(token)
 
 
-def _piece(piece: object) -> bytes:
-    return piece.encode() if isinstance(piece, str) else bytes(piece)  # type: ignore[call-overload]
+def _piece(piece: Any) -> bytes:
+    # Of a number bytes() makes as many zeros.
+    return piece.encode() if isinstance(piece, str) else bytes([*piece])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from llama_bridge.capabilities import Capability, as_capability
 from llama_bridge.errors import EngineError, InvalidInput
 from llama_bridge.generation import Mode
 
 from ..client import Client, Line, Refused
+from ..events import as_object
 from .any_server import schema_field
 from .replies import Asked, ChatReply
 from .shape import Shape
@@ -64,10 +65,12 @@ def of_bridge_server(client: Client, record: Mapping[str, Any], name: str) -> Ca
     if not isinstance(record.get("capabilities"), list):
         with suppress(Refused):  # it may embed alone: it is loaded then, too
             _said(client, name, {"max_tokens": 1})
-        records = client.get("/v1/models")["data"]
+        listed = as_object(client.get("/v1/models")).get("data")
+        records = map(as_object, cast("list[object]", listed) if isinstance(listed, list) else ())
         record = next((one for one in records if one.get("id") == record.get("id")), record)
     found = Capability(0)
-    for flag in record.get("capabilities") or ():
+    flags = record.get("capabilities")
+    for flag in cast("list[object]", flags) if isinstance(flags, list) else ():
         with suppress(InvalidInput):  # one that is newer than this client
             found |= as_capability(str(flag))
     if Capability.GENERATE in found:

@@ -159,6 +159,12 @@ def _count(facts: Mapping[str, Any], *names: str) -> int:
     return 0
 
 
+def _text(words: object) -> str:
+    if not isinstance(words, str):
+        raise EngineError(f"the server's answer has words that are no text: {str(words)[:80]}")
+    return words
+
+
 def _finish(reason: str | None) -> FinishReason:
     if reason == "length":
         return "length"
@@ -189,11 +195,14 @@ class ChatReply(_OpenAIReply):
         delta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
         out: list[str] = []
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-            out.append(self.thought(str(thought)))
+            out.append(self.thought(_text(thought)))
         if word := delta.get("content"):
-            out.append(self.word(str(word)))
-        for i, call in enumerate(delta.get("tool_calls") or ()):
-            function = call.get("function") or {}
+            out.append(self.word(_text(word)))
+        calls: object = delta.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise EngineError("the server's answer has calls that are none")
+        for i, call in enumerate(map(as_object, cast("list[object]", calls))):
+            function = as_object(call.get("function"))
             index = call.get("index")
             out.append(
                 self.called(
@@ -235,18 +244,18 @@ class ResponseReply(_OpenAIReply):
         """See :meth:`Reply.hear`."""
         match event.get("type"):
             case "response.output_text.delta":
-                return self.word(str(event.get("delta") or ""))
+                return self.word(_text(event.get("delta") or ""))
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
-                return self.thought(str(event.get("delta") or ""))
+                return self.thought(_text(event.get("delta") or ""))
             case "response.completed" | "response.incomplete":
-                response = cast("Mapping[str, Any]", event.get("response") or {})
-                self.usage = response.get("usage") or {}
+                response = as_object(event.get("response"))
+                self.usage = as_object(response.get("usage"))
                 self.id = str(response.get("id") or "")
                 self.finish = "stop" if event["type"] == "response.completed" else "length"
                 self.whole = True
             case "response.failed":
-                response = cast("Mapping[str, Any]", event.get("response") or {})
-                error = cast("Mapping[str, Any]", response.get("error") or {})
+                response = as_object(event.get("response"))
+                error = as_object(response.get("error"))
                 raise EngineError(f"the server failed: {str(error.get('message') or '')[:500]}")
             case "error":
                 raise EngineError(f"the server failed: {str(event.get('message') or '')[:500]}")

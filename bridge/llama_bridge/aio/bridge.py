@@ -323,8 +323,6 @@ def _ways() -> Ways:
         from .slices import Slices  # a page has no threads
 
         return Slices()
-    from .threads import (
-        Threads,  # 30 ms with anyio, which a page does not have
-    )
+    from .threads import Threads  # 30 ms: anyio, which no page has
 
     return Threads()

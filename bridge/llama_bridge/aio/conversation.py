@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from ..chat.message import Message
 from ..checks import NotCopied
-from ..conversation import Conversation, Session
+from ..conversation import Conversation
+from ..session import Session
 from .twins import answered, awaited, documented_as, streamed
 from .ways import Ways
 

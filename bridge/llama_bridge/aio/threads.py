@@ -253,8 +253,9 @@ class _Ahead(Reading[T, R], Generic[T, R]):
         finally:
             with self._lock:
                 self._busy = False
-            self._wake(self._readers)
-            self._wake(self._waiters)
+            heard = [self._wake(self._readers), self._wake(self._waiters)]
+            if not all(heard):  # as above; it may have begun only now
+                self.cancel()
 
     def _begin(self) -> SyncStream[T, R]:
         stream = self._start()

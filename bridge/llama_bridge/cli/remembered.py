@@ -11,7 +11,6 @@ from ..bridge import LlamaBridge
 from ..capabilities import Capability
 from ..chat.message import Message, check_messages
 from ..checks import check_count, check_name, check_path, shown
-from ..conversation import Session
 from ..errors import InvalidInput, NoSession, PathLike, SessionCorrupt
 from ..files.format import read_session_head
 from ..files.manifest import read_conversation
@@ -19,6 +18,7 @@ from ..files.replacing import replace_file
 from ..generation import Generation
 from ..json_text import read_json
 from ..prompt import Prompt
+from ..session import Session
 from .streaming import Texts, TextsAndThoughts
 from .terminal import count, size
 

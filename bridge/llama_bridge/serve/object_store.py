@@ -12,7 +12,7 @@ from typing import Any, cast
 import fsspec.core as _core  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
 from ..errors import SessionWriteError
-from .shared_store import SharedStore, Stored
+from .shared_store import SharedStore, Stored, shown_url
 
 __all__ = ["ObjectStore"]
 
@@ -37,7 +37,7 @@ class ObjectStore(SharedStore):
                 self._fs.makedirs(self._folder, exist_ok=True)
         except (OSError, ImportError) as error:
             why = getattr(error, "strerror", None) or error
-            raise SessionWriteError(url, f"cannot be used as a store: {why}") from error
+            raise SessionWriteError(shown_url(url), f"cannot be used as a store: {why}") from error
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"

@@ -106,3 +106,7 @@ def app(settings: FleetSettings) -> Application:
         max_ongoing_requests=_STREAMS,
     )(Front)
     return front.bind(replicas.bind(settings), settings)
+
+
+# Ray Serve makes the settings of `args` if it finds their class here. Its name alone, as annotations are in this file, it passes over.
+app.__annotations__["settings"] = FleetSettings

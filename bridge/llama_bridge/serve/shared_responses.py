@@ -11,11 +11,12 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 from anyio import CapacityLimiter, to_thread
@@ -36,6 +37,9 @@ _HERE = 256
 
 _THREADS = 8
 """What may wait for the store at once."""
+
+_LOOK = 0.01
+"""Seconds between two looks whether there is room to ask it."""
 
 _AGAIN = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before what failed is tried again."""
@@ -82,7 +86,7 @@ class SharedResponses(Responses):
         super().__init__(secret, mark)
         self._store = store
         self._bounds = bounds
-        self._limiter: CapacityLimiter | None = None
+        self._rooms = threading.BoundedSemaphore(_THREADS)
         self._here: OrderedDict[str, Kept] = OrderedDict()
         self._unwritten: set[str] = set()
         self._leaving: list[str] = []  # sessions that this replica need not have any more
@@ -107,7 +111,7 @@ class SharedResponses(Responses):
         if name is not None and id_ not in self._unwritten:
             try:
                 if kept is None:
-                    kept = _read(await self._ask(lambda: self._store.read(name)))
+                    kept = _read(await self._ask(lambda: self._store.read(name)), id_)
                 elif not await self._ask(lambda: self._store.has(name)):
                     kept = None  # another replica has deleted it, or it had to go
                     self._forget(id_)
@@ -230,6 +234,8 @@ class SharedResponses(Responses):
             if id_ in self._unwritten and id_ in self._here:
                 kept = self._here[id_]
                 await to_thread.run_sync(self._write, kept)
+                if id_ not in self._jobs:  # it was deleted meanwhile
+                    await to_thread.run_sync(self._store.remove, f"{id_}{_WORDS}")
                 self._unwritten.discard(id_)
             if llama is not None:
                 name = _cache(id_)
@@ -237,6 +243,8 @@ class SharedResponses(Responses):
                 file = await to_thread.run_sync(self._store.place, name, self._scratch)
                 await llama.session(id_).save(file)
                 await to_thread.run_sync(self._store.placed, name, file)
+                if id_ not in self._jobs:  # it was deleted meanwhile
+                    await to_thread.run_sync(self._store.remove, name)
         except (NoSession, SessionError) as error:
             if isinstance(error, SessionWriteError):
                 self._failed("written", error)
@@ -294,14 +302,43 @@ class SharedResponses(Responses):
             OSError: it cannot be used.
             TimeoutError: it takes too long.
         """
-        if self._limiter is None:  # made in the loop that uses it
-            self._limiter = CapacityLimiter(_THREADS)
+        asking = _Asking(work, self._rooms)
         with anyio.fail_after(self._bounds.seconds):
-            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+            while not self._rooms.acquire(blocking=False):
+                await anyio.sleep(_LOOK)
+            try:
+                return await to_thread.run_sync(
+                    asking.work, abandon_on_cancel=True, limiter=CapacityLimiter(1)
+                )
+            finally:
+                asking.give_up()
 
     def _failed(self, done: str, error: Exception) -> None:
         self.failures += 1
         _log.error("a response could not be %s: %s", done, _why(error))
+
+
+class _Asking(Generic[T]):
+    """What a thread asks the store. It has its room until the store has answered, however long nobody waits for that."""
+
+    def __init__(self, work: Callable[[], T], rooms: threading.BoundedSemaphore) -> None:
+        self._work = work
+        self._rooms = rooms
+        self._first = (
+            threading.Lock()
+        )  # whoever has it first: the thread, or who gives up before it begins
+
+    def work(self) -> T:
+        if not self._first.acquire(blocking=False):
+            raise TimeoutError
+        try:
+            return self._work()
+        finally:
+            self._rooms.release()
+
+    def give_up(self) -> None:
+        if self._first.acquire(blocking=False):
+            self._rooms.release()
 
 
 _WORDS, _CACHE = ".json", ".session"
@@ -320,14 +357,21 @@ def _is_id(id_: str) -> bool:
     return len(random) == 40 and random != id_ and set(random) <= set("0123456789abcdef")
 
 
-def _read(data: bytes | None) -> Kept | None:
+def _read(data: bytes | None, id_: str) -> Kept | None:
     if data is None:
         return None
     try:
-        return Kept(**json.loads(data))
-    except (ValueError, TypeError) as error:
+        kept = Kept(**json.loads(data))
+        texts = (kept.id, kept.owner, kept.model)
+        lists = (kept.items, kept.messages)
+        if kept.id != id_ or not all(isinstance(one, str) for one in texts):
+            raise ValueError
+        if not isinstance(kept.response, dict) or not all(isinstance(one, list) for one in lists):
+            raise TypeError
+    except (ValueError, TypeError, RecursionError) as error:
         _log.error("a kept response cannot be read: %s", type(error).__name__)
         return None
+    return kept
 
 
 def _why(error: Exception) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import SessionWriteError
 from ..files.replacing import replace_file
 
-__all__ = ["SharedFolder", "SharedStore", "Stored"]
+__all__ = ["SharedFolder", "SharedStore", "Stored", "shown_url"]
 
 _LEFT = 3600.0
 """Seconds after which a file that is half written is taken for one that a killed replica has left."""
@@ -182,3 +182,10 @@ class SharedFolder(SharedStore):
                             yield Stored(status.st_mtime, entry.name, status.st_size)
                         elif entry.name.startswith(".llama-bridge-") and status.st_mtime < old:
                             os.unlink(entry.path)
+
+
+def shown_url(url: str) -> str:
+    """A URL without what may be a user and a password."""
+    scheme, mark, rest = url.partition("://")
+    _, user, place = rest.rpartition("@")
+    return f"{scheme}{mark}{'***@' if user else ''}{place}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InvalidInput
-from .shared_store import SharedFolder, SharedStore
+from .shared_store import SharedFolder, SharedStore, shown_url
 
 __all__ = ["open_store"]
 
@@ -22,5 +22,5 @@ def open_store(name: str) -> SharedStore:
     try:
         from .object_store import ObjectStore  # fsspec: an extra
     except ImportError as error:
-        raise InvalidInput(f"store={name!r}: a URL needs: pip install fsspec") from error
+        raise InvalidInput(f"store={shown_url(name)!r}: a URL needs: pip install fsspec") from error
     return ObjectStore(name)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from ...json_text import read_json
 from ..kept_responses import made_by
 from .placing import Conversation
 
@@ -70,8 +71,8 @@ def conversation_of(scope: Scope, body: bytes) -> Conversation:
 def _fields(body: bytes) -> Mapping[str, Any]:
     """The fields of a body; none if it is no JSON object. A member says what is wrong with it."""
     try:
-        value: Any = json.loads(body) if body else None
-    except (ValueError, RecursionError):
+        value: Any = read_json(body.decode()) if body else None
+    except ValueError:
         return {}
     return _as_object(value)
 

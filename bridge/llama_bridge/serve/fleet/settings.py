@@ -55,14 +55,14 @@ class FleetSettings(BaseModel):
     replicas: int = Field(default=1, ge=1)
     max_replicas: int | None = Field(default=None, ge=1)
     ingresses: int = Field(default=1, ge=1)
-    load_bound: float = Field(default=1.25, gt=1)
+    load_bound: float = Field(default=1.25, gt=1, le=1000)
     api_key_file: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     max_requests: int = Field(default=64, ge=1)
     max_responses: int = Field(default=100_000, ge=1)
-    store_gb: float = Field(default=64, gt=0)
-    store_seconds: float = Field(default=5, gt=0)
+    store_gb: float = Field(default=64, gt=0, le=1e9)
+    store_seconds: float = Field(default=5, gt=0, le=3600)
 
     @field_validator("store")
     @classmethod

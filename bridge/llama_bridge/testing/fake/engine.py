@@ -368,8 +368,17 @@ class FakeEngine(Engine):
         return before, after
 
     def _text(self, signs: str, *, special: bool) -> str:
-        raw = b"".join(self.token_bytes(ord(sign), special=special) for sign in signs)
-        return raw.decode("utf-8", "replace")
+        spelled = self._spelled[special]
+        return b"".join([spelled[ord(sign)] for sign in signs]).decode("utf-8", "replace")
+
+    @cached_property
+    def _spelled(self) -> tuple[list[bytes], list[bytes]]:
+        """The bytes of each token, without and with those of control tokens."""
+        plain, full = (
+            [self.token_bytes(token, special=special) for token in range(self.info.n_vocab)]
+            for special in (False, True)
+        )
+        return plain, full
 
     # embeddings
 
