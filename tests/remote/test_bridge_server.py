@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from llama_bridge import (
     ContextOverflow,
     Fallback,
     FallbackWarning,
+    Generation,
     InvalidInput,
     LlamaBridge,
     Mode,
@@ -63,6 +64,7 @@ def test_it_has_what_the_server_has(llama: LlamaBridge, served: LlamaBridge, url
     assert llama.where == f"demo at {url} (llama-bridge serve)"
     same = Capability.KV_CONTINUATION | Capability.PREFIX_CACHE | Capability.TOOLS
     same |= Capability.CHAT_TEMPLATE | Capability.JSON_SCHEMA | Capability.EMBEDDINGS
+    same |= Capability.LOGPROBS
     assert llama.capabilities & same == served.capabilities & same
     with pytest.raises(UnsupportedCapability, match="tokens"):
         _ = llama.info
@@ -83,6 +85,32 @@ def test_the_next_turn_goes_on_from_the_response(llama: LlamaBridge) -> None:
     llama.session_reset()
     again = llama.generate_continue(ASK)
     assert (again.mode, again.fallback) == (Mode.FRESH, Fallback.NO_SESSION)
+
+
+def test_how_probable_tokens_were_is_told_as_by_the_model_itself(
+    llama: LlamaBridge, served: LlamaBridge
+) -> None:
+    messages = [{"role": "user", "content": NAME}]
+    calls: list[Callable[[LlamaBridge], Generation]] = [
+        lambda one: one.generate(NAME, logprobs=3),
+        lambda one: one.generate(NAME, logprobs=0),
+        lambda one: one.generate("Once upon", chat=False, logprobs=2, max_tokens=5),
+        lambda one: one.chat(messages, logprobs=1),
+    ]
+    for call in calls:
+        there, here = call(llama).logprobs, call(served).logprobs
+        assert there
+        assert here
+        assert [token.data for token in there] == [token.data for token in here]
+        for mine, its in zip(there, here, strict=True):
+            assert mine.token == its.token
+            assert mine.logprob == pytest.approx(its.logprob, abs=1e-3)
+            assert [top.token for top in mine.top] == [top.token for top in its.top]
+    assert llama.generate(NAME).logprobs is None
+    stream = llama.generate_stream(NAME, logprobs=0)
+    next(stream)
+    stream.close()
+    assert stream.result.logprobs == (), "the server tells them at the end"
 
 
 def test_a_response_that_the_server_has_forgotten_is_made_up_for(

@@ -12,6 +12,7 @@ from llama_bridge.generation import Fallback, FinishReason, Generation, Mode, To
 from llama_bridge.progress import OnProgress, Progress
 
 from ..answer import Reply
+from ..token_logprobs import read_logprobs
 from .vocabulary import Vocabulary
 
 __all__ = ["Asked", "CompletionReply"]
@@ -78,7 +79,9 @@ class CompletionReply(Reply):
         text = text if isinstance(text, str) else ""
         tokens = [int(token) for token in cast("Sequence[int]", event.get("tokens") or ())]
         predicted = event.get("tokens_predicted")
-        self._take_logprobs(event.get("completion_probabilities"))
+        if self.asked.logprobs is not None:
+            found = event.get("completion_probabilities")
+            self._logprobs += read_logprobs(found, self.asked.logprobs)
         if isinstance(predicted, int):
             missing = predicted - self._predicted - len(tokens)
             self._predicted = predicted
@@ -153,20 +156,6 @@ class CompletionReply(Reply):
             seed=asked.seed,
             logprobs=logprobs,
         )
-
-    def _take_logprobs(self, given: object) -> None:
-        if self.asked.logprobs is None or not isinstance(given, list):
-            return
-        for one in cast("list[Mapping[str, Any]]", given):
-            top = cast("list[Mapping[str, Any]]", one.get("top_logprobs") or [])
-            best = tuple(_logprob(each) for each in top[: self.asked.logprobs])
-            self._logprobs.append(_logprob(one, best))
-
-
-def _logprob(one: Mapping[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    data = bytes([*(one.get("bytes") or ())])
-    logprob = min(0.0, float(one.get("logprob") or 0.0))
-    return TokenLogprob(int(one["id"]), str(one.get("token") or ""), data, logprob, top)
 
 
 def _whole(value: object) -> int:

@@ -53,6 +53,10 @@ class OpenAIRuntime(VectorCalls):
             InvalidInput: the server cannot be told.
         """
 
+    def probabilities(self, request: Request) -> dict[str, Any]:
+        """The fields of a chat that ask how probable each token was."""
+        return {}
+
     def checked_shape(self, request: Request) -> Shape | None:
         """What is checked of the answer, as the server may have ignored it."""
         return None
@@ -108,6 +112,7 @@ class OpenAIRuntime(VectorCalls):
             request.stop,
             "" if choice in ("auto", "none") else choice,
             wish.parallel is False,
+            request.logprobs,
         )
 
     def chat_question(
@@ -145,7 +150,8 @@ class OpenAIRuntime(VectorCalls):
         }
         if request.stop:
             body["stop"] = list(request.stop)
-        return body | self.settings(request, seed, self.limit) | self.shaped(request)
+        body |= self.settings(request, seed, self.limit) | self.shaped(request)
+        return body | self.probabilities(request)
 
     def _chat(
         self,
@@ -213,6 +219,8 @@ class OpenAIRuntime(VectorCalls):
         if request.stop:
             body["stop"] = list(request.stop)
         body |= self.settings(request, asked.seed, "max_tokens") | self.shaped(request)
+        if request.logprobs is not None:
+            body["logprobs"] = request.logprobs
 
         def commit(generation: Generation | None, cut_at: int | None) -> None:
             if generation is None or (cut_at is not None and not generation.text):

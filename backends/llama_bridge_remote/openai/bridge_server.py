@@ -41,6 +41,12 @@ class BridgeServerRuntime(OpenAIRuntime):
         grammar: Grammar | None = request.grammar
         return {} if grammar is None else {"grammar": grammar.text}
 
+    def probabilities(self, request: Request) -> dict[str, Any]:
+        """See :meth:`OpenAIRuntime.probabilities`."""
+        return (
+            {} if request.logprobs is None else {"logprobs": True, "top_logprobs": request.logprobs}
+        )
+
     def turn_question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
         """A user's turn, as a response."""
         keeps = Capability.KV_CONTINUATION in self.capabilities
@@ -52,6 +58,8 @@ class BridgeServerRuntime(OpenAIRuntime):
         body |= self.settings(request, asked.seed, "max_output_tokens") | self.shaped(request)
         if request.stop:
             body["stop"] = list(request.stop)
+        if request.logprobs is not None:
+            body["top_logprobs"] = request.logprobs
         whole = said
         if (
             said[0]["role"] == "system"

@@ -23,6 +23,7 @@ AT_BEST = (
     | Capability.STREAM
     | Capability.CANCEL
     | Capability.JSON_SCHEMA
+    | Capability.LOGPROBS
     | Capability.CHAT_TEMPLATE
     | Capability.TOOLS
     | Capability.KV_CONTINUATION

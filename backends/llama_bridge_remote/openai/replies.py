@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from llama_bridge.errors import EngineError
-from llama_bridge.generation import Fallback, FinishReason, Generation, Mode, Usage
+from llama_bridge.generation import Fallback, FinishReason, Generation, Mode, TokenLogprob, Usage
 
 from ..answer import Reply
 from ..events import as_object
+from ..token_logprobs import read_logprobs
 from .shape import Shape
 from .spoken import spoken_call, spoken_text, spoken_thought
 
@@ -29,6 +30,7 @@ class Asked:
         stops: texts that end it.
         tool: what must be called: a tool's name, ``"required"`` for any, or "".
         one_call: whether there may be one call at most.
+        logprobs: how many of the best tokens to report at each place, or None.
     """
 
     mode: Mode
@@ -39,6 +41,7 @@ class Asked:
     stops: tuple[str, ...] = ()
     tool: str = ""
     one_call: bool = False
+    logprobs: int | None = None
 
 
 class _OpenAIReply(Reply):
@@ -48,6 +51,7 @@ class _OpenAIReply(Reply):
         self.usage: Mapping[str, Any] = {}
         self.reasoning: list[str] = []
         self._pieces = 0
+        self._logprobs: list[TokenLogprob] = []
         self._called: list[str] = []
         self._began = time.perf_counter()
         self._first = self._last = 0.0
@@ -82,6 +86,11 @@ class _OpenAIReply(Reply):
         if name:
             self._called.append(name)
         return spoken_call(index, id_, name, arguments)
+
+    def probable(self, given: object) -> None:
+        """How probable some tokens of the answer were."""
+        if self.asked.logprobs is not None:
+            self._logprobs += read_logprobs(given, self.asked.logprobs)
 
     def _check(self, text: str, finish: FinishReason) -> None:
         """Refuse an answer for which the server ignored what it was asked.
@@ -139,6 +148,7 @@ class _OpenAIReply(Reply):
             fallback=self.asked.fallback,
             seed=self.asked.seed,
             reasoning="" if self.asked.spoken else "".join(self.reasoning),
+            logprobs=None if self.asked.logprobs is None else tuple(self._logprobs),
         )
 
     def choice_of(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -148,6 +158,8 @@ class _OpenAIReply(Reply):
         choice = _choice(event)
         if choice is None:
             self.whole = self.finish is not None and bool(self.usage)
+        else:
+            self.probable(as_object(choice.get("logprobs")).get("content"))
         return choice
 
 
@@ -245,6 +257,8 @@ class ResponseReply(_OpenAIReply):
         match event.get("type"):
             case "response.output_text.delta":
                 return self.word(_text(event.get("delta") or ""))
+            case "response.output_text.done":
+                self.probable(event.get("logprobs"))
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
                 return self.thought(_text(event.get("delta") or ""))
             case "response.completed" | "response.incomplete":

@@ -22,7 +22,7 @@ from .metrics import Meters
 from .refusals import Refused
 from .sampling_fields import SEEDS, read_sampling
 from .server import Server
-from .wording import FINGERPRINT, checked_reason, facts, usage_record
+from .wording import FINGERPRINT, checked_reason, facts, logprobs_record, usage_record
 
 __all__ = ["CompletionAsk", "completions", "read_completion"]
 
@@ -243,8 +243,9 @@ def _sum(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
-    """In the shape of before there were chats."""
-    if tokens is None:
+    """In the shape of before there were chats; ``content`` has it in that of chats, as llama-server does."""
+    record = logprobs_record(tokens)
+    if tokens is None or record is None:
         return None
     offsets: list[int] = []
     length = 0
@@ -258,4 +259,5 @@ def _logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
             {top.text: max(top.logprob, -9999.0) for top in token.top} for token in tokens
         ],
         "text_offset": offsets,
+        "content": record["content"],
     }

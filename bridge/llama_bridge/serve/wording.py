@@ -54,7 +54,7 @@ def usage_record(usages: Sequence[Usage]) -> dict[str, Any]:
 
 
 def logprobs_record(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
-    """Log probabilities of a chat's answer."""
+    """Log probabilities of a chat's answer; ``id`` of each token is ours, and llama-server's."""
     if tokens is None:
         return None
     content = [_one(token) | {"top_logprobs": [_one(top) for top in token.top]} for token in tokens]
@@ -64,4 +64,9 @@ def logprobs_record(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | N
 def _one(token: TokenLogprob) -> dict[str, Any]:
     # JSON has no infinity; OpenAI writes so for what is next to impossible.
     logprob = max(token.logprob, -9999.0)
-    return {"token": token.text, "logprob": logprob, "bytes": list(token.data)}
+    return {
+        "id": token.token,
+        "token": token.text,
+        "logprob": logprob,
+        "bytes": list(token.data),
+    }
