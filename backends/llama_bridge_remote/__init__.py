@@ -8,6 +8,7 @@
     answer.py           an answer that a thread reads
     client.py           the only module that imports httpx2; retries, time-outs, its errors
     events.py           server-sent events
+    token_logprobs.py   how probable tokens were, as servers write it
     refusals.py         servers' errors as ours
     vector_calls.py     vectors and scores, the same on all servers
     llama_server/       llama.cpp's own server
