@@ -6,7 +6,8 @@
     address.py          the server's address, and the model that is meant
     remote_runtime.py   what the runtimes share: answers under way, conversations
     answer.py           an answer that a thread reads
-    client.py           the only module that imports httpx2; retries, time-outs, its errors
+    client.py           asks, again if need be; errors of httpx2 as ours
+    connections.py      those of httpx2, kept or not
     events.py           server-sent events
     token_logprobs.py   how probable tokens were, as servers write it
     refusals.py         servers' errors as ours

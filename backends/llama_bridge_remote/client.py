@@ -1,4 +1,4 @@
-"""Asks a server over HTTP: the only module that imports httpx2. Its errors end here."""
+"""Asks a server over HTTP. The errors of httpx2 end here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from llama_bridge.checks import shown
 from llama_bridge.errors import BridgeError, ClosedError, EngineError, InvalidInput, ServerGone
 
 from .address import Address
+from .connections import Connections
 from .events import NoEvent, read_events, read_value
 from .refusals import Refusal, as_error, of_object, read_refusal
 
 __all__ = ["Client", "Line", "NoAnswer", "NotJson", "Refused"]
 
-_CONNECT_SECONDS = 10.0
 _TRIES = 4
 _FIRST_WAIT = 0.25
 _AGAIN = frozenset((429, 502, 503, 504))
@@ -115,34 +115,19 @@ class Client:
         sent = {"User-Agent": f"llama-bridge/{__version__}", **(headers or {})}
         if key:
             sent["Authorization"] = f"Bearer {key}"
-        auth = None if address.user is None or key else httpx2.BasicAuth(*address.user)
-        wait = httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds), pool=None)
-
-        def made(keep: int) -> httpx2.Client:
-            return httpx2.Client(
-                base_url=address.url,
-                headers=sent,
-                auth=auth,
-                timeout=wait,
-                verify=context,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=keep),
-            )
-
-        context = httpx2.create_ssl_context() if verify is True else verify
+        auth = None if address.user is None or key else address.user
         try:
-            self._client = made(8)
+            self._connections = Connections(address.url, sent, auth, seconds, verify)
         except (httpx2.InvalidURL, UnicodeError) as error:  # no such host can be, say
             raise InvalidInput(
                 f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
             ) from error
         self._urls: dict[str, httpx2.URL] = {}
-        self._streams = made(0)  # each has a new connection, whose socket is known
 
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
-        self._client.close()
-        self._streams.close()
+        self._connections.close()
 
     def get(self, path: str) -> Any:
         """The JSON value at a path.
@@ -173,7 +158,7 @@ class Client:
         *,
         again: bool,
     ) -> Any:
-        client = self._client if line is None else self._streams
+        client = self._connections.kept if line is None else self._connections.single
         line = line or Line()
         with self._answered(client, method, path, body, line, again=again) as response:
             data = self._read(response)
@@ -199,7 +184,7 @@ class Client:
             NoAnswer, NotJson, Refused: also while the events are read.
         """
         with self._answered(
-            self._streams, "POST", path, body, line, again=False, headers=headers
+            self._connections.single, "POST", path, body, line, again=False, headers=headers
         ) as response:
             kind = response.headers.get("content-type", "")
             if "text/event-stream" not in kind:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llama_bridge import (
+    BridgeError,
     Capability,
     ContextOverflow,
     EngineError,
@@ -382,6 +383,29 @@ def test_a_server_that_swaps_its_model_is_noticed(tmp_path: Path, make_model: Ma
     with llama_server(tmp_path / "slots", other, port=port, n_ctx=8192):
         llama.generate("abc " * 400, chat=False, max_tokens=3)
     llama.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_connections_of_its_own(llama: LlamaBridge) -> None:
+    def wrong(who: str) -> int:
+        """How often another text comes back than was asked for, or an error."""
+        found = 0
+        for i in range(60):
+            text = f"{who} number {i} " + "abc " * (i % 7)
+            try:
+                found += text not in llama.detokenize(llama.tokenize(text))
+            except BridgeError:
+                found += 1
+        return found
+
+    llama.tokenize("so that there is a connection")
+    child = os.fork()
+    if child == 0:
+        os._exit(min(100, wrong("child")))
+    here = wrong("parent")
+    _, status = os.waitpid(child, 0)
+    assert (here, os.waitstatus_to_exitcode(status)) == (0, 0)
 
 
 def test_a_turn_is_three_requests_and_its_answer_waits_for_none_of_them(
