@@ -408,7 +408,7 @@ def test_a_forked_process_has_connections_of_its_own(llama: LlamaBridge) -> None
     assert (here, os.waitstatus_to_exitcode(status)) == (0, 0)
 
 
-def test_a_turn_is_three_requests_and_its_answer_waits_for_none_of_them(
+def test_a_turn_is_few_requests_and_its_answer_waits_for_none_of_them(
     llama: LlamaBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model is asked for while the server works, and what was tokenised once is not tokenised again."""
