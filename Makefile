@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+.PHONY: benches load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,8 +16,8 @@ demo: setup  ## show a conversation continued, saved and restored, and the fallb
 browser: setup  ## chat in a web page: serve examples/browser and print the address
 	@$(BIN)/python -m tools.browser examples/browser
 
-test: setup  ## run the suite, on every backend; what needs a browser is in "make pages"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/browser
+test: setup  ## run the suite, on every backend; see "pages", "benches" and "wheels" for the rest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/browser --ignore=tests/packaging --ignore=tests/tools/test_benchmarks.py
 
 pages: setup  ## run the tests of web pages, in Chromium and Firefox
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/browser
@@ -50,6 +50,9 @@ docs: screenshots  ## build the documentation site in build/docs, with pictures 
 bench: setup  ## measure on this machine; see benchmarks/
 	@$(BIN)/python -m benchmarks
 
+benches: setup  ## run each benchmark once, with a tiny model: only that they run
+	@$(BIN)/python -m pytest tests/tools/test_benchmarks.py
+
 bench-browser: setup  ## measure llama.wasm in Chromium, against wllama there and wasmtime here
 	@$(BIN)/python -m benchmarks.browser
 
@@ -74,7 +77,8 @@ without-native: setup  ## run the quick suite without llama-cpp-python
 fleet: setup  ## run a fleet of replicas on Ray Serve, and kill some; keeps Ray in the per-user cache
 	@$(BIN)/python -m tools.fleet
 
-wheels: setup  ## install the wheel and run its demo, under each Python on this machine
+wheels: setup  ## look at the wheel, install it and run its demo, under each Python on this machine
+	@$(BIN)/python -m pytest tests/packaging
 	@$(BIN)/python -m tools.without_native.wheels
 
 arm64: setup  ## run llama.wasm on emulated ARM64: the same bits, the demo, the kernel tests

@@ -52,7 +52,7 @@ def test_an_interrupt_on_any_line_leaves_the_others_whole(
     expected = three.generate("Tell me a story about a cat.", sampling=SOME).text
     hits, at, goes_on = 0, 0, True
     while goes_on:
-        at += 3
+        at += 5
         three.session("b").delete()
         three.session("a").generate("Hello! My name is Zorvane.", sampling=FEW)
         other = three.generate_stream("Tell me a story about a cat.", sampling=SOME)

@@ -1,4 +1,4 @@
-"""Ctrl-C at every third line of a call, until it runs through: afterwards all is whole each time.
+"""Ctrl-C at every fifth line of a call, until it runs through: afterwards all is whole each time.
 
 A line in a loop is tried once. ``make attack`` tries each instruction.
 """
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "emscripten", reason="a page has
 def test_an_interrupt_at_any_line_leaves_conversations_whole_and_nobody_waiting(
     work: Callable[[LlamaBridge], None],
 ) -> None:
-    at, goes_on = OPERATIONS.index(work) % 3, True
+    at, goes_on = OPERATIONS.index(work) % 5, True
     with FakeLlama(lambda asked: babble(asked)[:3] + "!") as llama:
         while goes_on:
-            at += 3
+            at += 5
             first = prepare(llama)
             goes_on = interrupted(lambda: work(llama), at, "line")
             assert what_is_torn(llama, first) is None, f"at line {at}"
