@@ -1,8 +1,15 @@
 # The two main commands: `make demo` and `make test`. Both set up .venv first, which is quick from the second time on.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: benches load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+# Each has a target of its own, and is a step of CI.
+TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py \
+    $(addprefix tests/local/test_,interrupts.py company_interrupts.py interrupts_at_rest.py stateful.py soak.py) \
+    $(addprefix tests/structured/test_,schemas_by_chance.py grammars_by_chance.py)
+ELSEWHERE := $(TRIALS) tests/browser tests/packaging tests/tools/test_benchmarks.py
+
+.PHONY: benches trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,14 +23,17 @@ demo: setup  ## show a conversation continued, saved and restored, and the fallb
 browser: setup  ## chat in a web page: serve examples/browser and print the address
 	@$(BIN)/python -m tools.browser examples/browser
 
-test: setup  ## run the suite, on every backend; see "pages", "benches" and "wheels" for the rest
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/browser --ignore=tests/packaging --ignore=tests/tools/test_benchmarks.py
+test: setup  ## run the suite, on every backend; "trials", "pages", "benches" and "wheels" run the rest
+	@$(BIN)/python -m pytest $(WORKERS) $(ELSEWHERE:%=--ignore=%)
+
+trials: setup  ## try many cases by chance, hostile files, and an interrupt at every fifth line
+	@$(BIN)/python -m pytest $(WORKERS) $(TRIALS)
 
 pages: setup  ## run the tests of web pages, in Chromium and Firefox
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/browser
 
 quick: setup  ## run the suite without slow tests
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 fuzz: setup  ## try 100,000 hostile session files; takes a quarter of an hour
 	@$(BIN)/python -m tests.fuzz
