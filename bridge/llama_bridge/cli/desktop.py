@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from platformdirs import user_data_path
 
 from ..models.source import DEMO
 from .logs import verbose
@@ -42,6 +41,8 @@ def desktop(
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise click.ClickException('the window needs: pip install "llama-bridge[app]"')
+    from platformdirs import user_data_path  # a page has none
+
     from .serving import Plan, serve_window  # 180 ms with starlette and uvicorn
 
     plan = Plan(
