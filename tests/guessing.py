@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from llama_bridge import LlamaBridge
+from llama_bridge import Generation, LlamaBridge, SamplingParams, Usage
 from llama_bridge.local.guesses import Guesses
-from tests.ledger import machine
+from tests.ledger import engine_of, machine
 
-__all__ = ["Parrot", "let_guess"]
+__all__ = ["GRAMMARS", "GREEDY", "Parrot", "consistent", "let_guess", "same"]
+
+GREEDY = SamplingParams(temperature=0, max_tokens=40)
+SHAPE = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "known": {"type": "boolean"}},
+    "required": ["name", "known"],
+}
+GRAMMARS: list[dict[str, Any]] = [
+    {"json_schema": SHAPE},
+    {"grammar": 'root ::= "The name is " [A-Z] [a-z]{2,12} (", my friend" | "!!") "."'},
+    {"grammar": "root ::= [a-z ]{5,40} [.]"},
+]
 
 P = TypeVar("P", bound="Parrot | None")
 
@@ -61,3 +74,16 @@ def let_guess(llama: LlamaBridge, parrot: P) -> P:
     """Let it guess for the conversation in the KV cache, where its engine checks guesses; None: as it always does."""
     machine(llama)._guesses = parrot
     return parrot
+
+
+def same(without: Generation, with_guesses: Generation) -> None:
+    """All but the cost is the same."""
+    usage = Usage(0, 0, 0, 0, 0, 0)
+    assert replace(with_guesses, usage=usage) == replace(without, usage=usage)
+    assert with_guesses.usage.completion_tokens == without.usage.completion_tokens
+
+
+def consistent(llama: LlamaBridge) -> None:
+    kv = machine(llama).kv
+    assert kv.sequence.length == len(kv.tokens)
+    assert not kv.owed or engine_of(llama).max_guesses == 0

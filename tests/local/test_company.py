@@ -30,7 +30,6 @@ from llama_bridge.files import format as session_format
 from llama_bridge.files import replacing
 from llama_bridge.local.local_runtime import LocalRuntime
 from llama_bridge.local.running_turn import RunningTurn
-from tests.attack.company import chaos
 from tests.ledger import GREEDY
 from tests.making import MakeModel
 
@@ -649,16 +648,6 @@ def test_a_wrong_number_is_refused(wrong: Any, llama_backend: str) -> None:
         LlamaBridge("demo", backend=llama_backend, n_parallel=wrong)
     with pytest.raises(InvalidInput, match="max_waiting"):
         LlamaBridge("demo", backend=llama_backend, max_waiting="many")  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n_parallel", "n_ctx"), [(1, 1024), (4, 4096), (4, 512), (6, 256)])
-def test_many_threads_do_everything_at_once(
-    llama_backend: str, n_parallel: int, n_ctx: int
-) -> None:
-    problems, done = chaos(llama_backend, 2, n_parallel=n_parallel, n_ctx=n_ctx)
-    assert problems == []
-    assert done.total() > 20
 
 
 @sessions
