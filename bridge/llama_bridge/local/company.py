@@ -13,7 +13,10 @@ from .running_turn import RunningTurn
 
 __all__ = ["Company"]
 
-_ROWS = 63
+_GROUP = 4
+"""Matrix products on CPUs take rows in groups of so many; each row beside them costs as much as a group."""
+
+_ROWS = 60
 """From 64 rows on, llama.cpp's attention on CPUs sums in another order: an answer would differ from the same one alone."""
 
 _AT_ONCE = 16
@@ -129,23 +132,29 @@ class Company:
                 pieces.append((turn, tokens))
                 room -= len(tokens)
         if pieces and prompts:
-            room = min(room, self._pace.room(len(pieces)))
-        together = not answers and self._begin_together(prompts)
+            taken = sum(len(tokens) for _, tokens in pieces)
+            room = _whole(taken + min(room, self._pace.room(len(pieces)))) - taken
+        held = 0 if answers else self._held_back(prompts, room)
         for turn in self._in_order(prompts):
-            waiting = turn.n_waiting - 1 if together and not turn.ended else most
+            waiting = most
+            if held and not turn.ended:
+                waiting = turn.n_waiting - 1 - (turn.n_waiting - 1) % held
             if waiting == 0:
                 continue
             if room <= 0:
                 break
-            alone = not pieces and turn.n_waiting > room  # it fills a batch of its own
-            tokens = self._ask(turn, min(waiting, most if alone else room), reader)
+            if not pieces and turn.n_waiting > room:  # it fills a batch of its own
+                waiting = _whole(min(waiting, turn.n_waiting))
+            else:
+                waiting = min(waiting, room)
+            tokens = self._ask(turn, waiting, reader)
             if tokens:
                 pieces.append((turn, tokens))
                 room -= len(tokens)
         return pieces
 
-    def _begin_together(self, prompts: Sequence[RunningTurn]) -> bool:
-        """Whether these prompts wait for each other with their last token, so that their answers begin at once.
+    def _held_back(self, prompts: Sequence[RunningTurn], room: int) -> int:
+        """So many tokens of each prompt at most wait for the other prompts, so that their answers begin at once; 0: none.
 
         The first answer to begin would slow down the others' prompts, for the sake of its stream. So those that come at
         about the same time, and are short, are evaluated first, which takes two batches at most. A prompt that is alone
@@ -153,7 +162,9 @@ class Company:
         """
         waiting = [turn.n_waiting for turn in prompts]
         most = self._engine.info.n_batch
-        return max(waiting, default=0) > 1 and max(waiting) <= most and sum(waiting) <= 2 * most
+        held = _GROUP if _GROUP * len(prompts) <= room else 1
+        short = max(waiting, default=0) <= most and sum(waiting) <= 2 * most
+        return held if short and max(waiting, default=0) > held else 0
 
     def _ask(self, turn: RunningTurn, room: int, reader: RunningTurn | None) -> list[int] | None:
         if not turn.ended and (
@@ -175,3 +186,8 @@ class Company:
             oldest = prompts[0]
             return [oldest, *sorted(prompts[1:], key=lambda turn: turn.n_waiting)]
         return sorted(prompts, key=lambda turn: turn.n_waiting)
+
+
+def _whole(n_rows: int) -> int:
+    """So many rows or a few less, so that no row is outside a group."""
+    return n_rows if n_rows < _GROUP else n_rows - n_rows % _GROUP
