@@ -206,8 +206,13 @@ class TokenLoop:
         return self._prefill.n_waiting if self._prefill is not None else len(self._waiting())
 
     def wants(self, room: int) -> list[int] | None:
-        """The tokens to append next, at most so many; None if :meth:`advance` must do what comes next."""
-        if self.ended or self.finish is not None or self._finish is not None:
+        """The tokens to append next, at most so many; None if :meth:`advance` must do what comes next.
+
+        The last tokens of an answer are among them, so that they cost no step of their own.
+        """
+        if self.ended or self.finish is not None:
+            return None
+        if self._finish == "cancelled" or self._assembler.stop is not None:
             return None
         if self._prefill is not None:
             return self._prefill.piece(room) or None
@@ -233,6 +238,8 @@ class TokenLoop:
                 return ""
         if self.ended:
             return ""
+        if self._finish is not None:
+            return self._end(self._finish)
         if not self._started and ((text := self._start_drawing()) or self._waiting()):
             return text
         return self._hear(self._sequence.sample())
