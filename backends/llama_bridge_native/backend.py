@@ -88,6 +88,7 @@ class NativeBackend(EngineBackend):
         gpus: tuple[Gpu, ...] = ()
         try:
             from . import devices  # loads the shared library: 220 ms
+            from .opening import open_engine
 
             devices.refuse_fork()
             if params.n_gpu_layers != 0:
@@ -95,10 +96,6 @@ class NativeBackend(EngineBackend):
             params = settle(model, params, memory, gpus)
             check_fit(model, params, memory, gpus)
             check_tokenizer(model)
-            from .devices import refuse_fork  # as above: 220 ms
-            from .opening import open_engine
-
-            refuse_fork()
         except BridgeError:
             raise
         except Exception as error:  # a missing or foreign shared library raises anything

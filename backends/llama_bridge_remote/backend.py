@@ -79,6 +79,7 @@ class RemoteBackend(Backend):
         | Capability.TOKENS
         | Capability.KV_CONTINUATION
         | Capability.PREFIX_CACHE
+        | Capability.SESSION_TOOLS
         | Capability.SESSION_PERSISTENCE
         | Capability.EMBEDDINGS
         | Capability.RERANK

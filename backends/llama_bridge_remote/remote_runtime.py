@@ -7,11 +7,11 @@ import threading
 from abc import abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.chat.message import Message
-from llama_bridge.errors import ClosedError, EngineError
+from llama_bridge.errors import ClosedError, EngineError, UnsupportedCapability
 from llama_bridge.params import SamplingParams
 from llama_bridge.request import Request
 from llama_bridge.runtime import Runtime
@@ -21,7 +21,7 @@ from llama_bridge.stream import PendingAnswer
 from .answer import Question, RemoteAnswer
 from .client import Client, Line
 
-__all__ = ["NAME", "Kept", "RemoteRuntime", "new_seed"]
+__all__ = ["NAME", "Kept", "Place", "RemoteRuntime", "new_seed"]
 
 NAME = "remote"
 _QUESTIONS = 3
@@ -40,6 +40,9 @@ class Kept:
         response: what the server calls its last answer, if it keeps it; otherwise empty.
         sampling: how the last answer was drawn.
         identity: what the model must be that goes on with it, where that is known.
+        before: the same before the last turn, where turns can be undone.
+        asked: what the last turn was asked, so that it can be asked again.
+        again: whether the turn after this is answered once more.
     """
 
     messages: tuple[Message, ...] = ()
@@ -49,6 +52,28 @@ class Kept:
     response: str = ""
     sampling: SamplingParams | None = None
     identity: Mapping[str, object] = field(default_factory=dict[str, object])
+    before: Kept | None = field(default=None, repr=False)
+    asked: Request | None = field(default=None, repr=False)
+    again: bool = False
+
+    def then(
+        self,
+        request: Request,
+        messages: tuple[Message, ...] = (),
+        raw: str = "",
+        response: str = "",
+    ) -> Kept:
+        """The conversation after one more turn."""
+        before = replace(self, again=False)
+        return Kept(
+            messages=messages,
+            raw=raw,
+            turns=(*self.turns, TurnMark(0, 0, len(self.messages))),
+            response=response,
+            sampling=request.sampling,
+            before=before,
+            asked=replace(request, on_progress=None),
+        )
 
     @property
     def begun(self) -> bool:
@@ -57,7 +82,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class _Place:
+class Place:
     """A conversation by its name, and the answer that will become a part of it."""
 
     kept: Kept = Kept()
@@ -76,6 +101,8 @@ class RemoteRuntime(Runtime):
     Attributes:
         name: as given.
         dialect: how the server is asked, in words.
+        places: the conversations by their names, least recently used first.
+        lock: held while they change.
     """
 
     backend = NAME
@@ -88,10 +115,10 @@ class RemoteRuntime(Runtime):
         self.name = name
         self.capabilities = capabilities
         self.where = f"{name} at {client.url} ({self.dialect})"
-        self._places: dict[str, _Place] = {}
+        self.places: dict[str, Place] = {}
         self._answers: set[RemoteAnswer] = set()
         self._lines: set[Line] = set()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._cancels = 0
         self._retired = self._closed = False
 
@@ -105,6 +132,14 @@ class RemoteRuntime(Runtime):
             InvalidInput, ContextOverflow, TemplateError, EngineError.
         """
 
+    def once_more(self, request: Request, kept: Kept) -> tuple[Request, Kept]:
+        """What is asked to answer the last turn of a conversation again, and what it goes on from.
+
+        Raises:
+            InvalidInput: there is no turn.
+        """
+        raise UnsupportedCapability(Capability.SESSION_TOOLS, self.backend)
+
     # answers
 
     def answer(self, request: Request) -> PendingAnswer:
@@ -112,18 +147,21 @@ class RemoteRuntime(Runtime):
         self._check_open()
         cancels = self._cancels
         place = self._place(request.session)
-        while request.continues and (running := place.running) is not None:
+        again = request.prompt is None
+        while (request.continues or again) and (running := place.running) is not None:
             running.settle()
         self._check_open()
-        fresh = not request.continues or bool(request.told)
+        fresh = not again and (not request.continues or bool(request.told))
         kept = Kept() if fresh else place.kept
+        if again:
+            request, kept = self.once_more(request, kept)
         for _ in range(_QUESTIONS):
             question = self.question(request, kept, {"x-session-id": place.id})
             answer = RemoteAnswer(
                 self.client, question, self.name, lambda answer: self._over(place, answer, fresh)
             )
             try:
-                with self._lock:
+                with self.lock:
                     place.running = answer
                     self._answers.add(answer)
                 if self._cancels != cancels or self._closed:
@@ -141,17 +179,17 @@ class RemoteRuntime(Runtime):
             self._drop(place, answer)
         raise EngineError(f"the server {self.client.url} has another model each time it is asked")
 
-    def _drop(self, place: _Place, answer: RemoteAnswer) -> None:
+    def _drop(self, place: Place, answer: RemoteAnswer) -> None:
         """End an answer that nobody has. It changes nothing."""
-        with self._lock:
+        with self.lock:
             self._answers.discard(answer)
             if place.running is answer:
                 place.running = None
         answer.end()
 
-    def _over(self, place: _Place, answer: RemoteAnswer, fresh: bool) -> None:
+    def _over(self, place: Place, answer: RemoteAnswer, fresh: bool) -> None:
         """An answer is over. One that failed changes nothing; a fresh one that was ended at once leaves nothing."""
-        with self._lock:
+        with self.lock:
             self._answers.discard(answer)
             if place.running is answer:
                 if fresh and answer.succeeded:
@@ -163,11 +201,14 @@ class RemoteRuntime(Runtime):
         """What the conversation is from now on."""
         self._place(session).kept = kept
 
-    def _place(self, session: str) -> _Place:
-        with self._lock:
-            return self._places.setdefault(session, _Place())
+    def _place(self, session: str) -> Place:
+        """A conversation, which is used now."""
+        with self.lock:
+            place = self.places.pop(session, None) or Place()
+            self.places[session] = place
+            return place
 
-    def _settled(self, session: str) -> _Place:
+    def settled(self, session: str) -> Place:
         """A conversation at rest."""
         self._check_open()
         place = self._place(session)
@@ -189,12 +230,12 @@ class RemoteRuntime(Runtime):
     @contextmanager
     def under_way(self, line: Line) -> Generator[None]:
         """A request that :meth:`cancel` gives up."""
-        with self._lock:
+        with self.lock:
             self._lines.add(line)
         try:
             yield
         finally:
-            with self._lock:
+            with self.lock:
                 self._lines.discard(line)
 
     def retire(self) -> None:
@@ -215,7 +256,7 @@ class RemoteRuntime(Runtime):
 
     def past(self, session: str) -> Snapshot:
         """See :meth:`Runtime.past`."""
-        place = self._place(session)
+        place = self.places.get(session) or Place()
         if (running := place.running) is not None and running.ended:
             running.settle()
         kept = place.kept
@@ -228,8 +269,8 @@ class RemoteRuntime(Runtime):
 
     def reset(self, session: str) -> None:
         """See :meth:`Runtime.reset`."""
-        place = self._settled(session)
-        with self._lock:
+        place = self.settled(session)
+        with self.lock:
             place.kept, place.id = Kept(), os.urandom(16).hex()
 
 

@@ -61,7 +61,8 @@ class Session(Conversation):
     @property
     def active(self) -> bool:
         """Whether there is anything to continue or save."""
-        return bool(self.tokens)
+        past = self._past()
+        return bool(past.tokens or past.messages or past.turns)
 
     def _past(self) -> Snapshot:
         past = self._shared.alive().past(self._name)

@@ -258,7 +258,7 @@ class LlamaServerRuntime(VectorCalls):
     ) -> SessionInfo:
         """See :meth:`Runtime.save`. The server writes its slot to a file of its own, which this file names."""
         self._needs_files()
-        kept = self._settled(session).kept
+        kept = self.settled(session).kept
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
         model = self._current(kept, look_closely=True)
@@ -292,7 +292,7 @@ class LlamaServerRuntime(VectorCalls):
     ) -> SessionInfo:
         """See :meth:`Runtime.load`. With ``replay`` the conversation is evaluated by its next turn."""
         self._needs_files()
-        place = self._settled(session)
+        place = self.settled(session)
         model = self._current(Kept(), look_closely=True)
         saved = slot_file.read(path)
         slot = self._slots.get(session, 0)
@@ -302,7 +302,7 @@ class LlamaServerRuntime(VectorCalls):
             planned = model.spelling.plan_messages(kept.messages)
             kept = Kept(planned.messages, "", planned.tokens, planned.turns)
         self._slots[session] = slot if loaded.info.cached_tokens else -1
-        with self._lock:
+        with self.lock:
             place.kept = replace(kept, identity=model.facts.identity)
         return loaded.info
 

@@ -4,6 +4,7 @@
 
     any_server.py       the runtime for any of them. Start here
     bridge_server.py    the runtime for ours: sessions by the ids of responses, all samplers, grammars, rerank
+    branches.py         sessions by name, branches and undone turns, for ours
     asking.py           what both do: chats, raw texts, embeddings
     probe.py            what a server can do, found by asking it for as little as possible
     spoken.py           an answer of a chat as one text, and its reader

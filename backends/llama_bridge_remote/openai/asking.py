@@ -87,7 +87,7 @@ class OpenAIRuntime(VectorCalls):
     def question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
         """See :meth:`RemoteRuntime.question`."""
         if isinstance(request.prompt, ServerPrompt):
-            return self.chat_question(request, request.prompt, headers)
+            return self.chat_question(request, request.prompt, headers, again=kept.again)
         if request.chat:
             if kept.raw:
                 raise InvalidInput(
@@ -99,7 +99,7 @@ class OpenAIRuntime(VectorCalls):
 
     def asked(self, request: Request, kept: Kept, *, spoken: bool = False) -> Asked:
         """What the answer will say of itself."""
-        goes_on = request.continues and kept.begun
+        goes_on = kept.again or (request.continues and kept.begun)
         fresh = Fallback.NO_SESSION if request.continues else request.fallback
         wish = request.prompt.wish if isinstance(request.prompt, ServerPrompt) else ChatWish()
         choice = wish.choice.name if isinstance(wish.choice, Tool) else wish.choice
@@ -116,21 +116,32 @@ class OpenAIRuntime(VectorCalls):
         )
 
     def chat_question(
-        self, request: Request, prompt: ServerPrompt, headers: Mapping[str, str]
+        self,
+        request: Request,
+        prompt: ServerPrompt,
+        headers: Mapping[str, str],
+        *,
+        again: bool = False,
     ) -> Question:
-        """A chat whose messages are given."""
+        """A chat whose messages are given. Answered again, its answer is plain text."""
         wish = prompt.wish
-        asked = self.asked(request, Kept(), spoken=not wish.shaped)
+        if again and wish.tools:
+            raise InvalidInput(
+                "the last answer may call tools, and this server shows nothing of how it spells a call: "
+                "call chat() with its messages again"
+            )
+        asked = self.asked(request, Kept(again=again), spoken=not (wish.shaped or again))
         body = self._chat_body(request, prompt.messages, asked.seed) | tool_fields(wish)
         if not wish.reasoning:
             body["reasoning_effort"] = "none"
-        return self._chat(request, body, asked, prompt.messages, headers)
+        return self._chat(request, body, asked, prompt.messages, headers, Kept())
 
     def turn_question(self, request: Request, kept: Kept, headers: Mapping[str, str]) -> Question:
         """A user's turn."""
         said = self.said(request, kept)
         asked = self.asked(request, kept)
-        return self._chat(request, self._chat_body(request, said, asked.seed), asked, said, headers)
+        body = self._chat_body(request, said, asked.seed)
+        return self._chat(request, body, asked, said, headers, kept)
 
     def said(self, request: Request, kept: Kept) -> tuple[Message, ...]:
         """The messages up to this turn's."""
@@ -160,17 +171,23 @@ class OpenAIRuntime(VectorCalls):
         asked: Asked,
         said: tuple[Message, ...],
         headers: Mapping[str, str],
+        before: Kept,
     ) -> Question:
-        commit = self.committing(request, said, lambda _: "")
+        commit = self.committing(request, before, said, lambda _: "")
         return Question("/v1/chat/completions", body, ChatReply(asked), headers, commit)
 
     def committing(
-        self, request: Request, said: tuple[Message, ...], id_of: Callable[[bool], str]
+        self,
+        request: Request,
+        before: Kept,
+        said: tuple[Message, ...],
+        id_of: Callable[[bool], str],
     ) -> Callable[[Generation | None, int | None], None]:
         """Makes an answer a part of its conversation.
 
         Args:
             request: what was asked.
+            before: the conversation before this turn.
             said: the messages before the answer.
             id_of: what the server calls the answer, if it is whole.
         """
@@ -183,14 +200,8 @@ class OpenAIRuntime(VectorCalls):
                 answer = Message(request.reads(generation.text, cut))
             else:
                 answer = Message(role="assistant", content=generation.text)
-            self.keep(
-                request.session,
-                Kept(
-                    messages=(*said, answer),
-                    response=id_of(cut_at is None),
-                    sampling=request.sampling,
-                ),
-            )
+            after = before.then(request, (*said, answer), response=id_of(cut_at is None))
+            self.keep(request.session, after)
 
         return commit
 
@@ -225,7 +236,6 @@ class OpenAIRuntime(VectorCalls):
         def commit(generation: Generation | None, cut_at: int | None) -> None:
             if generation is None or (cut_at is not None and not generation.text):
                 return
-            raw = Kept(raw=text + generation.text, sampling=request.sampling)
-            self.keep(request.session, raw)
+            self.keep(request.session, kept.then(request, raw=text + generation.text))
 
         return Question("/v1/completions", body, CompletionReply(asked), headers, commit)

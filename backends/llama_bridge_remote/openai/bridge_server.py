@@ -13,7 +13,7 @@ from llama_bridge.request import Request
 from ..answer import Question
 from ..client import Refused
 from ..remote_runtime import Kept
-from .asking import OpenAIRuntime
+from .branches import BranchingRuntime
 from .fields import all_settings, as_items, text_of
 from .replies import ResponseReply
 
@@ -22,7 +22,7 @@ __all__ = ["BridgeServerRuntime"]
 _log = logging.getLogger(__name__)
 
 
-class BridgeServerRuntime(OpenAIRuntime):
+class BridgeServerRuntime(BranchingRuntime):
     """Answers over ``llama-bridge serve``.
 
     A turn is a response there, and its id is what the next turn goes on from: the server has its KV cache. If it has
@@ -69,7 +69,9 @@ class BridgeServerRuntime(OpenAIRuntime):
 
         def question(more: dict[str, Any], *, again: bool) -> Question:
             reply = ResponseReply(asked)
-            commit = self.committing(request, said, lambda is_whole: reply.id if is_whole else "")
+            commit = self.committing(
+                request, kept, said, lambda is_whole: reply.id if is_whole else ""
+            )
             return Question(
                 "/v1/responses", body | more, reply, headers, commit, again_with if again else None
             )

@@ -27,6 +27,7 @@ AT_BEST = (
     | Capability.CHAT_TEMPLATE
     | Capability.TOOLS
     | Capability.KV_CONTINUATION
+    | Capability.SESSION_TOOLS
     | Capability.PREFIX_CACHE
     | Capability.EMBEDDINGS
     | Capability.RERANK
