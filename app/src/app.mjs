@@ -30,10 +30,15 @@ export class App {
   async start() {
     speak(preferences.language);
     this.#build();
+    this.ready = this.#openTalks();
+    await this.ready;
+    await this.#findModels();
+  }
+
+  async #openTalks() {
     this.shelf = await this.openShelf((id) => this.#changedElsewhere(id));
     for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
     await this.open(this.heads.has(preferences.last) ? preferences.last : null);
-    await this.#findModels();
   }
 
   // what is on the screen
@@ -228,6 +233,7 @@ export class App {
   }
 
   async #changedElsewhere(id) {
+    await this.ready; // another window may change one while this one opens
     const kept = await this.shelf.get(id);
     if (kept) this.heads.set(id, headOf(kept));
     else this.heads.delete(id);

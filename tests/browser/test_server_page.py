@@ -356,6 +356,21 @@ def test_two_windows_lose_nothing_of_each_other(come: Come) -> None:
     assert len(texts) == 6
 
 
+def test_a_window_opens_while_another_changes_conversations(come: Come) -> None:
+    """It heard of a change before it had its conversations: an error, and the change was not shown."""
+    one = come()
+    one.say("First")
+    one.page.evaluate(
+        """() => {
+            const channel = new BroadcastChannel("llama-bridge");
+            setInterval(() => channel.postMessage("some other"), 0);
+        }"""
+    )
+    for _ in range(3):
+        two = come()
+        two.page.wait_for_selector(".turn")
+
+
 def talk_file(folder: Path, texts: list[str], title: str = "Read") -> Path:
     """A conversation as a file: questions and answers in turn."""
     roles = ("user", "assistant")
