@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -115,7 +116,7 @@ class RemoteRuntime(Runtime):
         self.name = name
         self.capabilities = capabilities
         self.where = f"{name} at {client.url} ({self.dialect})"
-        self.places: dict[str, Place] = {}
+        self.places: OrderedDict[str, Place] = OrderedDict()
         self._answers: set[RemoteAnswer] = set()
         self._lines: set[Line] = set()
         self.lock = threading.RLock()
@@ -204,8 +205,8 @@ class RemoteRuntime(Runtime):
     def _place(self, session: str) -> Place:
         """A conversation, which is used now."""
         with self.lock:
-            place = self.places.pop(session, None) or Place()
-            self.places[session] = place
+            place = self.places.setdefault(session, Place())
+            self.places.move_to_end(session)
             return place
 
     def settled(self, session: str) -> Place:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llama_bridge import Generation, LlamaBridge, SamplingParams
+from llama_bridge.local.company import rows_beside
 from tests.ledger import engine_of
 
 pytest.importorskip("llama_bridge_native.engine", reason="the native backend is not installed")
@@ -66,3 +67,12 @@ def test_rows_come_in_whole_groups_and_last_tokens_together(batches: list[int]) 
     assert batches[-ANSWER:] == [CALLERS] * ANSWER  # the last of them with the last tokens
     assert all(rows % 4 == 0 for rows in prefill[:-1])
     assert len(prefill) <= 1 + CALLERS * 2
+
+
+def test_a_prompt_goes_on_beside_any_number_of_answers() -> None:
+    """However little room a step has for it, whole groups of rows leave it some."""
+    for taken in range(1, 65):
+        for room in range(1, 65):
+            found = rows_beside(taken, room)
+            assert 0 < found <= room
+            assert room < 4 or (taken + found) % 4 == 0

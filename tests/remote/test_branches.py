@@ -151,6 +151,26 @@ def test_a_name_is_given_once_whoever_asks(llama: LlamaBridge) -> None:
     assert {*llama.sessions()} == {"a", *names}
 
 
+def test_a_look_at_a_conversation_finds_it_whatever_is_asked_meanwhile(llama: LlamaBridge) -> None:
+    here = llama.session("a")
+    here.generate_continue(NAME)
+    over = threading.Event()
+    missed: list[int] = []
+
+    def look() -> None:
+        while not over.is_set():
+            if here.n_turns == 0 or llama.sessions() != ["a"]:
+                missed.append(1)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for _ in range(10):
+        here.generate_continue(ASK, max_tokens=2)
+    over.set()
+    looker.join()
+    assert missed == []
+
+
 def test_a_response_that_the_server_forgot_is_told_again(llama: LlamaBridge) -> None:
     here = llama.session("work")
     here.generate_continue(NAME)

@@ -11,7 +11,7 @@ from ..errors import EngineError
 from .pace import Pace
 from .running_turn import RunningTurn
 
-__all__ = ["Company"]
+__all__ = ["Company", "rows_beside"]
 
 _GROUP = 4
 """Matrix products on CPUs take rows in groups of so many; each row beside them costs as much as a group."""
@@ -133,7 +133,8 @@ class Company:
                 room -= len(tokens)
         if pieces and prompts:
             taken = sum(len(tokens) for _, tokens in pieces)
-            room = _whole(taken + min(room, self._pace.room(len(pieces)))) - taken
+            room = min(room, self._pace.room(len(pieces)))
+            room = rows_beside(taken, room)
         held = 0 if answers else self._held_back(prompts, room)
         for turn in self._in_order(prompts):
             waiting = most
@@ -191,3 +192,8 @@ class Company:
 def _whole(n_rows: int) -> int:
     """So many rows or a few less, so that no row is outside a group."""
     return n_rows if n_rows < _GROUP else n_rows - n_rows % _GROUP
+
+
+def rows_beside(n_rows: int, room: int) -> int:
+    """So many rows of prompts beside these of answers, at most ``room``: whole groups in all, if something is left then."""
+    return room if room < _GROUP else _whole(n_rows + room) - n_rows
