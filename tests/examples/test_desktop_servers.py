@@ -98,10 +98,10 @@ def test_what_a_server_lacks_is_grey_and_says_why(open_window: OpenWindow, serve
     flags = driver.window.flags
     grey = flags.tag_ranges("lacking")
     names = {flags.get(*grey[i : i + 2]) for i in range(0, len(grey), 2)}
-    assert {"session_persistence", "session_tools", "gpu_offload"} <= names
+    assert {"session_persistence", "gpu_offload"} <= names
     assert not {"generate", "stream", "cancel", "chat_template"} & names
     assert not driver.enabled("Save")
-    assert driver.why(Capability.SESSION_TOOLS).startswith("session_tools is not supported by the ")
+    assert driver.why(Capability.ADAPTERS).startswith("adapters is not supported by the ")
     assert driver.why(Capability.STREAM).startswith("No Save, no Open: ")
 
 
@@ -220,5 +220,5 @@ def test_what_it_looks_like_on_a_server(
     driver = open_window("wasm")
     driver.connect_and_wait(server)
     driver.ask_and_wait("Hello! My name is Zanora.")
-    driver.why(Capability.SESSION_TOOLS)
+    driver.why(Capability.SESSION_PERSISTENCE)
     take_picture(driver, pictures / "desktop-server.png")
