@@ -53,8 +53,8 @@ class Kept:
     response: str = ""
     sampling: SamplingParams | None = None
     identity: Mapping[str, object] = field(default_factory=dict[str, object])
-    before: Kept | None = field(default=None, repr=False)
-    asked: Request | None = field(default=None, repr=False)
+    before: Kept | None = field(default=None, repr=False, compare=False)
+    asked: Request | None = field(default=None, repr=False, compare=False)
     again: bool = False
 
     def then(
