@@ -61,10 +61,15 @@ class Refused(Exception):
 
 
 class Line:
-    """One request under way, which can be given up from any thread."""
+    """One request under way, which can be given up from any thread.
+
+    Attributes:
+        is_new: whether a connection was made for it.
+    """
 
     def __init__(self) -> None:
         self.given_up = threading.Event()
+        self.is_new = False
         self._socket: socket.socket | None = None
 
     def give_up(self) -> None:
@@ -81,6 +86,7 @@ class Line:
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by httpcore with what happens; a new connection tells its socket."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self.is_new = True
             stream = info["return_value"]
             found = stream.get_extra_info("socket")
             if isinstance(found, socket.socket):
@@ -98,6 +104,9 @@ class Client:
         seconds: how long it may say nothing.
         headers: sent with each request.
         verify: how its certificate is checked; True as the system does.
+
+    Attributes:
+        n_connected: how often a connection that is kept was made. A server that was started anew has lost them all.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class Client:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self.url = address.url
+        self.n_connected = 0
         self._closed = False
         self._reached = False
         self._secret = key
@@ -159,8 +169,9 @@ class Client:
         again: bool,
     ) -> Any:
         client = self._connections.kept if line is None else self._connections.single
-        line = line or Line()
+        is_kept, line = line is None, line or Line()
         with self._answered(client, method, path, body, line, again=again) as response:
+            self.n_connected += is_kept and line.is_new
             data = self._read(response)
             if response.status_code == 204 or not data:
                 return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -441,3 +442,22 @@ def test_vectors(tmp_path: Path, local: LlamaBridge) -> None:
         assert sum(a * b for a, b in zip(vectors[0], vectors[1], strict=True)) < 0.999
         with pytest.raises(InvalidInput, match="truncate"):
             llama.embed("x", truncate=True)
+
+
+def test_another_model_under_the_same_name_is_noticed_when_the_server_was_started_anew(
+    tmp_path: Path, make_model: MakeModel
+) -> None:
+    model, port = tmp_path / "model.gguf", free_port()
+    shutil.copy(make_model(), model)
+    with llama_server(tmp_path / "slots", model, port=port, n_ctx=512) as server:
+        llama = LlamaBridge(server.url, backend="remote", sampling=GREEDY)
+        llama.generate("abc", chat=False, max_tokens=3)
+        tokens = llama.session().tokens
+    shutil.copy(make_model(n_layer=3), model)
+    with llama_server(tmp_path / "slots", model, port=port, n_ctx=512):
+        with pytest.raises(EngineError, match=r"another model than before \(n_params was"):
+            llama.generate_continue("abc", chat=False, max_tokens=3)
+        assert llama.session().tokens == tokens
+        llama.session_reset()
+        llama.generate("abc", chat=False, max_tokens=3)
+    llama.close()

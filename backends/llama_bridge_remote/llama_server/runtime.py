@@ -71,6 +71,7 @@ class LlamaServerRuntime(VectorCalls):
         super().__init__(client, name, capabilities)
         self._model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
         self._slots: dict[str, int] = {}
+        self._n_connected = client.n_connected  # when the server was last looked at closely
 
     # text and tokens
 
@@ -116,7 +117,9 @@ class LlamaServerRuntime(VectorCalls):
     # the model may be another one by now
 
     def _current(self, kept: Kept, *, look_closely: bool = False) -> _Model:
-        """The server's model now; looked at closely, also if its file has the same name as before.
+        """The server's model now.
+
+        It is looked at closely where the server may have been started anew: then its file may have the same name as before.
 
         Raises:
             EngineError: it is another one than the conversation was held with.
@@ -139,7 +142,11 @@ class LlamaServerRuntime(VectorCalls):
 
     def _facts(self, known: Facts | None = None) -> Facts:
         try:
-            return read_facts(self.client, known=known)
+            facts = read_facts(self.client, known=known)
+            if self.client.n_connected != self._n_connected:
+                facts = read_facts(self.client)
+                self._n_connected = self.client.n_connected
+            return facts
         except Refused as refused:
             raise self.client.error_of(refused.refusal, self.name) from refused
 
