@@ -154,6 +154,10 @@ class RemoteBackend(Backend):
             InvalidInput, AccessDenied, ModelNotFound, ModelLoadError, EngineError.
         """
         address = read_address(model)
+        if storage.folder is not None:
+            raise InvalidInput(
+                "sessions_dir: a server keeps conversations in a folder of its own: leave it out, and call session_save()"
+            )
         available = self.probe()
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)

@@ -337,7 +337,7 @@ def test_without_a_folder_for_slots_it_saves_nothing(tmp_path: Path) -> None:
         assert Capability.KV_CONTINUATION in llama.capabilities
         assert Capability.SESSION_PERSISTENCE not in llama.capabilities
         llama.generate(NAME)
-        with pytest.raises(UnsupportedCapability):
+        with pytest.raises(UnsupportedCapability, match="start it with --slot-save-path"):
             llama.session_save(tmp_path / "a")
 
 

@@ -11,7 +11,7 @@ from llama_bridge.capabilities import Capability
 from llama_bridge.chat.form import ChatPrompt, ChatWish, ToolForm
 from llama_bridge.chat.message import Message
 from llama_bridge.engine import EngineInfo
-from llama_bridge.errors import BridgeError, EngineError, NoSession, UnsupportedCapability
+from llama_bridge.errors import BridgeError, EngineError, NoSession
 from llama_bridge.generation import Generation, Mode
 from llama_bridge.local.turn import Turn, is_fresh, plan_fresh, plan_next
 from llama_bridge.params import SamplingParams
@@ -255,16 +255,20 @@ class LlamaServerRuntime(VectorCalls):
 
     # session files
 
-    def _needs_files(self) -> None:
-        if Capability.SESSION_PERSISTENCE not in self.capabilities:
-            why = "the server was started without --slot-save-path"
-            raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend, (), why)
+    def why_not(self, flag: Capability) -> str:
+        """See :meth:`Runtime.why_not`."""
+        if (
+            flag is Capability.SESSION_PERSISTENCE
+            and Capability.KV_CONTINUATION in self.capabilities
+        ):
+            return "the server keeps no slots: start it with --slot-save-path"
+        return ""
 
     def save(
         self, session: str, path: str | os.PathLike[str], sampling: SamplingParams
     ) -> SessionInfo:
         """See :meth:`Runtime.save`. The server writes its slot to a file of its own, which this file names."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         kept = self.settled(session).kept
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
@@ -298,7 +302,7 @@ class LlamaServerRuntime(VectorCalls):
         on_progress: OnProgress | None,
     ) -> SessionInfo:
         """See :meth:`Runtime.load`. With ``replay`` the conversation is evaluated by its next turn."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         place = self.settled(session)
         model = self._current(Kept(), look_closely=True)
         saved = slot_file.read(path)
@@ -317,5 +321,5 @@ class LlamaServerRuntime(VectorCalls):
         self, path: str | os.PathLike[str], *, deep: bool, on_progress: OnProgress | None
     ) -> Verification:
         """See :meth:`Runtime.verify`. The server's own file is only known to be there once it is loaded."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         return slot_file.verify(slot_file.read(path), self.client, self._facts())
