@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -461,3 +462,24 @@ def test_another_model_under_the_same_name_is_noticed_when_the_server_was_starte
         llama.session_reset()
         llama.generate("abc", chat=False, max_tokens=3)
     llama.close()
+
+
+def test_more_programs_than_slots_never_disturb_each_other(llama_cpp: LlamaServer) -> None:
+    """A slot that was asked for by its number lost the answer that it was giving to somebody else."""
+    names = ["Zorblax", "Bixby", "Quexlor", "Mira", "Tobias", "Xandria"]
+    found: list[tuple[str, str, str]] = []
+
+    def talk() -> None:
+        with LlamaBridge(llama_cpp.url, backend="remote", sampling=GREEDY) as llama:
+            for name in names:
+                first = llama.generate(f"Hello! My name is {name}.")
+                found.append((name, first.text, llama.generate_continue(ASK).text))
+
+    threads = [threading.Thread(target=talk) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 * len(names)
+    for name, first, second in found:
+        assert (first, second) == (f"Nice to meet you, {name}!", f"Your name is {name}.")

@@ -48,8 +48,9 @@ class _Model:
 class LlamaServerRuntime(VectorCalls):
     """Answers over llama-server.
 
-    The conversation is kept here as tokens. Each turn sends all of them to the slot that answered last, which evaluates
-    what it does not hold: if somebody else has used that slot, the turn costs more, and is right all the same.
+    The conversation is kept here as tokens. Each turn sends all of them, and the server takes the free slot that holds most
+    of it: if somebody else has used that slot, the turn costs more, and is right all the same. No slot is asked for by its
+    number: one that is answering somebody else then loses what it computes (llama.cpp, to b11549 at least).
 
     Args:
         client, name, capabilities: as for :class:`RemoteRuntime`.
@@ -70,7 +71,9 @@ class LlamaServerRuntime(VectorCalls):
     ) -> None:
         super().__init__(client, name, capabilities)
         self._model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
-        self._slots: dict[str, int] = {}
+        self._slots: dict[
+            str, int
+        ] = {}  # where each conversation was last: its file is loaded there
         self._n_connected = client.n_connected  # when the server was last looked at closely
 
     # text and tokens
@@ -185,7 +188,6 @@ class LlamaServerRuntime(VectorCalls):
         )
         reply = CompletionReply(asked, model.vocabulary)
         room = model.facts.n_ctx - len(prompt)
-        slot = -1 if turn.fresh else self._slots.get(request.session, -1)
         body: dict[str, Any] = {
             "prompt": prompt,
             "stream": True,
@@ -193,7 +195,6 @@ class LlamaServerRuntime(VectorCalls):
             "return_tokens": True,
             "timings_per_token": True,
             "return_progress": request.on_progress is not None,
-            "id_slot": slot,
             "n_predict": min(room, sampling.max_tokens or room),
             **sampling_fields(sampling, asked.seed, model.facts.n_ctx),
             **grammar_fields(request.grammar),
@@ -241,7 +242,7 @@ class LlamaServerRuntime(VectorCalls):
             messages = (*turn.messages, answer)
         mark = TurnMark(len(before.tokens), len(prompt), len(before.messages))
         tokens = (*prompt, *reply.tokens(generation.text, cut_at))
-        self._slots[request.session] = reply.slot
+        self._slots[request.session] = max(0, reply.slot)
         self.keep(
             request.session,
             Kept(
@@ -273,17 +274,15 @@ class LlamaServerRuntime(VectorCalls):
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
         model = self._current(kept, look_closely=True)
-        slot = self._held(kept, self._slots.get(session, -1))
-        self._slots[session] = slot
+        slot = self._slots[session] = self._held(kept)
         return slot_file.save(path, self.client, model.facts, slot, kept, sampling)
 
-    def _held(self, kept: Kept, slot: int) -> int:
-        """The slot, once it certainly holds the conversation: somebody else may have used it."""
+    def _held(self, kept: Kept) -> int:
+        """The slot that holds the conversation, which may have to be evaluated again: somebody else may have used its slot."""
         body = {
             "prompt": list(kept.tokens),
             "n_predict": 0,
             "cache_prompt": True,
-            "id_slot": slot,
             "temperature": 0,
         }
         answer = self.posted("/completion", body)
@@ -312,7 +311,7 @@ class LlamaServerRuntime(VectorCalls):
         if loaded.by_messages:
             planned = model.spelling.plan_messages(kept.messages)
             kept = Kept(planned.messages, "", planned.tokens, planned.turns)
-        self._slots[session] = slot if loaded.info.cached_tokens else -1
+        self._slots[session] = slot
         with self.lock:
             place.kept = replace(kept, identity=model.facts.identity)
         return loaded.info
