@@ -12,7 +12,7 @@ TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py \
     $(addprefix tests/structured/test_,grammars_by_chance.py official_suite.py schemas_by_chance.py)
 ELSEWHERE := $(TRIALS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py
 
-.PHONY: benches guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+.PHONY: benches on-servers guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ guides: setup  ## run every code block of the documentation, and build its site
 
 pages: setup  ## run the tests of web pages, in Chromium and Firefox
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/browser
+
+on-servers: setup  ## run the suite with --llama-backend remote, on llama-bridge serve and on llama-server
+	@$(BIN)/python -m tests.remote.on_servers -q -n 2
 
 quick: setup  ## run the suite without slow tests
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow"

@@ -27,7 +27,7 @@ def main() -> None:
     greedy = SamplingParams(temperature=0, max_tokens=64)
     try:
         with LlamaBridge(args.model, backend=args.backend, sampling=greedy) as llama:
-            print(f"{llama.model.name} on the {llama.backend} backend")
+            print(f"{llama.model_name} on the {llama.backend} backend")
             converse(llama)
     except BridgeError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None

@@ -10,7 +10,13 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from llama_bridge import FallbackWarning, InvalidInput, LlamaBridge, UnsupportedCapability
+from llama_bridge import (
+    FallbackWarning,
+    InvalidInput,
+    LlamaBridge,
+    ModelLoadError,
+    UnsupportedCapability,
+)
 
 __all__ = ["not_on_a_server", "pytest_fixture_setup", "pytest_runtest_call", "served_demo"]
 
@@ -61,7 +67,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def _gated(on_a_server: bool) -> Generator[None, object, object]:
     try:
         return (yield)
-    except (UnsupportedCapability, InvalidInput, FallbackWarning) as error:
+    except (UnsupportedCapability, InvalidInput, FallbackWarning, ModelLoadError) as error:
         why = _lacks(error) if on_a_server else ""
         if why:
             pytest.skip(why)
@@ -77,6 +83,8 @@ def _lacks(error: Exception) -> str:
             return "not on a server: it loads a model of its own"
         case InvalidInput() if "chats are apart" in str(error):
             return "not on this server: its chats and its raw texts are apart"
+        case ModelLoadError() if "but the server's context holds" in str(error):
+            return f"not on this server: {error}"
         case FallbackWarning() if "with the server's settings" in str(error):
             return f"not on a server: {error}"
         case _:

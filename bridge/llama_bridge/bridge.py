@@ -261,6 +261,11 @@ class LlamaBridge(Conversation):
         return self._shared.alive().backend
 
     @property
+    def model_name(self) -> str:
+        """What the model is called: the name of its file, or of a server's model."""
+        return self._shared.alive().name or self.model.name
+
+    @property
     def where(self) -> str:
         """The model and where it is, in words, if it is on a server; otherwise empty."""
         return self._shared.alive().where

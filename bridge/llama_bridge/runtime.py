@@ -65,6 +65,7 @@ class Runtime(NotCopied, ABC):
         backend: name of the backend that made it.
         capabilities: what this model can do here.
         model: the model's file, or None if there is none here.
+        name: what the model is called, if there is no file of it here.
         where: the model and where it is, in words, if there is no file of it here.
         untrusted: whether the model may only run in a sandbox; the bridge sets it.
     """
@@ -72,6 +73,7 @@ class Runtime(NotCopied, ABC):
     backend: str
     capabilities: Capability
     model: ModelFile | None = None
+    name: str = ""
     where: str = ""
     untrusted: bool = False
 

@@ -1,6 +1,7 @@
 """The suite on servers: ``python -m tests.remote.on_servers [ARGUMENTS OF PYTEST]``.
 
 First on ``llama-bridge serve``, then on llama-server, with the demo model. What a server lacks is skipped with the reason.
+Other rooms are about what is on this machine: engines, files of sessions, models by name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from .servers import llama_server
 
-ROOMS = ("aio", "backends", "bridge", "chat", "cli", "examples", "files", "hub", "local", "models")
+ROOMS = ("aio", "backends", "bridge", "chat")
 
 
 def main(arguments: list[str]) -> int:

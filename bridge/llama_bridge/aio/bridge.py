@@ -173,6 +173,10 @@ class AsyncLlamaBridge(AsyncConversation[LlamaBridge]):
         return self._loaded.backend
 
     @property
+    def model_name(self) -> str:
+        return self._loaded.model_name
+
+    @property
     def where(self) -> str:
         return self._loaded.where
 

@@ -177,12 +177,14 @@ def _value(text: str) -> Any:
 def _stats(talk: Talk, _: str) -> None:
     llama, past = talk.llama, talk.past
     rows = {
-        "model": f"{llama.model.name} ({size(llama.model.header.file_size)})",
-        "backend": f"{llama.backend} ({llama.info.version})",
+        "model": llama.where or f"{llama.model.name} ({size(llama.model.header.file_size)})",
+        "backend": llama.backend,
         "can": ", ".join(capability_names(llama.capabilities)),
-        "context": f"{past.n_tokens:,} of {llama.info.n_ctx:,} tokens used",
         "conversation": f"{past.name}: {count(len(past.messages), 'message')}",
     }
+    if Capability.TOKENS in llama.capabilities:
+        rows["backend"] += f" ({llama.info.version})"
+        rows["context"] = f"{past.n_tokens:,} of {llama.info.n_ctx:,} tokens used"
     if llama.system is not None:
         rows["system"] = llama.system
     if talk.last is not None:

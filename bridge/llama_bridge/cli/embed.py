@@ -60,8 +60,9 @@ def embed(
         with terminal.waiting("reading the texts"):
             vectors = llama.embed(texts, normalize=not raw, truncate=truncate)
         if as_json:
-            record: dict[str, Any] = {"model": llama.model.name, "backend": llama.backend}
-            record |= {"n_embd": vectors.n_embd, "pooling": llama.info.pooling}
+            record: dict[str, Any] = {"model": llama.model_name, "backend": llama.backend}
+            pooling = llama.info.pooling if Capability.TOKENS in llama.capabilities else None
+            record |= {"n_embd": vectors.n_embd, "pooling": pooling}
             terminal.json(record | {"embeddings": vectors.tolist()})
             return
         for vector in vectors:
@@ -105,7 +106,7 @@ def rerank(
                 {"index": index, "score": score, "document": documents[index]}
                 for index, score in ranked
             ]
-            record = {"model": llama.model.name, "backend": llama.backend}
+            record = {"model": llama.model_name, "backend": llama.backend}
             terminal.json(record | {"results": results})
             return
         for index, score in ranked:

@@ -206,7 +206,7 @@ def _record(
     llama: LlamaBridge, generation: Generation, saved: SessionInfo | None
 ) -> dict[str, Any]:
     made = record(generation)
-    made |= {"model": llama.model.name, "backend": llama.backend, "session": None}
+    made |= {"model": llama.model_name, "backend": llama.backend, "session": None}
     if saved is not None:
         made["session"] = {
             "path": str(saved.path),

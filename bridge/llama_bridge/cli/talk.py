@@ -43,7 +43,9 @@ class Talk:
         """Say which model this is, and what to know before the first question."""
         llama, note = self.llama, self.terminal.note
         if self.terminal.interactive:
-            about = f"{llama.model.name} on {llama.backend}, context {llama.info.n_ctx:,} tokens"
+            about = llama.where or f"{llama.model_name} on {llama.backend}"
+            if Capability.TOKENS in llama.capabilities:
+                about += f", context {llama.info.n_ctx:,} tokens"
             note(f"{about}. /help lists the commands, Ctrl-D leaves.", "dim")
         if Capability.CHAT_TEMPLATE not in llama.capabilities:
             note("This model has no chat template: it continues your text instead of answering it.")

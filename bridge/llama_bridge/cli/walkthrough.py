@@ -21,6 +21,7 @@ from ..local.ledger import common_beginning
 from ..params import ModelParams, SamplingParams
 from ..progress import OnProgress
 from ..runtime import Backend
+from ..snapshot import SessionInfo
 from .streaming import record
 from .terminal import count, size
 
@@ -126,13 +127,13 @@ def walk(
 
 
 def _loaded(llama: LlamaBridge, seconds: float) -> Step:
-    file = llama.model
     able = {
         flag: "yes" if flag in llama.capabilities else "no"
         for flag in (_CONTINUATION, _PERSISTENCE)
     }
     flags = ", ".join(f"{(flag.name or '').lower()} {word}" for flag, word in able.items())
-    note = f"{file.name}, {size(file.header.file_size)}, loaded ({flags})"
+    file = llama.where or f"{llama.model.name}, {size(llama.model.header.file_size)}"
+    note = f"{file}, loaded ({flags})"
     return Step("LlamaBridge", seconds, note)
 
 
@@ -146,8 +147,8 @@ def _fresh(llama: LlamaBridge, generation: Generation, prompt: str, seconds: flo
 
 def _ask(llama: LlamaBridge, name: str, *, continued: bool, first: bool) -> Step:
     """Ask with generate_continue; ``first`` on this bridge, because a FallbackWarning is issued once."""
-    held = llama.session().tokens
-    expected = None if continued else Fallback.UNSUPPORTED if held else Fallback.NO_SESSION
+    held, active = llama.session().tokens, llama.session().active
+    expected = None if continued else Fallback.UNSUPPORTED if active else Fallback.NO_SESSION
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FallbackWarning)
         clock = time.perf_counter()
@@ -172,7 +173,10 @@ def _mode_checks(
     llama: LlamaBridge, generation: Generation, continued: bool, held: tuple[int, ...]
 ) -> list[Check]:
     usage = generation.usage
-    if continued:
+    if llama.where:  # what a server has cached besides is its own affair
+        reuse = "of what is continued, some came from the cache"
+        right = usage.cached_tokens > 0 or not continued
+    elif continued:
         reuse = "the whole conversation came from the cache"
         right = usage.cached_tokens == len(held) > 0
     elif held and _PREFIX_CACHE in llama.capabilities:
@@ -204,7 +208,7 @@ def _save(llama: LlamaBridge, path: Path) -> Step:
     info = llama.session_save(path)
     seconds = time.perf_counter() - clock
     checks = (
-        _is("tokens saved", len(llama.session().tokens), info.n_tokens),
+        *_tokens_checks("tokens saved", llama, info),
         _is("bytes on the disk", info.n_bytes, path.stat().st_size),
     )
     note = f"{path.name}: {count(info.n_tokens, 'token')}, {size(info.n_bytes)}"
@@ -216,11 +220,17 @@ def _load(llama: LlamaBridge, path: Path) -> Step:
     info = llama.session_load(path)
     seconds = time.perf_counter() - clock
     checks = (
-        _is("tokens restored", info.n_tokens, len(llama.session().tokens)),
+        *_tokens_checks("tokens restored", llama, info),
         _is("tokens in the KV cache", info.n_tokens, info.cached_tokens),
     )
     note = f"{count(info.n_tokens, 'token')}, {count(len(info.messages), 'message')}"
     return Step("session_load", seconds, note, checks=checks)
+
+
+def _tokens_checks(what: str, llama: LlamaBridge, info: SessionInfo) -> list[Check]:
+    if Capability.TOKENS not in llama.capabilities:
+        return [Check(f"{what}: some", info.n_tokens > 0, str(info.n_tokens))]
+    return [_is(what, len(llama.session().tokens), info.n_tokens)]
 
 
 def _reset(llama: LlamaBridge) -> Step:
