@@ -3,9 +3,12 @@ import { Trouble } from "./client.mjs";
 import { Composer } from "./composer.mjs";
 import { icon, iconButton, make } from "./dom.mjs";
 import { openEdit } from "./edit_form.mjs";
-import { readFile, saveJson, saveMarkdown } from "./files.mjs";
+import { readFile, saveJson, saveMarkdown, stemOf } from "./files.mjs";
+import { isModelFile, ModelsView } from "./models_view.mjs";
 import { askForKey, greeting, tell } from "./notices.mjs";
+import { Picker } from "./picker.mjs";
 import { preferences, savePreferences } from "./preferences.mjs";
+import { isSessionFile, SessionView } from "./session_view.mjs";
 import { openSettings } from "./settings_view.mjs";
 import { headOf } from "./shelf.mjs";
 import { Sidebar } from "./sidebar.mjs";
@@ -53,6 +56,7 @@ export class App {
       remove: (id) => this.#removeTalk(id),
       markdown: async (id) => saveMarkdown(await this.#talk(id)),
       json: async (id) => saveJson(await this.#talk(id)),
+      session: this.client.sessions && (async (id) => this.#session(await this.#talk(id)).open()),
       take: (file) => this.#take(file),
       settings: () => this.#settings(),
       close: () => document.body.classList.remove("menu-open"),
@@ -75,8 +79,10 @@ export class App {
       stop: () => this.#stop(),
       draft: (text) => this.#draft(text),
       trouble: (words) => tell(words),
+      other: (file) => this.#takeModel(file),
     });
-    this.picker = make("select", { id: "model", ariaLabel: t("model"), onchange: () => this.#choose(this.picker.value) });
+    this.picker = new Picker((id) => this.#choose(id));
+    this.library = this.client.library && new ModelsView(this.client.library, (id) => this.#modelsChanged(id));
     this.costs = make("button", { type: "button", id: "costs", className: "icon", title: t("costsHint"), ariaLabel: t("costs"), onclick: () => this.#showCosts(!preferences.costs) }, icon("gauge"));
     this.meter = make("span", { className: "meter" });
     this.menu = iconButton("menu", t("openMenu"), () => document.body.classList.add("menu-open"), "icon narrow");
@@ -86,7 +92,8 @@ export class App {
     this.welcome = make("div", { className: "welcome" });
     this.said = make("p", { className: "unseen", role: "status" });
     this.heading = make("h1", { className: "unseen" });
-    const bar = make("header", { className: "bar" }, this.heading, this.menu, this.picker, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
+    const models = this.library && iconButton("box", t("models"), () => this.library.open());
+    const bar = make("header", { className: "bar" }, this.heading, this.menu, this.picker.place, models, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
     const middle = make("div", { className: "middle" }, this.welcome, this.thread.place, this.down);
     const veil = make("div", { className: "veil", onclick: () => document.body.classList.remove("menu-open") });
     document.body.append(this.sidebar.place, veil, make("main", {}, bar, middle, this.composer.place), this.said);
@@ -152,12 +159,12 @@ export class App {
   async #findModels() {
     try {
       this.models = await this.client.models();
+      await this.library?.refresh();
     } catch (error) {
       if (error.kind === "key") this.#askForKey();
       else tell(this.#wordsOf(error));
       return;
     }
-    this.picker.replaceChildren(...this.models.map(({ id }) => make("option", { value: id, textContent: id })));
     this.#useModel();
     this.#show();
   }
@@ -166,14 +173,28 @@ export class App {
   #useModel() {
     const known = (name) => this.models.some(({ id }) => id === name);
     if (!known(this.talk.model)) this.talk.model = known(preferences.model) ? preferences.model : (this.models[0]?.id ?? "");
-    this.picker.value = this.talk.model;
+    this.picker.show(this.models, this.library?.ready ?? [], this.talk.model);
   }
 
-  #choose(model) {
-    this.talk.model = preferences.model = model;
-    savePreferences();
-    this.#save(this.talk);
-    this.#show();
+  async #choose(model) {
+    if (this.models.some(({ id }) => id === model)) await this.#modelsChanged(model);
+    else if (!(await this.library.use(model))) this.#useModel(); // that is told
+  }
+
+  /** Others are here, or another one answers. */
+  async #modelsChanged(model) {
+    if (model) {
+      this.talk.model = preferences.model = model;
+      savePreferences();
+      this.#save(this.talk);
+    }
+    await this.#findModels();
+  }
+
+  #takeModel(file) {
+    if (!this.library?.library.takes.files || !isModelFile(file)) return false;
+    this.library.add(file);
+    return true;
   }
 
   #askForKey() {
@@ -259,7 +280,17 @@ export class App {
     });
   }
 
+  #session(talk) {
+    const ref = talks.pathTo(talk).findLast((message) => message.ref)?.ref ?? null;
+    return new SessionView(this.client.sessions, { title: talk.title, ref, name: stemOf(talk) }, async (found) => {
+      const loaded = talks.talkOf(found);
+      await this.#save(loaded);
+      await this.open(loaded.id);
+    });
+  }
+
   async #take(file) {
+    if (this.client.sessions && isSessionFile(file)) return this.#session({ title: file.name, messages: {}, leaf: null }).load(file);
     try {
       const talk = await readFile(file);
       await this.#save(talk);

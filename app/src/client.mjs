@@ -6,15 +6,41 @@
 //                       {kind: "reasoning" | "text", text}, {kind: "call", id, name, arguments}, each any number of times;
 //                       {kind: "end", state: "done" | "cut", usage, ref}
 //   forget(refs)   answers that no conversation has any more; failing is silent
+//   library        the models that the host keeps, or null where it keeps none; see below
+//   sessions       conversations with their KV caches as files, or null where there are none; see below
 //
 //   question: {model, system, messages: a path of talk.mjs, sampling, signal: of an AbortController}
 //   usage:    {cached, evaluated, written: tokens, speed: tokens a second or null, used: tokens in the context,
 //              mode: "fresh" | "continued", fallback: why it is fresh, or null}
 //
+// A library is an object with:
+//
+//   takes              {names, paths, files, untrusted}: whether add() takes names and addresses, paths of this computer,
+//                      and files; whether use() takes untrusted
+//   all()              -> {models, used: bytes of all that are here, free: bytes of room or null, note: words or null}
+//                         model: {id, name, size: bytes, detail: words or null, state: "loaded" | "here" | "part",
+//                                 done: bytes of a part or null, stays: whether remove() refuses it}
+//   add(what, how)     -> id; what: a File, or a name, an address or a path; a part is added by its id, and goes on.
+//                         A Trouble of the kind "large": it does not fit into memory here, unless how.anyway
+//   use(id, how)       loads it in place of what is loaded; how.untrusted: in a sandbox
+//   remove(id)
+//   about()            -> of what is loaded, or null: {id, backend, threads, context: numbers or null, untrusted,
+//                         flags: [{name, has, reason: words or null}]}
+//
+//   how: {signal: of an AbortController, progress({doing, done, total, note})}; doing: "look", "copy", "download",
+//        "verify", "compile" or "load"; done and total: bytes, total null where nobody knows; note: words or null
+//
+// Sessions are an object with:
+//
+//   facts(ref)      -> of the answer with this ref {tokens: in the KV cache, saves: whether they can be saved}, or null
+//   save(ref)       -> the file, as a Blob
+//   load(file, how) -> {ref, model, system, messages: as in a talk, without ids}; how as above, and again: what does not fit
+//                      here is read again; without it that is a Trouble of the kind "mismatch"
+//
 // Every error is a Trouble. What came before it stays.
 
 export class Trouble extends Error {
-  /** kind: "key" (one is needed), "unreachable", "full" (of the context) or "refused". */
+  /** kind: "key" (one is needed), "unreachable", "full" (of the context), "large" (for the memory), "mismatch" (of a session) or "refused". */
   constructor(kind, message) {
     super(message);
     this.kind = kind;

@@ -1,4 +1,6 @@
 // Every word that the interface says, in its languages. The first is what others fall back to.
+import { OF_MODELS } from "./words_of_models.mjs";
+
 const WORDS = {
   en: {
     you: "You",
@@ -204,6 +206,8 @@ const WORDS = {
   },
 };
 
+for (const [language, words] of Object.entries(OF_MODELS)) Object.assign(WORDS[language], words);
+
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 
 let chosen = "en";
@@ -222,4 +226,10 @@ export function t(name, values = {}) {
 }
 
 export const number = (value) => Math.round(value).toLocaleString(chosen);
+
+/** Bytes, in the unit that people use for so many. */
+export function size(bytes) {
+  const [unit, worth] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, least]) => bytes >= least) ?? ["kB", 1e3];
+  return `${(bytes / worth).toLocaleString(chosen, { maximumFractionDigits: bytes < 9.95 * worth ? 1 : 0 })} ${unit}`;
+}
 export const percent = (share) => share.toLocaleString(chosen, { style: "percent" });
