@@ -50,6 +50,15 @@ export function iconButton(name, label, onclick, className = "icon") {
   return make("button", { type: "button", className, title: label, ariaLabel: label, onclick }, icon(name));
 }
 
+/** A dialog is closed by a click beside it. */
+export function closedBeside(dialog) {
+  dialog.addEventListener("click", ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    if (target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
+  });
+  return dialog;
+}
+
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,7 +1,7 @@
 // The dialog of models: what is here and what fits, how models come and go, and what the one in use can do.
 import { aboutView } from "./about_view.mjs";
 import { Trouble } from "./client.mjs";
-import { icon, iconButton, make } from "./dom.mjs";
+import { closedBeside, icon, iconButton, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
 import { tell } from "./notices.mjs";
 import { size, t } from "./words.mjs";
@@ -83,7 +83,7 @@ export class ModelsView {
     const head = make("div", { className: "head" }, title, close);
     const parts = [head, this.troubles, this.work, this.list, this.room, ...this.#adding(takes), this.about];
     this.dialog = make("dialog", { className: "library", "aria-labelledby": "models-title" }, ...parts);
-    this.dialog.onclick = ({ target }) => target === this.dialog && this.dialog.close();
+    closedBeside(this.dialog);
     this.dialog.onclose = () => {
       this.dialog.remove();
       this.dialog = null;

@@ -1,6 +1,6 @@
 // The dialog of a conversation's session: what of it is in the KV cache, and the file that it goes to another place in.
 import { Trouble } from "./client.mjs";
-import { icon, iconButton, make, downloadBlob } from "./dom.mjs";
+import { closedBeside, downloadBlob, icon, iconButton, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
 import { number, size, t } from "./words.mjs";
 
@@ -35,7 +35,7 @@ export class SessionView {
       make("h3", { textContent: t("otherPlace") }),
       make("p", { className: "facts", textContent: t("otherPlaceHint") }),
     );
-    this.dialog.onclick = ({ target }) => target === this.dialog && this.dialog.close();
+    closedBeside(this.dialog);
     this.dialog.onclose = () => this.dialog.remove();
   }
 
