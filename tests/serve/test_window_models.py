@@ -44,7 +44,12 @@ def window(hub: HubServer, tmp_path: Path, llama_backend: str) -> Iterator[Addre
 
     def arguments(name: str, untrusted: bool) -> dict[str, Any]:
         backend = "auto" if untrusted else llama_backend
-        return {"backend": backend, "untrusted": untrusted, "params": ModelParams(), "sampling": greedy}
+        return {
+            "backend": backend,
+            "untrusted": untrusted,
+            "params": ModelParams(),
+            "sampling": greedy,
+        }
 
     greedy = SamplingParams(temperature=0)
     with LlamaBridge("demo", backend=llama_backend, sampling=greedy) as llama:
@@ -96,8 +101,9 @@ def test_a_download_that_is_stopped_goes_on(window: Address, hub: HubServer) -> 
         hub.fail("cut", path=path, after=1_000_000, times=transfer.TRIES + 2)
         hub.fail("no_ranges", path=path, times=transfer.TRIES + 1)
     events = told(window.post(f"{PLACE}/pull", {"model": "hf:org/repo:Q8_0"}))
-    assert "1.0 MB have arrived, and the next try continues from there" in (
-        events[-1]["error"]["message"]
+    assert (
+        "1.0 MB have arrived, and the next try continues from there"
+        in (events[-1]["error"]["message"])
     )
     hub.faults.clear()
     (part,) = (model for model in listed(window).values() if model["state"] == "part")
@@ -164,7 +170,9 @@ def test_a_path_is_used_where_it_is(window: Address, tmp_path: Path) -> None:
     assert "no such file" in refused.error["message"]
 
 
-def test_the_model_in_use_stays_if_another_cannot_be_loaded(window: Address, tmp_path: Path) -> None:
+def test_the_model_in_use_stays_if_another_cannot_be_loaded(
+    window: Address, tmp_path: Path
+) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(real("ffff")[:100_000])
     events = told(window.post(f"{PLACE}/use", {"model": str(path)}))
