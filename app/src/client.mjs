@@ -24,7 +24,7 @@
 //                         A Trouble of the kind "large": it does not fit into memory here, unless how.anyway
 //   use(id, how)       loads it in place of what is loaded; how.untrusted: in a sandbox
 //   remove(id)
-//   about()            -> of what is loaded, or null: {id, backend, threads, context: numbers or null, untrusted,
+//   about()            -> of what is loaded, or null: {id, backend, threads, context: numbers or null, untrusted: in a sandbox,
 //                         flags: [{name, has, reason: words or null}]}
 //
 //   how: {signal: of an AbortController, progress({doing, done, total, note})}; doing: "look", "copy", "download",

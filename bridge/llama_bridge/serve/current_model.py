@@ -28,9 +28,6 @@ class CurrentModel(Models):
         served: is loaded.
         arguments: of a bridge for another, by its name and whether it is in a sandbox.
         untrusted: whether the first is in a sandbox.
-
-    Attributes:
-        untrusted: whether the one that is loaded is.
     """
 
     def __init__(
@@ -44,7 +41,7 @@ class CurrentModel(Models):
         self._arguments = arguments
         self._users = 0
         self._changing = False
-        self.untrusted = untrusted
+        self._untrusted = untrusted
 
     def names(self) -> Sequence[str]:
         """See :meth:`Models.names`."""
@@ -88,7 +85,7 @@ class CurrentModel(Models):
             self._changing = False
 
     async def _replace(self, name: str, untrusted: bool, on_progress: OnProgress | None) -> None:
-        before, was = self._served, self.untrusted
+        before, was = self._served, self._untrusted
         try:
             llama = await self._load(name, untrusted, on_progress, shorter=before is None)
         except OutOfMemory:
@@ -103,7 +100,7 @@ class CurrentModel(Models):
                     await self._take_back(before.name, was)
                 raise
             before = None
-        self._served, self.untrusted = Served(name, llama), untrusted
+        self._served, self._untrusted = Served(name, llama), untrusted
         if before is not None:
             await _close(before)
 

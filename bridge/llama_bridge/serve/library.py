@@ -257,7 +257,7 @@ def _about(models: CurrentModel) -> Mapping[str, Any] | None:
         facts["threads"] = llama.info.n_threads if known else None
         facts["context"] = llama.info.n_ctx if known else None
         flags = [_flag(served.llama.requires, flag) for flag in Capability]
-        return facts | {"untrusted": models.untrusted, "flags": flags}
+        return facts | {"untrusted": Capability.SANDBOX in llama.capabilities, "flags": flags}
     return None
 
 
