@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @contextmanager
-def window(context: BrowserContext, folder: Path) -> Iterator[Chatter]:
+def window(context: BrowserContext, folder: Path) -> Generator[Chatter]:
     """A window with the demo model on native."""
     from .chatting import Chatter
 

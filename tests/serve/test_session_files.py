@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.requires_capability("session_persistence")
 
 
 @contextmanager
-def window(folder: Path, backend: str, **settings: Any) -> Iterator[Address]:
+def window(folder: Path, backend: str, **settings: Any) -> Generator[Address]:
     """The server of a window, with the demo model."""
     with LlamaBridge("demo", backend=backend, sampling=GREEDY, **settings) as llama:
         models = OneModel(AsyncLlamaBridge.of(llama), ("demo",))

@@ -54,7 +54,9 @@ def window(hub: HubServer, tmp_path: Path, llama_backend: str) -> Iterator[Addre
     greedy = SamplingParams(temperature=0)
     with LlamaBridge("demo", backend=llama_backend, sampling=greedy) as llama:
         models = CurrentModel(Served("demo", AsyncLlamaBridge.of(llama)), arguments)
-        made = application(models, ServerSettings(), None, tmp_path / "conversations")
+        # No request may be as large as a model, but files may.
+        settings = ServerSettings(max_body=100_000)
+        made = application(models, settings, None, tmp_path / "conversations")
         with serving(made) as address:
             yield address
 

@@ -262,7 +262,8 @@ def _about(models: CurrentModel) -> Mapping[str, Any] | None:
 
 
 def _flag(requires: Any, flag: Capability) -> dict[str, Any]:
-    found = {"name": (flag.name or "").lower(), "has": True, "why": "", "elsewhere": []}
+    name = (flag.name or "").lower()
+    found: dict[str, Any] = {"name": name, "has": True, "why": "", "elsewhere": []}
     try:
         requires(flag)
     except UnsupportedCapability as error:
