@@ -10,6 +10,7 @@ export const isModelFile = ({ name }) => /\.gguf$/i.test(name);
 
 export class ModelsView {
   jobs = [];
+  loading = null; // the job that loads a model: there is one at most
   found = { models: [], used: 0, free: null, note: null };
 
   /** library: see client.mjs. changed(id): another model is loaded, or there are more or fewer; id is what is loaded now, or null. */
@@ -51,11 +52,10 @@ export class ModelsView {
   async use(id, how = {}) {
     const opened = !this.dialog;
     if (opened) this.open();
-    this.loading = true;
     const loaded = await this.#do(id, async (running) => {
       await this.library.use(id, { ...how, ...running });
       return true;
-    });
+    }, { loads: true });
     if (!loaded) return false;
     if (opened) this.dialog?.close();
     else this.#say(t("isLoaded", { name: this.nameOf(id) }));
@@ -67,7 +67,7 @@ export class ModelsView {
   async add(what, how = {}) {
     if (!this.dialog) this.open();
     const again = () => this.add(what, { ...how, anyway: true });
-    const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), again);
+    const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
     if (id === null) return;
     await this.refresh();
     this.#say(t("isHere", { name: this.nameOf(id) }));
@@ -141,7 +141,7 @@ export class ModelsView {
       buttons.push(make("button", { type: "button", ariaLabel: t("useModel", { name }), textContent: t("use"), onclick: () => this.use(model.id) }));
     }
     if (state === "part") buttons.push(make("button", { type: "button", ariaLabel: t("goOnWith", { name }), textContent: t("goOn"), onclick: () => this.add(model.id) }));
-    for (const button of buttons) button.disabled = state === "part" ? this.jobs.some(({ what }) => what === model.id) : this.loading;
+    for (const button of buttons) button.disabled = state === "part" ? this.jobs.some(({ what }) => what === model.id) : this.loading !== null;
     if (!model.stays && state !== "loaded") buttons.push(iconButton("bin", t("removeModel", { name }), () => this.#remove(model)));
     return make("li", { className: state }, words, make("div", { className: "buttons" }, ...buttons));
   }
@@ -166,9 +166,10 @@ export class ModelsView {
   // work
 
   /** Do something that takes long with a model; returns what it returns, or null if it failed or was stopped, which is told. */
-  async #do(what, work, anyway) {
+  async #do(what, work, { again = null, loads = false }) {
     const job = new JobView(what, what instanceof File ? what.name : this.nameOf(what));
     this.jobs.push(job);
+    if (loads) this.loading = job;
     this.work.append(job.place);
     this.troubles.replaceChildren();
     if (this.dialog) await this.#show();
@@ -181,9 +182,9 @@ export class ModelsView {
     }
     this.jobs.splice(this.jobs.indexOf(job), 1);
     job.place.remove();
-    this.loading = this.loading && this.jobs.length > 0;
+    if (job === this.loading) this.loading = null;
     await this.refresh().catch((error) => (trouble ??= error));
-    if (trouble) this.#trouble(trouble, anyway);
+    if (trouble) this.#trouble(trouble, again);
     return result;
   }
 

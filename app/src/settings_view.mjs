@@ -62,7 +62,7 @@ export function openSettings({ talk, model, language }, on) {
 
 function aboutModel(model) {
   if (!model) return [];
-  const sentences = model.capabilities === null ? [t("notLoaded")] : [t("canDo", { what: model.capabilities.join(", ").toLowerCase().replaceAll("_", " ") })];
+  const sentences = model.capabilities === null ? [t("notLoaded")] : [t("canDo", { what: model.capabilities.map((name) => t(`flag_${name}`) ?? name).join(", ") })];
   if (model.context) sentences.push(t("context", { n: number(model.context) }));
   return [make("h3", { textContent: t("about") }), make("p", { className: "facts" }, make("b", { textContent: model.id }), ` ${sentences.join(" ")}`)];
 }
