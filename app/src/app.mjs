@@ -1,5 +1,5 @@
 // The interface: what is on the screen, and what happens when somebody does something. See client.mjs for what it asks of a host.
-import { Trouble } from "./client.mjs";
+import { orAborted, Trouble } from "./client.mjs";
 import { Composer } from "./composer.mjs";
 import { icon, iconButton, make } from "./dom.mjs";
 import { openEdit } from "./edit_form.mjs";
@@ -20,7 +20,7 @@ const SAVED_EVERY = 700; // milliseconds, while an answer is written
 const ALMOST = 0.8; // of the context
 
 export class App {
-  models = [];
+  models = null; // until they are found
   heads = new Map();
   running = new Map(); // by the conversation: {abort, talk, message}
 
@@ -34,8 +34,9 @@ export class App {
     speak(preferences.language);
     this.#build();
     this.ready = this.#openTalks();
-    await this.ready;
-    await this.#findModels();
+    this.client.changed = () => this.#findModels();
+    this.finding = this.ready.then(() => this.#findModels());
+    await this.finding;
   }
 
   async #openTalks() {
@@ -82,6 +83,7 @@ export class App {
       other: (file) => this.#takeModel(file),
     });
     this.picker = new Picker((id) => this.#choose(id));
+    if (this.client.flags.starts) this.picker.wait(t("doing_start"));
     this.library = this.client.library && new ModelsView(this.client.library, (id) => this.#modelsChanged(id));
     this.costs = make("button", { type: "button", id: "costs", className: "icon", title: t("costsHint"), ariaLabel: t("costs"), onclick: () => this.#showCosts(!preferences.costs) }, icon("gauge"));
     this.meter = make("span", { className: "meter" });
@@ -117,7 +119,7 @@ export class App {
     this.heading.textContent = talk.title;
     if (empty) this.#greet();
     document.title = talk.title ? `${talk.title} – llama-bridge` : "llama-bridge";
-    const blocked = !this.model || this.model.capabilities?.includes("generate") === false;
+    const blocked = this.models !== null && (!this.model || this.model.capabilities?.includes("generate") === false);
     this.composer.show({ busy, blocked });
     this.sidebar.show({ heads: [...this.heads.values()], current: talk.id, running: new Set(this.running.keys()) });
     this.#showRoom();
@@ -134,6 +136,7 @@ export class App {
   /** How full the context is, and what keeps the conversation from going on. */
   #showRoom() {
     const notes = [];
+    if (this.missing) notes.push(make("p", { className: "missing", role: "alert" }, this.missing, " ", make("button", { type: "button", textContent: t("tryAgain"), onclick: () => this.#findModels() })));
     const usage = talks.pathTo(this.talk).findLast((message) => message.usage)?.usage;
     const share = usage && this.model?.context ? usage.used / this.model.context : null;
     this.meter.textContent = share === null ? "" : t("share", { percent: percent(share) });
@@ -153,26 +156,33 @@ export class App {
   // models
 
   get model() {
-    return this.models.find(({ id }) => id === this.talk.model) ?? null;
+    return this.models?.find(({ id }) => id === this.talk.model) ?? null;
   }
 
   async #findModels() {
     try {
       this.models = await this.client.models();
       await this.library?.refresh();
+      this.missing = null;
     } catch (error) {
+      this.models ??= [];
+      this.missing = this.#wordsOf(error);
       if (error.kind === "key") this.#askForKey();
-      else tell(this.#wordsOf(error));
-      return;
+      return this.#show();
     }
     this.#useModel();
     this.#show();
   }
 
   /** A conversation whose model is not here goes on with one that is. */
-  #useModel() {
+  #useModel(talk = this.talk) {
+    if (!this.models?.length) return;
     const known = (name) => this.models.some(({ id }) => id === name);
-    if (!known(this.talk.model)) this.talk.model = known(preferences.model) ? preferences.model : (this.models[0]?.id ?? "");
+    if (!known(talk.model)) {
+      const was = talk.model;
+      talk.model = known(preferences.model) ? preferences.model : this.models[0].id;
+      if (was && talk.leaf !== null) tell(t("otherModel", { was, model: talk.model }));
+    }
     this.picker.show(this.models, this.library?.ready ?? [], this.talk.model);
   }
 
@@ -361,9 +371,7 @@ export class App {
 
   async #answer(talk, question) {
     if (this.running.has(talk.id)) return;
-    const { model } = talk;
-    const room = this.model?.context ?? null;
-    const message = talks.addMessage(talk, question, { role: "assistant", text: "", reasoning: "", calls: [], model, state: "writing" });
+    const message = talks.addMessage(talk, question, { role: "assistant", text: "", reasoning: "", calls: [], model: talk.model, state: "writing" });
     const abort = new AbortController();
     this.running.set(talk.id, { abort, talk, message });
     preferences.last = talk.id;
@@ -373,12 +381,25 @@ export class App {
     let saved = performance.now();
     const { system, sampling } = talk;
     const messages = talks.pathTo(talk, question);
+    const tellDoing = (progress) => this.talk === talk && this.thread.tellDoing(message, progress);
     try {
+      if (!this.models && this.client.flags.starts) tellDoing({ doing: "start" });
+      await orAborted(this.finding, abort.signal); // somebody may ask before the models are found
+      if (this.missing) await orAborted(this.#findModels(), abort.signal); // perhaps they are there now
+      if (this.missing) throw new Trouble("refused", this.missing);
+      this.#useModel(talk);
+      const { model } = talk;
+      const room = this.models.find(({ id }) => id === model)?.context ?? null;
+      message.model = model;
       for await (const piece of this.client.ask({ model, system, sampling, messages, signal: abort.signal })) {
+        if (piece.kind === "progress") {
+          tellDoing(piece);
+          continue;
+        }
         if (piece.kind === "text") message.text += piece.text;
         else if (piece.kind === "reasoning") message.reasoning += piece.text;
         else if (piece.kind === "call") message.calls.push({ id: piece.id, name: piece.name, arguments: piece.arguments });
-        else Object.assign(message, { state: piece.state, usage: { ...piece.usage, room }, ref: piece.ref });
+        else Object.assign(message, { state: piece.state, usage: { room, ...piece.usage }, ref: piece.ref });
         if (this.talk === talk) this.thread.grow(message);
         if (performance.now() - saved > SAVED_EVERY) {
           saved = performance.now();

@@ -1,22 +1,28 @@
 // What the interface asks of a host. A host is an object with:
 //
-//   flags          {near: whether the model is surely on the computer in front of which somebody sits}
+//   flags          {near: whether the model is surely on the computer in front of which somebody sits,
+//                   starts: whether models() waits for the host to start}
+//   changed        is called when models() would tell something else; the interface sets it
 //   models()       -> [{id, capabilities: [names] or null while it is not loaded, context: tokens or null}]
 //   ask(question)  -> asynchronous iterator of pieces, in this order:
+//                       {kind: "progress", doing, name, done, total, unit: "bytes" | "tokens", note}, any number, all but doing
+//                         optional; doing: as in a library, or "start" (the host), "wait" (for another answer), "read"
 //                       {kind: "reasoning" | "text", text}, {kind: "call", id, name, arguments}, each any number of times;
-//                       {kind: "end", state: "done" | "cut", usage, ref}
+//                       {kind: "end", state: "done" | "cut" | "stopped", usage, ref}
 //   forget(refs)   answers that no conversation has any more; failing is silent
 //   library        the models that the host keeps, or null where it keeps none; see below
 //   sessions       conversations with their KV caches as files, or null where there are none; see below
 //
 //   question: {model, system, messages: a path of talk.mjs, sampling, signal: of an AbortController}
 //   usage:    {cached, evaluated, written: tokens, speed: tokens a second or null, used: tokens in the context,
+//              room: tokens that the context has room for, if the host knows it only now,
 //              mode: "fresh" | "continued", fallback: why it is fresh, or null}
 //
 // A library is an object with:
 //
-//   takes              {names, paths, files, untrusted}: whether add() takes names and addresses, paths of this computer,
-//                      and files; whether use() takes untrusted
+//   takes              {names, own, paths, files, untrusted, loads}: whether add() takes names and addresses, only those of
+//                      the page's own server, paths of this computer, and files; whether use() takes untrusted; whether
+//                      what was added is to be loaded too
 //   all()              -> {models, used: bytes of all that are here, free: bytes of room or null, note: words or null}
 //                         model: {id, name, size: bytes, detail: words or null, state: "loaded" | "here" | "part",
 //                                 done: bytes of a part or null, stays: whether remove() refuses it}
@@ -54,4 +60,15 @@ export function spoken({ text, files = [] }) {
     return `${file.name}:\n\n${fence}\n${file.text}\n${fence}`;
   });
   return [...parts, text].filter(Boolean).join("\n\n");
+}
+
+/** What a promise comes to, or an AbortError as soon as nobody wants to wait for it any longer. */
+export function orAborted(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    if (signal.aborted) return leave();
+    signal.addEventListener("abort", leave);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
 }

@@ -10,6 +10,8 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+export const PICTURE = new URL("icon.svg", import.meta.url).href;
+
 const SHAPES = {
   plus: "M12 5v14M5 12h14",
   search: "M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM20 20l-4.9-4.9",

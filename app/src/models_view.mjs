@@ -70,6 +70,7 @@ export class ModelsView {
     const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
     if (id === null) return;
     await this.refresh();
+    if (this.library.takes.loads) return this.use(id);
     this.#say(t("isHere", { name: this.nameOf(id) }));
     await this.changed(null);
   }
@@ -91,12 +92,12 @@ export class ModelsView {
     };
   }
 
-  #adding({ names, paths, files }) {
+  #adding({ names, own, paths, files }) {
     const parts = [];
     if (names) {
-      const hint = make("p", { id: "model-name-hint", className: "facts", textContent: t(paths ? "pathHint" : "nameHint") });
+      const hint = make("p", { id: "model-name-hint", className: "facts", textContent: t(own ? "ownHint" : paths ? "pathHint" : "nameHint") });
       const box = make("input", { id: "model-name", autocomplete: "off", spellcheck: false, required: true, dir: "auto", "aria-describedby": hint.id });
-      const label = make("label", { for: box.id, textContent: t(paths ? "nameOrPath" : "nameOrAddress") });
+      const label = make("label", { for: box.id, textContent: t(own ? "ownAddress" : paths ? "nameOrPath" : "nameOrAddress") });
       const form = make("form", { className: "getting" }, label, make("div", { className: "beside" }, box, make("button", { className: "main", textContent: t("download") })), hint);
       form.onsubmit = (event) => {
         event.preventDefault();
@@ -122,7 +123,7 @@ export class ModelsView {
     const { models, used, free, note } = this.found;
     this.list.replaceChildren(...models.map((model) => this.#row(model)));
     if (!models.length) this.list.append(make("li", { className: "none", textContent: t("noModels") }));
-    const room = free === null ? t("room", { used: size(used) }) : t("roomFree", { used: size(used), free: size(free) });
+    const room = free === null ? t("room", { used: size(used) }) : t(this.library.takes.own ? "roomHere" : "roomFree", { used: size(used), free: size(free) });
     this.room.textContent = [room, note].filter(Boolean).join(". ");
     const about = await this.library.about();
     this.about.replaceChildren(...(about ? aboutView(about, this.nameOf(about.id)) : []));

@@ -9,6 +9,11 @@ export class Picker {
     this.place = make("select", { id: "model", ariaLabel: t("model"), onchange: () => choose(this.place.value) });
   }
 
+  /** No model is known yet. */
+  wait(words) {
+    this.place.replaceChildren(make("option", { value: "", textContent: words }));
+  }
+
   /** models: of the host; others: of its library, which are not loaded; chosen: the id of one. */
   show(models, others, chosen) {
     const option = ({ id, name }) => make("option", { value: id, textContent: name ?? shortName(id), title: id });

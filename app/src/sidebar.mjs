@@ -1,5 +1,5 @@
 // The list of conversations: search, rename, export, import, delete.
-import { icon, iconButton, make } from "./dom.mjs";
+import { icon, iconButton, make, PICTURE } from "./dom.mjs";
 import { t } from "./words.mjs";
 
 const DAY = 86_400_000;
@@ -23,7 +23,7 @@ export class Sidebar {
       if (this.picker.files.length) on.take(this.picker.files[0]);
       this.picker.value = "";
     };
-    const brand = make("span", { className: "brand" }, make("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "llama-bridge");
+    const brand = make("span", { className: "brand" }, make("img", { src: PICTURE, alt: "", width: 22, height: 22 }), "llama-bridge");
     const close = iconButton("close", t("closeMenu"), () => on.close(), "icon narrow");
     const create = make("button", { type: "button", id: "new", className: "wide", onclick: () => on.create() }, icon("plus"), t("newChat"));
     const take = make("button", { type: "button", className: "quiet", onclick: () => this.picker.click() }, icon("into"), t("importTalk"));
