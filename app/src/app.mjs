@@ -1,11 +1,14 @@
 // The interface: what is on the screen, and what happens when somebody does something. See client.mjs for what it asks of a host.
-import { Trouble } from "./client.mjs";
+import { orAborted, Trouble } from "./client.mjs";
 import { Composer } from "./composer.mjs";
 import { icon, iconButton, make } from "./dom.mjs";
 import { openEdit } from "./edit_form.mjs";
-import { readFile, saveJson, saveMarkdown } from "./files.mjs";
+import { readFile, saveJson, saveMarkdown, stemOf } from "./files.mjs";
+import { isModelFile, ModelsView } from "./models_view.mjs";
 import { askForKey, greeting, tell } from "./notices.mjs";
+import { Picker } from "./picker.mjs";
 import { preferences, savePreferences } from "./preferences.mjs";
+import { isSessionFile, SessionView } from "./session_view.mjs";
 import { openSettings } from "./settings_view.mjs";
 import { headOf } from "./shelf.mjs";
 import { Sidebar } from "./sidebar.mjs";
@@ -17,7 +20,7 @@ const SAVED_EVERY = 700; // milliseconds, while an answer is written
 const ALMOST = 0.8; // of the context
 
 export class App {
-  models = [];
+  models = null; // until they are found
   heads = new Map();
   running = new Map(); // by the conversation: {abort, talk, message}
 
@@ -31,8 +34,9 @@ export class App {
     speak(preferences.language);
     this.#build();
     this.ready = this.#openTalks();
-    await this.ready;
-    await this.#findModels();
+    this.client.changed = () => this.#findModels();
+    this.finding = this.ready.then(() => this.#findModels());
+    await this.finding;
   }
 
   async #openTalks() {
@@ -53,6 +57,7 @@ export class App {
       remove: (id) => this.#removeTalk(id),
       markdown: async (id) => saveMarkdown(await this.#talk(id)),
       json: async (id) => saveJson(await this.#talk(id)),
+      session: this.client.sessions && (async (id) => this.#session(await this.#talk(id)).open()),
       take: (file) => this.#take(file),
       settings: () => this.#settings(),
       close: () => document.body.classList.remove("menu-open"),
@@ -75,8 +80,11 @@ export class App {
       stop: () => this.#stop(),
       draft: (text) => this.#draft(text),
       trouble: (words) => tell(words),
+      other: (file) => this.#takeModel(file),
     });
-    this.picker = make("select", { id: "model", ariaLabel: t("model"), onchange: () => this.#choose(this.picker.value) });
+    this.picker = new Picker((id) => this.#choose(id));
+    if (this.client.flags.starts) this.picker.wait(t("doing_start"));
+    this.library = this.client.library && new ModelsView(this.client.library, (id) => this.#modelsChanged(id));
     this.costs = make("button", { type: "button", id: "costs", className: "icon", title: t("costsHint"), ariaLabel: t("costs"), onclick: () => this.#showCosts(!preferences.costs) }, icon("gauge"));
     this.meter = make("span", { className: "meter" });
     this.menu = iconButton("menu", t("openMenu"), () => document.body.classList.add("menu-open"), "icon narrow");
@@ -86,7 +94,8 @@ export class App {
     this.welcome = make("div", { className: "welcome" });
     this.said = make("p", { className: "unseen", role: "status" });
     this.heading = make("h1", { className: "unseen" });
-    const bar = make("header", { className: "bar" }, this.heading, this.menu, this.picker, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
+    const models = this.library && iconButton("box", t("models"), () => this.library.open());
+    const bar = make("header", { className: "bar" }, this.heading, this.menu, this.picker.place, models, make("span", { className: "gap" }), this.meter, this.costs, iconButton("sliders", t("settings"), () => this.#settings()), this.fresh);
     const middle = make("div", { className: "middle" }, this.welcome, this.thread.place, this.down);
     const veil = make("div", { className: "veil", onclick: () => document.body.classList.remove("menu-open") });
     document.body.append(this.sidebar.place, veil, make("main", {}, bar, middle, this.composer.place), this.said);
@@ -110,7 +119,7 @@ export class App {
     this.heading.textContent = talk.title;
     if (empty) this.#greet();
     document.title = talk.title ? `${talk.title} – llama-bridge` : "llama-bridge";
-    const blocked = !this.model || this.model.capabilities?.includes("generate") === false;
+    const blocked = this.models !== null && (!this.model || this.model.capabilities?.includes("generate") === false);
     this.composer.show({ busy, blocked });
     this.sidebar.show({ heads: [...this.heads.values()], current: talk.id, running: new Set(this.running.keys()) });
     this.#showRoom();
@@ -127,6 +136,7 @@ export class App {
   /** How full the context is, and what keeps the conversation from going on. */
   #showRoom() {
     const notes = [];
+    if (this.missing) notes.push(make("p", { className: "missing", role: "alert" }, this.missing, " ", make("button", { type: "button", textContent: t("tryAgain"), onclick: () => this.#findModels() })));
     const usage = talks.pathTo(this.talk).findLast((message) => message.usage)?.usage;
     const share = usage && this.model?.context ? usage.used / this.model.context : null;
     this.meter.textContent = share === null ? "" : t("share", { percent: percent(share) });
@@ -146,34 +156,55 @@ export class App {
   // models
 
   get model() {
-    return this.models.find(({ id }) => id === this.talk.model) ?? null;
+    return this.models?.find(({ id }) => id === this.talk.model) ?? null;
   }
 
   async #findModels() {
     try {
       this.models = await this.client.models();
+      await this.library?.refresh();
+      this.missing = null;
     } catch (error) {
+      this.models ??= [];
+      this.missing = this.#wordsOf(error);
       if (error.kind === "key") this.#askForKey();
-      else tell(this.#wordsOf(error));
-      return;
+      return this.#show();
     }
-    this.picker.replaceChildren(...this.models.map(({ id }) => make("option", { value: id, textContent: id })));
     this.#useModel();
     this.#show();
   }
 
   /** A conversation whose model is not here goes on with one that is. */
-  #useModel() {
+  #useModel(talk = this.talk) {
+    if (!this.models?.length) return;
     const known = (name) => this.models.some(({ id }) => id === name);
-    if (!known(this.talk.model)) this.talk.model = known(preferences.model) ? preferences.model : (this.models[0]?.id ?? "");
-    this.picker.value = this.talk.model;
+    if (!known(talk.model)) {
+      const was = talk.model;
+      talk.model = known(preferences.model) ? preferences.model : this.models[0].id;
+      if (was && talk.leaf !== null) tell(t("otherModel", { was, model: talk.model }));
+    }
+    this.picker.show(this.models, this.library?.ready ?? [], this.talk.model);
   }
 
-  #choose(model) {
-    this.talk.model = preferences.model = model;
-    savePreferences();
-    this.#save(this.talk);
-    this.#show();
+  async #choose(model) {
+    if (this.models.some(({ id }) => id === model)) await this.#modelsChanged(model);
+    else if (!(await this.library.use(model))) this.#useModel(); // that is told
+  }
+
+  /** Others are here, or another one answers. */
+  async #modelsChanged(model) {
+    if (model) {
+      this.talk.model = preferences.model = model;
+      savePreferences();
+      this.#save(this.talk);
+    }
+    await this.#findModels();
+  }
+
+  #takeModel(file) {
+    if (!this.library?.library.takes.files || !isModelFile(file)) return false;
+    this.library.add(file);
+    return true;
   }
 
   #askForKey() {
@@ -259,7 +290,17 @@ export class App {
     });
   }
 
+  #session(talk) {
+    const ref = talks.pathTo(talk).findLast((message) => message.ref)?.ref ?? null;
+    return new SessionView(this.client.sessions, { title: talk.title, ref, name: stemOf(talk) }, async (found) => {
+      const loaded = talks.talkOf(found);
+      await this.#save(loaded);
+      await this.open(loaded.id);
+    });
+  }
+
   async #take(file) {
+    if (this.client.sessions && isSessionFile(file)) return this.#session({ title: file.name, messages: {}, leaf: null }).load(file);
     try {
       const talk = await readFile(file);
       await this.#save(talk);
@@ -330,9 +371,7 @@ export class App {
 
   async #answer(talk, question) {
     if (this.running.has(talk.id)) return;
-    const { model } = talk;
-    const room = this.model?.context ?? null;
-    const message = talks.addMessage(talk, question, { role: "assistant", text: "", reasoning: "", calls: [], model, state: "writing" });
+    const message = talks.addMessage(talk, question, { role: "assistant", text: "", reasoning: "", calls: [], model: talk.model, state: "writing" });
     const abort = new AbortController();
     this.running.set(talk.id, { abort, talk, message });
     preferences.last = talk.id;
@@ -342,12 +381,25 @@ export class App {
     let saved = performance.now();
     const { system, sampling } = talk;
     const messages = talks.pathTo(talk, question);
+    const tellDoing = (progress) => this.talk === talk && this.thread.tellDoing(message, progress);
     try {
+      if (!this.models && this.client.flags.starts) tellDoing({ doing: "start" });
+      await orAborted(this.finding, abort.signal); // somebody may ask before the models are found
+      if (this.missing) await orAborted(this.#findModels(), abort.signal); // perhaps they are there now
+      if (this.missing) throw new Trouble("refused", this.missing);
+      this.#useModel(talk);
+      const { model } = talk;
+      const room = this.models.find(({ id }) => id === model)?.context ?? null;
+      message.model = model;
       for await (const piece of this.client.ask({ model, system, sampling, messages, signal: abort.signal })) {
+        if (piece.kind === "progress") {
+          tellDoing(piece);
+          continue;
+        }
         if (piece.kind === "text") message.text += piece.text;
         else if (piece.kind === "reasoning") message.reasoning += piece.text;
         else if (piece.kind === "call") message.calls.push({ id: piece.id, name: piece.name, arguments: piece.arguments });
-        else Object.assign(message, { state: piece.state, usage: { ...piece.usage, room }, ref: piece.ref });
+        else Object.assign(message, { state: piece.state, usage: { room, ...piece.usage }, ref: piece.ref });
         if (this.talk === talk) this.thread.grow(message);
         if (performance.now() - saved > SAVED_EVERY) {
           saved = performance.now();

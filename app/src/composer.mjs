@@ -19,7 +19,7 @@ export const isSend = (event) => event.key === "Enter" && !event.shiftKey && !ev
 export class Composer {
   files = [];
 
-  /** on: {send(text, files), stop(), draft(text), trouble(words)} */
+  /** on: {send(text, files), stop(), draft(text), trouble(words), other(file): whether it takes a file itself} */
   constructor(on) {
     this.on = on;
     this.area = make("textarea", { id: "prompt", rows: 1, ariaLabel: t("message"), placeholder: t("writeMessage"), autocomplete: "off", dir: "auto" });
@@ -65,7 +65,7 @@ export class Composer {
   }
 
   async #take(files) {
-    for (const file of [...files]) {
+    for (const file of [...files].filter((one) => !this.on.other(one))) {
       try {
         this.files.push(await readAttachment(file));
       } catch (error) {

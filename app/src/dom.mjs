@@ -10,6 +10,8 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+export const PICTURE = new URL("icon.svg", import.meta.url).href;
+
 const SHAPES = {
   plus: "M12 5v14M5 12h14",
   search: "M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM20 20l-4.9-4.9",
@@ -30,6 +32,8 @@ const SHAPES = {
   into: "M12 15V4M7.5 8.5 12 4l4.5 4.5M5 19h14",
   close: "m6 6 12 12M18 6 6 18",
   down: "M12 5v14M5.5 12.5 12 19l6.5-6.5",
+  box: "M12 3.5 4.5 7.5v9l7.5 4 7.5-4v-9zM4.7 7.7l7.3 4 7.3-4M12 11.7v8.6",
+  shield: "M12 3.5 5 6v5.5c0 4.3 2.9 7.3 7 9 4.1-1.7 7-4.7 7-9V6z",
   gauge: "M4.5 18a9 9 0 1 1 15 0M12 14l4-5",
 };
 
@@ -46,6 +50,15 @@ export function icon(name) {
 /** A button that shows an icon; its name is for those who hear it, and for the pointer that rests on it. */
 export function iconButton(name, label, onclick, className = "icon") {
   return make("button", { type: "button", className, title: label, ariaLabel: label, onclick }, icon(name));
+}
+
+/** A dialog is closed by a click beside it. */
+export function closedBeside(dialog) {
+  dialog.addEventListener("click", ({ target, clientX: x, clientY: y }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    if (target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
+  });
+  return dialog;
 }
 
 export async function copyText(text) {
@@ -67,8 +80,10 @@ export function done(button) {
   setTimeout(() => button.classList.remove("done"), 1500);
 }
 
-export function download(name, text, type) {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+export const download = (name, text, type) => downloadBlob(name, new Blob([text], { type }));
+
+export function downloadBlob(name, blob) {
+  const url = URL.createObjectURL(blob);
   const link = make("a", { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

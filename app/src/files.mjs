@@ -5,9 +5,10 @@ import { t } from "./words.mjs";
 
 const FORMAT = "llama-bridge-conversation";
 
-function fileName({ title }, ending) {
+/** What the file of a conversation is called, without its ending. */
+export function stemOf({ title }) {
   const name = title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 50);
-  return `${name || "conversation"}.${ending}`;
+  return name || "conversation";
 }
 
 export function saveMarkdown(talk) {
@@ -17,12 +18,12 @@ export function saveMarkdown(talk) {
     const names = files.map(({ name }) => `*${name}*`);
     parts.push(`**${t(role === "user" ? "you" : "model")}**`, ...names, text);
   }
-  download(fileName(talk, "md"), `${parts.join("\n\n")}\n`, "text/markdown");
+  download(`${stemOf(talk)}.md`, `${parts.join("\n\n")}\n`, "text/markdown");
 }
 
 export function saveJson(talk) {
   const text = JSON.stringify({ format: FORMAT, version: 1, conversation: talk }, null, 1);
-  download(fileName(talk, "json"), text, "application/json");
+  download(`${stemOf(talk)}.json`, text, "application/json");
 }
 
 /** The conversation in a file. Throws an Error that says what is wrong with the file. */

@@ -5,6 +5,9 @@ const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
 
 export class HttpClient {
+  library = null; // what is on a server is its owner's
+  sessions = null;
+
   constructor() {
     try {
       this.key = sessionStorage.getItem(KEY) ?? "";
@@ -62,11 +65,17 @@ export class HttpClient {
       throw new Trouble("unreachable", "");
     }
     if (answer.ok) return answer;
-    const told = (await answer.json().catch(() => null))?.error;
-    const kinds = { 401: "key" };
-    const kind = told?.code === "context_length_exceeded" ? "full" : (kinds[answer.status] ?? "refused");
-    throw Object.assign(new Trouble(kind, told?.message ?? `${answer.status}`), { param: told?.param });
+    throw refusal(answer.status, await answer.json().catch(() => null));
   }
+}
+
+/** What a server says instead of an answer. */
+export function refusal(status, answer) {
+  const told = answer?.error;
+  const kinds = { 401: "key" };
+  const codes = { context_length_exceeded: "full", session_mismatch: "mismatch" };
+  const kind = codes[told?.code] ?? kinds[status] ?? "refused";
+  return Object.assign(new Trouble(kind, told?.message ?? `${status}`), { param: told?.param });
 }
 
 function items(message) {
@@ -79,7 +88,7 @@ function items(message) {
 }
 
 /** The events of a stream, each as the value of its data. */
-async function* events(answer) {
+export async function* events(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {

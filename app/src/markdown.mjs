@@ -59,7 +59,7 @@ export function show(place, text) {
     const blocks = [...place.children];
     let same = 0;
     while (same < blocks.length && blocks[same].source === sources[same]) same++;
-    const html = tokens.slice(same).map((token) => `<div dir="auto">${marked.parser([token])}</div>`);
+    const html = tokens.slice(same).map((token) => `<div>${marked.parser([token])}</div>`);
     const made = [...clean(html.join("")).children];
     if (made.length !== html.length) throw new Error("a block is not whole");
     made.forEach((block, i) => {

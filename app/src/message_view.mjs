@@ -2,6 +2,7 @@
 import { codeBlock } from "./code.mjs";
 import { copyText, done, iconButton, make } from "./dom.mjs";
 import { show } from "./markdown.mjs";
+import { progressWords } from "./progress.mjs";
 import { number, percent, t } from "./words.mjs";
 
 /** actions: {again, edit, fork, remove, turn, retry}, each called with the message, turn also with the other branch's id. */
@@ -31,6 +32,15 @@ export class MessageView {
     }
   }
 
+  /** Show what is done before the answer begins. */
+  tellDoing(progress) {
+    const { done, total } = progress;
+    const words = progressWords(progress);
+    const bar = total ? make("progress", { max: 1, value: done / total, ariaLabel: words }) : "";
+    this.doing ??= this.body.appendChild(make("div", { className: "doing" }));
+    this.doing.replaceChildren(make("p", { textContent: words }), bar);
+  }
+
   /** Show what there is by now. Returns how many milliseconds that took. */
   grow() {
     const start = performance.now();
@@ -38,6 +48,10 @@ export class MessageView {
     const writing = state === "writing";
     this.item.classList.toggle("writing", writing);
     if (reasoning) this.#showThoughts(reasoning, writing && !text);
+    if (text || reasoning || !writing) {
+      this.doing?.remove();
+      this.doing = null;
+    }
     const shown = asCode(text, writing);
     if (this.shown !== shown) show(this.words, shown);
     this.shown = shown;

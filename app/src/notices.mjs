@@ -1,5 +1,5 @@
 // What comes up for a moment: a note that may be taken back, the question for a key, the greeting of an empty conversation.
-import { iconButton, make } from "./dom.mjs";
+import { iconButton, make, PICTURE } from "./dom.mjs";
 import { t } from "./words.mjs";
 
 /** Tell something for a while, perhaps with a way to take it back. */
@@ -33,6 +33,6 @@ export function greeting(where, take) {
     const parts = [make("b", { textContent: title }), make("span", { textContent: words })];
     return make("button", { type: "button", onclick: () => take(words) }, ...parts);
   });
-  const picture = make("img", { src: "icon.svg", alt: "", width: 44, height: 44 });
+  const picture = make("img", { src: PICTURE, alt: "", width: 44, height: 44 });
   return [picture, make("h1", { textContent: t("welcome") }), make("p", { textContent: where }), make("div", { className: "ideas" }, ...ideas)];
 }

@@ -1,5 +1,5 @@
 // The dialog of settings: those of this conversation, and those of all.
-import { iconButton, make } from "./dom.mjs";
+import { closedBeside, iconButton, make } from "./dom.mjs";
 import { LANGUAGES, number, t } from "./words.mjs";
 
 // The fields of the request, each with its bounds.
@@ -54,7 +54,7 @@ export function openSettings({ talk, model, language }, on) {
     make("h3", { textContent: t("forAll") }),
     field("language", tongue),
   );
-  dialog.onclick = ({ target }) => target === dialog && dialog.close();
+  closedBeside(dialog);
   dialog.onclose = () => dialog.remove();
   document.body.append(dialog);
   dialog.showModal();
@@ -62,7 +62,7 @@ export function openSettings({ talk, model, language }, on) {
 
 function aboutModel(model) {
   if (!model) return [];
-  const sentences = model.capabilities === null ? [t("notLoaded")] : [t("canDo", { what: model.capabilities.join(", ").toLowerCase().replaceAll("_", " ") })];
+  const sentences = model.capabilities === null ? [t("notLoaded")] : [t("canDo", { what: model.capabilities.map((name) => t(`flag_${name}`) ?? name).join(", ") })];
   if (model.context) sentences.push(t("context", { n: number(model.context) }));
   return [make("h3", { textContent: t("about") }), make("p", { className: "facts" }, make("b", { textContent: model.id }), ` ${sentences.join(" ")}`)];
 }

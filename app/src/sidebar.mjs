@@ -1,5 +1,5 @@
 // The list of conversations: search, rename, export, import, delete.
-import { icon, iconButton, make } from "./dom.mjs";
+import { icon, iconButton, make, PICTURE } from "./dom.mjs";
 import { t } from "./words.mjs";
 
 const DAY = 86_400_000;
@@ -13,17 +13,17 @@ export class Sidebar {
   heads = [];
   running = new Set();
 
-  /** on: {open(id), create(), find(words) -> ids, rename(id, title), remove(id), markdown(id), json(id), take(file), settings(), close()} */
+  /** on: {open(id), create(), find(words) -> ids, rename(id, title), remove(id), markdown(id), json(id), session(id) or null, take(file), settings(), close()} */
   constructor(on) {
     this.on = on;
     this.list = make("div", { className: "talks" });
     this.search = make("input", { type: "search", placeholder: t("search"), ariaLabel: t("search"), oninput: () => this.#find() });
-    this.picker = make("input", { type: "file", accept: ".json", hidden: true });
+    this.picker = make("input", { type: "file", accept: on.session ? ".json,.session" : ".json", hidden: true });
     this.picker.onchange = () => {
       if (this.picker.files.length) on.take(this.picker.files[0]);
       this.picker.value = "";
     };
-    const brand = make("span", { className: "brand" }, make("img", { src: "icon.svg", alt: "", width: 22, height: 22 }), "llama-bridge");
+    const brand = make("span", { className: "brand" }, make("img", { src: PICTURE, alt: "", width: 22, height: 22 }), "llama-bridge");
     const close = iconButton("close", t("closeMenu"), () => on.close(), "icon narrow");
     const create = make("button", { type: "button", id: "new", className: "wide", onclick: () => on.create() }, icon("plus"), t("newChat"));
     const take = make("button", { type: "button", className: "quiet", onclick: () => this.picker.click() }, icon("into"), t("importTalk"));
@@ -79,9 +79,10 @@ export class Sidebar {
       rename: () => this.#rename(item, head),
       exportMarkdown: () => this.on.markdown(head.id),
       exportJson: () => this.on.json(head.id),
+      ...(this.on.session && { sessionOf: () => this.on.session(head.id) }),
       remove: () => this.on.remove(head.id),
     };
-    const icons = { rename: "edit", exportMarkdown: "out", exportJson: "out", remove: "bin" };
+    const icons = { rename: "edit", exportMarkdown: "out", exportJson: "out", sessionOf: "box", remove: "bin" };
     for (const [name, work] of Object.entries(choices)) {
       const choose = () => {
         details.open = false;

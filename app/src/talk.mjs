@@ -67,6 +67,15 @@ export function removeBranch(talk, id) {
   return refs;
 }
 
+/** A conversation that somebody has saved with its KV cache: messages in their order, of which the last goes on from `ref`. */
+export function talkOf({ model, system, messages, ref }) {
+  const talk = newTalk({ model, system });
+  for (const fields of messages) addMessage(talk, talk.leaf, fields.role === "assistant" ? { ...fields, model } : fields);
+  Object.values(talk.messages).forEach((message, i) => (message.created += i)); // an order of their own
+  if (talk.leaf) talk.messages[talk.leaf].ref = ref;
+  return talk;
+}
+
 /** A new conversation with what was said up to a message. */
 export function forkAt(talk, id) {
   const { model, system, sampling } = talk;

@@ -72,6 +72,12 @@ export class ThreadView {
     this.place.scrollTop = this.place.scrollHeight - before;
   }
 
+  /** What is done before an answer begins: see the pieces of client.mjs. */
+  tellDoing(message, progress) {
+    this.views.get(message.id)?.tellDoing(progress);
+    if (this.following) this.place.scrollTop = this.place.scrollHeight;
+  }
+
   /** More of an answer is there: it is shown with the next picture, and not more often than the page can. */
   grow(message) {
     if (this.waiting || !this.views.has(message.id)) return;

@@ -1,4 +1,6 @@
 // Every word that the interface says, in its languages. The first is what others fall back to.
+import { OF_MODELS } from "./words_of_models.mjs";
+
 const WORDS = {
   en: {
     you: "You",
@@ -86,6 +88,16 @@ const WORDS = {
     full: "This does not fit the context: {words}",
     fullHint: "Shorten the message, or begin a new chat.",
     unreachable: "The server cannot be reached. What was said is kept; try again when it is back.",
+    doing_start: "Starting Python",
+    doing_wait: "Waiting for another answer",
+    doing_read: "Reading",
+    cannotRun: "This browser cannot run the page: {words}. Chrome 137 and Firefox 145 can.",
+    noWorker: "its worker did not start",
+    workerLost: "Python in this page has ended: {words}. What was said is kept. Try again; a smaller model needs less memory.",
+    workerEnded: "the browser has stopped it",
+    otherServer: "This page may only connect to its own server, {origin}.",
+    noModel: "{model} is not here any more. Choose a model.",
+    otherModel: "{was} is not here: this conversation goes on with {model}. Load {was} again to go on with that.",
     notLasting: "This browser keeps nothing for this page: conversations last as long as this window.",
     apiKey: "API key of this server",
     useKey: "Use it",
@@ -187,6 +199,16 @@ const WORDS = {
     full: "Das passt nicht in den Kontext: {words}",
     fullHint: "Kürze die Nachricht oder beginne einen neuen Chat.",
     unreachable: "Der Server ist nicht zu erreichen. Was gesagt wurde, bleibt; versuche es noch einmal, wenn er wieder da ist.",
+    doing_start: "Python startet",
+    doing_wait: "Wartet auf eine andere Antwort",
+    doing_read: "Liest",
+    cannotRun: "Dieser Browser kann die Seite nicht ausführen: {words}. Chrome 137 und Firefox 145 können es.",
+    noWorker: "ihr Worker ist nicht gestartet",
+    workerLost: "Python ist in dieser Seite zu Ende gegangen: {words}. Was gesagt wurde, bleibt. Versuche es noch einmal; ein kleineres Modell braucht weniger Speicher.",
+    workerEnded: "der Browser hat es beendet",
+    otherServer: "Diese Seite darf sich nur mit ihrem eigenen Server verbinden, {origin}.",
+    noModel: "{model} ist nicht mehr da. Wähle ein Modell.",
+    otherModel: "{was} ist nicht da: Dieses Gespräch geht mit {model} weiter. Lade {was} wieder, um damit weiterzumachen.",
     notLasting: "Dieser Browser hebt für diese Seite nichts auf: Gespräche halten so lange wie dieses Fenster.",
     apiKey: "API-Schlüssel dieses Servers",
     useKey: "Benutzen",
@@ -203,6 +225,8 @@ const WORDS = {
     ],
   },
 };
+
+for (const [language, words] of Object.entries(OF_MODELS)) Object.assign(WORDS[language], words);
 
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 
@@ -222,4 +246,10 @@ export function t(name, values = {}) {
 }
 
 export const number = (value) => Math.round(value).toLocaleString(chosen);
+
+/** Bytes, in the unit that people use for so many. */
+export function size(bytes) {
+  const [unit, worth] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, least]) => bytes >= least) ?? ["kB", 1e3];
+  return `${(bytes / worth).toLocaleString(chosen, { maximumFractionDigits: bytes < 9.95 * worth ? 1 : 0 })} ${unit}`;
+}
 export const percent = (share) => share.toLocaleString(chosen, { style: "percent" });

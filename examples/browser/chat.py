@@ -1,8 +1,7 @@
-"""The worker: does one job after another for the page, and reports everything to it as events."""
+"""The worker: does one job after another for the page, and tells it of everything in messages."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,10 +17,13 @@ from llama_bridge import (
     ModelSource,
     Progress,
     ReasoningDelta,
+    TextDelta,
     TextStream,
-    ToolCallDelta,
+    UnsupportedCapability,
 )
+from llama_bridge.capabilities import capability_names
 from llama_bridge.chat.module.host import prepare
+from llama_bridge.models.source import open_model
 from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store import (
     BlobSource,
@@ -35,165 +37,186 @@ BREATH = 0.05
 """Seconds between two checks for messages from the page, during an answer."""
 
 
+class Stopped(Exception):
+    """The page has stopped the job."""
+
+
 def tell(event: str, **values: object) -> None:
     message = {"event": event, **values}
     js.postMessage(to_js(message, dict_converter=js.Object.fromEntries))
 
 
 class Chat:
-    """A bridge, the kept models, and at most one job at a time."""
+    """A bridge and the kept models. The page asks for the next job when the one before has ended."""
 
     def __init__(self, flag: Any) -> None:
-        stop.watch(flag)  # shared with the page, if possible
+        self.flag = flag  # shared with the page, if possible
+        stop.watch(flag)
         self.llama = LlamaBridge(backend="wasm", on_progress=self.heard)
         self.store = ModelStore()
-        self.job: asyncio.Task[None] | None = None
+        self.name = ""  # of what is being loaded
+        self.key = (
+            ""  # of the loaded model: "demo", its sha256, or the name of a file that is not kept
+        )
+        self.task: asyncio.Task[None] | None = None
         self.stopping = self.waiting = False
-        self.using = ""
+        # Saves half a second of the first answer while somebody types.
+        asyncio.get_running_loop().call_later(0.05, prepare)
 
     def hear(self, message: Any) -> None:
-        """Handle a message from the page: stop, or the name of a job and its values."""
-        if message.job == "stop":
-            self.stop()
-        elif self.job is None:
+        """A message of the page: a job and its values, or that the job is to stop."""
+        if message.job != "stop":
             self.stopping = False
-            work = getattr(self, f"do_{message.job}")
-            self.job = asyncio.create_task(self.run(partial(work, message)))
-
-    def stop(self) -> None:
+            self.task = asyncio.create_task(self.run(message))
+            return
         self.stopping = True
         self.llama.cancel()
-        if self.job is not None and self.waiting:
-            self.job.cancel()
+        if self.task is not None and self.waiting:
+            self.task.cancel()
 
-    async def run(self, work: Callable[[], Awaitable[str]]) -> None:
-        status = await self.guarded(work)
+    async def run(self, job: Any) -> None:
+        before = self.key
+        end = await self.outcome(job)
         self.waiting = False
-        await self.guarded(self.show_kept)
-        self.job = None
-        tell("idle", status=status)
+        if job.job != "ask" or self.key != before:
+            await self.tell_state()
+        tell(**end)
 
-    async def guarded(self, work: Callable[[], Awaitable[str]]) -> str:
+    async def outcome(self, job: Any) -> dict[str, Any]:
         try:
-            return await work()
-        except asyncio.CancelledError:
-            return "Stopped"
-        except ContextOverflow as error:
-            words = f"{error.needed:,} tokens do not fit the context of {error.n_ctx:,}"
-            tell("failed", kind="Too long", words=f"{words}: shorten the message, or press New")
-            return "That did not work"
+            return {"event": "done", "value": await getattr(self, f"do_{job.job}")(job)}
+        except (asyncio.CancelledError, Stopped):
+            return {"event": "stopped"}
         except Exception as error:  # the page shows every error
-            tell("failed", kind=type(error).__name__, words=str(error))
-            return "That did not work"
+            kind = "full" if isinstance(error, ContextOverflow) else "refused"
+            return {"event": "failed", "kind": kind, "words": str(error)}
+
+    async def tell_state(self) -> None:
+        state: dict[str, object] = {"models": [], "unfinished": [], "free": None}
+        state["demo"] = open_model("demo").path.stat().st_size
+        try:
+            state["models"] = [asdict(model) for model in await self.store.models()]
+            state["unfinished"] = [asdict(part) for part in await self.store.unfinished()]
+            _, state["free"] = await self.store.space()
+        except StoreUnavailable as error:
+            state["note"] = str(error)
+        tell("state", loaded=self.about() if self.key else None, **state)
+
+    def about(self) -> dict[str, object]:
+        llama = self.llama
+        return {
+            "key": self.key,
+            "name": llama.model.name,
+            "backend": llama.backend,
+            "threads": llama.info.n_threads,
+            "context": llama.info.n_ctx,
+            "capabilities": capability_names(llama.capabilities),
+            "flags": [self.flag_of(name) for name in capability_names(~Capability(0))],
+        }
+
+    def flag_of(self, name: str) -> dict[str, object]:
+        try:
+            self.llama.requires(name)
+        except UnsupportedCapability as error:
+            return {"name": name, "has": False, "reason": str(error)}
+        return {"name": name, "has": True}
 
     # jobs
 
-    async def do_begin(self, _: Any) -> str:
-        # Saves half a second of the first answer while the user chooses.
-        asyncio.get_running_loop().call_later(0.05, prepare)
-        return "Choose a model"
+    async def do_look(self, _: Any) -> None:
+        """Only tell what there is."""
 
-    async def do_demo(self, _: Any) -> str:
-        return await self.load("demo")
+    async def do_use(self, job: Any) -> None:
+        await self.have(job.model)
 
-    async def do_file(self, message: Any) -> str:
-        file, name = message.file, str(message.file.name)
-        status = await self.load(BlobSource(file, name))  # before keeping it: it may not be a model
+    async def do_add(self, job: Any) -> dict[str, object]:
+        """Load a file and keep a copy; it is loaded first because it may not be a model."""
+        file, name = job.file, str(job.file.name)
+        await self.load(BlobSource(file, name), name)
         self.waiting = True
         try:
-            kept = await self.store.add(file, name, partial(self.progress, "Keeping"))
+            kept = await self.store.add(file, name, partial(self.progress, "copy", name))
         except (StoreFull, StoreUnavailable) as error:
-            tell("failed", kind=type(error).__name__, words=str(error))
-            return f"{status}, but not kept"
-        self.using = kept.sha256
-        return status
+            return {"note": str(error)}
+        self.key = kept.sha256
+        return {"key": kept.sha256}
 
-    async def do_url(self, message: Any) -> str:
+    async def do_fetch(self, job: Any) -> dict[str, object]:
         self.waiting = True
-        kept = await self.store.download(message.url, partial(self.progress, "Downloading"))
-        self.waiting = False
-        return await self.use(kept.sha256)
+        kept = await self.store.download(
+            job.url, partial(self.progress, "download", job.url.rpartition("/")[2])
+        )
+        return {"key": kept.sha256}
 
-    async def do_use(self, message: Any) -> str:
-        return await self.use(message.sha256)
+    async def do_delete(self, job: Any) -> None:
+        await self.store.delete(job.sha256)
 
-    async def do_delete(self, message: Any) -> str:
-        await self.store.delete(message.sha256)
-        return "Deleted"
+    async def do_discard(self, job: Any) -> None:
+        await self.store.discard(job.url)
 
-    async def do_discard(self, message: Any) -> str:
-        await self.store.discard(message.url)
-        return "Deleted"
-
-    async def do_new(self, _: Any) -> str:
-        self.llama.session_reset()
-        return "A new conversation"
-
-    async def do_ask(self, message: Any) -> str:
-        stream = self.answer(message.messages.to_py())
+    async def do_ask(self, job: Any) -> dict[str, object]:
+        await self.have(job.model)
+        tell("progress", doing="read")
+        stream = self.answer(job.messages.to_py(), job.sampling.to_py())
         if self.stopping:
             self.llama.cancel()
         breath = time.monotonic() + BREATH
         for delta in stream:
             if isinstance(delta, ReasoningDelta):
-                tell("busy", status="Thinking…")
-            elif not isinstance(delta, ToolCallDelta):
-                tell("text", text=delta if isinstance(delta, str) else delta.text)
+                tell("reasoning", text=delta.text)
+            elif isinstance(delta, str):
+                tell("text", text=delta)
+            elif isinstance(delta, TextDelta):
+                tell("text", text=delta.text)
             if time.monotonic() > breath and not stop.is_shared():
                 await asyncio.sleep(0.004)  # the shortest sleep in which Pyodide handles messages
                 breath = time.monotonic() + BREATH
         end, usage = stream.result, stream.result.usage
-        speed = usage.tokens_per_second
-        tell("answered", text=end.text, finish=end.finish_reason, **asdict(usage), speed=speed)
-        return "Stopped" if end.finish_reason == "cancelled" else "Ready"
+        return {
+            "finish": end.finish_reason,
+            "room": self.llama.info.n_ctx,
+            "speed": usage.tokens_per_second,
+            **asdict(usage),
+        }
 
     # what jobs do
 
-    def answer(self, messages: list[dict[str, str]]) -> ChatStream | TextStream:
+    def answer(
+        self, messages: list[dict[str, str]], settings: dict[str, Any]
+    ) -> ChatStream | TextStream:
         """Answer the last message. What the others have in common with the KV cache is not evaluated again."""
         if Capability.CHAT_TEMPLATE in self.llama.capabilities:
-            return self.llama.chat_stream(messages)
-        return self.llama.generate_stream("".join(message["content"] for message in messages))
+            return self.llama.chat_stream(messages, **settings)
+        said = "".join(message["content"] for message in messages)
+        return self.llama.generate_stream(said, **settings)
 
-    async def use(self, sha256: str) -> str:
-        async with self.store.open(sha256) as source:
-            status = await self.load(source)
-        self.using = sha256
-        return status
+    async def have(self, model: Any) -> None:
+        """Load a model of the page, unless it is loaded: the demo, a kept one, or a file."""
+        if model.key == self.key:
+            return
+        if model.key == "demo":
+            await self.load("demo", "demo")
+        elif file := getattr(model, "file", None):
+            await self.load(BlobSource(file, file.name), model.key)
+        else:
+            async with self.store.open(model.key) as source:
+                await self.load(source, model.key)
 
-    async def load(self, model: str | ModelSource) -> str:
-        tell("busy", status="Loading the model…")
-        start = time.monotonic()
+    async def load(self, model: str | ModelSource, key: str) -> None:
+        self.name = model if isinstance(model, str) else model.name
+        tell("progress", doing="load", name=self.name)
         if model != "demo":  # the demo is too small for more than one thread
             await threads.prepare()
         self.llama.load_model(model)
-        self.using = "demo" if model == "demo" else ""
-        tell(
-            "loaded",
-            name=self.llama.model.name,
-            backend=self.llama.backend,
-            threads=self.llama.info.n_threads,
-        )
-        return f"Ready, loaded in {time.monotonic() - start:.1f} s"
+        self.key = key
 
     def heard(self, step: Progress) -> None:
-        if step.stage == "prefill":
-            if 0 < step.done < step.total:  # more than one chunk
-                tell("prefill", done=step.done, total=step.total)
-        else:
-            doing = "Compiling llama.wasm" if step.stage == "compile" else "Loading"
-            tell("progress", doing=doing, done=step.done, total=step.total, note="")
+        if step.stage != "prefill" and stop.is_shared() and self.flag[0]:
+            raise Stopped
+        if step.stage == "prefill" and 0 < step.done < step.total:  # more than one chunk
+            tell("progress", doing="read", done=step.done, total=step.total, unit="tokens")
+        elif step.stage != "prefill":
+            tell("progress", doing=step.stage, name=self.name, done=step.done, total=step.total)
 
-    def progress(self, doing: str, at: StoreProgress) -> None:
-        tell("progress", doing=doing, done=at.done, total=at.total or 0, note=at.note)
-
-    async def show_kept(self) -> str:
-        kept: dict[str, object] = {"models": [], "unfinished": [], "used": 0, "free": 0, "why": ""}
-        try:
-            kept["models"] = [asdict(model) for model in await self.store.models()]
-            kept["unfinished"] = [asdict(part) for part in await self.store.unfinished()]
-            kept["used"], kept["free"] = await self.store.space()
-        except StoreUnavailable as error:
-            kept["why"] = str(error)
-        tell("kept", using=self.using, **kept)
-        return ""
+    def progress(self, doing: str, name: str, at: StoreProgress) -> None:
+        tell("progress", doing=doing, name=name, done=at.done, total=at.total, note=at.note)

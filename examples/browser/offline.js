@@ -1,14 +1,14 @@
 // A second visit works without the network: the page's files come from its server, or from this cache.
 const NAME = "llama-bridge";
-const PAGE = ["./", "style.css", "icon.svg", "page.mjs", "talk.mjs", "markdown.mjs", "worker.mjs", "chat.py", "wheels.json"];
-const MARKDOWN = ["marked.esm.js", "purify.es.mjs"];
+const PAGE = ["./", "worker.mjs", "chat.py", "wheels.json"];
+const APP = ["page.js", "app.css", "icon.svg"];
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
 
 async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();
   const cache = await caches.open(NAME);
   const there = (folder, names) => names.map((name) => `${folder}/${name}`);
-  await cache.addAll([...PAGE, ...there("markdown", MARKDOWN), ...there("pyodide", PYODIDE), ...wheels.llama_bridge]);
+  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...wheels.llama_bridge]);
 }
 
 async function answer(request) {

@@ -1,9 +1,12 @@
 const text = async (path) => (await fetch(path)).text();
 
-self.onunhandledrejection = ({ reason }) => postMessage({ event: "failed", kind: "Error", words: String(reason) });
+self.onunhandledrejection = ({ reason }) => {
+  throw reason; // so that the page hears of it
+};
 
-self.onmessage = async ({ data: flag }) => {
+self.onmessage = async ({ data: { flag, lock } }) => {
   self.onmessage = null;
+  navigator.locks?.request(lock, () => new Promise(() => {})); // held as long as this worker lives
   try {
     if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
     const [{ loadPyodide }, wheels, code] = await Promise.all([
@@ -16,7 +19,7 @@ self.onmessage = async ({ data: flag }) => {
     await python.runPythonAsync(code);
     const chat = python.globals.get("Chat")(flag);
     self.onmessage = ({ data }) => chat.hear(data);
-    chat.hear({ job: "begin" });
+    postMessage({ event: "ready" });
   } catch (error) {
     postMessage({ event: "broken", words: error.message });
   }

@@ -14,12 +14,15 @@ __all__ = ["Chatter"]
 class Chatter:
     """Someone in front of a window that shows the application.
 
+    Args:
+        ready: what has to be on the screen at first.
+
     Attributes:
         complaints: console errors, page errors and unhandled rejections so far.
         asked: the addresses that the page has asked.
     """
 
-    def __init__(self, context: BrowserContext, address: str) -> None:
+    def __init__(self, context: BrowserContext, address: str, ready: str = "#prompt") -> None:
         self.page: Page = context.new_page()
         self.page.set_default_timeout(20_000)
         self.complaints: list[str] = []
@@ -28,7 +31,7 @@ class Chatter:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
-        self.page.wait_for_selector("#prompt")
+        self.page.wait_for_selector(ready)
 
     def _note(self, message: Any) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:

@@ -127,7 +127,6 @@ def visit(context: BrowserContext, address: str) -> Iterator[Visit]:
 
     def come(where: str = address) -> Person:
         people.append(Person(context, where))
-        people[-1].idle()
         return people[-1]
 
     yield come

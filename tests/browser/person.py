@@ -1,39 +1,37 @@
-"""Does with the example page what a person would, and notices whatever the browser complains about."""
+"""Does with the page without a server what a person would, and notices whatever the browser complains about."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import BrowserContext, Locator
+
+from .chatting import Chatter
 
 __all__ = ["Person"]
 
 _NETWORK = "Failed to load resource"
 
 
-class Person:
+class Person(Chatter):
     """Someone in front of a tab that shows the page.
 
     Attributes:
-        complaints: console errors, page errors and unhandled rejections so far.
         network_troubles: what the browser itself logs of an answer that a test has spoilt.
     """
 
-    def __init__(self, context: BrowserContext, address: str) -> None:
+    def __init__(self, context: BrowserContext, address: str, ready: str = "#prompt") -> None:
         self.context = context
-        self.page: Page = context.new_page()
-        self.complaints: list[str] = []
         self.network_troubles: list[str] = []
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        super().__init__(context, address, ready)
         self.page.on("crash", lambda _: self.complaints.append("the tab crashed"))
-        self.page.goto(address)
 
-    def _note(self, message: ConsoleMessage) -> None:
+    def _note(self, message: Any) -> None:
         if message.type == "error":
             found = self.network_troubles if message.text.startswith(_NETWORK) else self.complaints
             found.append(f"{message.text} ({message.location.get('url')})")
@@ -44,69 +42,101 @@ class Person:
         return self.page.inner_text(selector)
 
     @property
-    def status(self) -> str:
-        return self.text("#status")
+    def answers(self) -> list[str]:
+        # not inner_text: of what is scrolled away it says nothing
+        found = self.page.locator(".turn:not(.mine) .body > .words").all_text_contents()
+        return [text.strip() for text in found]
 
     @property
-    def trouble(self) -> str:
-        return self.text("#trouble span") if self.page.locator("#trouble span").count() else ""
+    def said(self) -> list[str]:
+        return [
+            text.strip() for text in self.page.locator(".turn .body > .words").all_text_contents()
+        ]
+
+    @property
+    def costs(self) -> list[str | None]:
+        return [cost.text_content() for cost in self.page.locator(".turn .cost").all()]
+
+    @property
+    def doing(self) -> str:
+        """What is done before the answer begins."""
+        found = self.page.locator(".turn:last-child .doing p")
+        return found.inner_text() if found.count() else ""
+
+    @property
+    def ending(self) -> str:
+        """What the last answer says about its end, or why there is none."""
+        found = self.page.locator(".turn:last-child .ending, .turn:last-child .trouble p")
+        return found.inner_text() if found.count() else ""
+
+    @property
+    def model(self) -> str:
+        return self.page.locator("#model").input_value()
+
+    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
+        super().until(what, seconds)
+
+    def here(self) -> None:
+        """Wait until Python is there."""
+        self.page.wait_for_selector("#model option:not([value=''])", state="attached")
+
+    # the dialog of models
+
+    def models(self) -> list[str]:
+        """What is here, with what the dialog says about each."""
+        self.open_models()
+        rows = self.page.locator(".library .models li .what").all_inner_texts()
+        return [" ".join(row.split()) for row in rows]
 
     @property
     def kept(self) -> list[str]:
-        return self.page.locator("#kept .name").all_inner_texts()
+        """The names of what is here beside the demo."""
+        self.open_models()
+        return self.page.locator(".library .models b").all_inner_texts()[1:]
 
     @property
-    def answers(self) -> list[str]:
-        return self.page.locator("#talk .model .text").all_inner_texts()
+    def loaded(self) -> str:
+        """The name of the loaded model."""
+        self.open_models()
+        return self.text(".library .loaded b")
 
     @property
-    def costs(self) -> list[str]:
-        return self.page.locator("#talk .cost").all_inner_texts()
+    def job(self) -> str:
+        """What the dialog is doing, and how far it is."""
+        return " ".join(
+            " · ".join(self.page.locator(".library .job .what").all_inner_texts()).split()
+        )
 
     @property
-    def busy(self) -> bool:
-        return self.page.is_visible("#progress")
+    def trouble(self) -> str:
+        """What went wrong there."""
+        found = self.page.locator(".library .trouble p")
+        return found.inner_text() if found.count() else ""
 
-    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
-        # The page's Content-Security-Policy lets no text be evaluated, so Playwright cannot wait in it.
-        end = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < end, f"waited in vain; {self.text('body')!r}"
-            self.page.wait_for_timeout(20)
+    def open_models(self) -> None:
+        if not self.page.is_visible(".library"):
+            self.here()
+            self.page.click(".bar [aria-label='Models']")
+            self.page.wait_for_selector(".library .models li")
 
-    def idle(self, seconds: float = 60) -> None:
-        self.until(lambda: not self.busy, seconds)
+    def close_models(self) -> None:
+        if self.page.is_visible(".library"):
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_selector(".library", state="detached")
 
-    # doing
-
-    def start_over(self) -> None:
-        """Forget the conversation and the kept models."""
-        self.idle()
-        self.complaints.clear()
-        self.network_troubles.clear()
-        if self.page.is_enabled("#new"):
-            self.press("New")
-            self.idle()
-        if not self.page.is_visible("#url"):
-            self.page.click("summary")
-        while self.kept:
-            self.press("Delete")
-            self.idle()
-        self.page.fill("#prompt", "")
-
-    def take_demo(self) -> None:
-        self.idle()
-        self.page.click("#demo")
-        self.idle()
+    def settled(self) -> None:
+        """Wait until the dialog has nothing to do."""
+        self.page.wait_for_timeout(20)
+        self.until(lambda: self.page.locator(".library .job").count() == 0)
 
     def pick(self, path: Path) -> None:
-        self.idle()
-        self.page.set_input_files("#file", path)
-        self.idle()
+        self.open_models()
+        self.page.set_input_files(".library input[type=file]", path)
+        self.settled()
 
     def drop(self, url: str, name: str) -> None:
         """Drop a file with the bytes of ``url``."""
-        self.idle()
+        self.here()
         self.page.evaluate(
             """async ([url, name]) => {
                 const dataTransfer = new DataTransfer();
@@ -116,38 +146,72 @@ class Person:
             }""",
             [url, name],
         )
-        self.idle()
+        self.page.wait_for_selector(".library")
+        self.settled()
 
     def get(self, url: str, *, wait: bool = True) -> None:
-        self.idle()
-        if not self.page.is_visible("#url"):
-            self.page.click("summary")
-        self.page.fill("#url", url)
-        self.page.press("#url", "Enter")
+        self.open_models()
+        self.page.fill("#model-name", url)
+        self.page.press("#model-name", "Enter")
         if wait:
-            self.idle()
+            self.settled()
 
-    def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name).first.click()
+    def press_there(self, name: str, *, wait: bool = True) -> None:
+        """Press a button of the dialog."""
+        self.open_models()
+        self.page.locator(".library").get_by_role("button", name=name, exact=True).click()
+        if wait:
+            self.settled()
+
+    def delete(self, name: str) -> None:
+        self.press_there(f"Delete {name}")
+        self.page.click(".library .danger")
+        self.until(lambda: name not in self.kept)
+
+    # doing
+
+    def start_over(self) -> None:
+        """Forget the conversations and the kept models."""
+        self.close_models()
+        self.idle()
+        rows = self.page.locator(".talks li")
+        for left in reversed(range(rows.count())):
+            rows.first.hover()
+            rows.first.locator("summary").click()
+            rows.first.get_by_role("button", name="Delete", exact=True).click()
+            self.until(partial(self._are, rows, left))
+        self.open_models()
+        if self.kept and self.page.locator(".library .loaded b").all_inner_texts() != ["demo"]:
+            self.press_there("Load demo")
+        for name in self.kept:
+            self.delete(name)
+        self.close_models()
+        if self.page.locator("#costs").get_attribute("aria-pressed") == "true":
+            self.press("Costs")
+        self.page.fill("#prompt", "")
+        self.complaints.clear()
+        self.network_troubles.clear()
 
     def say(self, words: str, *, wait: bool = True) -> None:
-        self.idle()
+        """Ask, also before Python is there."""
+        before = self._last
         self.page.click("#prompt")
         if len(words) < 100:
             self.page.keyboard.type(words)
         else:
             self.page.keyboard.insert_text(words)
         self.page.keyboard.press("Enter")
+        self.until(lambda: self._last != before)
         if wait:
             self.idle()
 
-    @contextmanager
-    def quota(self, address: str, size: int) -> Generator[None]:
-        """The page may keep only so many bytes."""
-        session = self.context.new_cdp_session(self.page)
-        session.send("Storage.overrideQuotaForOrigin", {"origin": address, "quotaSize": size})
-        yield
-        session.send("Storage.overrideQuotaForOrigin", {"origin": address})
+    def _are(self, found: Locator, many: int) -> bool:
+        return found.count() == many
+
+    @property
+    def _last(self) -> str | None:
+        """Which message is the last."""
+        return self.turns.last.get_attribute("data-id") if self.turns.count() else None
 
     def stop(self) -> float:
         """Click Stop; milliseconds until the page is idle again, as the page itself sees them."""
@@ -156,12 +220,20 @@ class Person:
                 """() => new Promise((resolve) => {
                     const start = performance.now();
                     document.getElementById("stop").click();
-                    const look = () => document.getElementById("progress").hidden
+                    const look = () => document.getElementById("stop").hidden
                         ? resolve(performance.now() - start) : setTimeout(look, 1);
                     look();
                 })"""
             )
         )
+
+    @contextmanager
+    def quota(self, address: str, size: int) -> Generator[None]:
+        """The page may keep only so many bytes."""
+        session = self.context.new_cdp_session(self.page)
+        session.send("Storage.overrideQuotaForOrigin", {"origin": address, "quotaSize": size})
+        yield
+        session.send("Storage.overrideQuotaForOrigin", {"origin": address})
 
     def watch_the_page_thread(self) -> Callable[[], float]:
         """Returns a function that tells the longest gap, in ms, since this call in which the page did nothing."""

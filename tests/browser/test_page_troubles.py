@@ -16,9 +16,11 @@ if not os.environ.get("CI"):  # there it is an error
 
 from playwright.sync_api import BrowserContext, Route
 
+from tools.browser.server import serve
+
 from .person import Person
 from .programmer import Programmer
-from .visiting import DEMO, EXAMPLE, STOP_WITHIN, Visit
+from .visiting import DEMO, EXAMPLE, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +44,15 @@ def poorer(context: BrowserContext, code: str) -> None:
 def test_without_webassembly_the_page_says_so(context: BrowserContext, visit: Visit) -> None:
     poorer(context, "delete self.WebAssembly;")
     person = visit()
-    assert person.status == "Python could not be started"
-    reason = "This browser cannot run the page: this browser has no WebAssembly"
-    assert person.trouble.startswith(reason)
-    assert "Chrome 137" in person.trouble
+    person.until(lambda: person.page.locator(".missing").count())
+    told = person.text(".missing")
+    assert told.startswith(
+        "This browser cannot run the page: this browser has no WebAssembly, or it is switched off."
+    )
+    assert "Chrome 137" in told
+    assert person.page.is_disabled("#send")
+    person.press("Try again")  # and says it again
+    person.until(lambda: "Chrome 137" in person.text(".notes"))
 
 
 def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
@@ -61,14 +68,13 @@ def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
         });""",
     )
     person = visit()
-    person.take_demo()
-    assert person.trouble.startswith("BackendUnavailable: backend 'wasm' is not available")
-    assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.trouble
-    assert person.status == "That did not work"
+    person.say("Hello!")
+    assert person.ending.startswith("backend 'wasm' is not available")
+    assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.ending
 
 
 def test_where_nothing_can_be_kept_the_page_says_so_and_works(
-    context: BrowserContext, visit: Visit, tiny: Path
+    context: BrowserContext, visit: Visit
 ) -> None:
     poorer(
         context,
@@ -77,65 +83,116 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
         };""",
     )
     person = visit()
+    person.open_models()
     why = "this browser keeps no files for this page: not in a private window"
-    assert why in person.text("#space")
+    assert why in person.text(".library")
     person.pick(DEMO)
-    assert person.trouble == f"StoreUnavailable: model store: {why}"
-    assert person.status.endswith(", but not kept")
+    assert person.trouble == ""
+    assert f"model store: {why}" in person.models()[1]
+    person.close_models()
+    assert person.model == DEMO.name
     person.say("Hello!")
     assert person.answers[0]
 
 
+@pytest.mark.parametrize(
+    "end",
+    ["self.close()", "setTimeout(() => { throw new Error('out of memory'); })"],
+    ids=["ended", "an error"],
+)
+def test_when_the_worker_dies_what_was_written_stays_and_the_next_question_is_answered(
+    context: BrowserContext, visit: Visit, end: str
+) -> None:
+    poorer(context, f"new BroadcastChannel('end').onmessage = () => {{ {end}; }};")
+    person = visit()
+    person.say("My name is Zorvane.")
+    first = person.answers[0]
+    person.page.evaluate("() => { new BroadcastChannel('end').postMessage(1); }")
+    person.page.wait_for_timeout(500)
+    person.say("What is my name?")
+    assert person.answers[0] == first
+    assert "Zorvane" in person.answers[1]
+    person.complaints.clear()  # the browser tells of the error too
+
+
+def test_a_worker_that_dies_in_an_answer_is_told_and_what_was_written_stays(
+    context: BrowserContext, visit: Visit, site: Path, slow: Path
+) -> None:
+    poorer(
+        context,
+        """let left = 10;
+        const told = self.postMessage;
+        self.postMessage = (message) => {
+            told.call(self, message);
+            if (message.event === "text" && --left < 0) self.close();
+        };""",
+    )
+    with serve(site, isolated=False) as address:  # there a worker can end between two tokens
+        _dies_in_an_answer(visit(address), context, slow)
+
+
+def _dies_in_an_answer(person: Person, context: BrowserContext, slow: Path) -> None:
+    person.pick(slow)
+    person.close_models()
+    person.say("Hello")
+    assert len(person.answers[-1]) > 20
+    assert person.ending.startswith("Python in this page has ended: the browser has stopped it.")
+    assert person.model == slow.name
+    context.unroute("**/worker.mjs")
+    person.press("Try again")
+    person.until(lambda: len(person.answers[-1]) > 200)
+    person.stop()
+
+
 def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(guest: Person) -> None:
-    guest.take_demo()
     guest.say("Hello!")
     guest.drop("index.html", "notes.gguf")
-    assert guest.trouble.startswith("InvalidModel: notes.gguf: this is a web page, not a GGUF")
-    assert guest.status == "That did not work"
+    assert guest.trouble.startswith("notes.gguf: this is a web page, not a GGUF")
     guest.get("models/page.gguf")
-    assert guest.trouble.startswith("InvalidModel: page.gguf: this is a web page, not a GGUF")
+    assert guest.trouble.startswith("page.gguf: this is a web page, not a GGUF")
     assert guest.kept == []
+    guest.close_models()
     guest.say("Hello!")
     assert len(guest.answers) == 2
-    assert guest.trouble == ""
+    assert guest.model == "demo"
 
 
 def test_a_model_that_the_server_does_not_have(guest: Person) -> None:
     guest.get("models/nowhere.gguf")
-    assert guest.trouble.startswith("ModelNotFound: ")
     assert guest.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
-    guest.get("https://example.org/model.gguf")
-    assert guest.trouble.startswith(
-        "Another server: this page may only connect to http://127.0.0.1"
-    )
+    for other in ("https://example.org/model.gguf", "hf:org/repo"):
+        guest.get(other)
+        assert guest.trouble.startswith(
+            "This page may only connect to its own server, http://127.0.0.1"
+        )
 
 
 def test_half_a_model_is_refused(guest: Person) -> None:
     guest.get("models/cut.gguf")
-    assert guest.trouble.startswith("InvalidModel: cut.gguf: truncated GGUF: ")
+    assert guest.trouble.startswith("cut.gguf: truncated GGUF: ")
     assert "download or copy it again" in guest.trouble
     assert guest.kept == []
 
 
 def test_a_download_that_breaks_goes_on_with_the_next_try(guest: Person) -> None:
     guest.get("models/tiny.gguf?half")
-    assert guest.trouble.startswith("DownloadError: tiny.gguf: the connection broke")
+    assert guest.trouble.startswith("tiny.gguf: the connection broke")
     assert guest.trouble.endswith("MB are kept, and the next try continues from there")
     assert guest.kept == ["tiny.gguf"]
-    guest.press("Resume")
-    guest.idle()
-    assert guest.status.startswith("Ready, loaded in ")
+    guest.press_there("Go on with tiny.gguf")
+    assert guest.loaded == "tiny.gguf"
     assert guest.kept == ["tiny.gguf"]
 
 
 def test_a_server_without_ranges_starts_over_and_the_page_says_so(guest: Person) -> None:
     guest.get("models/tiny.gguf?slow&whole", wait=False)
-    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
-    guest.stop()
-    guest.press("Resume")
-    guest.until(lambda: "; starts over: the server cannot send only the rest" in guest.status)
-    guest.idle()
-    assert guest.status.startswith("Ready, loaded in ")
+    guest.until(lambda: re.search(r"Fetching .* [1-9][\d.]* MB of", guest.job))
+    guest.page.click(".library .job button")
+    guest.settled()
+    guest.press_there("Go on with tiny.gguf", wait=False)
+    guest.until(lambda: "starts over: the server cannot send only the rest" in guest.job)
+    guest.settled()
+    assert guest.loaded == "tiny.gguf"
     assert guest.kept == ["tiny.gguf"]
 
 
@@ -144,13 +201,13 @@ def test_a_model_beyond_the_quota_is_used_but_not_kept(
 ) -> None:
     with guest.quota(address, 3_000_000):
         guest.pick(tiny)
-        assert guest.trouble.startswith(f"StoreFull: {tiny.name}: keeping it takes ")
-        assert "MB left for this page: delete a kept model" in guest.trouble
-        assert guest.status.endswith(", but not kept")
-        assert guest.kept == []
+        assert guest.loaded == tiny.name
+        said = guest.models()[1]
+        assert f"{tiny.name}: keeping it takes " in said
+        assert "MB left for this page: delete a kept model" in said
         guest.get("models/tiny.gguf")
-        assert guest.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
-        assert guest.kept == []
+        assert guest.trouble.startswith("tiny.gguf: keeping it takes ")
+    guest.close_models()
     guest.say("Hello", wait=False)
     guest.until(lambda: guest.answers and guest.answers[0])
     guest.stop()
@@ -160,19 +217,17 @@ def test_a_quota_that_ends_in_the_middle_of_a_download_keeps_what_has_arrived(
     guest: Person, address: str
 ) -> None:
     guest.get("models/tiny.gguf?slow", wait=False)
-    guest.until(lambda: re.match(r"Downloading: [1-9][\d.]* MB of", guest.status))
+    guest.until(lambda: re.search(r"Fetching .* [1-9][\d.]* MB of", guest.job))
     with guest.quota(address, 1_000):
-        guest.until(lambda: guest.trouble)
-        guest.idle()
-        needed = re.match(r"StoreFull: tiny.gguf: keeping it takes ([\d.]+) MB", guest.trouble)
+        guest.settled()
+        needed = re.match(r"tiny.gguf: keeping it takes ([\d.]+) MB", guest.trouble)
         assert needed is not None, guest.trouble
         assert float(needed[1]) > 1, "all of the rest, not only the next piece"
-        guest.press("Resume")
-        guest.idle()
-        assert guest.trouble.startswith("StoreFull: tiny.gguf: keeping it takes ")
-    guest.press("Resume")
-    guest.until(lambda: "continues after" in guest.status)
-    guest.idle()
+        guest.press_there("Go on with tiny.gguf")
+        assert guest.trouble.startswith("tiny.gguf: keeping it takes ")
+    guest.press_there("Go on with tiny.gguf", wait=False)
+    guest.until(lambda: "continues after" in guest.job)
+    guest.settled()
     assert guest.kept == ["tiny.gguf"]
     guest.check()
 
@@ -180,13 +235,13 @@ def test_a_quota_that_ends_in_the_middle_of_a_download_keeps_what_has_arrived(
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     guest: Person, tiny: Path, tmp_path: Path
 ) -> None:
-    guest.take_demo()
     large = tmp_path / "large.gguf"
     large.write_bytes(tiny.read_bytes())
     os.truncate(large, 5 << 30)  # sparse: it takes no room on the disk
     guest.pick(large)
-    assert guest.trouble.startswith("OutOfMemory: large.gguf: its weights of 51")
+    assert guest.trouble.startswith("large.gguf: its weights of 51")
     assert guest.kept == []
+    guest.close_models()
     guest.say("Hello!")
     assert guest.answers[0]
 
@@ -194,18 +249,18 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
 def test_a_second_tab_shares_the_models_but_not_a_download(guest: Person, address: str) -> None:
     guest.get("models/demo-copy.gguf")
     guest.get("models/tiny.gguf?slower", wait=False)
-    guest.until(lambda: guest.status.startswith("Downloading: "))
+    guest.until(lambda: guest.job.startswith("Fetching"))
     second = Person(guest.context, address)
     second.get("models/tiny.gguf?slower")
-    assert second.trouble.startswith("ModelBusy: tiny.gguf: another tab of this page has it open")
-    second.press("Use demo-copy.gguf")
-    second.idle()
+    assert second.trouble.startswith("tiny.gguf: another tab of this page has it open")
+    second.press_there("Load demo-copy.gguf")
+    second.close_models()
     second.say("My name is Zorvane.")
     assert "Zorvane" in second.answers[0]
     second.check()
     second.page.close()
-    assert guest.stop() < STOP_WITHIN
-    assert guest.status == "Stopped"
+    guest.page.click(".library .job button")
+    guest.settled()
 
 
 def test_what_goes_wrong_is_a_typed_error_in_python(programmer: Programmer, address: str) -> None:

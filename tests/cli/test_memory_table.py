@@ -6,9 +6,9 @@ import random
 import time
 from typing import Any
 
-from llama_bridge.cli.memory_table import memory_facts
 from llama_bridge.models.fitting import NATIVE, WASM, Gpu, settled
 from llama_bridge.models.gguf import ArrayRef, GgufHeader, TensorInfo, Value
+from llama_bridge.models.what_fits import memory_facts
 from llama_bridge.params import ModelParams
 
 VALUES: list[Any] = [0, 1, -1, -(2**31), 2**32 - 1, 2**63, 2**64 - 1, 4096, 32, 7, True, 1.5]

@@ -16,6 +16,7 @@ import pytest
 from llama_bridge.errors import ModelLoadError, OutOfMemory
 from llama_bridge.models.memory import kv_bytes_per_token
 from llama_bridge.models.source import ModelFile, open_model
+from llama_bridge.models.what_fits import memory_facts
 from llama_bridge.params import ModelParams
 from llama_bridge.system_memory import SystemMemory
 from llama_bridge_wasm import BACKEND
@@ -282,11 +283,8 @@ def test_a_page_without_memory_is_out_of_memory(wasm: Path, demo: ModelFile) -> 
 
 @pytest.mark.parametrize("shape", [{}, {"n_layer": 8, "n_embd": 512, "n_ff": 2048}])
 def test_the_table_of_info_tells_what_a_model_takes(wasm: Path, shape: dict[str, int]) -> None:
-    memory_table = pytest.importorskip("llama_bridge.cli.memory_table", reason="a page has no rich")
     model = open_model(random_model(**shape))
     with closing(BACKEND.load(model, ModelParams(n_ctx=2048))) as engine:
         taken = engine.guest.memory_size
-    (facts,) = [
-        f for f in memory_table.memory_facts(model.header, 4096)["memory"] if f["n_ctx"] == 2048
-    ]
+    (facts,) = [f for f in memory_facts(model.header, 4096)["memory"] if f["n_ctx"] == 2048]
     assert facts["wasm"] == pytest.approx(taken, abs=10 * MIB)

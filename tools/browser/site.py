@@ -3,7 +3,7 @@
 .. code-block:: text
 
     pyodide/       the runtime: import { loadPyodide } from "./pyodide/pyodide.mjs"
-    markdown/      marked and DOMPurify, for pages that show Markdown
+    app/           the chat application, for pages that show it
     wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from . import fetch
 
-__all__ = ["MARKDOWN", "build_wheel", "lay_out"]
+__all__ = ["build_wheel", "lay_out"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,9 +32,6 @@ _RUNTIME = (
     "pyodide-lock.json",
     "python_stdlib.zip",
 )
-
-MARKDOWN = ("marked/lib/marked.esm.js", "dompurify/dist/purify.es.mjs")
-"""What a page needs to show Markdown, in npm's folder."""
 
 
 def lay_out(
@@ -57,14 +54,13 @@ def lay_out(
     Raises:
         FetchError: something could not be fetched.
     """
-    runtime, packages, markdown = (folder / name for name in ("pyodide", "wheels", "markdown"))
-    for part in (runtime, packages, markdown):
+    runtime, packages, app = (folder / name for name in ("pyodide", "wheels", "app"))
+    for part in (runtime, packages, app):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     for name in _RUNTIME:
         shutil.copy(fetch.pyodide() / name, runtime)
-    for name in MARKDOWN:
-        shutil.copy(fetch.node_modules() / name, markdown)
+    _build_app(app)
     own = build_wheel(packages) if wheel is None else Path(shutil.copy(wheel, packages))
     page = {path.name.partition("-")[0]: path for path in fetch.wheels(fetch.PAGE)}
     groups = {
@@ -87,6 +83,13 @@ def lay_out(
         else:
             shutil.copy(path, folder)
     return folder
+
+
+def _build_app(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "app" / "build.py"), "--page", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    if result.returncode:
+        raise fetch.FetchError(f"the chat application could not be built:\n{result.stderr[-2000:]}")
 
 
 def _compile(wheels: Sequence[Path]) -> None:

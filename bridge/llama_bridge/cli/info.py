@@ -16,9 +16,10 @@ from ..models.gguf import GgufHeader
 from ..models.memory import kv_bytes_per_token
 from ..models.pooling import pooling_of
 from ..models.source import ModelFile
+from ..models.what_fits import memory_facts
 from ..params import ModelParams, Pooling
 from .logs import verbose
-from .memory_table import memory_facts, show_memory
+from .memory_table import show_memory
 from .options import as_json
 from .terminal import Terminal, count, size
 

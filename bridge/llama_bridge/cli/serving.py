@@ -23,8 +23,10 @@ from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
+from ..serve.current_model import CurrentModel
+from ..serve.library import listed_name
 from ..serve.running import Application, ignore_signals, listen, run
-from ..serve.served import OneModel
+from ..serve.served import Served
 from ..serve.shelf import Shelf, models_in, session_folder
 from .terminal import Terminal
 from .window import Window
@@ -61,12 +63,14 @@ class Plan:
             log_prompts=self.log_prompts,
         )
 
-    def arguments(self, name: str, model: str, *, keeps: bool = True) -> dict[str, Any]:
+    def arguments(
+        self, name: str, model: str, *, keeps: bool = True, untrusted: bool = False
+    ) -> dict[str, Any]:
         """Arguments of a bridge for one model, whose sessions are kept if it can do that."""
         keeps = keeps and self._keeps
         return {
             "backend": self.backend,
-            "untrusted": self.untrusted,
+            "untrusted": self.untrusted or untrusted,
             "params": override(self.params, {"n_parallel": self.n_parallel}),
             # Nothing is cut unless a request says so; the packaged model needs a low temperature to spell names right.
             "sampling": SamplingParams(
@@ -142,14 +146,19 @@ def serve_several(
 
 
 def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path) -> None:
-    """Show a model's chat in a window, and end when it is closed."""
-    name = Path(model).stem
+    """Show a model's chat in a window, and end when it is closed. Another model can be loaded there."""
+
+    def arguments(name: str, untrusted: bool) -> dict[str, Any]:
+        return plan.arguments(name, name, untrusted=untrusted)
+
     with listen(plan.host, plan.port) as listener:
         with terminal.waiting(f"loading {model}"):
-            llama = _load(terminal, plan, name, model)
+            llama = _load(terminal, plan, model, model)
+            name = listed_name(model, llama.model.path)
         address = f"http://{plan.host}:{listener.getsockname()[1]}/#window={plan.api_keys[0]}"
         with llama, Window(address) as window:
-            models = OneModel(AsyncLlamaBridge.of(llama), (name,))
+            served = Served(name, AsyncLlamaBridge.of(llama))
+            models = CurrentModel(served, arguments, untrusted=plan.untrusted)
             made = application(models, plan.settings, None, conversations)
             run(made, listener, grace=plan.grace, ready=window.open)
     ignore_signals()

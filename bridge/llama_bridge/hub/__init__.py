@@ -17,6 +17,7 @@
     repository.py    which file of a repository is meant, and what else there is
     folders.py       what is in folders, as far as this user may read them
     cache.py         the folder that huggingface_hub and llama.cpp share
+    dropped.py       a file that somebody has dropped, into our cache
     digests.py       sha256 of files, remembered
     shelf.py         all models on this disk
     unfinished.py    downloads that broke off

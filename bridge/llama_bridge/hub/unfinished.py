@@ -11,9 +11,10 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import ModelError
-from ..models.name import HubName
+from ..errors import ModelError, ModelNotFound
+from ..models.name import HubName, read_name
 from .address_cache import unfinished_addresses
+from .asking import ask_hub
 from .cache import hub_cache, hub_caches
 from .fetching import is_mine
 from .folders import matching
@@ -21,6 +22,7 @@ from .shelf import KeptModel, Place, name_or_path
 
 __all__ = [
     "is_unfinished",
+    "name_of_unfinished",
     "nobody_else",
     "remove_kept_address",
     "remove_unfinished",
@@ -52,6 +54,25 @@ def unfinished_models() -> list[KeptModel]:
 def is_unfinished(model: KeptModel) -> bool:
     """Whether it is one of these."""
     return model.path.suffix == _SUFFIX
+
+
+def name_of_unfinished(model: KeptModel) -> str:
+    """The name that goes on with it. Of a file of the hub only the digest is known here, so the hub is asked whose it is.
+
+    Raises:
+        ModelNotFound: the hub has no such file any more.
+        DownloadError: it does not answer.
+    """
+    repo = read_name(model.name)
+    if model.place != "hub" or not isinstance(repo, HubName):
+        return model.name
+    digest = model.path.name.partition(".")[0]
+    for file in ask_hub(repo)[0].files:
+        if file.sha256 == digest:
+            return str(HubName(repo.repo, file.path))
+    raise ModelNotFound(
+        str(model.path), f"{model.name} has no such file any more: remove it, and get another"
+    )
 
 
 def remove_unfinished(model: KeptModel) -> int:

@@ -26,6 +26,7 @@ Read in this order:
     memory.py         how much memory a KV cache takes, from the header
     memory_need.py    how much a loaded model takes: weights, cache, work space
     fitting.py        what fits: the longest context, the most layers on a GPU
+    what_fits.py      the same, as facts for people about this machine
     control_tokens.py what only a chat template may spell
     least_tokens.py   how many tokens a text has at least, without a tokenizer
     long_runs.py      texts that would crash a tokenizer

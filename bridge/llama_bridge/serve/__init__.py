@@ -9,9 +9,13 @@
     observing.py        the log, and the ids of requests
     metrics.py          /metrics: what the server has done
     server.py           what all requests share
-    served.py           the models, by the names that requests give; shelf.py has several
+    served.py           the models, by the names that requests give; shelf.py has several, current_model.py one
+                        that another can replace
     front_page.py       /: the chat application, built from app/ into page/
-    conversations.py    what it keeps for a window of its own
+    window.py           what only a window of its own may ask for
+    conversations.py    what it keeps for that; library.py: models that come, go and replace each other
+    session_files.py    conversations with their KV caches, as files
+    steps.py            tells how far something is
     model_list.py       /health, /v1/models and /metrics
     chat_completions.py /v1/chat/completions
     chat_request.py     what such a request asks for

@@ -23,7 +23,6 @@ from ..errors import BridgeError, InvalidInput, NoModel, PathLike
 from .answering import ClientGone
 from .chat_completions import chat_completions
 from .completions import completions
-from .conversations import Conversations
 from .embeddings import embeddings, rerank
 from .front_page import FILES, front_page
 from .guard import Guard
@@ -36,6 +35,7 @@ from .responses import create_response, delete_response, input_items, one_respon
 from .served import Models, OneModel
 from .server import Server
 from .settings import ServerSettings
+from .window import UPLOADS, window_routes
 
 __all__ = ["app", "application"]
 
@@ -100,7 +100,8 @@ def application(
         models: answer.
         settings: keys and bounds.
         responses: where responses are kept.
-        conversations: where those of the chat application are kept; None leaves that to its browser.
+        conversations: where those of the chat application are kept, in a window of its own, which may do more: see
+            :mod:`.window`. None leaves them to its browser.
     """
     if not isinstance(responses, Responses):
         folder = None if responses is None else full_path("responses_dir", responses)
@@ -120,7 +121,8 @@ def application(
                 allow_headers=["*"],
             )
         )
-    middleware.append(Middleware(Guard, settings=settings))
+    uploads = () if conversations is None else UPLOADS
+    middleware.append(Middleware(Guard, settings=settings, uploads=uploads))
     routes = [
         *(route(path, front_page, "GET") for path in FILES),
         route("/health", health, "GET"),
@@ -137,13 +139,7 @@ def application(
         route("/v1/rerank", rerank, "POST"),
     ]
     if conversations is not None:
-        kept, place = Conversations(conversations), "/app/conversations"
-        routes += [
-            route(place, kept.heads, "GET"),
-            route(f"{place}/{{id}}", kept.one, "GET"),
-            route(f"{place}/{{id}}", kept.keep, "PUT"),
-            route(f"{place}/{{id}}", kept.forget, "DELETE"),
-        ]
+        routes += [route(*one) for one in window_routes(conversations, models)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:

@@ -25,11 +25,20 @@ _READ = 16
 
 
 class Guard:
-    """ASGI middleware: checks Host, Origin and key, and bounds the size of a body and the time that it takes."""
+    """ASGI middleware: checks Host, Origin and key, and bounds the size of a body and the time that it takes.
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    Args:
+        app: answers.
+        settings: the bounds.
+        uploads: how the paths begin to which files of any size may come; only the pauses in them are bounded.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, uploads: tuple[str, ...] = ()
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._uploads = uploads
         self._here = 0  # requests that are read or answered
         self._hosts = {"localhost", *(host.lower() for host in settings.hosts)}
 
@@ -43,7 +52,9 @@ class Guard:
             self._check_host(headers)
             self._check_origin(headers)
             self._check_key(scope, headers)
-            bounded = _Bounded(receive, headers, self._settings)
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            is_file = path.startswith(self._uploads) if self._uploads else False
+            bounded = _Bounded(receive, headers, self._settings, is_file=is_file)
             self._check_room(scope)
         except Refused as refused:
             await refusal(refused)(scope, receive, send)
@@ -131,13 +142,19 @@ def _is_address(host: str) -> bool:
 
 
 class _Bounded:
-    """The body of a request, which may be no larger and take no longer than allowed."""
+    """The body of a request, which may be no larger and take no longer than allowed; a file no longer between two pieces."""
 
     def __init__(
-        self, receive: Receive, headers: Mapping[str, str], settings: ServerSettings
+        self,
+        receive: Receive,
+        headers: Mapping[str, str],
+        settings: ServerSettings,
+        *,
+        is_file: bool,
     ) -> None:
         self._receive = receive
-        self._most = settings.max_body
+        self._is_file = is_file
+        self._most = settings.max_body if not is_file else 1 << 62
         self._seconds = settings.body_seconds
         self._size = 0
         self._end: float | None = None  # when the body must be here
@@ -154,7 +171,7 @@ class _Bounded:
         """The next part of the body; afterwards, whether the client has left."""
         if self._here:
             return await self._receive()
-        if self._end is None:
+        if self._end is None or self._is_file:
             self._end = anyio.current_time() + self._seconds
         try:
             with anyio.fail_after(max(0.0, self._end - anyio.current_time())):

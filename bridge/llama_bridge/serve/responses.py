@@ -30,7 +30,14 @@ from .served import Served
 from .server import Server
 from .wording import checked_reason
 
-__all__ = ["create_response", "delete_response", "input_items", "one_response"]
+__all__ = [
+    "create_response",
+    "delete_response",
+    "forget",
+    "input_items",
+    "one_response",
+    "owner_name",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +68,7 @@ async def delete_response(server: Server, request: Request) -> Response:
     """Forget a response, and its session."""
     kept = await server.responses.find(request.path_params["id"], owner_name(request))
     await server.responses.remove(kept.id)
-    await _forget(server, [kept.id])
+    await forget(server, [kept.id])
     return JSONResponse({"id": kept.id, "object": "response", "deleted": True})
 
 
@@ -83,7 +90,7 @@ def owner_name(request: Request) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32] if key else ""
 
 
-async def _forget(server: Server, ids: Sequence[str]) -> None:
+async def forget(server: Server, ids: Sequence[str]) -> None:
     """Delete the sessions of responses that are gone."""
     for served in server.models.loaded():
         if Capability.SESSION_TOOLS in served.llama.capabilities:
@@ -201,7 +208,7 @@ class _Turn:
         self._kept = True
         if self._session is not None:
             self._server.responses.carry(self._served.llama, kept.id)
-        await _forget(self._server, gone)
+        await forget(self._server, gone)
 
     async def _forget_unless_kept(self) -> None:
         """A session whose response was never told has no use."""

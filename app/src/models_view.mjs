@@ -1,0 +1,221 @@
+// The dialog of models: what is here and what fits, how models come and go, and what the one in use can do.
+import { aboutView } from "./about_view.mjs";
+import { Trouble } from "./client.mjs";
+import { closedBeside, icon, iconButton, make } from "./dom.mjs";
+import { JobView } from "./job_view.mjs";
+import { tell } from "./notices.mjs";
+import { size, t } from "./words.mjs";
+
+export const isModelFile = ({ name }) => /\.gguf$/i.test(name);
+
+export class ModelsView {
+  jobs = [];
+  loading = null; // the job that loads a model: there is one at most
+  found = { models: [], used: 0, free: null, note: null };
+
+  /** library: see client.mjs. changed(id): another model is loaded, or there are more or fewer; id is what is loaded now, or null. */
+  constructor(library, changed) {
+    this.library = library;
+    this.changed = changed;
+    this.troubles = make("div", { className: "troubles" });
+    this.work = make("div", { className: "jobs", role: "group", "aria-live": "polite" });
+    this.list = make("ul", { className: "models" });
+    this.room = make("p", { className: "facts" });
+    this.about = make("div", { className: "about" });
+  }
+
+  // what others ask
+
+  /** Models that use() would load. */
+  get ready() {
+    return this.found.models.filter(({ state }) => state === "here");
+  }
+
+  nameOf(id) {
+    return this.found.models.find((model) => model.id === id)?.name ?? shortName(id);
+  }
+
+  async refresh() {
+    this.found = await this.library.all();
+    if (this.dialog) await this.#show();
+  }
+
+  async open() {
+    if (this.dialog) return;
+    this.#build();
+    document.body.append(this.dialog);
+    this.dialog.showModal();
+    await this.refresh().catch((error) => this.#trouble(error));
+  }
+
+  /** Load a model; whether that worked. The dialog shows how far it is. */
+  async use(id, how = {}) {
+    const opened = !this.dialog;
+    if (opened) this.open();
+    const loaded = await this.#do(id, async (running) => {
+      await this.library.use(id, { ...how, ...running });
+      return true;
+    }, { loads: true });
+    if (!loaded) return false;
+    if (opened) this.dialog?.close();
+    else this.#say(t("isLoaded", { name: this.nameOf(id) }));
+    await this.changed(id);
+    return true;
+  }
+
+  /** Get a model: a File, or its name. */
+  async add(what, how = {}) {
+    if (!this.dialog) this.open();
+    const again = () => this.add(what, { ...how, anyway: true });
+    const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
+    if (id === null) return;
+    await this.refresh();
+    if (this.library.takes.loads) return this.use(id);
+    this.#say(t("isHere", { name: this.nameOf(id) }));
+    await this.changed(null);
+  }
+
+  // what is on the screen
+
+  #build() {
+    const { takes } = this.library;
+    const title = make("h2", { id: "models-title", textContent: t("models") });
+    const close = iconButton("close", t("close"), () => this.dialog.close());
+    const head = make("div", { className: "head" }, title, close);
+    const parts = [head, this.troubles, this.work, this.list, this.room, ...this.#adding(takes), this.about];
+    this.dialog = make("dialog", { className: "library", "aria-labelledby": "models-title" }, ...parts);
+    closedBeside(this.dialog);
+    this.dialog.onclose = () => {
+      this.dialog.remove();
+      this.dialog = null;
+      this.troubles.replaceChildren();
+    };
+  }
+
+  #adding({ names, own, paths, files }) {
+    const parts = [];
+    if (names) {
+      const hint = make("p", { id: "model-name-hint", className: "facts", textContent: t(own ? "ownHint" : paths ? "pathHint" : "nameHint") });
+      const box = make("input", { id: "model-name", autocomplete: "off", spellcheck: false, required: true, dir: "auto", "aria-describedby": hint.id });
+      const label = make("label", { for: box.id, textContent: t(own ? "ownAddress" : paths ? "nameOrPath" : "nameOrAddress") });
+      const form = make("form", { className: "getting" }, label, make("div", { className: "beside" }, box, make("button", { className: "main", textContent: t("download") })), hint);
+      form.onsubmit = (event) => {
+        event.preventDefault();
+        const name = box.value.trim();
+        if (name) this.add(name);
+        box.value = "";
+      };
+      parts.push(form);
+    }
+    if (files) {
+      const picker = make("input", { type: "file", accept: ".gguf", hidden: true });
+      picker.onchange = () => {
+        if (picker.files.length) this.add(picker.files[0]);
+        picker.value = "";
+      };
+      const button = make("button", { type: "button", onclick: () => picker.click() }, icon("clip"), t("chooseFile"));
+      parts.push(make("div", { className: "dropping" }, picker, button, make("span", { textContent: t(paths ? "dropHint" : "dropHintPage") })));
+    }
+    return parts.length ? [make("h3", { textContent: t("addModel") }), ...parts] : [];
+  }
+
+  async #show() {
+    const { models, used, free, note } = this.found;
+    this.list.replaceChildren(...models.map((model) => this.#row(model)));
+    if (!models.length) this.list.append(make("li", { className: "none", textContent: t("noModels") }));
+    const room = free === null ? t("room", { used: size(used) }) : t(this.library.takes.own ? "roomHere" : "roomFree", { used: size(used), free: size(free) });
+    this.room.textContent = [room, note].filter(Boolean).join(". ");
+    const about = await this.library.about();
+    this.about.replaceChildren(...(about ? aboutView(about, this.nameOf(about.id)) : []));
+  }
+
+  #row(model) {
+    const { name, detail, state, done } = model;
+    const title = make("b", { textContent: name, dir: "auto", title: model.id });
+    const facts = [state === "part" ? arrived(model) : model.size && size(model.size), detail].filter(Boolean).join(" · ");
+    const words = make("div", { className: "what" }, title, make("span", { className: "facts", textContent: facts }));
+    if (state === "part" && done !== null && model.size) words.append(make("progress", { max: model.size, value: done, ariaLabel: facts }));
+    const buttons = [];
+    if (state === "loaded") buttons.push(make("span", { className: "mark" }, icon("check"), t("loaded")));
+    if (state === "here") {
+      if (this.library.takes.untrusted) buttons.push(iconButton("shield", t("useUntrusted", { name }), () => this.use(model.id, { untrusted: true })));
+      buttons.push(make("button", { type: "button", ariaLabel: t("useModel", { name }), textContent: t("use"), onclick: () => this.use(model.id) }));
+    }
+    if (state === "part") buttons.push(make("button", { type: "button", ariaLabel: t("goOnWith", { name }), textContent: t("goOn"), onclick: () => this.add(model.id) }));
+    for (const button of buttons) button.disabled = state === "part" ? this.jobs.some(({ what }) => what === model.id) : this.loading !== null;
+    if (!model.stays && state !== "loaded") buttons.push(iconButton("bin", t("removeModel", { name }), () => this.#remove(model)));
+    return make("li", { className: state }, words, make("div", { className: "buttons" }, ...buttons));
+  }
+
+  #remove({ id, name, size: bytes, done }) {
+    const sure = make("button", { type: "button", className: "danger", textContent: t("remove") });
+    const question = notice(t("removeSure", { name, size: size(done ?? bytes) }), sure);
+    this.troubles.replaceChildren(question);
+    sure.focus();
+    sure.onclick = async () => {
+      question.remove();
+      try {
+        await this.library.remove(id);
+        await this.refresh();
+        await this.changed(null);
+      } catch (error) {
+        this.#trouble(error);
+      }
+    };
+  }
+
+  // work
+
+  /** Do something that takes long with a model; returns what it returns, or null if it failed or was stopped, which is told. */
+  async #do(what, work, { again = null, loads = false }) {
+    const job = new JobView(what, what instanceof File ? what.name : this.nameOf(what));
+    this.jobs.push(job);
+    if (loads) this.loading = job;
+    this.work.append(job.place);
+    this.troubles.replaceChildren();
+    if (this.dialog) await this.#show();
+    let result = null;
+    let trouble = null;
+    try {
+      result = await work(job.running);
+    } catch (error) {
+      if (error.name !== "AbortError") trouble = error;
+    }
+    this.jobs.splice(this.jobs.indexOf(job), 1);
+    job.place.remove();
+    if (job === this.loading) this.loading = null;
+    await this.refresh().catch((error) => (trouble ??= error));
+    if (trouble) this.#trouble(trouble, again);
+    return result;
+  }
+
+  #trouble(error, anyway) {
+    if (!(error instanceof Trouble)) throw error;
+    const words = error.kind === "unreachable" ? t("unreachable") : error.message;
+    if (!this.dialog) return tell(words);
+    const again = make("button", { type: "button", textContent: t("takeAnyway") });
+    const shown = notice(words, error.kind === "large" && anyway ? again : null);
+    again.onclick = anyway;
+    shown.setAttribute("role", "alert");
+    this.troubles.replaceChildren(shown);
+  }
+
+  #say(words) {
+    if (this.dialog) this.troubles.replaceChildren(make("p", { className: "said", role: "status", textContent: words }));
+    else tell(words);
+  }
+}
+
+function notice(words, button) {
+  return make("div", { className: "trouble" }, make("p", { textContent: words }), button);
+}
+
+function arrived({ size: bytes, done }) {
+  return bytes && done !== bytes ? t("unfinished", { done: size(done), size: size(bytes) }) : t("unfinishedPart", { done: size(done ?? bytes) });
+}
+
+/** The part of a model's name that tells it from others. */
+export function shortName(id) {
+  const last = id.replace(/[?#].*$/, "").replace(/[/\\]+$/, "").split(/[/\\]/).at(-1);
+  return last.replace(/\.gguf$/i, "") || id;
+}
