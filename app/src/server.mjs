@@ -2,8 +2,14 @@
 import { App } from "./app.mjs";
 import { HttpClient } from "./http_client.mjs";
 import { HttpShelf } from "./http_shelf.mjs";
+import { keepPreferencesIn } from "./preferences.mjs";
 import { openShelf } from "./shelf.mjs";
 
 const client = new HttpClient();
-const open = client.hasWindow ? async () => new HttpShelf(client) : openShelf;
+let open = openShelf;
+if (client.hasWindow) {
+  const shelf = new HttpShelf(client);
+  open = async () => shelf;
+  await keepPreferencesIn(shelf).catch(() => {}); // the application says what is wrong
+}
 new App(client, open).start();

@@ -143,6 +143,8 @@ def application(
             route(f"{place}/{{id}}", kept.one, "GET"),
             route(f"{place}/{{id}}", kept.keep, "PUT"),
             route(f"{place}/{{id}}", kept.forget, "DELETE"),
+            route("/app/preferences", kept.preferences, "GET"),
+            route("/app/preferences", kept.keep_preferences, "PUT"),
         ]
 
     @asynccontextmanager
