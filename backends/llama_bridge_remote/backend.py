@@ -162,8 +162,10 @@ class RemoteBackend(Backend):
         client = Client(
             address, self._api_key(), self._timeout, self._headers, self._verify or True
         )
+        client.opening = True
         try:
             runtime = _open(client, address, params)
+            client.opening = False
             _tell_ignored(params)  # which raises where warnings are errors
         except BaseException:
             client.close()

@@ -17,6 +17,7 @@ import httpx2
 
 from llama_bridge import __version__
 from llama_bridge.checks import shown
+from llama_bridge.claim import CLAIM
 from llama_bridge.errors import BridgeError, ClosedError, EngineError, InvalidInput, ServerGone
 
 from .address import Address
@@ -98,6 +99,9 @@ class Client:
         seconds: how long it may say nothing.
         headers: sent with each request.
         verify: how its certificate is checked; True as the system does.
+
+    Attributes:
+        opening: whether it is being found out what the server is. Whoever waits for that may give it up.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Client:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self.url = address.url
+        self.opening = False
         self._closed = False
         self._reached = False
         self._secret = key
@@ -158,6 +163,8 @@ class Client:
         *,
         again: bool,
     ) -> Any:
+        if line is None and self.opening:
+            line = _line_of_a_task()
         client = self._connections.kept if line is None else self._connections.single
         line = line or Line()
         with self._answered(client, method, path, body, line, again=again) as response:
@@ -322,6 +329,16 @@ class Client:
     def error_of(self, refusal: Refusal, model: str | None = None) -> BridgeError:
         """The error that tells a refusal."""
         return as_error(refusal, self.url, model)
+
+
+def _line_of_a_task() -> Line:
+    """A line that is given up with the task that waits for this call: a server may say nothing for minutes."""
+    line, claim = Line(), CLAIM.get()
+    if claim is not None:
+        claim.ending = line.give_up
+        if claim.given_up:  # just before
+            line.give_up()
+    return line
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
