@@ -123,3 +123,13 @@ def test_a_window_chats_keeps_talk_and_preferences_for_the_next_and_ends_with_it
         )
         assert "Zorblax" in page.locator(".turn").nth(3).inner_text()
         assert close() == 0
+
+
+@pytest.mark.pictures
+def test_pictures_of_the_window(playwright: Playwright, tmp_path: Path, pictures: Path) -> None:
+    from .story import take_pictures, tell
+
+    with Opener(playwright, tmp_path)() as (page, close):
+        tell(page)
+        take_pictures(page, pictures, "window")
+        assert close() == 0
