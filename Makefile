@@ -58,7 +58,7 @@ types: setup  ## run mypy and pyright, both strict
 
 screenshots: setup  ## take the pictures of the documentation, into build/pictures
 	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
-	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m tools.desktop -q -m pictures tests/examples -k qt
+	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m tools.desktop -q -m pictures
 
 docs: screenshots  ## build the documentation site in build/docs, with pictures taken by tests
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs

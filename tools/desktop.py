@@ -22,7 +22,7 @@ def main(options: list[str]) -> int:
     paths = [str(_packages()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment.setdefault("QT_QPA_PLATFORM", "offscreen")
-    command = [sys.executable, "-m", "pytest", *(options or _TESTS)]
+    command = [sys.executable, "-m", "pytest", *_TESTS, *options]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
