@@ -145,7 +145,7 @@ def _window(
     wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     command = [str(_COMMAND), "app", "--conversations-dir", str(folder / "conversations")]
-    found = list[tuple[float, float]]()
+    opened, answered = list[float](), list[float]()
     for _ in range(rounds):
         clock = time.time() * 1e3
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -155,13 +155,12 @@ def _window(
                 page = context.pages[0] if context.pages else context.wait_for_event("page")
                 page.evaluate(WATCH, _QUESTION)
                 times = times_of(page)
-                opened = times["origin"] - clock
-                found.append((opened / 1e3, (opened + times["answer"]) / 1e3))
+                opened.append((times["origin"] - clock) / 1e3)
+                answered.append(opened[-1] + times["answer"] / 1e3)
                 browser.new_browser_cdp_session().send("Browser.close")
                 process.wait(30)
             finally:
                 process.terminate()
-    opened, answered = ([one[i] for one in found] for i in range(2))
     report.table(
         f"llama-bridge app, demo model, {rounds} rounds",
         ["seconds after the command", "the window asks its server", "first answer"],

@@ -525,6 +525,7 @@ def test_pictures_for_the_documentation(browser: Browser, address: Address, pict
         take_pictures(page, pictures, "app")
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 def test_pictures_in_firefox(
     address: Address, pictures: Path, missing: Callable[[str], None]

@@ -24,7 +24,7 @@ class QtDriver(Driver):
         return importlib.import_module(f"PySide6.Qt{part}")  # only `make desktop` has it
 
     @classmethod
-    def choose(cls, monkeypatch: pytest.MonkeyPatch, pick: Callable[[], str]) -> None:  # type: ignore[override]
+    def choose(cls, monkeypatch: pytest.MonkeyPatch, pick: Callable[[], str]) -> None:
         for name in ("getOpenFileName", "getSaveFileName"):
             monkeypatch.setattr(cls._qt("Widgets").QFileDialog, name, lambda _: (pick(), ""))
 

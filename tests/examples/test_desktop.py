@@ -188,7 +188,11 @@ def test_an_error_is_told_and_the_question_is_not_lost(
 ) -> None:
     (tmp_path / "no.session").write_text("this is no session" * 10)
     choose(toolkit, monkeypatch, tmp_path / "no.session")
-    broken = [FakeAnswer("Well", fails_after=0), FakeAnswer("Well", fails_after=2), "Fine."]
+    broken: list[str | FakeAnswer] = [
+        FakeAnswer("Well", fails_after=0),
+        FakeAnswer("Well", fails_after=2),
+        "Fine.",
+    ]
     backend = FakeBackend(broken)
     driver = open_window(backend)
     driver.ask_and_wait("one")

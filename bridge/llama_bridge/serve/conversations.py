@@ -33,7 +33,9 @@ class Conversations:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._preferences = folder / "preferences.json"
-        self._one_after_another = Lock()  # the last that came is the one that stays
+        self._one_after_another = (
+            Lock()
+        )  # two that write one file would take each other for what a killed process left
 
     async def heads(self, _server: Server, request: Request) -> Response:
         """Id, title and time of each; with ``?find=`` of those in which these words are."""
@@ -49,7 +51,7 @@ class Conversations:
         """Keep one: it is replaced as a whole or not at all."""
         path = self._path(request)
         talk = await server.read(request, partial(_whole, "conversation"))
-        await to_thread.run_sync(self._write, path, talk)
+        await self._keep(path, talk)
         return Response(status_code=204)
 
     async def forget(self, _server: Server, request: Request) -> Response:
@@ -64,9 +66,12 @@ class Conversations:
     async def keep_preferences(self, server: Server, request: Request) -> Response:
         """Keep what is preferred from now on."""
         values = await server.read(request, partial(_whole, "preferences"))
-        async with self._one_after_another:
-            await to_thread.run_sync(self._write, self._preferences, values)
+        await self._keep(self._preferences, values)
         return Response(status_code=204)
+
+    async def _keep(self, path: Path, values: Mapping[str, Any]) -> None:
+        async with self._one_after_another:
+            await to_thread.run_sync(self._write, path, values)
 
     def _path(self, request: Request) -> Path:
         id_: str = request.path_params["id"]
