@@ -26,7 +26,7 @@ class Talk(QtCore.QObject):
     text = QtCore.Signal(str)  # a piece of the answer
     told = QtCore.Signal(str)  # the status, while something is done
     lacking = QtCore.Signal(str)  # why something is grey
-    opened = QtCore.Signal(list)  # the messages of a file
+    opened = QtCore.Signal(object)  # the messages of a file
     unanswered = QtCore.Signal(str)  # a question that can be sent again
     ended = QtCore.Signal(object)  # a Future: the last status, or an error
 
