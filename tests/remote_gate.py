@@ -31,7 +31,7 @@ def served_demo(pytestconfig: pytest.Config) -> Iterator[None]:
     from llama_bridge.serve import app  # an extra: only this choice needs the server
     from tests.serve.serving import serving
 
-    with LlamaBridge("demo", n_parallel=4) as llama, serving(app(llama)) as address:
+    with LlamaBridge("demo", n_parallel=4, n_ctx=4096) as llama, serving(app(llama)) as address:
         os.environ["LLAMA_BRIDGE_URL"] = f"http://127.0.0.1:{address.port}"
         yield
         del os.environ["LLAMA_BRIDGE_URL"]
@@ -75,6 +75,8 @@ def _lacks(error: Exception) -> str:
             return str(error)
         case InvalidInput() if "takes the name of a model on the server" in str(error):
             return "not on a server: it loads a model of its own"
+        case InvalidInput() if "chats are apart" in str(error):
+            return "not on this server: its chats and its raw texts are apart"
         case FallbackWarning() if "with the server's settings" in str(error):
             return f"not on a server: {error}"
         case _:

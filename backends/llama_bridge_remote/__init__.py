@@ -5,6 +5,7 @@
     backend.py          probe and open: which server, which dialect, which model. Start here
     address.py          the server's address, and the model that is meant
     remote_runtime.py   what the runtimes share: answers under way, conversations
+    session_file.py     session files, which name what the server keeps
     answer.py           an answer that a thread reads
     client.py           asks, again if need be; errors of httpx2 as ours
     connections.py      those of httpx2, kept or not

@@ -154,6 +154,10 @@ class RemoteBackend(Backend):
             InvalidInput, AccessDenied, ModelNotFound, ModelLoadError, EngineError.
         """
         address = read_address(model)
+        if storage.folder is not None:
+            raise InvalidInput(
+                "sessions_dir: a server keeps conversations in a folder of its own: leave it out, and call session_save()"
+            )
         available = self.probe()
         if not available.ok:
             raise BackendUnavailable(NAME, available.reason, available.hint)
@@ -162,10 +166,9 @@ class RemoteBackend(Backend):
         client = Client(
             address, self._api_key(), self._timeout, self._headers, self._verify or True
         )
-        client.opening = True
         try:
-            runtime = _open(client, address, params)
-            client.opening = False
+            with client.opening():
+                runtime = _open(client, address, params)
             _tell_ignored(params)  # which raises where warnings are errors
         except BaseException:
             client.close()

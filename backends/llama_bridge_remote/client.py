@@ -62,10 +62,15 @@ class Refused(Exception):
 
 
 class Line:
-    """One request under way, which can be given up from any thread."""
+    """One request under way, which can be given up from any thread.
+
+    Attributes:
+        is_new: whether a connection was made for it.
+    """
 
     def __init__(self) -> None:
         self.given_up = threading.Event()
+        self.is_new = False
         self._socket: socket.socket | None = None
 
     def give_up(self) -> None:
@@ -82,6 +87,7 @@ class Line:
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by httpcore with what happens; a new connection tells its socket."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self.is_new = True
             stream = info["return_value"]
             found = stream.get_extra_info("socket")
             if isinstance(found, socket.socket):
@@ -101,7 +107,7 @@ class Client:
         verify: how its certificate is checked; True as the system does.
 
     Attributes:
-        opening: whether it is being found out what the server is. Whoever waits for that may give it up.
+        n_connected: how often a connection that is kept was made. A server that was started anew has lost them all.
     """
 
     def __init__(
@@ -113,7 +119,8 @@ class Client:
         verify: bool | ssl.SSLContext = True,
     ) -> None:
         self.url = address.url
-        self.opening = False
+        self.n_connected = 0
+        self._line: Line | None = None  # of all requests that find out what the server is
         self._closed = False
         self._reached = False
         self._secret = key
@@ -128,6 +135,20 @@ class Client:
                 f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
             ) from error
         self._urls: dict[str, httpx2.URL] = {}
+
+    @contextmanager
+    def opening(self) -> Generator[None]:
+        """While it is found out what the server is: that ends with the task that waits for it, also if the server says nothing."""
+        line, claim = Line(), CLAIM.get()
+        if claim is not None:
+            claim.ending = line.give_up
+            if claim.given_up:  # just before
+                line.give_up()
+        self._line = line
+        try:
+            yield
+        finally:
+            self._line = None
 
     def close(self) -> None:
         """Close all connections."""
@@ -163,11 +184,11 @@ class Client:
         *,
         again: bool,
     ) -> Any:
-        if line is None and self.opening:
-            line = _line_of_a_task()
         client = self._connections.kept if line is None else self._connections.single
-        line = line or Line()
+        is_kept, line = line is None, line or self._line or Line()
+        line.is_new = False
         with self._answered(client, method, path, body, line, again=again) as response:
+            self.n_connected += is_kept and line.is_new
             data = self._read(response)
             if response.status_code == 204 or not data:
                 return None
@@ -329,16 +350,6 @@ class Client:
     def error_of(self, refusal: Refusal, model: str | None = None) -> BridgeError:
         """The error that tells a refusal."""
         return as_error(refusal, self.url, model)
-
-
-def _line_of_a_task() -> Line:
-    """A line that is given up with the task that waits for this call: a server may say nothing for minutes."""
-    line, claim = Line(), CLAIM.get()
-    if claim is not None:
-        claim.ending = line.give_up
-        if claim.given_up:  # just before
-            line.give_up()
-    return line
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

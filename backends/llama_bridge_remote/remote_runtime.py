@@ -253,6 +253,15 @@ class RemoteRuntime(Runtime):
         if self._closed or self._retired:
             raise ClosedError("this LlamaBridge is closed: make a new one")
 
+    def needs(self, flag: Capability) -> None:
+        """Refuse what the server cannot do.
+
+        Raises:
+            UnsupportedCapability.
+        """
+        if flag not in self.capabilities:
+            raise UnsupportedCapability(flag, self.backend, (), self.why_not(flag))
+
     # conversations
 
     def past(self, session: str) -> Snapshot:

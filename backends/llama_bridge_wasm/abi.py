@@ -199,11 +199,7 @@ class Guest(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether the host's own stop signal is set, if it has one."""
-        ...
-
-    def clear_stop(self) -> None:
-        """Reset that signal; called before work starts."""
+        """Whether the host's own stop signal is set, if it has one. Who sets it resets it."""
         ...
 
     def pause(self) -> None:

@@ -27,6 +27,7 @@ def refuse(runtime: Runtime, capability: Capability) -> None:
                 if not (safe_too := [name for name in where if name in safe]):
                     why = f"the model is untrusted, and {', '.join(where)} would run it without a sandbox"
                 where = safe_too
+            why = runtime.why_not(flag) or why
             raise UnsupportedCapability(flag, runtime.backend, where, why)
 
 

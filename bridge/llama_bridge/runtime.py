@@ -97,6 +97,10 @@ class Runtime(NotCopied, ABC):
     def close(self) -> None:
         """End the running answer and free everything. Closing twice does nothing."""
 
+    def why_not(self, flag: Capability) -> str:
+        """Why a capability is missing, and what to do, if that is for this runtime to say; otherwise empty."""
+        return ""
+
     # with Capability.TOKENS
 
     @property

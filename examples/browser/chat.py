@@ -44,8 +44,7 @@ class Chat:
     """A bridge, the kept models, and at most one job at a time."""
 
     def __init__(self, flag: Any) -> None:
-        self.flag = flag  # shared with the page, if possible: nonzero means stop
-        stop.watch(flag)
+        stop.watch(flag)  # shared with the page, if possible
         self.llama = LlamaBridge(backend="wasm", on_progress=self.heard)
         self.store = ModelStore()
         self.job: asyncio.Task[None] | None = None
@@ -131,9 +130,8 @@ class Chat:
         return "A new conversation"
 
     async def do_ask(self, message: Any) -> str:
-        stopped = self.flag[0]  # checked first: starting an answer resets the flag
         stream = self.answer(message.messages.to_py())
-        if stopped or self.stopping:
+        if self.stopping:
             self.llama.cancel()
         breath = time.monotonic() + BREATH
         for delta in stream:

@@ -34,6 +34,7 @@ def model(hub: HubServer) -> bytes:
     return data
 
 
+@pytest.mark.not_remote("a server has models of its own")
 def test_a_model_loads_by_its_name_and_the_download_comes_before_the_load(
     hub: HubServer, model: bytes, heard: Heard, llama_backend: str
 ) -> None:

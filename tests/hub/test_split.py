@@ -106,6 +106,7 @@ def test_each_form_of_a_name_finds_all_parts(
     assert fetched(published) == NAMES
 
 
+@pytest.mark.not_remote("a server has models of its own")
 def test_it_loads_and_answers(published: HubServer, llama_backend: str) -> None:
     with LlamaBridge("hf:org/repo", backend=llama_backend, n_ctx=256) as llama:
         split = llama.generate("Hello", temperature=0, max_tokens=8).text

@@ -34,6 +34,7 @@ from tests.ledger import GREEDY
 from tests.making import MakeModel
 
 pytestmark = [
+    pytest.mark.not_remote("these are the answers of one local runtime"),
     pytest.mark.requires_capability("parallel"),
     pytest.mark.filterwarnings("ignore::llama_bridge.FallbackWarning"),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -336,7 +338,7 @@ def test_without_a_folder_for_slots_it_saves_nothing(tmp_path: Path) -> None:
         assert Capability.KV_CONTINUATION in llama.capabilities
         assert Capability.SESSION_PERSISTENCE not in llama.capabilities
         llama.generate(NAME)
-        with pytest.raises(UnsupportedCapability):
+        with pytest.raises(UnsupportedCapability, match="start it with --slot-save-path"):
             llama.session_save(tmp_path / "a")
 
 
@@ -441,3 +443,43 @@ def test_vectors(tmp_path: Path, local: LlamaBridge) -> None:
         assert sum(a * b for a, b in zip(vectors[0], vectors[1], strict=True)) < 0.999
         with pytest.raises(InvalidInput, match="truncate"):
             llama.embed("x", truncate=True)
+
+
+def test_another_model_under_the_same_name_is_noticed_when_the_server_was_started_anew(
+    tmp_path: Path, make_model: MakeModel
+) -> None:
+    model, port = tmp_path / "model.gguf", free_port()
+    shutil.copy(make_model(), model)
+    with llama_server(tmp_path / "slots", model, port=port, n_ctx=512) as server:
+        llama = LlamaBridge(server.url, backend="remote", sampling=GREEDY)
+        llama.generate("abc", chat=False, max_tokens=3)
+        tokens = llama.session().tokens
+    shutil.copy(make_model(n_layer=3), model)
+    with llama_server(tmp_path / "slots", model, port=port, n_ctx=512):
+        with pytest.raises(EngineError, match=r"another model than before \(n_params was"):
+            llama.generate_continue("abc", chat=False, max_tokens=3)
+        assert llama.session().tokens == tokens
+        llama.session_reset()
+        llama.generate("abc", chat=False, max_tokens=3)
+    llama.close()
+
+
+def test_more_programs_than_slots_never_disturb_each_other(llama_cpp: LlamaServer) -> None:
+    """A slot that was asked for by its number lost the answer that it was giving to somebody else."""
+    names = ["Zorblax", "Bixby", "Quexlor", "Mira", "Tobias", "Xandria"]
+    found: list[tuple[str, str, str]] = []
+
+    def talk() -> None:
+        with LlamaBridge(llama_cpp.url, backend="remote", sampling=GREEDY) as llama:
+            for name in names:
+                first = llama.generate(f"Hello! My name is {name}.")
+                found.append((name, first.text, llama.generate_continue(ASK).text))
+
+    threads = [threading.Thread(target=talk) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 * len(names)
+    for name, first, second in found:
+        assert (first, second) == (f"Nice to meet you, {name}!", f"Your name is {name}.")

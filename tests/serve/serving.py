@@ -83,9 +83,9 @@ class Address:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[Address]:
+def serving(app: ASGIApp, port: int = 0) -> Iterator[Address]:
     """Run an application in a thread."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     address = Address(listener.getsockname()[1])
     server = uvicorn.Server(configured(app, 1))
     thread = threading.Thread(target=server.run, args=([listener],))

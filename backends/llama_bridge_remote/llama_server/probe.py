@@ -56,7 +56,7 @@ def capabilities_of(client: Client, facts: Facts, vocabulary: Vocabulary) -> Cap
 def _talking(client: Client, facts: Facts, vocabulary: Vocabulary) -> Capability:
     """How far it answers: whether what a slot holds is used again, and whether slots can be kept in files."""
     tokens = vocabulary.tokenize(_TEXT, add_special=True, parse_special=False)
-    first = _answer(client, tokens, -1)
+    first = _answer(client, tokens)
     slot = first.get("id_slot")
     answered: object = first.get("tokens")
     if not isinstance(slot, int) or not isinstance(answered, list) or not answered:
@@ -65,24 +65,22 @@ def _talking(client: Client, facts: Facts, vocabulary: Vocabulary) -> Capability
     if facts.n_slots > 1:
         found |= Capability.PARALLEL
     longer: list[Any] = [*tokens, *answered, *tokens[-2:]]
-    second = _answer(client, longer, slot)
-    if second.get("id_slot") == slot and _cached(second) > 0:
+    if _cached(_answer(client, longer)) > 0:
         found |= Capability.KV_CONTINUATION
-        if _cached(_answer(client, [*tokens[:-2], tokens[-1]], slot)) > 0:
+        if _cached(_answer(client, [*tokens[:-2], tokens[-1]])) > 0:
             found |= Capability.PREFIX_CACHE
         if _keeps_slots(client, slot):
             found |= Capability.SESSION_PERSISTENCE
     return found
 
 
-def _answer(client: Client, tokens: list[int], slot: int) -> Mapping[str, Any]:
+def _answer(client: Client, tokens: list[int]) -> Mapping[str, Any]:
     body = {
         "prompt": tokens,
         "n_predict": 1,
         "temperature": 0,
         "cache_prompt": True,
         "return_tokens": True,
-        "id_slot": slot,
     }
     return as_object(client.post("/completion", body))
 

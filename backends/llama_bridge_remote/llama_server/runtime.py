@@ -11,7 +11,7 @@ from llama_bridge.capabilities import Capability
 from llama_bridge.chat.form import ChatPrompt, ChatWish, ToolForm
 from llama_bridge.chat.message import Message
 from llama_bridge.engine import EngineInfo
-from llama_bridge.errors import BridgeError, EngineError, NoSession, UnsupportedCapability
+from llama_bridge.errors import BridgeError, EngineError, NoSession
 from llama_bridge.generation import Generation, Mode
 from llama_bridge.local.turn import Turn, is_fresh, plan_fresh, plan_next
 from llama_bridge.params import SamplingParams
@@ -48,8 +48,9 @@ class _Model:
 class LlamaServerRuntime(VectorCalls):
     """Answers over llama-server.
 
-    The conversation is kept here as tokens. Each turn sends all of them to the slot that answered last, which evaluates
-    what it does not hold: if somebody else has used that slot, the turn costs more, and is right all the same.
+    The conversation is kept here as tokens. Each turn sends all of them, and the server takes the free slot that holds most
+    of it: if somebody else has used that slot, the turn costs more, and is right all the same. No slot is asked for by its
+    number: one that is answering somebody else then loses what it computes (llama.cpp, to b11549 at least).
 
     Args:
         client, name, capabilities: as for :class:`RemoteRuntime`.
@@ -70,7 +71,10 @@ class LlamaServerRuntime(VectorCalls):
     ) -> None:
         super().__init__(client, name, capabilities)
         self._model = _Model(facts, vocabulary, ServerSpelling(vocabulary, facts))
-        self._slots: dict[str, int] = {}
+        self._slots: dict[
+            str, int
+        ] = {}  # where each conversation was last: its file is loaded there
+        self._n_connected = client.n_connected  # when the server was last looked at closely
 
     # text and tokens
 
@@ -116,7 +120,9 @@ class LlamaServerRuntime(VectorCalls):
     # the model may be another one by now
 
     def _current(self, kept: Kept, *, look_closely: bool = False) -> _Model:
-        """The server's model now; looked at closely, also if its file has the same name as before.
+        """The server's model now.
+
+        It is looked at closely where the server may have been started anew: then its file may have the same name as before.
 
         Raises:
             EngineError: it is another one than the conversation was held with.
@@ -139,7 +145,11 @@ class LlamaServerRuntime(VectorCalls):
 
     def _facts(self, known: Facts | None = None) -> Facts:
         try:
-            return read_facts(self.client, known=known)
+            facts = read_facts(self.client, known=known)
+            if self.client.n_connected != self._n_connected:
+                facts = read_facts(self.client)
+                self._n_connected = self.client.n_connected
+            return facts
         except Refused as refused:
             raise self.client.error_of(refused.refusal, self.name) from refused
 
@@ -178,7 +188,6 @@ class LlamaServerRuntime(VectorCalls):
         )
         reply = CompletionReply(asked, model.vocabulary)
         room = model.facts.n_ctx - len(prompt)
-        slot = -1 if turn.fresh else self._slots.get(request.session, -1)
         body: dict[str, Any] = {
             "prompt": prompt,
             "stream": True,
@@ -186,7 +195,6 @@ class LlamaServerRuntime(VectorCalls):
             "return_tokens": True,
             "timings_per_token": True,
             "return_progress": request.on_progress is not None,
-            "id_slot": slot,
             "n_predict": min(room, sampling.max_tokens or room),
             **sampling_fields(sampling, asked.seed, model.facts.n_ctx),
             **grammar_fields(request.grammar),
@@ -234,7 +242,7 @@ class LlamaServerRuntime(VectorCalls):
             messages = (*turn.messages, answer)
         mark = TurnMark(len(before.tokens), len(prompt), len(before.messages))
         tokens = (*prompt, *reply.tokens(generation.text, cut_at))
-        self._slots[request.session] = reply.slot
+        self._slots[request.session] = max(0, reply.slot)
         self.keep(
             request.session,
             Kept(
@@ -248,31 +256,33 @@ class LlamaServerRuntime(VectorCalls):
 
     # session files
 
-    def _needs_files(self) -> None:
-        if Capability.SESSION_PERSISTENCE not in self.capabilities:
-            why = "the server was started without --slot-save-path"
-            raise UnsupportedCapability(Capability.SESSION_PERSISTENCE, self.backend, (), why)
+    def why_not(self, flag: Capability) -> str:
+        """See :meth:`Runtime.why_not`."""
+        if (
+            flag is Capability.SESSION_PERSISTENCE
+            and Capability.KV_CONTINUATION in self.capabilities
+        ):
+            return "the server keeps no slots: start it with --slot-save-path"
+        return ""
 
     def save(
         self, session: str, path: str | os.PathLike[str], sampling: SamplingParams
     ) -> SessionInfo:
         """See :meth:`Runtime.save`. The server writes its slot to a file of its own, which this file names."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         kept = self.settled(session).kept
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
         model = self._current(kept, look_closely=True)
-        slot = self._held(kept, self._slots.get(session, -1))
-        self._slots[session] = slot
+        slot = self._slots[session] = self._held(kept)
         return slot_file.save(path, self.client, model.facts, slot, kept, sampling)
 
-    def _held(self, kept: Kept, slot: int) -> int:
-        """The slot, once it certainly holds the conversation: somebody else may have used it."""
+    def _held(self, kept: Kept) -> int:
+        """The slot that holds the conversation, which may have to be evaluated again: somebody else may have used its slot."""
         body = {
             "prompt": list(kept.tokens),
             "n_predict": 0,
             "cache_prompt": True,
-            "id_slot": slot,
             "temperature": 0,
         }
         answer = self.posted("/completion", body)
@@ -291,7 +301,7 @@ class LlamaServerRuntime(VectorCalls):
         on_progress: OnProgress | None,
     ) -> SessionInfo:
         """See :meth:`Runtime.load`. With ``replay`` the conversation is evaluated by its next turn."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         place = self.settled(session)
         model = self._current(Kept(), look_closely=True)
         saved = slot_file.read(path)
@@ -301,7 +311,7 @@ class LlamaServerRuntime(VectorCalls):
         if loaded.by_messages:
             planned = model.spelling.plan_messages(kept.messages)
             kept = Kept(planned.messages, "", planned.tokens, planned.turns)
-        self._slots[session] = slot if loaded.info.cached_tokens else -1
+        self._slots[session] = slot
         with self.lock:
             place.kept = replace(kept, identity=model.facts.identity)
         return loaded.info
@@ -310,5 +320,5 @@ class LlamaServerRuntime(VectorCalls):
         self, path: str | os.PathLike[str], *, deep: bool, on_progress: OnProgress | None
     ) -> Verification:
         """See :meth:`Runtime.verify`. The server's own file is only known to be there once it is loaded."""
-        self._needs_files()
+        self.needs(Capability.SESSION_PERSISTENCE)
         return slot_file.verify(slot_file.read(path), self.client, self._facts())

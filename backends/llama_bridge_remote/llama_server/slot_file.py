@@ -1,15 +1,8 @@
-"""Session files: the conversation, and the name of the file that the server keeps of its slot.
-
-One JSON object: ``format``, ``version``, ``digest`` (SHA-256 of ``body`` as it stands), and ``body``, which is JSON text.
-The KV cache itself never leaves the server.
-"""
+"""Session files of a llama-server: the conversation, and the name of the file that the server keeps of its slot."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,24 +16,21 @@ from llama_bridge.errors import (
     InvalidInput,
     SessionCorrupt,
     SessionMismatch,
-    SessionNotFound,
     SessionWriteError,
 )
-from llama_bridge.files.replacing import OPEN_SAFELY, replace_file
-from llama_bridge.json_text import read_json
 from llama_bridge.params import SamplingParams
 from llama_bridge.snapshot import SessionInfo, TurnMark
 from llama_bridge.verification import FieldCheck, Verification
 
 from ..client import Client, Refused
 from ..remote_runtime import Kept
+from ..session_file import plain, read_file, verified, whole, write_file
 from .facts import Facts
 
 __all__ = ["Loaded", "Saved", "load", "read", "save", "verify"]
 
 _FORMAT = "llama-bridge slot"
-_VERSION = 1
-_MOST = 64 << 20
+_WHAT = "session file of the remote backend, which names a file on a llama-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,38 +98,21 @@ def save(
     except BridgeError as error:
         raise SessionWriteError(target, str(error)) from error
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    body = json.dumps(
-        {
-            "server": client.url,
-            "slot_file": name,
-            "slot_bytes": written,
-            "identity": facts.identity,
-            "build": facts.build,
-            "created": created,
-            "tokens": list(kept.tokens),
-            "messages": [dict(message) for message in kept.messages],
-            "turns": [[mark.start, mark.prompt_end, mark.n_messages] for mark in kept.turns],
-            "sampling": _plain(kept.sampling or sampling),
-        },
-        ensure_ascii=False,
-    )
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    whole = json.dumps(
-        {"format": _FORMAT, "version": _VERSION, "digest": digest, "body": body}, ensure_ascii=False
-    ).encode()
-    replace_file(target, lambda file: file.write(whole))
-    return SessionInfo(
-        target, len(kept.tokens), len(whole), kept.messages, created, cached_tokens=len(kept.tokens)
-    )
-
-
-def _plain(sampling: SamplingParams) -> dict[str, Any]:
-    plain = {name: getattr(sampling, name) for name in sampling.__dataclass_fields__}
-    bias = [
-        [token, "-inf" if value == float("-inf") else value]
-        for token, value in sampling.logit_bias.items()
-    ]
-    return {**plain, "logit_bias": bias}
+    body = {
+        "server": client.url,
+        "slot_file": name,
+        "slot_bytes": written,
+        "identity": facts.identity,
+        "build": facts.build,
+        "created": created,
+        "tokens": list(kept.tokens),
+        "messages": [dict(message) for message in kept.messages],
+        "turns": [[mark.start, mark.prompt_end, mark.n_messages] for mark in kept.turns],
+        "sampling": plain(kept.sampling or sampling),
+    }
+    n_tokens = len(kept.tokens)
+    n_bytes = write_file(target, _FORMAT, body)
+    return SessionInfo(target, n_tokens, n_bytes, kept.messages, created, cached_tokens=n_tokens)
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -148,29 +121,11 @@ def read(path: str | os.PathLike[str]) -> Saved:
     Raises:
         InvalidInput, SessionNotFound, SessionCorrupt.
     """
-    given = Path(full_path("path", path))
-    data = _bytes(given)
+    given, n_bytes, said = read_file(path, _FORMAT, _WHAT)
     try:
-        outer = read_json(data.decode())
-        if outer["format"] != _FORMAT:
-            raise ValueError("it has another format")
-    except (ValueError, TypeError, KeyError) as error:
-        raise SessionCorrupt(
-            given,
-            "it is no session file of the remote backend, which names a file on a llama-server",
-        ) from error
-    if outer.get("version") != _VERSION:
-        raise SessionCorrupt(
-            given, f"it has version {outer.get('version')!r}, but this one reads {_VERSION}"
-        )
-    try:
-        body = outer["body"]
-        if hashlib.sha256(body.encode()).hexdigest() != outer["digest"]:
-            raise ValueError("its digest does not fit: it was altered")
-        said = cast("dict[str, Any]", read_json(body))
-        tokens = tuple(_whole(token) for token in said["tokens"])
+        tokens = tuple(whole(token) for token in said["tokens"])
         messages = tuple(check_messages(said["messages"])) if said["messages"] else ()
-        turns = tuple(TurnMark(*(_whole(n) for n in mark)) for mark in said["turns"])
+        turns = tuple(TurnMark(*(whole(n) for n in mark)) for mark in said["turns"])
         if not tokens or any(mark.prompt_end > len(tokens) for mark in turns):
             raise ValueError("its turns are not in its conversation")
         identity = said["identity"]
@@ -182,7 +137,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
             raise ValueError("its fields are not what they should be")
         return Saved(
             given,
-            len(data),
+            n_bytes,
             str(said["server"]),
             str(said["slot_file"]),
             cast("Mapping[str, object]", identity),
@@ -191,29 +146,6 @@ def read(path: str | os.PathLike[str]) -> Saved:
         )
     except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise SessionCorrupt(given, str(error)) from error
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
-        raise ValueError("a number in it is none")
-    return value
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        number = os.open(path, os.O_RDONLY | OPEN_SAFELY & ~getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError as error:
-        raise SessionNotFound(path, "there is no such file") from error
-    except (OSError, ValueError) as error:
-        raise SessionCorrupt(path, f"it cannot be read: {error}") from error
-    found = os.fstat(number)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(number)
-        raise SessionCorrupt(path, "it is no file")
-    with os.fdopen(number, "rb") as file:
-        if found.st_size > _MOST:
-            raise SessionCorrupt(path, f"it has more than {_MOST >> 20} MiB")
-        return file.read(_MOST)
 
 
 def compare(saved: Saved, client: Client, facts: Facts) -> list[FieldCheck]:
@@ -288,12 +220,4 @@ def _empty(client: Client, slot: int) -> None:
 def verify(saved: Saved, client: Client, facts: Facts) -> Verification:
     """Compare a file with the server."""
     checks = compare(saved, client, facts)
-    refusal = next(
-        (
-            f"{one.field} differs: saved with {one.saved!r}, now {one.current!r}"
-            for one in checks
-            if not one.same
-        ),
-        None,
-    )
-    return Verification(saved.path, saved.n_bytes, len(saved.kept.tokens), tuple(checks), refusal)
+    return verified(saved.path, saved.n_bytes, len(saved.kept.tokens), checks)

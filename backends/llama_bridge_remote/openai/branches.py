@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from llama_bridge.capabilities import Capability
 from llama_bridge.checks import shown
-from llama_bridge.errors import InvalidInput, UnsupportedCapability
+from llama_bridge.errors import InvalidInput
 from llama_bridge.request import DEFAULT, Request
 
 from ..remote_runtime import Kept, Place
@@ -74,7 +74,7 @@ class BranchingRuntime(OpenAIRuntime):
 
     def once_more(self, request: Request, kept: Kept) -> tuple[Request, Kept]:
         """See :meth:`RemoteRuntime.once_more`."""
-        self._needs_tools()
+        self.needs(Capability.SESSION_TOOLS)
         if kept.asked is None or kept.before is None:
             raise InvalidInput("there is no answer to regenerate: generate something first")
         same = replace(
@@ -89,11 +89,7 @@ class BranchingRuntime(OpenAIRuntime):
 
     def _with(self, session: str, work: Callable[[Place], T]) -> T:
         """Change a conversation at rest."""
-        self._needs_tools()
+        self.needs(Capability.SESSION_TOOLS)
         place = self.settled(session)
         with self.lock:
             return work(place)
-
-    def _needs_tools(self) -> None:
-        if Capability.SESSION_TOOLS not in self.capabilities:
-            raise UnsupportedCapability(Capability.SESSION_TOOLS, self.backend)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from llama_bridge.capabilities import Capability
+from llama_bridge.errors import NoSession
 from llama_bridge.grammar import Grammar
+from llama_bridge.params import SamplingParams
+from llama_bridge.progress import OnProgress
 from llama_bridge.request import Request
+from llama_bridge.snapshot import SessionInfo
+from llama_bridge.verification import Verification
 
 from ..answer import Question
 from ..client import Refused
 from ..remote_runtime import Kept
+from . import response_file
 from .branches import BranchingRuntime
 from .fields import all_settings, as_items, text_of
 from .replies import ResponseReply
@@ -86,3 +93,46 @@ class BridgeServerRuntime(BranchingRuntime):
             new = {"input": as_items(said[-1:]), "previous_response_id": kept.response}
             return question(new, again=True)
         return question({"input": as_items(whole)}, again=False)
+
+    # session files
+
+    def why_not(self, flag: Capability) -> str:
+        """See :meth:`Runtime.why_not`."""
+        if flag is Capability.SESSION_PERSISTENCE and Capability.SESSION_TOOLS in self.capabilities:
+            return "the server keeps no responses over restarts: start it with --sessions-dir"
+        return ""
+
+    def save(
+        self, session: str, path: str | os.PathLike[str], sampling: SamplingParams
+    ) -> SessionInfo:
+        """See :meth:`Runtime.save`. The file names the server's responses, which have the KV cache."""
+        self.needs(Capability.SESSION_PERSISTENCE)
+        kept = self.settled(session).kept
+        if not kept.begun:
+            raise NoSession("there is no conversation to save: generate something first")
+        return response_file.save(path, self.client, self.name, kept)
+
+    def load(
+        self,
+        session: str,
+        path: str | os.PathLike[str],
+        *,
+        replay: bool,
+        trust_unverified: bool,
+        on_progress: OnProgress | None,
+    ) -> SessionInfo:
+        """See :meth:`Runtime.load`. With ``replay`` the conversation is evaluated by its next turn."""
+        self.needs(Capability.SESSION_PERSISTENCE)
+        place = self.settled(session)
+        saved = response_file.read(path)
+        loaded = response_file.load(saved, self.client, self.name, replay=replay)
+        with self.lock:
+            place.kept = loaded.kept
+        return loaded.info
+
+    def verify(
+        self, path: str | os.PathLike[str], *, deep: bool, on_progress: OnProgress | None
+    ) -> Verification:
+        """See :meth:`Runtime.verify`. Whether the server's own files are whole is known once the conversation goes on."""
+        self.needs(Capability.SESSION_PERSISTENCE)
+        return response_file.verify(response_file.read(path), self.client, self.name)

@@ -28,6 +28,7 @@ AT_BEST = (
     | Capability.TOOLS
     | Capability.KV_CONTINUATION
     | Capability.SESSION_TOOLS
+    | Capability.SESSION_PERSISTENCE
     | Capability.PREFIX_CACHE
     | Capability.EMBEDDINGS
     | Capability.RERANK
@@ -79,6 +80,8 @@ def of_bridge_server(client: Client, record: Mapping[str, Any], name: str) -> Ca
         found |= _TALKS
     if Capability.SESSION_TOOLS not in found:
         found &= ~Capability.KV_CONTINUATION
+    if record.get("keeps_responses") is not True:  # over a restart
+        found &= ~Capability.SESSION_PERSISTENCE
     return found & AT_BEST
 
 

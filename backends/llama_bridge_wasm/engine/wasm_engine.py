@@ -249,7 +249,6 @@ class WasmEngine(WasmSequence, Engine):
     def clear_cancel(self) -> None:
         self._cancelled = False
         self._set_flag(0)
-        self.guest.clear_stop()
 
     @property
     def cancelled(self) -> bool:

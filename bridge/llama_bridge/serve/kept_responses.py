@@ -62,7 +62,10 @@ class Responses(ABC):
 
     Attributes:
         failures: how often something could not be kept.
+        lasting: whether what is kept outlives the server.
     """
+
+    lasting = True
 
     def __init__(self, secret: bytes, mark: str = "") -> None:
         self._secret = secret

@@ -39,6 +39,7 @@ def _record(server: Server, name: str) -> dict[str, Any]:
         "object": "model",
         "created": server.created,
         "owned_by": "llama-bridge",
+        "keeps_responses": server.responses.lasting,
     }
     for served in server.models.loaded():
         if server.models.same(name, served.name):

@@ -45,6 +45,7 @@ class ResponseStore(Responses):
 
     def __init__(self, folder: Path | None, most: int, most_bytes: int = MOST_BYTES) -> None:
         super().__init__(os.urandom(32))
+        self.lasting = folder is not None
         self._folder = folder
         self._most = most
         self._most_bytes = most_bytes

@@ -150,9 +150,6 @@ class BrowserGuest(Hosted):
     def stopped(self) -> bool:
         return bool(self._stop[0])
 
-    def clear_stop(self) -> None:
-        self._stop[0] = 0
-
     def pause(self) -> None:
         if not stop.is_shared():
             let_messages_in()

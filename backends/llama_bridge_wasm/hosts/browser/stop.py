@@ -1,8 +1,10 @@
 """How a page stops a generation in its worker: with a number in shared memory.
 
 A computing worker reads no messages. A cross-origin isolated page shares an ``Int32Array`` over a
-``SharedArrayBuffer``: writing 1 into it ends the running call, even in prefill. Otherwise, if the browser can suspend
-Python (JSPI), the worker reads its messages between small chunks of tokens, and a message can call ``cancel()``.
+``SharedArrayBuffer``: it writes 0 before it asks for an answer, and 1 to stop it, even in prefill. The library only
+reads: if it reset the number, a stop that comes just before the answer begins would be lost. Without such a page, if the
+browser can suspend Python (JSPI), the worker reads its messages between small chunks of tokens, and a message can call
+``cancel()``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _array: Any = None
 
 
 def watch(array: Any) -> None:
-    """Make models that are loaded from now on watch this ``Int32Array``: a page writes 1 to stop them."""
+    """Make models that are loaded from now on watch this ``Int32Array``: while it holds 1, their answers end at once."""
     global _array
     _array = array
 

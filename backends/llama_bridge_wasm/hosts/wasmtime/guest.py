@@ -163,9 +163,6 @@ class WasmtimeGuest(Hosted):
 
     stopped = False  # here flag() is the only way to stop
 
-    def clear_stop(self) -> None:
-        pass
-
     def pause(self) -> None:
         pass  # other work has its own threads
 
