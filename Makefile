@@ -12,7 +12,7 @@ TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py \
     $(addprefix tests/structured/test_,grammars_by_chance.py official_suite.py schemas_by_chance.py)
 ELSEWHERE := $(TRIALS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py
 
-.PHONY: benches on-servers guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+.PHONY: desktop benches on-servers guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,7 @@ types: setup  ## run mypy and pyright, both strict
 
 screenshots: setup  ## take the pictures of the documentation, into build/pictures
 	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
+	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m tools.desktop -q -m pictures
 
 docs: screenshots  ## build the documentation site in build/docs, with pictures taken by tests
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
@@ -92,6 +93,9 @@ openai-npm: setup  ## ask the server at every address with the official JavaScri
 
 without-native: setup  ## run the quick suite without llama-cpp-python
 	@$(BIN)/python -m tools.without_native.suite
+
+desktop: setup  ## test the window of Qt in examples/; keeps PySide6 in the per-user cache
+	@$(BIN)/python -m tools.desktop
 
 fleet: setup  ## run a fleet of replicas on Ray Serve, and kill some; keeps Ray in the per-user cache
 	@$(BIN)/python -m tools.fleet

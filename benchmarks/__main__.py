@@ -11,6 +11,7 @@ from typing import Any
 from llama_bridge import registry
 from llama_bridge_wasm import artifact
 
+from .app import measure_app
 from .chats import measure_chats
 from .embeddings import measure_embeddings
 from .fleet import measure_fleet
@@ -60,6 +61,7 @@ SECTIONS = (
     "import",
     "memory",
     "preflight",
+    "app",
 )
 
 
@@ -275,6 +277,8 @@ def main() -> int:
         measure_memory(report, first, backends, n_ctx=sizes.context, n_prompt=sizes.context // 2)
     if "preflight" in sections:
         measure_preflight(report, rounds=rounds, quick=given.quick)
+    if "app" in sections:
+        measure_app(report, rounds=rounds, quick=given.quick)
 
     print("Bounds" + (" (of a tiny model: they mean nothing)" if given.quick else ""))
     for bound in report.bounds:

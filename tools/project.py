@@ -10,7 +10,15 @@ from typing import Any
 
 from tools.steps import ROOT, Clock, run
 
-__all__ = ["name_of", "needs", "needs_of_fleet", "needs_of_tests", "pythons", "wheel"]
+__all__ = [
+    "name_of",
+    "needs",
+    "needs_of_desktop",
+    "needs_of_fleet",
+    "needs_of_tests",
+    "pythons",
+    "wheel",
+]
 
 _CHECKERS = ("build", "mypy", "playwright", "pre-commit", "pyright", "ruff")
 """In the group ``dev``, but not imported by the quick suite."""
@@ -45,6 +53,12 @@ def needs_of_fleet(native: bool) -> list[str]:
         *(extras["native"] if native else ()),
         *dev,
     ]
+
+
+def needs_of_desktop() -> list[str]:
+    """What a desktop example needs besides the library."""
+    needed: list[str] = _told()["dependency-groups"]["desktop"]
+    return needed
 
 
 def name_of(requirement: str) -> str:

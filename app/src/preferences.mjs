@@ -1,4 +1,4 @@
-// What this browser remembers besides conversations.
+// What is remembered besides conversations: in this browser, or where keepPreferencesIn says.
 const KEY = "llama-bridge.preferences";
 
 function read() {
@@ -9,10 +9,22 @@ function read() {
   }
 }
 
+function write(values) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(values));
+  } catch {} // then a reload forgets
+}
+
+let keep = write;
+
 export const preferences = { language: "", model: "", costs: false, last: null, ...read() };
 
 export function savePreferences() {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(preferences));
-  } catch {} // then a reload forgets
+  keep(preferences);
+}
+
+/** From now on they are elsewhere. shelf: {preferences(), keepPreferences(values)}. */
+export async function keepPreferencesIn(shelf) {
+  keep = (values) => shelf.keepPreferences(values);
+  Object.assign(preferences, await shelf.preferences());
 }

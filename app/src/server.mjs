@@ -4,12 +4,16 @@ import { HttpClient } from "./http_client.mjs";
 import { HttpLibrary } from "./http_library.mjs";
 import { HttpSessions } from "./http_sessions.mjs";
 import { HttpShelf } from "./http_shelf.mjs";
+import { keepPreferencesIn } from "./preferences.mjs";
 import { openShelf } from "./shelf.mjs";
 
 const client = new HttpClient();
+let open = openShelf;
 if (client.hasWindow) {
   client.library = new HttpLibrary(client);
   client.sessions = new HttpSessions(client);
+  const shelf = new HttpShelf(client);
+  open = async () => shelf;
+  await keepPreferencesIn(shelf).catch(() => {}); // the application says what is wrong
 }
-const open = client.hasWindow ? async () => new HttpShelf(client) : openShelf;
 new App(client, open).start();

@@ -167,7 +167,8 @@ class RemoteBackend(Backend):
             address, self._api_key(), self._timeout, self._headers, self._verify or True
         )
         try:
-            runtime = _open(client, address, params)
+            with client.opening():
+                runtime = _open(client, address, params)
             _tell_ignored(params)  # which raises where warnings are errors
         except BaseException:
             client.close()

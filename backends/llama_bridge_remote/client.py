@@ -17,6 +17,7 @@ import httpx2
 
 from llama_bridge import __version__
 from llama_bridge.checks import shown
+from llama_bridge.claim import CLAIM
 from llama_bridge.errors import BridgeError, ClosedError, EngineError, InvalidInput, ServerGone
 
 from .address import Address
@@ -119,6 +120,7 @@ class Client:
     ) -> None:
         self.url = address.url
         self.n_connected = 0
+        self._line: Line | None = None  # of all requests that find out what the server is
         self._closed = False
         self._reached = False
         self._secret = key
@@ -133,6 +135,20 @@ class Client:
                 f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
             ) from error
         self._urls: dict[str, httpx2.URL] = {}
+
+    @contextmanager
+    def opening(self) -> Generator[None]:
+        """While it is found out what the server is: that ends with the task that waits for it, also if the server says nothing."""
+        line, claim = Line(), CLAIM.get()
+        if claim is not None:
+            claim.ending = line.give_up
+            if claim.given_up:  # just before
+                line.give_up()
+        self._line = line
+        try:
+            yield
+        finally:
+            self._line = None
 
     def close(self) -> None:
         """Close all connections."""
@@ -169,7 +185,8 @@ class Client:
         again: bool,
     ) -> Any:
         client = self._connections.kept if line is None else self._connections.single
-        is_kept, line = line is None, line or Line()
+        is_kept, line = line is None, line or self._line or Line()
+        line.is_new = False
         with self._answered(client, method, path, body, line, again=again) as response:
             self.n_connected += is_kept and line.is_new
             data = self._read(response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 __all__ = ["CLAIM", "Claim", "GivenUp"]
@@ -19,10 +20,12 @@ class Claim:
     Attributes:
         begun: whether its work has begun.
         given_up: whether nobody waits for it any more.
+        ending: ends the work from any thread, when it is given up after it has begun; None where nothing can.
     """
 
     def __init__(self) -> None:
         self.begun = self.given_up = False
+        self.ending: Callable[[], None] | None = None
         self._chance = [True]  # who takes it out decides whether the work begins
 
     def begin(self) -> None:
@@ -44,6 +47,8 @@ class Claim:
         try:
             self._chance.pop()
         except IndexError:
+            if self.begun and self.ending is not None:
+                self.ending()
             return not self.begun
         return True
 

@@ -516,20 +516,27 @@ def test_all_can_be_done_by_keyboard(chatter: Chatter) -> None:
 
 @pytest.mark.pictures
 def test_pictures_for_the_documentation(browser: Browser, address: Address, pictures: Path) -> None:
-    from .chatting import Chatter
-    from .visiting import DESKTOP, PHONE
+    from .story import take_pictures, tell
 
-    with browser.new_context(viewport=DESKTOP, color_scheme="light") as context:
-        chatter = Chatter(context, f"http://127.0.0.1:{address.port}/")
-        page = chatter.page
-        for words in ("A recipe for lentil soup", "Plan a week in Oslo"):
-            chatter.say(words)
-            page.click("#new")
-        page.click("#costs")
-        chatter.say("What is a KV cache, and why does it make a conversation cheap?")
-        for size, scheme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")):
-            page.set_viewport_size(size)
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            page.wait_for_timeout(200)
-            page.screenshot(path=pictures / f"app-{size['width']}-{scheme}.png")
-        assert chatter.complaints == []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{address.port}/")
+        tell(page)
+        take_pictures(page, pictures, "app")
+
+
+@pytest.mark.slow
+@pytest.mark.pictures
+def test_pictures_in_firefox(
+    address: Address, pictures: Path, missing: Callable[[str], None]
+) -> None:
+    from tools.browser import browsers, fetch
+
+    from .story import pictures_in_firefox
+
+    if browsers.find("firefox") is None:
+        missing("Firefox is not installed; on Debian: apt-get install firefox-esr")
+    try:
+        pictures_in_firefox(f"http://127.0.0.1:{address.port}/", pictures, "firefox")
+    except fetch.FetchError as error:
+        missing(str(error))

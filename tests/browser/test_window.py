@@ -86,7 +86,7 @@ class Opener:
                 time.sleep(0.2)
 
 
-def test_a_window_chats_keeps_the_talk_for_the_next_and_ends_with_its_server(
+def test_a_window_chats_keeps_talk_and_preferences_for_the_next_and_ends_with_its_server(
     playwright: Playwright, browser: Browser, tmp_path: Path
 ) -> None:
     opened = Opener(playwright, tmp_path)
@@ -96,17 +96,23 @@ def test_a_window_chats_keeps_the_talk_for_the_next_and_ends_with_its_server(
         page.press("#prompt", "Enter")
         page.locator(".turn:not(.writing) .foot button").nth(4).wait_for(state="attached")
         assert "Zorblax" in page.locator(".turn").nth(1).inner_text()
+        page.click("#costs")
+        page.get_by_role("button", name="Settings").first.click()
+        page.select_option("#set-language", "de")  # the page is loaded anew
+        page.wait_for_selector("#prompt[placeholder^='Nachricht']")
         found = re.match(r"http://127\.0\.0\.1:(\d+)/#window=(\S{20,})", page.url)
         assert found is not None
         assert found[2] not in opened.words.read_text(), "others can read command lines"
-        for path in ("/v1/models", "/app/conversations"):
+        for path in ("/v1/models", "/app/conversations", "/app/preferences"):
             link = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
             link.request("GET", path)
             assert link.getresponse().status == 401
             link.close()
         assert close() == 0
     assert len(list(opened.conversations.glob("t*.json"))) == 1
-    with opened() as (page, close):
+    with opened() as (page, close):  # another port: for the browser another place
+        assert page.locator("html").get_attribute("lang") == "de"
+        assert page.locator("#costs").get_attribute("aria-pressed") == "true"
         page.get_by_role("searchbox").fill("zorblax")
         page.click(".talks .open")
         page.wait_for_selector(".turn")
@@ -116,4 +122,14 @@ def test_a_window_chats_keeps_the_talk_for_the_next_and_ends_with_its_server(
             state="attached"
         )
         assert "Zorblax" in page.locator(".turn").nth(3).inner_text()
+        assert close() == 0
+
+
+@pytest.mark.pictures
+def test_pictures_of_the_window(playwright: Playwright, tmp_path: Path, pictures: Path) -> None:
+    from .story import take_pictures, tell
+
+    with Opener(playwright, tmp_path)() as (page, close):
+        tell(page)
+        take_pictures(page, pictures, "window")
         assert close() == 0

@@ -40,7 +40,7 @@ ELSEWHERE = {
     "serve run": "Ray Serve runs until Ctrl-C; tests/fleet runs such a fleet where Ray is",
     "llama-bridge serve": "it serves until Ctrl-C; tests/serve starts it",
     ".venv/bin/python -m tools.browser": "it serves until Ctrl-C; tests/browser opens such a page",
-    "python examples/desktop_chat.py": "it opens a window; tests/examples drives it",
+    "python examples/desktop_": "it opens a window; tests/examples drives it",
 }
 """Commands that are not run here, by their beginnings, and why."""
 

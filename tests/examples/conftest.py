@@ -1,4 +1,4 @@
-"""A screen for the tests that show a window: a virtual one, so that nothing flashes up. And the window."""
+"""A screen for the tests that show a window: a virtual one, so that nothing flashes up. And the window, of each toolkit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 
 from llama_bridge import Backend
 
-if TYPE_CHECKING:
-    from .driver import Driver
+from .driver import Driver
 
 OpenWindow = Callable[..., "Driver"]
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "desktop_chat.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 _MISSING = "there is no screen; on Debian: apt-get install xvfb"
 
@@ -58,9 +56,27 @@ def _virtual_screen(xvfb: str) -> Iterator[None]:
         server.wait(10)
 
 
-@pytest.fixture(scope="module")
-def example(screen: None) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("desktop_chat", SCRIPT)
+@pytest.fixture
+def toolkit(request: pytest.FixtureRequest) -> type[Driver]:
+    """The hands and eyes for one toolkit. ``make desktop`` has Qt; a Python without Tk is an error in CI."""
+    if request.param == "qt":
+        pytest.importorskip("PySide6", reason="no PySide6: `make desktop` runs this")
+        from .qt_driver import QtDriver
+
+        return QtDriver
+    if not os.environ.get("CI"):
+        pytest.importorskip("tkinter", reason="no tkinter; on Debian: apt-get install python3-tk")
+    request.getfixturevalue("screen")
+    request.getfixturevalue("tk_is_collected_here")
+    from .tk_driver import TkDriver
+
+    return TkDriver
+
+
+def example_of(toolkit: type[Driver]) -> ModuleType:
+    """The program, as a module."""
+    name = toolkit.script
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -70,7 +86,7 @@ def example(screen: None) -> ModuleType:
 
 @pytest.fixture
 def tk_is_collected_here() -> Iterator[None]:
-    """Tcl ends the process if an interpreter is freed by another thread, the next window's worker say."""
+    """Tcl ends the process if an interpreter is freed by another thread, the bridge's say."""
     gc.disable()
     yield
     gc.collect()
@@ -78,14 +94,13 @@ def tk_is_collected_here() -> Iterator[None]:
 
 
 @pytest.fixture
-def open_window(example: ModuleType) -> Iterator[OpenWindow]:
-    from .driver import Driver  # not at the top: imports Tk, without which other tests here run
+def open_window(toolkit: type[Driver]) -> Iterator[OpenWindow]:
+    example, drivers = example_of(toolkit), list[Driver]()
 
-    drivers: list[Driver] = []
-
-    def open_it(backend: str | Backend, model: str = "demo") -> Driver:
-        drivers.append(Driver(example, backend, model))
-        drivers[-1].idle()
+    def open_it(backend: str | Backend, model: str = "demo", *, wait: bool = True) -> Driver:
+        drivers.append(toolkit(example, backend, model))
+        if wait:
+            drivers[-1].idle()
         return drivers[-1]
 
     yield open_it

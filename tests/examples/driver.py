@@ -1,113 +1,134 @@
-"""Hands and eyes for examples/desktop_chat.py."""
+"""Hands and eyes for a desktop example, whichever toolkit it is written with."""
 
 from __future__ import annotations
 
 import time
-import tkinter as tk
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from tkinter import ttk
+from pathlib import Path
 from types import ModuleType
 
-from llama_bridge import Backend, Capability, LlamaBridge, SamplingParams
+import pytest
+
+from llama_bridge import AsyncLlamaBridge, Backend, SamplingParams
 
 __all__ = ["Driver"]
 
 GREEDY = SamplingParams(temperature=0, max_tokens=64)
 
 
-class Driver:
-    """Hands and eyes: presses, types, reads, and waits without stopping the window."""
+class Driver(ABC):
+    """Presses, types, reads, and lets the window live meanwhile.
+
+    Attributes:
+        script: the name of the example.
+        tracebacks: errors that nobody caught.
+    """
+
+    script: str
 
     def __init__(self, example: ModuleType, backend: str | Backend, model: str = "demo") -> None:
-        self.root = tk.Tk()
+        self.llama = AsyncLlamaBridge(backend=backend, sampling=GREEDY)
         self.tracebacks: list[BaseException] = []
-        self.root.report_callback_exception = lambda _, error, __: self.tracebacks.append(error)
-        self.llama = LlamaBridge(backend=backend, sampling=GREEDY)
-        self.window = example.ChatWindow(self.root, self.llama, model)
+        self.open(example, model)
 
-    def until(self, condition: Callable[[], bool], patience: float = 30) -> None:
+    @staticmethod
+    @abstractmethod
+    def choose(monkeypatch: pytest.MonkeyPatch, pick: Callable[[], str]) -> None:
+        """What a person picks in the dialogs of windows that are opened after this."""
+
+    @abstractmethod
+    def open(self, example: ModuleType, model: str) -> None:
+        """Show the window."""
+
+    @abstractmethod
+    def breathe(self) -> None:
+        """Let the window live for a moment."""
+
+    @abstractmethod
+    def type(self, text: str) -> None:
+        """Type into the field for questions."""
+
+    @abstractmethod
+    def key(self, name: str) -> None:
+        """Press Return, Escape or x."""
+
+    @abstractmethod
+    def press(self, name: str) -> None:
+        """Press a button, if that is possible."""
+
+    @abstractmethod
+    def enabled(self, name: str) -> bool:
+        """Whether a button can be pressed."""
+
+    @abstractmethod
+    def resize(self, width: int) -> None:
+        """Give the window another width, in pixels."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The width of what is said."""
+
+    @abstractmethod
+    def scroll_to_top(self) -> None:
+        """Read what was said first."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """What can be seen: "top", "end", or "between"."""
+
+    @property
+    @abstractmethod
+    def typed(self) -> str:
+        """What stands in the field for questions."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """What was said."""
+
+    @property
+    @abstractmethod
+    def status(self) -> str:
+        """What is going on."""
+
+    @property
+    @abstractmethod
+    def why(self) -> str:
+        """Why something is grey."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether something is being done."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the window, and wait until all has ended. Closing twice does nothing."""
+
+    @abstractmethod
+    def picture(self, path: Path) -> None:
+        """Take a picture of the window."""
+
+    def until(self, condition: Callable[[], bool], patience: float = 60) -> None:
         end = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < end, f"still {self.status!r}:\n{self.text}"
-            self.root.update()
-            time.sleep(0.002)
-        self.root.update()
+            self.breathe()
 
-    def button(self, name: str) -> ttk.Button:
-        buttons: list[tuple[ttk.Button, Capability]] = self.window.buttons
-        return next(button for button, _ in buttons if button["text"].startswith(name))
-
-    def enabled(self, name: str) -> bool:
-        return self.button(name).instate(["!disabled"])
-
-    def press(self, name: str) -> None:
-        self.button(name).invoke()
+    def idle(self) -> None:
+        self.until(lambda: not self.busy)
 
     def press_and_wait(self, name: str) -> None:
         self.press(name)
         self.idle()
 
-    def idle(self) -> None:
-        self.until(lambda: not self.window.busy)
-
     def ask(self, prompt: str) -> None:
-        self.window.entry.insert(0, prompt)
+        self.type(prompt)
         self.press("Send")
 
     def ask_and_wait(self, prompt: str) -> None:
         self.ask(prompt)
         self.idle()
-
-    def connect(self, address: str) -> None:
-        self.window.address.delete(0, "end")
-        self.window.address.insert(0, address)
-        self.press("Connect")
-
-    def connect_and_wait(self, address: str) -> None:
-        self.connect(address)
-        self.until(lambda: not self.window.busy, 120)
-
-    def why(self, capability: Capability) -> str:
-        """What stands there while the mouse is on the name of a capability."""
-        flags: tk.Text = self.window.flags
-        self.root.update()
-        box = flags.bbox(f"{capability.name}.first")
-        assert box is not None, "it cannot be seen"
-        flags.event_generate("<Motion>", x=box[0] + 2, y=box[1] + 2)
-        self.root.update()
-        return str(self.window.why["text"])
-
-    def key(self, name: str) -> None:
-        self.window.entry.focus_force()
-        self.root.update()
-        self.window.entry.event_generate(name)
-
-    @property
-    def about(self) -> str:
-        return str(self.window.about["text"])
-
-    @property
-    def text(self) -> str:
-        return str(self.window.paper.get("1.0", "end")).strip()
-
-    @property
-    def status(self) -> str:
-        return str(self.window.status["text"])
-
-    def close(self) -> None:
-        if self.window.worker.is_alive():
-            self.root.tk.call(self.root.protocol("WM_DELETE_WINDOW"))
-        end = time.monotonic() + 30
-        while self.window.worker.is_alive() and time.monotonic() < end:
-            self.root.update()
-            time.sleep(0.002)
-        if self.gone:
-            return
-        self.until(lambda: self.gone, 5)
-
-    @property
-    def gone(self) -> bool:
-        try:
-            return not self.root.winfo_exists()
-        except tk.TclError:
-            return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import threading
@@ -14,6 +15,7 @@ import pytest
 from llama_bridge import (
     AccessDenied,
     AnswerCutOff,
+    AsyncLlamaBridge,
     BackendUnavailable,
     BridgeError,
     Busy,
@@ -414,6 +416,29 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
         with pytest.raises(AnswerCutOff, match="says nothing") as caught:
             llama.generate("x")
         assert caught.value.text == "Well"
+
+
+def test_a_load_of_a_server_that_says_nothing_ends_with_its_task() -> None:
+    heard, woken = threading.Event(), threading.Event()
+
+    def silent(_: Heard, handler: Handler) -> None:
+        heard.set()
+        woken.wait(30)
+
+    async def load(url: str) -> float:
+        llama = AsyncLlamaBridge(url, backend=RemoteBackend(timeout=600))
+        task = asyncio.ensure_future(llama.generate("hi"))
+        await asyncio.to_thread(heard.wait, 20)
+        clock = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - clock
+
+    with scripted(silent) as script:
+        took = asyncio.run(load(script.url))
+        woken.set()
+    assert took < 5
 
 
 def test_cancel_hangs_up() -> None:

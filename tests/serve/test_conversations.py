@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,24 @@ def test_no_id_leads_out_of_the_folder(address: Address, folder: Path, id_: str)
 def test_other_servers_keep_none() -> None:
     with FakeLlama() as llama, serving(app(llama, name="fake")) as address:
         assert address.ask("GET", PLACE).status == 404
+
+
+def test_preferences_are_kept_and_a_broken_file_is_none(address: Address, folder: Path) -> None:
+    assert address.ask("GET", "/app/preferences").json == {}
+    for language in ("de", "en"):
+        kept = {"preferences": {"language": language, "costs": True}}
+        assert address.ask("PUT", "/app/preferences", kept).status == 204
+    assert address.ask("GET", "/app/preferences").json == {"language": "en", "costs": True}
+    assert address.ask("GET", PLACE).json == {"heads": []}
+    assert address.ask("PUT", "/app/preferences", {"preferences": 7}).status == 400
+    (folder / "preferences.json").write_text("no JSON")
+    assert address.ask("GET", "/app/preferences").json == {}
+
+
+def test_one_that_is_kept_many_times_at_once_is_kept(address: Address) -> None:
+    def keep(number: int) -> int:
+        kept = {"conversation": talk(ONE, "Busy", str(number))}
+        return address.ask("PUT", f"{PLACE}/{ONE}", kept).status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(keep, range(200))) == {204}

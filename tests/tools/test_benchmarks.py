@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llama_bridge.registry import probe_all
+from tools.browser import browsers
 
 ROOT = Path(__file__).parents[2]
 PACKED = ("F16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
@@ -20,6 +21,8 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
     available = {found.name for found in probe_all() if found.ok}
     if available != {"native", "wasm"}:
         pytest.skip(f"needs both backends, there are: {', '.join(sorted(available)) or 'none'}")
+    if browsers.find("chromium") is None:
+        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--json", str(out)]
     command += ["--folder", str(tmp_path)]
@@ -60,6 +63,10 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "Import time",
         "Peak memory",
         "Before the engine",
+        "The application on a server's page",
+        "The application's memory over 20 answers",
+        "llama-bridge app",
+        "The application while 200 letters of Markdown are written at 200 tokens/s",
     ]
     assert all(table["title"] in done.stdout for table in report["tables"])
     judged = " ".join(bound["promise"] for bound in report["bounds"])
@@ -94,6 +101,11 @@ def test_quick_benchmarks_measure_every_section_and_judge_every_bound(tmp_path: 
         "fork",
         "import",
         "wasm peak memory",
+        "first paint of the server's page",
+        "the window's first answer",
+        "memory over 20 answers",
+        "no task of the page over 50 ms",
+        "scripts of the application",
     ):
         assert words in judged
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"], "session files were left behind"

@@ -1,13 +1,15 @@
-"""``/app/conversations``: what the chat application keeps, where its window has no browser to keep it in."""
+"""``/app/conversations``, ``/app/preferences``: what the chat application keeps, where its window has no browser to keep it in."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from anyio import to_thread
+from anyio import Lock, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +24,7 @@ _ID = re.compile(r"t[0-9a-f]{24}")
 
 
 class Conversations:
-    """A folder of conversations, each a JSON file under its id. Only the application looks into them.
+    """A folder of conversations, each a JSON file under its id, and the preferences. Only the application looks into them.
 
     Args:
         folder: is created with the first one.
@@ -30,6 +32,10 @@ class Conversations:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._preferences = folder / "preferences.json"
+        self._one_after_another = (
+            Lock()
+        )  # two that write one file would take each other for what a killed process left
 
     async def heads(self, _server: Server, request: Request) -> Response:
         """Id, title and time of each; with ``?find=`` of those in which these words are."""
@@ -44,14 +50,28 @@ class Conversations:
     async def keep(self, server: Server, request: Request) -> Response:
         """Keep one: it is replaced as a whole or not at all."""
         path = self._path(request)
-        talk = await server.read(request, _whole)
-        await to_thread.run_sync(self._write, path, talk)
+        talk = await server.read(request, partial(_whole, "conversation"))
+        await self._keep(path, talk)
         return Response(status_code=204)
 
     async def forget(self, _server: Server, request: Request) -> Response:
         """Delete one."""
         self._path(request).unlink(missing_ok=True)
         return Response(status_code=204)
+
+    async def preferences(self, _server: Server, _request: Request) -> Response:
+        """What was preferred last; nothing at first."""
+        return JSONResponse(await to_thread.run_sync(_object, self._preferences) or {})
+
+    async def keep_preferences(self, server: Server, request: Request) -> Response:
+        """Keep what is preferred from now on."""
+        values = await server.read(request, partial(_whole, "preferences"))
+        await self._keep(self._preferences, values)
+        return Response(status_code=204)
+
+    async def _keep(self, path: Path, values: Mapping[str, Any]) -> None:
+        async with self._one_after_another:
+            await to_thread.run_sync(self._write, path, values)
 
     def _path(self, request: Request) -> Path:
         id_: str = request.path_params["id"]
@@ -67,30 +87,33 @@ class Conversations:
             if talk is not None and _says(talk, words)
         ]
 
-    def _write(self, path: Path, talk: dict[str, Any]) -> None:
+    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = json.dumps(talk).encode()
+        data = json.dumps(values).encode()
         replace_file(path, lambda file: file.write(data))
 
 
-def _whole(fields: Fields) -> dict[str, Any]:
-    talk = fields.plain_object("conversation")
+def _whole(name: str, fields: Fields) -> dict[str, Any]:
+    values = fields.plain_object(name)
     fields.done()
-    if talk is None:
-        raise fields.refuse("conversation", "the conversation")
-    return dict(talk)
+    if values is None:
+        raise fields.refuse(name, "an object")
+    return dict(values)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What is in a file; None if it is not there, or no conversation."""
+    """The conversation in a file; None if it is not there, or no conversation."""
+    talk = _object(path)
+    return talk if talk is not None and talk.get("id") == path.stem else None
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None if there is none."""
     try:
         found: Any = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict):
-        return None
-    talk = cast("dict[str, Any]", found)
-    return talk if talk.get("id") == path.stem else None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
 def _says(talk: dict[str, Any], words: str) -> bool:

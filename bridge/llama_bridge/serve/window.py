@@ -36,6 +36,8 @@ def window_routes(conversations: Path, models: Models) -> list[tuple[str, Answer
         (f"{place}/{{id}}", kept.one, "GET"),
         (f"{place}/{{id}}", kept.keep, "PUT"),
         (f"{place}/{{id}}", kept.forget, "DELETE"),
+        ("/app/preferences", kept.preferences, "GET"),
+        ("/app/preferences", kept.keep_preferences, "PUT"),
     ]
     sessions, place = SessionFiles(), "/app/sessions"
     routes += [

@@ -1,0 +1,235 @@
+"""The chat application, on a server's page and in the window: how soon it answers, and whether it stays smooth and small."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvicorn
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from llama_bridge.serve import app
+from llama_bridge.serve.front_page import FILES
+from llama_bridge.serve.running import configured, listen
+from llama_bridge.testing import FakeAnswer, FakeLlama
+from tools.browser import browsers
+from tools.load.program import free_port
+
+from .app_story import WATCH, Arrival, arrive, ask, heap, stream, times_of
+from .measure import spread
+from .report import Report
+
+__all__ = ["measure_app"]
+
+_COMMAND = Path(sys.executable).with_name("llama-bridge")
+_PAGE = Path(app.__code__.co_filename).with_name("page")
+_OPTIONS = ["--no-sandbox", "--disable-gpu", "--headless"]
+_QUESTION = "Hello! My name is Zorblax."
+_LETTERS = 800
+"""A second, each an event of its own: 200 tokens of four letters."""
+_PARAGRAPH = (
+    "A **KV cache** keeps what `attention` computed.\n\n- one\n- two\n\n```python\nx = 1\n```\n\n"
+)
+
+
+def measure_app(report: Report, *, rounds: int, quick: bool) -> None:
+    """Tables and bounds; nothing where there is no Chromium."""
+    program = browsers.find("chromium")
+    if program is None:
+        print(
+            "app: Chromium is not installed; on Debian: apt-get install chromium", file=sys.stderr
+        )
+        return
+    with sync_playwright() as playwright, TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS[:2])
+        with _server() as address:
+            _visits(report, browser, address, rounds)
+            _memory(report, browser, address, answers=20 if quick else 200)
+        _window(report, playwright, program, Path(folder), rounds)
+        _frames(report, browser, letters=200 if quick else 4000)
+        browser.close()
+    size = sum(
+        len(gzip.compress((_PAGE / name).read_bytes(), mtime=0))
+        for name in FILES.values()
+        if name.endswith(".js")
+    )
+    report.bound(
+        "scripts of the application at most 150 kB gzipped",
+        size,
+        size <= 150_000,
+        f"{size / 1e3:.1f} kB",
+    )
+
+
+@contextmanager
+def _server() -> Generator[str]:
+    """``llama-bridge serve`` with the demo model; its page's address."""
+    command = [str(_COMMAND), "serve", "demo", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip().removesuffix("v1")
+        finally:
+            process.terminate()
+
+
+def _visits(report: Report, browser: Browser, address: str, rounds: int) -> None:
+    first, second = list[Arrival](), list[Arrival]()
+    for _ in range(rounds):
+        with browser.new_context() as context:
+            for found in (first, second):
+                page, arrival = arrive(context, address, _QUESTION)
+                found.append(arrival)
+                page.close()
+    names = ("paint", "interactive", "answer")
+    report.table(
+        f"The application on a server's page, demo model, {rounds} rounds",
+        ["seconds after it is opened", "first paint", "interactive", "first answer"],
+        [
+            [visit, *(_shown([getattr(one, name) for one in found]) for name in names)]
+            for visit, found in (("first visit", first), ("second visit", second))
+        ],
+        "A question is sent as soon as that is possible.",
+    )
+    for name, words, limit in (("paint", "first paint", 0.3), ("interactive", "interactive", 1.0)):
+        values = [getattr(one, name) for one in first]
+        middle = statistics.median(values)
+        report.bound(
+            f"{words} of the server's page within {limit} s",
+            middle,
+            middle <= limit,
+            _shown(values),
+        )
+
+
+def _memory(report: Report, browser: Browser, address: str, answers: int) -> None:
+    """Tenths of the answers, each in conversations of ten. The first tenth warms up."""
+    with browser.new_context() as context:
+        page, _ = arrive(context, address, _QUESTION)
+        sizes = list[float]()
+        for _ in range(10):
+            ask(page, _QUESTION, max(1, answers // 10))
+            sizes.append(heap(page) / 1e6)
+    growth = sizes[-1] - sizes[0]
+    report.table(
+        f"The application's memory over {answers} answers",
+        ["answers", *(str(answers * (i + 1) // 10) for i in range(10))],
+        [["MB of its scripts", *(f"{size:.1f}" for size in sizes)]],
+    )
+    report.bound(
+        f"memory over {answers} answers grows by at most 1 MB",
+        growth,
+        growth <= 1,
+        f"{growth:.2f} MB",
+    )
+
+
+def _window(
+    report: Report, playwright: Playwright, program: Path, folder: Path, rounds: int
+) -> None:
+    """``llama-bridge app``, whose window is a Chromium that nobody sees."""
+    port, wrapper = free_port(), folder / "chromium"
+    options = " ".join([*_OPTIONS, f"--remote-debugging-port={port}"])
+    wrapper.write_text(f'#!/bin/sh\nexec {program} {options} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(_COMMAND), "app", "--conversations-dir", str(folder / "conversations")]
+    opened, answered = list[float](), list[float]()
+    for _ in range(rounds):
+        clock = time.time() * 1e3
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            try:
+                browser = _connected(playwright, port)
+                context = browser.contexts[0]
+                page = context.pages[0] if context.pages else context.wait_for_event("page")
+                page.evaluate(WATCH, _QUESTION)
+                times = times_of(page)
+                opened.append((times["origin"] - clock) / 1e3)
+                answered.append(opened[-1] + times["answer"] / 1e3)
+                browser.new_browser_cdp_session().send("Browser.close")
+                process.wait(30)
+            finally:
+                process.terminate()
+    report.table(
+        f"llama-bridge app, demo model, {rounds} rounds",
+        ["seconds after the command", "the window asks its server", "first answer"],
+        [["", _shown(opened), _shown(answered)]],
+        "Chromium, driven from outside, which takes its time too.",
+    )
+    middle = statistics.median(answered)
+    report.bound("the window's first answer within 1.5 s", middle, middle <= 1.5, _shown(answered))
+
+
+def _connected(playwright: Playwright, port: int) -> Browser:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def _frames(report: Report, browser: Browser, letters: int) -> None:
+    """An answer in Markdown, written at a steady speed."""
+    text = (_PARAGRAPH * (letters // len(_PARAGRAPH) + 1))[:letters]
+    answers = [FakeAnswer("Hello."), FakeAnswer(text, token_seconds=1 / _LETTERS)]
+    with FakeLlama(answers) as llama, _serving(llama) as address, browser.new_context() as context:
+        page, _ = arrive(context, address, _QUESTION)
+        page.wait_for_timeout(500)
+        found = stream(browser, page, "Tell me more.")
+    frames = sorted(found.frames)
+    late = sum(frame > 34 for frame in frames)
+    report.table(
+        f"The application while {letters:,} letters of Markdown are written at 200 tokens/s",
+        ["", "frames", "median, ms", "longest, ms", "later than 34 ms", "tasks over 50 ms"],
+        [
+            [
+                "server's page",
+                str(len(frames)),
+                f"{statistics.median(frames):.1f}",
+                f"{frames[-1]:.1f}",
+                str(late),
+                str(len(found.long_tasks)),
+            ]
+        ],
+        "Tasks from a trace of the page's thread.",
+    )
+    worst = max(found.long_tasks, default=0.0)
+    report.bound(
+        "no task of the page over 50 ms at 200 tokens/s",
+        worst,
+        not found.long_tasks,
+        f"{worst:.0f} ms",
+    )
+
+
+@contextmanager
+def _serving(llama: FakeLlama) -> Generator[str]:
+    server = uvicorn.Server(configured(app(llama, name="fake"), 1))
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _shown(values: list[float]) -> str:
+    found = spread(values)
+    return f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
