@@ -137,12 +137,14 @@ class Scripted:
         answer: called with each request and the handler that answers it.
         heard: the requests so far.
         gone: set when a client has left before its answer was whole.
+        open_to_pages: whether web pages of other servers may ask.
     """
 
     port: int = 0
     answer: Callable[[Heard, Handler], None] = field(default=lambda _heard, _handler: None)
     heard: list[Heard] = field(default_factory=list[Heard])
     gone: threading.Event = field(default_factory=threading.Event)
+    open_to_pages: bool = False
 
     @property
     def url(self) -> str:
@@ -161,6 +163,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._do()
+
+    def do_OPTIONS(self) -> None:
+        """A browser asks whether a page may ask."""
+        self.send_response(204)
+        if self.scripted.open_to_pages:
+            self.send_header("Access-Control-Allow-Headers", "*, Authorization")
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        if self.scripted.open_to_pages:
+            self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
 
     def _do(self) -> None:
         size = int(self.headers.get("content-length") or 0)
@@ -208,10 +222,13 @@ class _Quiet(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def scripted(
-    answer: Callable[[Heard, Handler], None], tls: ssl.SSLContext | None = None
+    answer: Callable[[Heard, Handler], None],
+    tls: ssl.SSLContext | None = None,
+    *,
+    open_to_pages: bool = False,
 ) -> Iterator[Scripted]:
     """Run one in a thread."""
-    script = Scripted(answer=answer)
+    script = Scripted(answer=answer, open_to_pages=open_to_pages)
     handler = type("Handler", (Handler,), {"scripted": script})
     server = _Quiet(("127.0.0.1", 0), handler)
     script.port = server.server_address[1]

@@ -118,6 +118,7 @@ def application(
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
+                expose_headers=["Retry-After"],
             )
         )
     middleware.append(Middleware(Guard, settings=settings))
