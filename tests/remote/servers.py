@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_bridge.models.source import open_model
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Handler", "Heard", "LlamaServer", "Scripted", "free_port", "llama_server", "scripted"]
 
@@ -53,18 +55,19 @@ class LlamaServer:
     Attributes:
         port: where.
         slots: its folder for slots.
-        process: itself.
+        process: itself; None if somebody else has started it.
     """
 
     port: int
-    slots: Path
-    process: subprocess.Popen[bytes]
+    slots: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
+        assert self.process is not None
         self.process.kill()
         self.process.wait()
 
@@ -104,7 +107,7 @@ def llama_server(
 
 def _wait(server: LlamaServer) -> None:
     end = time.monotonic() + 60
-    while server.process.poll() is None:
+    while server.process is not None and server.process.poll() is None:
         link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         try:
             link.request("GET", "/health")
