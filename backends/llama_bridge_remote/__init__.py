@@ -6,9 +6,12 @@
     address.py          the server's address, and the model that is meant
     remote_runtime.py   what the runtimes share: answers under way, conversations
     session_file.py     session files, which name what the server keeps
-    answer.py           an answer that a thread reads
-    client.py           asks, again if need be; errors of httpx2 as ours
-    connections.py      those of httpx2, kept or not
+    answer.py           an answer, read beside its reader
+    client.py           asks, again if need be
+    wire.py             the contract of what carries requests
+    connections.py      on a desktop: httpx2, connections kept or not
+    fetching.py         in a page: the browser's ``fetch``
+    waiting.py, page.py     work beside its reader: a thread, or in a page a task
     events.py           server-sent events
     token_logprobs.py   how probable tokens were, as servers write it
     refusals.py         servers' errors as ours

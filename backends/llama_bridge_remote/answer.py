@@ -1,4 +1,4 @@
-"""An answer of a server, read by a thread of its own: a reader that stops reading keeps nobody waiting."""
+"""An answer of a server, read beside its reader: one that stops reading keeps nobody waiting."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from llama_bridge.generation import Generation
 from llama_bridge.stream import PendingAnswer
 
 from .client import Client, Line, NoAnswer, NotJson, Refused
+from .waiting import Mailbox, Signal, start
 
 __all__ = ["Question", "RemoteAnswer", "Reply"]
+
+_A_MOMENT = 0.02
+"""Seconds after which a caller with one thread does other things."""
 
 
 class Reply(ABC):
@@ -111,7 +115,7 @@ class RemoteAnswer(PendingAnswer):
         self._model = model
         self._over = over
         self._line = Line()
-        self._texts: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+        self._texts: Mailbox[tuple[str, int] | None] = Mailbox()
         self._read: list[str] = []
         self._mark = 0
         self._cut_at: int | None = None
@@ -122,16 +126,13 @@ class RemoteAnswer(PendingAnswer):
         self._generation: Generation | None = None
         self._concluding = threading.RLock()
         self._concluded = False
-        self._accepted = threading.Event()
-        self._arrived = threading.Event()
-        self._held = threading.Event()
-        self._thread = threading.Thread(
-            target=self._work, name="llama-bridge remote answer", daemon=True
-        )
+        self._accepted = Signal()
+        self._arrived = Signal()
+        self._held = Signal()
 
     def start(self) -> None:
         """Ask."""
-        self._thread.start()
+        start(self._work)
 
     def hold(self) -> bool:
         """Find out whether it was the right question; if not, the answer must be ended.
@@ -161,7 +162,7 @@ class RemoteAnswer(PendingAnswer):
             self._conclude()
             raise self._failure
 
-    # the thread
+    # beside the reader
 
     def _work(self) -> None:
         try:
@@ -227,8 +228,18 @@ class RemoteAnswer(PendingAnswer):
 
     def read(self) -> str | None:
         """See :meth:`PendingAnswer.read`."""
+        return self._next(None)
+
+    def poll(self) -> str | None:
+        """See :meth:`PendingAnswer.poll`."""
+        return self._next(_A_MOMENT)
+
+    def _next(self, seconds: float | None) -> str | None:
         while not self.ended:
-            item = self._texts.get()
+            try:
+                item = self._texts.get(timeout=seconds)
+            except queue.Empty:
+                return ""
             if item is None:
                 self._texts.put(None)  # for other readers, and later calls
                 break

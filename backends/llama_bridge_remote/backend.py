@@ -62,7 +62,7 @@ class RemoteBackend(Backend):
         timeout: seconds that a server may say nothing, also while it evaluates a prompt.
         headers: sent with each request, for a gateway, say.
         verify: an :class:`ssl.SSLContext` for a server whose certificate this system does not know. Certificates are
-            always checked.
+            always checked. In a page the browser does it.
     """
 
     name = NAME
@@ -113,6 +113,8 @@ class RemoteBackend(Backend):
             # The value may be a key: it is not shown.
             if not isinstance(value, str) or not value.isascii() or not value.isprintable():
                 raise InvalidInput(f"headers[{shown(header)}]: give a string of printable ASCII")
+        if verify is not None and sys.platform == "emscripten":
+            raise InvalidInput("verify: in a page the browser checks certificates")
         self._verify = verify
 
     def __repr__(self) -> str:
@@ -121,11 +123,11 @@ class RemoteBackend(Backend):
     def probe(self) -> Availability:
         """Looks for the HTTP client; asks no server. Whether one answers is known when a model is loaded."""
         if sys.platform == "emscripten":
-            why = "it needs threads and sockets, which a page has not"
-            return Availability(NAME, False, why, "use the wasm backend")
-        if importlib.util.find_spec("httpx2") is None:
+            version = "the browser's fetch"
+        elif importlib.util.find_spec("httpx2") is None:
             return Availability(NAME, False, "httpx2 is not installed", _INSTALL)
-        version = f"httpx2 {metadata.version('httpx2')}"
+        else:
+            version = f"httpx2 {metadata.version('httpx2')}"
         if not os.environ.get(URL_VARIABLE):
             why = "no server is named"
             hint = f'set {URL_VARIABLE}, or write LlamaBridge("http://host:8080", backend="remote")'

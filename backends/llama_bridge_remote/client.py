@@ -1,4 +1,4 @@
-"""Asks a server over HTTP. The errors of httpx2 end here."""
+"""Asks a server over HTTP: what is asked again, and what an answer must look like."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import contextlib
 import json
 import logging
 import random
-import socket
-import ssl
-import threading
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
-
-import httpx2
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_bridge import __version__
-from llama_bridge.checks import shown
 from llama_bridge.claim import CLAIM
-from llama_bridge.errors import BridgeError, ClosedError, EngineError, InvalidInput, ServerGone
+from llama_bridge.errors import BridgeError, ClosedError, EngineError
 
 from .address import Address
-from .connections import Connections
 from .events import NoEvent, read_events, read_value
 from .refusals import Refusal, as_error, of_object, read_refusal
+from .wire import Arrived, Line, NoAnswer, Wire
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Client", "Line", "NoAnswer", "NotJson", "Refused"]
 
@@ -35,10 +33,6 @@ _MOST = 256 << 20
 """Bytes of an answer that is not a stream."""
 
 _log = logging.getLogger(__name__)
-
-
-class NoAnswer(ServerGone):
-    """Nobody answered at the address, or the connection broke. Nothing is known of what was done."""
 
 
 class NotJson(EngineError):
@@ -59,41 +53,6 @@ class Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
-
-
-class Line:
-    """One request under way, which can be given up from any thread.
-
-    Attributes:
-        is_new: whether a connection was made for it.
-    """
-
-    def __init__(self) -> None:
-        self.given_up = threading.Event()
-        self.is_new = False
-        self._socket: socket.socket | None = None
-
-    def give_up(self) -> None:
-        """End the connection now: whoever reads from it fails at once, and the server hears of it."""
-        self.given_up.set()
-        self._shut()
-
-    def _shut(self) -> None:
-        if (sock := self._socket) is not None:
-            with contextlib.suppress(OSError, ValueError):
-                # The plain one: TLS would first say goodbye, for which it needs what the reader is using.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Called by httpcore with what happens; a new connection tells its socket."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self.is_new = True
-            stream = info["return_value"]
-            found = stream.get_extra_info("socket")
-            if isinstance(found, socket.socket):
-                self._socket = found
-                if self.given_up.is_set():
-                    self._shut()
 
 
 class Client:
@@ -127,14 +86,8 @@ class Client:
         sent = {"User-Agent": f"llama-bridge/{__version__}", **(headers or {})}
         if key:
             sent["Authorization"] = f"Bearer {key}"
-        auth = None if address.user is None or key else address.user
-        try:
-            self._connections = Connections(address.url, sent, auth, seconds, verify)
-        except (httpx2.InvalidURL, UnicodeError) as error:  # no such host can be, say
-            raise InvalidInput(
-                f"the server's address {shown(address.url)} cannot be used: {_words(error)}"
-            ) from error
-        self._urls: dict[str, httpx2.URL] = {}
+        user = None if address.user is None or key else address.user
+        self._wire = _wire(address.url, sent, user, seconds, verify)
 
     @contextmanager
     def opening(self) -> Generator[None]:
@@ -153,7 +106,7 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
-        self._connections.close()
+        self._wire.close()
 
     def get(self, path: str) -> Any:
         """The JSON value at a path.
@@ -184,13 +137,13 @@ class Client:
         *,
         again: bool,
     ) -> Any:
-        client = self._connections.kept if line is None else self._connections.single
-        is_kept, line = line is None, line or self._line or Line()
+        kept = line is None
+        line = line or self._line or Line()
         line.is_new = False
-        with self._answered(client, method, path, body, line, again=again) as response:
-            self.n_connected += is_kept and line.is_new
-            data = self._read(response)
-            if response.status_code == 204 or not data:
+        with self._answered(method, path, body, line, again=again, kept=kept) as arrived:
+            self.n_connected += kept and line.is_new
+            data = self._read(arrived)
+            if arrived.status == 204 or not data:
                 return None
             try:
                 return read_value(data)
@@ -211,12 +164,10 @@ class Client:
         Raises:
             NoAnswer, NotJson, Refused: also while the events are read.
         """
-        with self._answered(
-            self._connections.single, "POST", path, body, line, again=False, headers=headers
-        ) as response:
-            kind = response.headers.get("content-type", "")
+        with self._answered("POST", path, body, line, again=False, headers=headers) as arrived:
+            kind = arrived.headers.get("content-type", "")
             if "text/event-stream" not in kind:
-                data = self._read(response)
+                data = self._read(arrived)
                 if "application/json" in kind:
                     with contextlib.suppress(ValueError):
                         value: object = read_value(data)
@@ -225,19 +176,22 @@ class Client:
                 page = data.lstrip()[:1] == b"<"
                 what = "a web page" if page else "no stream"
                 raise NotJson(f"{self.url}{path} answers with {what}", is_page=page)
-            yield self._events(response)
+            yield self._events(path, arrived)
 
-    def _events(self, response: httpx2.Response) -> Iterator[dict[str, Any]]:
-        with self._told(response.request.url.path):
-            for event in read_events(response.iter_bytes()):
-                if event.get("error"):
-                    raise Refused(of_object(500, event, self._secret))
-                yield event
+    def _events(self, path: str, arrived: Arrived) -> Iterator[dict[str, Any]]:
+        with self._told():
+            try:
+                for event in read_events(arrived.pieces()):
+                    if event.get("error"):
+                        raise Refused(of_object(500, event, self._secret))
+                    yield event
+            except NoEvent as error:
+                raise NotJson(f"{self.url}{path}: {error}") from error
 
-    def _read(self, response: httpx2.Response) -> bytes:
+    def _read(self, arrived: Arrived) -> bytes:
         data = bytearray()
-        with self._told(response.request.url.path):
-            for piece in response.iter_bytes():
+        with self._told():
+            for piece in arrived.pieces():
                 data += piece
                 if len(data) > _MOST:
                     raise NotJson(f"{self.url} answers with more than {_MOST >> 20} MiB")
@@ -246,45 +200,44 @@ class Client:
     @contextmanager
     def _answered(
         self,
-        client: httpx2.Client,
         method: str,
         path: str,
         body: Mapping[str, Any] | None,
         line: Line,
         *,
         again: bool,
+        kept: bool = False,
         headers: Mapping[str, str] | None = None,
-    ) -> Generator[httpx2.Response]:
+    ) -> Generator[Arrived]:
         """An accepted answer. What did not arrive, or came too early, is asked again some times, ever later."""
+        content = None if body is None else _encode(body)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        headers = {**kind, **(headers or {})}
         wait = _FIRST_WAIT
         for left in reversed(range(_TRIES)):
-            response, reason = None, ""
+            arrived, reason = None, ""
             try:
-                with self._told(path):
-                    response = self._sent(client, method, path, body, line, headers)
+                with self._told():
+                    arrived = self._wire.send(method, path, content, headers, line, kept=kept)
             except NoAnswer as error:
-                unheard = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-                gone = (
-                    unheard and not self._reached
-                )  # never there: whoever asks has another way, or a wrong address
-                if gone or not left or line.given_up.is_set() or not (again or unheard):
+                # Never there: whoever asks has another way, or a wrong address.
+                gone = not self._reached and error.unheard is not False
+                if gone or not left or line.given_up.is_set() or not (again or error.unheard):
                     raise
                 reason = str(error)
-            if response is not None:
+            if arrived is not None:
                 self._reached = True
-                with contextlib.closing(response):
-                    if response.status_code < 300:
-                        yield response
+                with contextlib.closing(arrived):
+                    if arrived.status < 300:
+                        yield arrived
                         return
-                    if response.status_code < 400:
-                        target = response.headers.get("location", "")
+                    if arrived.status < 400:
+                        target = arrived.headers.get("location", "another address")
                         raise NotJson(
                             f"{self.url} sends us on to {target[:200]!r}: give that address"
                         )
-                    data = self._read(response)
-                    refusal = read_refusal(
-                        response.status_code, data, response.headers, self._secret
-                    )
+                    data = self._read(arrived)
+                    refusal = read_refusal(arrived.status, data, arrived.headers, self._secret)
                 if refusal.status not in _AGAIN or not left:
                     raise Refused(refusal)
                 reason = refusal.message
@@ -296,56 +249,15 @@ class Client:
                 raise NoAnswer("the request was given up")
             wait *= 2
 
-    def _sent(
-        self,
-        client: httpx2.Client,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        line: Line,
-        headers: Mapping[str, str] | None,
-    ) -> httpx2.Response:
-        url = self._urls.get(path)
-        if url is None:  # parsing it takes as long as sending it
-            url = self._urls[path] = httpx2.URL(self.url + path)
-        content = None if body is None else _encode(body)
-        kind = {} if body is None else {"Content-Type": "application/json"}
-        request = client.build_request(
-            method,
-            url,
-            content=content,
-            headers={**kind, **(headers or {})},
-            extensions={"trace": line.trace},
-        )
-        return client.send(request, stream=True)
-
     @contextmanager
-    def _told(self, path: str) -> Generator[None]:
-        """Errors of httpx2 as ours. None of them has the key in it."""
+    def _told(self) -> Generator[None]:
+        """Nobody answers a client that was closed meanwhile."""
         try:
             yield
-        except (BridgeError, Refused):
-            raise
-        except Exception as error:
+        except NoAnswer as error:
             if self._closed:
                 raise ClosedError("this LlamaBridge is closed: make a new one") from error
-            raise self._as_ours(path, error) from error
-
-    def _as_ours(self, path: str, error: Exception) -> Exception:
-        match error:
-            case NoEvent():
-                return NotJson(f"{self.url}{path}: {error}")
-            case httpx2.ConnectTimeout():
-                return NoAnswer(f"the server {self.url} accepts no connection: it took too long")
-            case httpx2.TimeoutException():
-                return NoAnswer(f"the server {self.url} says nothing: it took too long")
-            case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
-                return NoAnswer(f"the server {self.url} does not answer: {_words(error)}")
-            case OSError() | ValueError() | RuntimeError() | AttributeError() | AssertionError():
-                # Its socket was shut down under it.
-                return NoAnswer(f"the connection to {self.url} was lost: {_words(error)}")
-            case _:
-                return error
+            raise
 
     def error_of(self, refusal: Refusal, model: str | None = None) -> BridgeError:
         """The error that tells a refusal."""
@@ -359,5 +271,17 @@ def _encode(body: Mapping[str, Any]) -> bytes:
     return _encoder.encode(body).encode()
 
 
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _wire(
+    url: str,
+    headers: Mapping[str, str],
+    user: tuple[str, str] | None,
+    seconds: float,
+    verify: bool | ssl.SSLContext,
+) -> Wire:
+    if sys.platform == "emscripten":
+        from .fetching import Fetching  # only a page has what it imports
+
+        return Fetching(url, headers, user, seconds)
+    from .connections import Connections  # 50 ms: httpx2, which no page has
+
+    return Connections(url, headers, user, seconds, verify)

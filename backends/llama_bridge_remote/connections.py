@@ -1,12 +1,21 @@
-"""The connections to a server, of httpx2."""
+"""The connections of a desktop to a server, of httpx2. Its errors end here."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import httpx2
+
+from llama_bridge.checks import shown
+from llama_bridge.errors import InvalidInput
+
+from .wire import Arrived, Line, NoAnswer, Wire
 
 __all__ = ["Connections"]
 
@@ -14,7 +23,7 @@ _CONNECT_SECONDS = 10.0
 _KEPT = 8
 
 
-class Connections:
+class Connections(Wire):
     """Some that are kept for the next request, and one for each answer that may be given up.
 
     A forked process makes its own: two that write to one connection would read each other's answers.
@@ -25,6 +34,9 @@ class Connections:
         user: name and password, or None.
         seconds: how long the server may say nothing.
         verify: how its certificate is checked; True as the system does.
+
+    Raises:
+        InvalidInput: there can be no such host.
     """
 
     def __init__(
@@ -41,7 +53,13 @@ class Connections:
         self._wait = httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds), pool=None)
         self._verify = httpx2.create_ssl_context() if verify is True else verify
         self._inherited: list[httpx2.Client] = []  # never closed here: they are the parent's
-        self._make()
+        self._urls: dict[str, httpx2.URL] = {}
+        try:
+            self._make()
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise InvalidInput(
+                f"the server's address {shown(url)} cannot be used: {_words(error)}"
+            ) from error
 
     def _make(self) -> None:
         self._pid = os.getpid()
@@ -62,20 +80,103 @@ class Connections:
             self._inherited += [self._kept, self._single]
             self._make()
 
-    @property
-    def kept(self) -> httpx2.Client:
-        """Keeps its connections."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        line: Line,
+        *,
+        kept: bool,
+    ) -> Arrived:
+        """See :meth:`Wire.send`."""
         self._own()
-        return self._kept
-
-    @property
-    def single(self) -> httpx2.Client:
-        """Makes a new one each time, whose socket is known."""
-        self._own()
-        return self._single
+        client = self._kept if kept else self._single
+        with _told(self._url):
+            url = self._urls.get(path)
+            if url is None:  # parsing it takes as long as sending it
+                url = self._urls[path] = httpx2.URL(self._url + path)
+            request = client.build_request(
+                method,
+                url,
+                content=content,
+                headers=headers,
+                extensions={"trace": _Trace(line)},
+            )
+            return _Received(self._url, client.send(request, stream=True))
 
     def close(self) -> None:
-        """Close all."""
+        """See :meth:`Wire.close`."""
         self._own()
         self._kept.close()
         self._single.close()
+
+
+class _Received(Arrived):
+    def __init__(self, url: str, response: httpx2.Response) -> None:
+        self._url = url
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers
+
+    def pieces(self) -> Iterator[bytes]:
+        """See :meth:`Arrived.pieces`."""
+        with _told(self._url):
+            yield from self._response.iter_bytes()
+
+    def close(self) -> None:
+        """See :meth:`Arrived.close`."""
+        self._response.close()
+
+
+class _Trace:
+    """Called by httpcore with what happens; a new connection tells its socket."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._line.is_new = True
+            found = info["return_value"].get_extra_info("socket")
+            if isinstance(found, socket.socket):
+                self._line.connected(lambda: _shut(found))
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        # The plain one: TLS would first say goodbye, for which it needs what the reader is using.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+@contextmanager
+def _told(url: str) -> Generator[None]:
+    """Errors of httpx2 as ours. None of them has the key in it."""
+    try:
+        yield
+    except Exception as error:
+        if (ours := _as_ours(url, error)) is not None:
+            raise ours from error
+        raise
+
+
+def _as_ours(url: str, error: Exception) -> NoAnswer | None:
+    match error:
+        case httpx2.ConnectTimeout():
+            why = f"the server {url} accepts no connection: it took too long"
+            return NoAnswer(why, unheard=True)
+        case httpx2.TimeoutException():
+            return NoAnswer(f"the server {url} says nothing: it took too long")
+        case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
+            unheard = isinstance(error, httpx2.ConnectError)
+            return NoAnswer(f"the server {url} does not answer: {_words(error)}", unheard=unheard)
+        case OSError() | ValueError() | RuntimeError() | AttributeError() | AssertionError():
+            # Its socket was shut down under it.
+            return NoAnswer(f"the connection to {url} was lost: {_words(error)}")
+        case _:
+            return None
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -61,13 +61,23 @@ def run(folder: str, tell: Tell, *arguments: str) -> int:
     Args:
         folder: where the archive was unpacked.
         tell: is given one JSON object for each test that ran or was gated, at once.
-        arguments: for pytest.
+        arguments: for pytest; what is ``LLAMA_BRIDGE_...=value`` is for the environment.
     """
+    arguments = tuple(word for word in arguments if not _is_variable(word))
     os.chdir(folder)
     sys.path.insert(0, folder)
     options = ["-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=sys", "-q", "-q"]
     with _Gates() as gates:
         return int(pytest.main([*options, *arguments], plugins=[gates, _Report(tell)]))
+
+
+def _is_variable(word: str) -> bool:
+    """Put it into the environment if it is for that."""
+    name, is_one, value = word.partition("=")
+    if is_one and name.startswith("LLAMA_BRIDGE_"):
+        os.environ[name] = value
+        return True
+    return False
 
 
 class _Gates:

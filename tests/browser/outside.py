@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llama_bridge import LlamaBridge
+from llama_bridge.serve import ServerSettings, app
+from tests.remote.servers import llama_server
+from tests.serve.serving import serving
 from tools.browser import fetch, site
 from tools.browser.browsers import find, messages
-from tools.browser.server import serve
+from tools.browser.server import CSP, serve
 from tools.pyodide import venv
 from tools.pyodide.environment import environment
 
@@ -132,11 +139,45 @@ def lay_out(folder: Path, options: Sequence[str] = OPTIONS) -> Path:
     return folder
 
 
-def run_in_browser(browser: str, folder: Path, *, seconds: float = 280) -> Outcome:
-    """Run the suite of a site in a browser."""
+@contextmanager
+def servers(folder: Path) -> Generator[dict[str, str]]:
+    """Servers that a page may ask, for the tests of the remote backend there, as ``tests/remote/conftest.py`` has them."""
+    open_to_pages = ServerSettings(cors_origins=("*",))
+    with ExitStack() as stack:
+        found = {}
+        for name, backend in (("bridge", "native"), ("forgetful", "wasm")):
+            llama = stack.enter_context(LlamaBridge("demo", backend=backend, n_parallel=4))
+            at = stack.enter_context(serving(app(llama, settings=open_to_pages)))
+            found[name] = f"http://127.0.0.1:{at.port}"
+        if importlib.util.find_spec("xllamacpp"):
+            found["llama_cpp"] = stack.enter_context(llama_server(folder / "slots")).url
+        yield found
+
+
+def run_in_browser(
+    browser: str, folder: Path, *, seconds: float = 280, asked: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run the suite of a site in a browser.
+
+    Args:
+        browser: its name.
+        folder: has the site.
+        seconds: how long it may take.
+        asked: servers that it may ask, see :func:`servers`.
+    """
     version = json.loads((fetch.pyodide() / "package.json").read_text())["version"]
     outcome = Outcome(browser)
-    with serve(folder) as address, messages(browser, address, seconds=seconds) as happened:
+    csp = CSP
+    if asked:
+        csp += f"; connect-src 'self' {' '.join(asked.values())}"
+        named = f"LLAMA_BRIDGE_SERVERS={json.dumps(dict(asked))}"
+        options = json.loads((folder / "options.json").read_text())
+        options = [named, *(word for word in options if not word.startswith("LLAMA_BRIDGE_"))]
+        (folder / "options.json").write_text(json.dumps(options))
+    with (
+        serve(folder, csp=csp) as address,
+        messages(browser, address, seconds=seconds) as happened,
+    ):
         for message in happened:
             if message.kind == "version":
                 outcome.host = f"Pyodide {version} in {message.data}"
@@ -165,16 +206,17 @@ def run_in_browsers(folder: Path) -> dict[str, Outcome]:
     if missing := [name for name in options if not find(name)]:
         raise fetch.FetchError(f"not installed: {' and '.join(missing)}")
     sites = {name: lay_out(folder / name, some) for name, some in options.items()}
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(sites, pool.map(_try_twice, sites, sites.values()), strict=True))
+    with servers(folder) as asked, ThreadPoolExecutor() as pool:
+        outcomes = pool.map(partial(_try_twice, asked=asked), sites, sites.values())
+        return dict(zip(sites, outcomes, strict=True))
 
 
-def _try_twice(browser: str, site: Path) -> Outcome:
+def _try_twice(browser: str, site: Path, asked: Mapping[str, str]) -> Outcome:
     """The suite in a browser; one that stands still, as Firefox does now and then, is opened anew, and that is told."""
     try:
-        return run_in_browser(browser, site)
+        return run_in_browser(browser, site, asked=asked)
     except TimeoutError as error:
-        outcome = run_in_browser(browser, site)
+        outcome = run_in_browser(browser, site, asked=asked)
         outcome.host += f", at the second try ({error})"
         return outcome
 

@@ -1,13 +1,43 @@
-"""What the tests of the remote backend share: each kind of server, started once."""
+"""What the tests of the remote backend share: each kind of server, started once.
+
+A page starts no servers. Those that whoever opened it has started are named by ``LLAMA_BRIDGE_SERVERS``, as JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-collect_ignore_glob = ["test_*.py"] if sys.platform == "emscripten" else []
+collect_ignore_glob: list[str] = []
+
+if sys.platform == "emscripten":
+    from .servers import LlamaServer
+
+    # Those of the other files start servers in threads.
+    collect_ignore_glob = ["test_[!ar]*.py", "test_recorded.py"]
+
+    def started(name: str) -> str:
+        servers: dict[str, str] = json.loads(os.environ.get("LLAMA_BRIDGE_SERVERS", "{}"))
+        if name not in servers:
+            pytest.skip("needs servers")
+        return servers[name]
+
+    @pytest.fixture(scope="session")
+    def bridge_url() -> str:
+        return started("bridge")
+
+    @pytest.fixture(scope="session")
+    def forgetful_url() -> str:
+        return started("forgetful")
+
+    @pytest.fixture(scope="session")
+    def llama_cpp() -> LlamaServer:
+        return LlamaServer(int(started("llama_cpp").rpartition(":")[2]))
+
 
 if sys.platform != "emscripten":
     from llama_bridge import LlamaBridge, SamplingParams

@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_bridge.models.source import open_model
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Handler", "Heard", "LlamaServer", "Scripted", "free_port", "llama_server", "scripted"]
 
@@ -53,18 +55,19 @@ class LlamaServer:
     Attributes:
         port: where.
         slots: its folder for slots.
-        process: itself.
+        process: itself; None if somebody else has started it.
     """
 
     port: int
-    slots: Path
-    process: subprocess.Popen[bytes]
+    slots: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
+        assert self.process is not None
         self.process.kill()
         self.process.wait()
 
@@ -104,7 +107,7 @@ def llama_server(
 
 def _wait(server: LlamaServer) -> None:
     end = time.monotonic() + 60
-    while server.process.poll() is None:
+    while server.process is not None and server.process.poll() is None:
         link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         try:
             link.request("GET", "/health")
@@ -137,12 +140,14 @@ class Scripted:
         answer: called with each request and the handler that answers it.
         heard: the requests so far.
         gone: set when a client has left before its answer was whole.
+        open_to_pages: whether web pages of other servers may ask.
     """
 
     port: int = 0
     answer: Callable[[Heard, Handler], None] = field(default=lambda _heard, _handler: None)
     heard: list[Heard] = field(default_factory=list[Heard])
     gone: threading.Event = field(default_factory=threading.Event)
+    open_to_pages: bool = False
 
     @property
     def url(self) -> str:
@@ -161,6 +166,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._do()
+
+    def do_OPTIONS(self) -> None:
+        """A browser asks whether a page may ask."""
+        self.send_response(204)
+        if self.scripted.open_to_pages:
+            self.send_header("Access-Control-Allow-Headers", "*, Authorization")
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        if self.scripted.open_to_pages:
+            self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
 
     def _do(self) -> None:
         size = int(self.headers.get("content-length") or 0)
@@ -208,10 +225,13 @@ class _Quiet(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def scripted(
-    answer: Callable[[Heard, Handler], None], tls: ssl.SSLContext | None = None
+    answer: Callable[[Heard, Handler], None],
+    tls: ssl.SSLContext | None = None,
+    *,
+    open_to_pages: bool = False,
 ) -> Iterator[Scripted]:
     """Run one in a thread."""
-    script = Scripted(answer=answer)
+    script = Scripted(answer=answer, open_to_pages=open_to_pages)
     handler = type("Handler", (Handler,), {"scripted": script})
     server = _Quiet(("127.0.0.1", 0), handler)
     script.port = server.server_address[1]

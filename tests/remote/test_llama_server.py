@@ -31,7 +31,7 @@ from llama_bridge import (
     SessionNotFound,
     UnsupportedCapability,
 )
-from llama_bridge_remote.client import Client
+from llama_bridge_remote.connections import Connections
 from tests.making import MakeModel
 
 from .servers import LlamaServer, free_port, llama_server
@@ -415,15 +415,15 @@ def test_a_turn_is_few_requests_and_its_answer_waits_for_none_of_them(
 ) -> None:
     """The model is asked for while the server works, and what was tokenised once is not tokenised again."""
     asked: list[str] = []
-    sent = Client._sent
+    sent = Connections.send
 
-    def listening(client: Client, by: Any, method: str, path: str, *more: Any) -> Any:
+    def listening(by: Connections, method: str, path: str, *more: Any, kept: bool) -> Any:
         asked.append(path)
-        return sent(client, by, method, path, *more)
+        return sent(by, method, path, *more, kept=kept)
 
     llama.generate(NAME)
     llama.generate_continue("Where is Oslo? Where is Bergen?")
-    monkeypatch.setattr(Client, "_sent", listening)
+    monkeypatch.setattr(Connections, "send", listening)
     llama.generate_continue("Where is Oslo?")
     assert sorted(asked) == ["/completion", "/props", "/tokenize", "/tokenize"]
     asked.clear()

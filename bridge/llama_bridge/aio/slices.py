@@ -33,6 +33,7 @@ class Slices(Ways):
             WeakSet()
         )  # answers that have begun and not ended
         self._breath = 0.0  # when the event loop last ran
+        self._working = asyncio.Lock()
 
     async def run(self, work: Callable[[], T], claim: Claim) -> T:
         """See :meth:`Ways.run`. The work itself is one slice; answers that it has to wait for are more."""
@@ -40,11 +41,13 @@ class Slices(Ways):
         while unread := [reading for reading in self._unread if not reading.over]:
             unread[0].compute()
             await self.breathe()
-        token = CLAIM.set(claim)
-        try:
-            return work()
-        finally:
-            CLAIM.reset(token)
+        # A browser may suspend Python in the middle of it: what other tasks begin then waits, not for a thread's lock.
+        async with self._working:
+            token = CLAIM.set(claim)
+            try:
+                return work()
+            finally:
+                CLAIM.reset(token)
 
     def read(self, start: Callable[[], SyncStream[T, R]]) -> Reading[T, R]:
         """See :meth:`Ways.read`."""

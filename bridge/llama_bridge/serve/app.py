@@ -119,6 +119,7 @@ def application(
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
+                expose_headers=["Retry-After"],
             )
         )
     uploads = () if conversations is None else UPLOADS

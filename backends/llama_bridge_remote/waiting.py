@@ -1,0 +1,20 @@
+"""Work beside its reader, and how the one waits for the other: a thread, or in a page a task."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "emscripten":
+    from .page import Mailbox, Signal, start
+else:
+    import threading
+    from collections.abc import Callable
+    from queue import SimpleQueue as Mailbox
+    from threading import Event as Signal
+
+    def start(work: Callable[[], object]) -> None:
+        """Do some work beside the caller."""
+        threading.Thread(target=work, name="llama-bridge remote answer", daemon=True).start()
+
+
+__all__ = ["Mailbox", "Signal", "start"]
