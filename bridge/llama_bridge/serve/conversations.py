@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +14,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..errors import SessionWriteError
 from ..files.replacing import replace_file
 from .fields import Fields
 from .refusals import Refused
@@ -50,7 +54,9 @@ class Conversations:
 
     async def forget(self, _server: Server, request: Request) -> Response:
         """Delete one."""
-        self._path(request).unlink(missing_ok=True)
+        path = self._path(request)
+        with self._changing("deleted"):
+            path.unlink(missing_ok=True)
         return Response(status_code=204)
 
     def _path(self, request: Request) -> Path:
@@ -61,16 +67,26 @@ class Conversations:
 
     def _heads(self, words: str) -> list[dict[str, Any]]:
         found = [_read(path) for path in sorted(self._folder.glob("t*.json"))]
-        return [
-            {name: talk.get(name) for name in ("id", "title", "changed")}
-            for talk in found
-            if talk is not None and _says(talk, words)
-        ]
+        return [_head(talk) for talk in found if talk is not None and _says(talk, words)]
 
     def _write(self, path: Path, talk: dict[str, Any]) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = json.dumps(talk).encode()
-        replace_file(path, lambda file: file.write(data))
+        with self._changing("kept"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(path, lambda file: file.write(data))
+
+    @contextmanager
+    def _changing(self, done: str) -> Generator[None]:
+        """Whoever asks owns the folder, so is told where it is."""
+        try:
+            yield
+        except OSError as error:
+            why = error.reason if isinstance(error, SessionWriteError) else error.strerror
+            message = (
+                f"the conversation cannot be {done} in {self._folder}: {why}: make room for it there, "
+                "or start with another --conversations-dir"
+            )
+            raise Refused(500, message, code="not_kept") from error
 
 
 def _whole(fields: Fields) -> dict[str, Any]:
@@ -84,8 +100,8 @@ def _whole(fields: Fields) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any] | None:
     """What is in a file; None if it is not there, or no conversation."""
     try:
-        found: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        found: Any = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
@@ -94,6 +110,21 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _says(talk: dict[str, Any], words: str) -> bool:
-    messages: dict[str, Any] = talk.get("messages") or {}
-    texts = [talk.get("title"), *(message.get("text") for message in messages.values())]
+    messages: Any = talk.get("messages")
+    inside: list[Any] = list(messages.values()) if isinstance(messages, dict) else []
+    texts = [talk.get("title"), *(one.get("text") for one in inside if isinstance(one, dict))]
     return any(words in str(text).casefold() for text in texts)
+
+
+def _head(talk: dict[str, Any]) -> dict[str, Any]:
+    """What the list shows of one. Somebody may have changed its file."""
+    title, changed = talk.get("title"), talk.get("changed")
+    return {
+        "id": talk["id"],
+        "title": title.encode(errors="replace").decode() if isinstance(title, str) else "",
+        "changed": changed if isinstance(changed, int | float) and math.isfinite(changed) else 0,
+    }
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
