@@ -110,9 +110,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _says(talk: dict[str, Any], words: str) -> bool:
-    messages: Any = talk.get("messages")
-    inside: list[Any] = list(messages.values()) if isinstance(messages, dict) else []
-    texts = [talk.get("title"), *(one.get("text") for one in inside if isinstance(one, dict))]
+    messages: object = talk.get("messages")
+    inside = cast("dict[str, object]", messages).values() if isinstance(messages, dict) else ()
+    found = [cast("dict[str, object]", one) for one in inside if isinstance(one, dict)]
+    texts = [talk.get("title"), *(one.get("text") for one in found)]
     return any(words in str(text).casefold() for text in texts)
 
 
