@@ -41,7 +41,11 @@ export class App {
 
   async #openTalks() {
     this.shelf = await this.openShelf((id) => this.#changedElsewhere(id));
-    for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
+    try {
+      for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
+    } catch (error) {
+      tell(this.#wordsOf(error));
+    }
     await this.open(this.heads.has(preferences.last) ? preferences.last : null);
   }
 
@@ -55,9 +59,9 @@ export class App {
       find: (words) => this.shelf.find(words),
       rename: (id, title) => this.#change(id, (talk) => (talk.title = title)),
       remove: (id) => this.#removeTalk(id),
-      markdown: async (id) => saveMarkdown(await this.#talk(id)),
-      json: async (id) => saveJson(await this.#talk(id)),
-      session: this.client.sessions && (async (id) => this.#session(await this.#talk(id)).open()),
+      markdown: (id) => this.#with(id, saveMarkdown),
+      json: (id) => this.#with(id, saveJson),
+      session: this.client.sessions && ((id) => this.#with(id, (talk) => this.#session(talk).open())),
       take: (file) => this.#take(file),
       settings: () => this.#settings(),
       close: () => document.body.classList.remove("menu-open"),
@@ -230,8 +234,28 @@ export class App {
 
   // conversations
 
+  /** A conversation; null if it was deleted elsewhere, or cannot be had now. */
   async #talk(id) {
-    return this.running.get(id)?.talk ?? (this.talk?.id === id ? this.talk : await this.shelf.get(id));
+    const mine = this.#mine(id);
+    if (mine) return mine;
+    try {
+      const kept = await this.shelf.get(id);
+      if (kept) return talks.keptTalk(kept);
+      this.heads.delete(id);
+    } catch (error) {
+      tell(this.#wordsOf(error));
+    }
+    return null;
+  }
+
+  #mine(id) {
+    return this.running.get(id)?.talk ?? (this.talk?.id === id ? this.talk : null);
+  }
+
+  async #with(id, work) {
+    const talk = await this.#talk(id);
+    if (talk) await work(talk);
+    this.#show();
   }
 
   async open(id) {
@@ -253,40 +277,51 @@ export class App {
   async #save(talk) {
     if (!talk || talk.leaf === null || talk.removed) return;
     this.heads.set(talk.id, headOf(talk));
-    await this.shelf.put(talk).catch((error) => tell(String(error)));
+    await this.shelf.put(talk).catch((error) => tell(this.#wordsOf(error)));
   }
 
-  async #change(id, change) {
-    const talk = await this.#talk(id);
-    change(talk);
-    await this.#save(talk);
-    this.#show();
+  #change(id, change) {
+    return this.#with(id, (talk) => {
+      change(talk);
+      return this.#save(talk);
+    });
   }
 
   async #changedElsewhere(id) {
     await this.ready; // another window may change one while this one opens
     const kept = await this.shelf.get(id);
-    if (kept) this.heads.set(id, headOf(kept));
-    else this.heads.delete(id);
-    if (kept && this.talk.id === id && !this.running.has(id)) {
-      this.talk.messages = talks.merge(this.talk, kept).messages;
-      this.talk.title = kept.title;
+    const mine = this.#mine(id);
+    if (kept) {
+      this.heads.set(id, headOf(kept));
+      if (mine) Object.assign(mine, talks.merge(mine, kept), { title: kept.title });
+    } else {
+      this.heads.delete(id);
+      if (mine) {
+        mine.removed = true;
+        this.running.get(id)?.abort.abort();
+        if (this.talk === mine) return this.open(null);
+      }
     }
     this.#show();
   }
 
-  async #removeTalk(id) {
-    const talk = await this.#talk(id);
-    this.running.get(id)?.abort.abort();
-    talk.removed = true;
-    await this.shelf.remove(id);
-    this.heads.delete(id);
-    if (this.talk.id === id) await this.open(null);
-    else this.#show();
-    tell(t("removed"), async () => {
-      delete talk.removed;
-      await this.#save(talk);
-      await this.open(id);
+  #removeTalk(id) {
+    return this.#with(id, async (talk) => {
+      talk.removed = true;
+      this.running.get(id)?.abort.abort();
+      try {
+        await this.shelf.remove(id);
+      } catch (error) {
+        delete talk.removed;
+        return tell(this.#wordsOf(error));
+      }
+      this.heads.delete(id);
+      if (this.talk.id === id) await this.open(null);
+      tell(t("removed"), async () => {
+        delete talk.removed;
+        await this.#save(talk);
+        await this.open(id);
+      });
     });
   }
 
@@ -319,16 +354,15 @@ export class App {
   #removeMessage(message) {
     const { talk } = this;
     if (this.running.has(talk.id)) return;
-    const before = structuredClone(talk);
-    const refs = talks.removeBranch(talk, message.id);
+    const { id, leaf } = talk;
+    const removed = talks.removeBranch(talk, message.id);
+    const refs = removed.map(({ ref }) => ref).filter(Boolean);
     const forget = setTimeout(() => this.client.forget(refs), 12_000); // after the way back is gone
     this.#save(talk);
     this.#show();
     tell(t("removed"), () => {
       clearTimeout(forget);
-      Object.assign(talk, before);
-      this.#save(talk);
-      this.#show();
+      this.#change(id, (now) => talks.bringBack(now, removed, leaf));
     });
   }
 
@@ -422,8 +456,11 @@ export class App {
   }
 
   #wordsOf(error) {
-    if (!(error instanceof Trouble)) throw error;
+    if (!(error instanceof Trouble)) {
+      console.error(error);
+      return String(error);
+    }
     if (error.kind === "full") return `${t("full", { words: error.message })} ${t("fullHint")}`;
-    return error.kind === "unreachable" ? t("unreachable") : error.message;
+    return ["unreachable", "strange"].includes(error.kind) ? t(error.kind) : error.message;
   }
 }

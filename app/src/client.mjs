@@ -46,7 +46,8 @@
 // Every error is a Trouble. What came before it stays.
 
 export class Trouble extends Error {
-  /** kind: "key" (one is needed), "unreachable", "full" (of the context), "large" (for the memory), "mismatch" (of a session) or "refused". */
+  /** kind: "key" (one is needed), "unreachable", "strange" (no answer of such a host), "full" (of the context), "large" (for the memory),
+      "mismatch" (of a session) or "refused". */
   constructor(kind, message) {
     super(message);
     this.kind = kind;

@@ -3,6 +3,7 @@ import { spoken, Trouble } from "./client.mjs";
 
 const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
+const LONGEST = 16_000_000; // characters of one event
 
 export class HttpClient {
   library = null; // what is on a server is its owner's
@@ -27,8 +28,13 @@ export class HttpClient {
   }
 
   async models() {
-    const { data } = await (await this.fetch("v1/models")).json();
-    return data.map(({ id, capabilities = null, n_ctx: context = null }) => ({ id, capabilities, context }));
+    const answer = await this.fetch("v1/models");
+    try {
+      const { data } = await answer.json();
+      return data.map(({ id, capabilities = null, n_ctx: context = null }) => ({ id, capabilities, context }));
+    } catch {
+      throw new Trouble("strange", "");
+    }
   }
 
   async *ask({ model, system, messages, sampling, signal }) {
@@ -56,7 +62,7 @@ export class HttpClient {
   /** Ask the server; an error of its own becomes one here. */
   async fetch(path, body, signal, method = body ? "POST" : "GET") {
     const headers = { "Content-Type": "application/json" };
-    if (this.key) headers.Authorization = `Bearer ${this.key}`;
+    if (/^[!-~]+$/.test(this.key)) headers.Authorization = `Bearer ${this.key}`; // others no key can be, and no header
     let answer;
     try {
       answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
@@ -97,19 +103,30 @@ export async function* events(answer) {
       if (done) return;
       const parts = (rest + value).split("\n\n");
       rest = parts.pop();
+      if (rest.length > LONGEST) throw new Trouble("strange", "");
       for (const part of parts) {
         const line = part.split("\n").find((one) => one.startsWith("data: "));
         if (line) yield JSON.parse(line.slice(6));
       }
     }
   } catch (error) {
-    throw error.name === "AbortError" ? error : new Trouble("unreachable", "");
+    if (error instanceof SyntaxError) throw new Trouble("strange", "");
+    throw error.name === "AbortError" || error instanceof Trouble ? error : new Trouble("unreachable", "");
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
 async function* pieces(answer) {
+  if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) throw new Trouble("strange", "");
+  try {
+    yield* told(answer);
+  } catch (error) {
+    throw error instanceof TypeError ? new Trouble("strange", "") : error; // an event that lacks what it should have
+  }
+}
+
+async function* told(answer) {
   let first = 0;
   for await (const event of events(answer)) {
     const { type } = event;

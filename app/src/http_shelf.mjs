@@ -7,9 +7,18 @@ const PREFERENCES = "app/preferences";
 
 export class HttpShelf {
   lasting = true;
+  last = Promise.resolve();
+  waiting = new Map();
 
   constructor(client) {
     this.client = client;
+  }
+
+  /** Changes are made one after the other: the one that was told first may not arrive last. */
+  #next(change) {
+    const made = this.last.then(change);
+    this.last = made.catch(() => {});
+    return made;
   }
 
   async heads() {
@@ -20,13 +29,22 @@ export class HttpShelf {
     return (await (await this.client.fetch(`${PLACE}/${id}`)).json()) ?? undefined;
   }
 
-  async put(talk) {
-    const conversation = merge(talk, await this.get(talk.id));
-    await this.client.fetch(`${PLACE}/${talk.id}`, { conversation }, undefined, "PUT");
+  put(talk) {
+    const { id } = talk;
+    const waits = this.waiting.has(id);
+    this.waiting.set(id, talk);
+    return waits ? this.last : this.#next(() => this.#put(id));
   }
 
-  async remove(id) {
-    await this.client.fetch(`${PLACE}/${id}`, undefined, undefined, "DELETE");
+  async #put(id) {
+    const kept = await this.get(id);
+    const conversation = merge(this.waiting.get(id), kept);
+    this.waiting.delete(id);
+    await this.client.fetch(`${PLACE}/${id}`, { conversation }, undefined, "PUT");
+  }
+
+  remove(id) {
+    return this.#next(() => this.client.fetch(`${PLACE}/${id}`, undefined, undefined, "DELETE"));
   }
 
   async find(words) {

@@ -6,6 +6,9 @@ import { make } from "./dom.mjs";
 
 const escape = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt()};`);
 const MOST = 3000; // characters: marked's time for emphasis grows with the square of a paragraph
+// Lists and quotes in each other, by their marks in one line or by its indentation: a browser lays them out within each other,
+// and a thousand of them end the tab.
+const DEEP = /^[ \t]*(?:(?:>[ \t]?|(?:[-*+]|\d{1,9}[.)])[ \t]+){30}|(?: {120}|\t{30})[ \t]*(?:[-*+>]|\d{1,9}[.)])[ \t])/m;
 const asUsual = false;
 const nothing = undefined;
 
@@ -52,6 +55,7 @@ export function clean(html) {
 /** Renders again only what has changed: while an answer grows, that is its last block. */
 export function show(place, text) {
   try {
+    if (DEEP.test(text)) throw new Error("nested too deep");
     const all = marked.lexer(text);
     const links = JSON.stringify(all.links);
     const tokens = all.filter(({ type }) => type !== "space" && type !== "def");
@@ -70,6 +74,6 @@ export function show(place, text) {
     else place.replaceChildren();
     place.append(...made);
   } catch {
-    place.textContent = text; // nested a thousand times
+    place.textContent = text;
   }
 }

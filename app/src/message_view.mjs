@@ -83,7 +83,7 @@ export class MessageView {
   #calls() {
     return (this.message.calls ?? []).map((call) => {
       const name = make("p", { className: "call", textContent: t("calls", { name: call.name }) });
-      return make("div", {}, name, codeBlock(pretty(call.arguments), "json"));
+      return make("div", {}, name, codeBlock(pretty(call.arguments) ?? call.arguments, "json"));
     });
   }
 
@@ -135,7 +135,8 @@ function asCode(text, writing) {
 
 function pretty(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const better = JSON.stringify(JSON.parse(text), null, 2);
+    return better.length < 20 * text.length ? better : null; // indentation grows with the square of the depth
   } catch {
     return null;
   }

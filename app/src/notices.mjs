@@ -19,10 +19,8 @@ export function askForKey(use) {
   const label = make("label", { id: "key-title", for: "key", textContent: t("apiKey") });
   const form = make("form", { method: "dialog" }, label, box, make("button", { className: "main", textContent: t("useKey") }));
   const dialog = make("dialog", { className: "key", "aria-labelledby": "key-title" }, form);
-  form.onsubmit = () => {
-    dialog.remove();
-    use(box.value.trim());
-  };
+  form.onsubmit = () => use(box.value.trim());
+  dialog.onclose = () => dialog.remove();
   document.body.append(dialog);
   dialog.showModal();
 }

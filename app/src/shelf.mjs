@@ -1,5 +1,5 @@
 // Keeps conversations in this browser: IndexedDB, or memory where that is switched off. Tabs tell each other of changes.
-import { merge } from "./talk.mjs";
+import { keptTalk, merge } from "./talk.mjs";
 
 const NAME = "llama-bridge";
 
@@ -104,6 +104,7 @@ class MemoryShelf {
 
 function says(talk, words) {
   const wanted = words.toLowerCase();
-  const texts = [talk.title, ...Object.values(talk.messages).map(({ text }) => text)];
+  const { title, messages } = keptTalk(talk);
+  const texts = [title, ...Object.values(messages).map(({ text }) => text)];
   return texts.some((text) => text.toLowerCase().includes(wanted));
 }

@@ -5,7 +5,7 @@ import { t } from "./words.mjs";
 const DAY = 86_400_000;
 
 function groupOf(changed) {
-  const days = Math.floor((new Date().setHours(24, 0, 0, 0) - changed) / DAY);
+  const days = Math.max(0, Math.floor((new Date().setHours(24, 0, 0, 0) - changed) / DAY)); // clocks are set back
   return t(["today", "yesterday"][days] ?? (days < 8 ? "week" : "older"));
 }
 
@@ -51,6 +51,8 @@ export class Sidebar {
   }
 
   #lay() {
+    this.late = this.list.querySelector("li > input, details[open]") !== null; // somebody is at work there
+    if (this.late) return;
     const heads = this.heads.filter(({ id }) => this.found?.has(id) ?? true).sort((a, b) => b.changed - a.changed);
     const parts = [];
     let group;
@@ -90,7 +92,10 @@ export class Sidebar {
       };
       menu.append(make("button", { type: "button", onclick: choose }, icon(icons[name]), t(name)));
     }
-    details.ontoggle = () => details.open && menu.scrollIntoView({ block: "nearest" });
+    details.ontoggle = () => {
+      if (details.open) menu.scrollIntoView({ block: "nearest" });
+      else if (this.late) this.#lay();
+    };
     details.addEventListener("focusout", ({ relatedTarget }) => {
       if (!details.contains(relatedTarget)) details.open = false;
     });
@@ -109,6 +114,7 @@ export class Sidebar {
     const end = (kept) => {
       if (over) return;
       over = true;
+      box.remove();
       if (kept && box.value.trim()) this.on.rename(id, box.value.trim());
       else this.#lay();
     };

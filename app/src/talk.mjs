@@ -19,7 +19,7 @@ export function newTalk(fields = {}) {
 /** The messages from the first to `leaf`. */
 export function pathTo(talk, leaf = talk.leaf) {
   const found = [];
-  for (let id = leaf; id; id = talk.messages[id]?.parent) found.push(talk.messages[id]);
+  for (let one = talk.messages[leaf]; one; one = talk.messages[one.parent]) found.push(one);
   return found.reverse();
 }
 
@@ -39,7 +39,8 @@ export function addMessage(talk, parent, fields) {
 
 function titleOf({ text, files }) {
   const line = text.trim().split("\n", 1)[0] || files?.[0]?.name || "";
-  return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
+  const letters = Array.from(line.slice(0, 200)); // no half of one
+  return letters.length > 60 ? `${letters.slice(0, 59).join("").trimEnd()}…` : line;
 }
 
 /** Show the branch that begins with `id`, and of it what is newest. */
@@ -48,15 +49,15 @@ export function showBranch(talk, id) {
   for (let next; (next = childrenOf(talk, talk.leaf).at(-1)); ) talk.leaf = next.id;
 }
 
-/** Remove a message and all after it; returns the names that the host has for them. */
+/** Remove a message and all after it; returns them. */
 export function removeBranch(talk, id) {
   const { parent } = talk.messages[id];
-  const refs = [];
+  const removed = [];
   const rest = [id];
   while (rest.length) {
     const next = rest.pop();
     for (const child of childrenOf(talk, next)) rest.push(child.id);
-    if (talk.messages[next].ref) refs.push(talk.messages[next].ref);
+    removed.push(talk.messages[next]);
     delete talk.messages[next];
     talk.gone.push(next);
   }
@@ -64,7 +65,18 @@ export function removeBranch(talk, id) {
   if (beside) showBranch(talk, beside.id);
   else talk.leaf = parent;
   talk.changed = Date.now();
-  return refs;
+  return removed;
+}
+
+/** Bring back what was removed, and show `leaf` again. They get new names: the old ones are gone for every tab. */
+export function bringBack(talk, removed, leaf) {
+  const names = new Map(removed.map(({ id }) => [id, newId("m")]));
+  for (const one of removed) {
+    const id = names.get(one.id);
+    talk.messages[id] = { ...one, id, parent: names.get(one.parent) ?? one.parent };
+  }
+  talk.leaf = names.get(leaf) ?? talk.leaf;
+  talk.changed = Date.now();
 }
 
 /** A conversation that somebody has saved with its KV cache: messages in their order, of which the last goes on from `ref`. */
@@ -84,36 +96,78 @@ export function forkAt(talk, id) {
   return forked;
 }
 
-/** What `kept` has and `talk` lacks, unless it was removed. */
+const isOver = ({ state }) => state !== "writing" && state !== "interrupted";
+const sizeOf = ({ text, reasoning = "" }) => text.length + reasoning.length;
+
+/** Whether another tab's copy of a message says more: this one may have seen only its beginning. */
+function isFurther(theirs, mine) {
+  if (isOver(theirs) !== isOver(mine)) return isOver(theirs);
+  return !isOver(mine) && sizeOf(theirs) > sizeOf(mine);
+}
+
+/** `talk` with what `kept` has and it lacks. What was removed is gone, unless somebody has gone on from it. */
 export function merge(talk, kept) {
-  const gone = new Set([...(kept?.gone ?? []), ...talk.gone]);
-  const messages = { ...kept?.messages, ...talk.messages };
-  for (const id of gone) delete messages[id];
+  const theirs = keptTalk(kept);
+  const gone = new Set([...theirs.gone, ...talk.gone]);
+  const all = { ...talk.messages };
+  for (const [id, one] of Object.entries(theirs.messages)) if (!all[id] || isFurther(one, all[id])) all[id] = one;
+  const messages = {};
+  for (const id of Object.keys(all)) {
+    if (!gone.has(id)) for (let one = all[id]; one && !messages[one.id]; one = all[one.parent]) messages[one.id] = one;
+  }
   let { leaf } = talk;
   while (leaf && !messages[leaf]) leaf = talk.messages[leaf]?.parent ?? null;
   return { ...talk, messages, leaf, gone: [...gone] };
 }
 
 const ROLES = ["user", "assistant"];
+const SETTINGS = ["temperature", "top_p", "max_output_tokens", "seed"];
 
-/** A conversation from a file, checked: what it names is there, and no path goes in a circle. */
-export function readTalk(given) {
-  const messages = {};
-  const known = Object.values(given?.messages ?? {});
-  let added = true;
-  while (added) {
-    added = false;
-    for (const one of known) {
-      if (typeof one?.id !== "string" || messages[one.id]) continue;
-      if (!ROLES.includes(one.role) || typeof one.text !== "string") continue;
-      if (one.parent !== null && !messages[one.parent]) continue;
-      messages[one.id] = { ...one, created: Number(one.created) || 0, ref: null };
-      added = true;
-    }
+const isText = (value) => typeof value === "string";
+const isParts = (parts) => Array.isArray(parts) && parts.every((one) => isText(one?.name) && isText(one.text ?? one.arguments));
+
+function isMessage(one) {
+  if (!isText(one?.id) || one.id in {} || !ROLES.includes(one.role)) return false;
+  const texts = [one.text, one.reasoning ?? "", one.trouble ?? "", one.model ?? "", one.state ?? ""];
+  return texts.every(isText) && isParts(one.files ?? []) && isParts(one.calls ?? []);
+}
+
+/** Those messages that are whole, and whose parents are there: no path goes in a circle. */
+function sound(given) {
+  const byParent = new Map();
+  for (const one of Object.values(given ?? {}).filter(isMessage)) {
+    if (byParent.has(one.parent)) byParent.get(one.parent).push(one);
+    else byParent.set(one.parent, [one]);
   }
-  if (!known.length || Object.keys(messages).length !== known.length) return null;
-  const text = (value) => (typeof value === "string" ? value : "");
-  const sampling = typeof given.sampling === "object" ? { ...given.sampling } : {};
-  const leaf = messages[given.leaf] ? given.leaf : Object.keys(messages).at(-1);
-  return newTalk({ title: text(given.title), model: text(given.model), system: text(given.system), sampling, messages, leaf });
+  const messages = {};
+  const rest = [...(byParent.get(null) ?? [])];
+  for (const one of rest) {
+    if (messages[one.id]) continue;
+    messages[one.id] = { ...one, created: Number(one.created) || 0 };
+    for (const child of byParent.get(one.id) ?? []) rest.push(child);
+  }
+  return messages;
+}
+
+function mended(given, messages) {
+  const text = (value) => (isText(value) ? value : "");
+  const sampling = Object.fromEntries(SETTINGS.map((name) => [name, given.sampling?.[name]]).filter(([, value]) => Number.isFinite(value)));
+  const leaf = Object.hasOwn(messages, given.leaf) ? given.leaf : (Object.keys(messages).at(-1) ?? null);
+  return { title: text(given.title).slice(0, 200), model: text(given.model), system: text(given.system), sampling, messages, leaf };
+}
+
+/** A conversation from a file as a new one; null if anything in it is wrong. */
+export function readTalk(given) {
+  const n = Object.keys(given?.messages ?? {}).length;
+  const messages = sound(given?.messages);
+  if (!n || Object.keys(messages).length !== n) return null;
+  for (const message of Object.values(messages)) message.ref = null;
+  return newTalk(mended(given, messages));
+}
+
+/** A conversation that was kept, as far as it is whole; an empty one if there is none. */
+export function keptTalk(kept) {
+  const given = kept ?? {};
+  const gone = Array.isArray(given.gone) ? given.gone : [];
+  return { ...newTalk(), ...given, ...mended(given, sound(given.messages)), gone, draft: isText(given.draft) ? given.draft : "" };
 }

@@ -125,7 +125,7 @@ class RemoteAnswer(PendingAnswer):
         self._told = False
         self._generation: Generation | None = None
         self._concluding = threading.RLock()
-        self._concluded = False
+        self._concluded = self._left = False
         self._accepted = Signal()
         self._arrived = Signal()
         self._held = Signal()
@@ -281,24 +281,27 @@ class RemoteAnswer(PendingAnswer):
         self._conclude()
 
     def _conclude(self) -> None:
-        """Make the whole answer of what is there, once."""
+        """Make the whole answer of what is there, once. An interrupt in here leaves the rest to the next call."""
         with self._concluding:
-            if self._concluded:
-                return
-            self._concluded = True
-            reply = self._question.reply
-            cut = self._ended
-            mark = self._mark if cut else None
-            try:
-                if cut:
-                    self._generation = reply.generation("".join(self._read), mark)
-                elif self._failure is None:
-                    self._generation = reply.generation("".join(self._heard), None)
-            except BridgeError as error:
-                self._failure = error
-            finally:
-                self._cut_at = mark
+            if not self._concluded:
+                self._make()
+                self._concluded = True
+            if not self._left:
                 self._over(self)
+                self._left = True
+
+    def _make(self) -> None:
+        reply = self._question.reply
+        cut = self._ended
+        mark = self._mark if cut else None
+        try:
+            if cut:
+                self._generation = reply.generation("".join(self._read), mark)
+            elif self._failure is None:
+                self._generation = reply.generation("".join(self._heard), None)
+        except Exception as error:
+            self._failure = error
+        self._cut_at = mark
 
     @property
     def succeeded(self) -> bool:

@@ -26,8 +26,10 @@ def read_events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         NoEvent.
     """
     data: list[bytes] = []
+    size = 0
     for line in _lines(pieces):
         if not line:
+            size = 0
             if data:
                 whole, data = b"\n".join(data), []
                 if whole.strip() == b"[DONE]":
@@ -38,6 +40,9 @@ def read_events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         value = value.removeprefix(b" ")
         if name == b"data":
             data.append(value)
+            size += len(value) + 1
+            if size > _LONGEST:
+                raise NoEvent(f"an event has more than {_LONGEST} bytes")
         elif name == b"error":
             yield {"error": _object(value)}
     if data and b"\n".join(data).strip() != b"[DONE]":

@@ -28,7 +28,7 @@ from llama_bridge import (
     ModelNotFound,
     RateLimited,
 )
-from llama_bridge_remote import RemoteBackend
+from llama_bridge_remote import RemoteBackend, events
 
 from .servers import Handler, Heard, Scripted, free_port, scripted
 
@@ -293,6 +293,15 @@ def test_a_load_survives_what_a_server_may_tell(odd: Any) -> None:
         with scripted(answer) as script, bridge(script, model="m") as llama:
             assert llama.generate("x").text == "hi"
             assert Capability.JSON_SCHEMA not in llama.capabilities
+
+
+def test_an_event_that_never_ends_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is one line or many: it would fill the memory."""
+    monkeypatch.setattr(events, "_LONGEST", 10_000)
+    for piece in (b"x" * 100, b"data: x\n", b"data:\n"):
+        pieces = (piece for _ in range(1_000_000))
+        with pytest.raises(events.NoEvent, match="more than 10000 bytes"):
+            next(events.read_events(pieces))
 
 
 def test_line_breaks_of_unicode_are_text() -> None:

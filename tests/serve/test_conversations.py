@@ -85,3 +85,40 @@ def test_one_that_is_kept_many_times_at_once_is_kept(address: Address) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(keep, range(200))) == {204}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"messages": ["x"]},
+        {"messages": {"m": 5}},
+        {"title": {"a": 1}},
+        {"title": "\ud83d"},
+        {"changed": float("nan")},
+        {"changed": "yesterday"},
+    ],
+)
+def test_a_damaged_conversation_does_not_hide_the_others(
+    address: Address, folder: Path, damage: dict[str, object]
+) -> None:
+    assert address.ask("PUT", f"{PLACE}/{ONE}", {"conversation": talk(ONE, "A", "b")}).status == 204
+    (folder / f"{TWO}.json").write_text(json.dumps(talk(TWO, "Two", "b") | damage))
+    (folder / f"t{3:024x}.json").write_text("[" * 100_000)
+    (folder / f"t{4:024x}.json").mkdir()
+    for place in (PLACE, f"{PLACE}?find=b"):
+        assert ONE in [head["id"] for head in address.ask("GET", place).json["heads"]]
+
+
+def test_what_cannot_be_kept_or_deleted_is_told_with_its_place(
+    address: Address, folder: Path
+) -> None:
+    kept = {"conversation": talk(ONE, "A", "b")}
+    folder.write_text("no folder")
+    refused = address.ask("PUT", f"{PLACE}/{ONE}", kept)
+    assert refused.status == 500
+    assert f"cannot be kept in {folder}: " in refused.error["message"]
+    folder.unlink()
+    (folder / f"{ONE}.json").mkdir(parents=True)
+    for method, done in (("PUT", "kept"), ("DELETE", "deleted")):
+        refused = address.ask(method, f"{PLACE}/{ONE}", kept if method == "PUT" else None)
+        assert f"cannot be {done} in {folder}: " in refused.error["message"]

@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ from .terminal import Terminal
 from .window import Window
 
 __all__ = ["Plan", "serve_one", "serve_several", "serve_window"]
+
+
+_LARGEST = 256 << 20
+"""Bytes of a conversation in a window: each version of a question has its attached files with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,8 @@ def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path
         with llama, Window(address) as window:
             served = Served(name, AsyncLlamaBridge.of(llama))
             models = CurrentModel(served, arguments, untrusted=plan.untrusted)
-            made = application(models, plan.settings, None, conversations)
+            settings = replace(plan.settings, max_body=_LARGEST)
+            made = application(models, settings, None, conversations)
             run(made, listener, grace=plan.grace, ready=window.open)
     ignore_signals()
 

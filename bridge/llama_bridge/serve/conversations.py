@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +15,7 @@ from anyio import Lock, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..errors import SessionWriteError
 from ..files.replacing import replace_file
 from .fields import Fields
 from .refusals import Refused
@@ -56,7 +59,9 @@ class Conversations:
 
     async def forget(self, _server: Server, request: Request) -> Response:
         """Delete one."""
-        self._path(request).unlink(missing_ok=True)
+        path = self._path(request)
+        with self._changing("deleted"):
+            path.unlink(missing_ok=True)
         return Response(status_code=204)
 
     async def preferences(self, _server: Server, _request: Request) -> Response:
@@ -81,16 +86,26 @@ class Conversations:
 
     def _heads(self, words: str) -> list[dict[str, Any]]:
         found = [_read(path) for path in sorted(self._folder.glob("t*.json"))]
-        return [
-            {name: talk.get(name) for name in ("id", "title", "changed")}
-            for talk in found
-            if talk is not None and _says(talk, words)
-        ]
+        return [_head(talk) for talk in found if talk is not None and _says(talk, words)]
 
     def _write(self, path: Path, values: Mapping[str, Any]) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = json.dumps(values).encode()
-        replace_file(path, lambda file: file.write(data))
+        with self._changing("kept"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(path, lambda file: file.write(data))
+
+    @contextmanager
+    def _changing(self, done: str) -> Generator[None]:
+        """Whoever asks owns the folder, so is told where it is."""
+        try:
+            yield
+        except OSError as error:
+            why = error.reason if isinstance(error, SessionWriteError) else error.strerror
+            message = (
+                f"the conversation cannot be {done} in {self._folder}: {why}: make room for it there, "
+                "or start with another --conversations-dir"
+            )
+            raise Refused(500, message, code="not_kept") from error
 
 
 def _whole(name: str, fields: Fields) -> dict[str, Any]:
@@ -110,13 +125,29 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _object(path: Path) -> dict[str, Any] | None:
     """The object in a file; None if there is none."""
     try:
-        found: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        found: Any = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
 def _says(talk: dict[str, Any], words: str) -> bool:
-    messages: dict[str, Any] = talk.get("messages") or {}
-    texts = [talk.get("title"), *(message.get("text") for message in messages.values())]
+    messages: object = talk.get("messages")
+    inside = cast("dict[str, object]", messages).values() if isinstance(messages, dict) else ()
+    found = [cast("dict[str, object]", one) for one in inside if isinstance(one, dict)]
+    texts = [talk.get("title"), *(one.get("text") for one in found)]
     return any(words in str(text).casefold() for text in texts)
+
+
+def _head(talk: dict[str, Any]) -> dict[str, Any]:
+    """What the list shows of one. Somebody may have changed its file."""
+    title, changed = talk.get("title"), talk.get("changed")
+    return {
+        "id": talk["id"],
+        "title": title.encode(errors="replace").decode() if isinstance(title, str) else "",
+        "changed": changed if isinstance(changed, int | float) and math.isfinite(changed) else 0,
+    }
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
