@@ -215,6 +215,8 @@ class Client:
         headers = {**kind, **(headers or {})}
         wait = _FIRST_WAIT
         for left in reversed(range(_TRIES)):
+            if line.given_up.is_set():  # before anything was sent
+                raise NoAnswer("the request was given up")
             arrived, reason = None, ""
             try:
                 with self._told():

@@ -110,7 +110,7 @@ def run(programmer: Programmer, code: str, **values: object) -> Any:
 
 def run_in_firefox(site: Path, address: str, code: str, **values: object) -> Any:
     (site / "program.py").write_text(program(code, **values))
-    with browsers.messages("firefox", f"{address}program.html", seconds=120) as happened:
+    with browsers.messages("firefox", f"{address}program.html", seconds=240) as happened:
         return read(next(str(one.data) for one in happened if one.kind == "told"))
 
 
@@ -370,6 +370,20 @@ def test_without_suspending_failures_are_told_too(
     fails = FAILS.strip().replace("failure(", "without_suspending(lambda: failure(") + ")"
     code = f"{NOT_SUSPENDED}\n{fails}"
     check_failures(lambda url: str(run(programmer, code, url=url)), page_address, bridge_url)
+
+
+def test_without_suspending_what_was_given_up_is_not_sent(programmer: Programmer) -> None:
+    with scripted(talking(says("hi")), open_to_pages=True) as script:
+        code = f"""{NOT_SUSPENDED}
+from llama_bridge_remote.address import Address
+from llama_bridge_remote.client import Client, Line
+
+line = Line()
+line.give_up()
+told = [without_suspending(lambda: failure(lambda: Client(Address(url)).post("/v1/rerank", {{}}, line)))]"""
+        (told,) = run(programmer, code, url=script.url)
+        assert told == "NoAnswer: the request was given up"
+        assert script.heard == []
 
 
 def test_a_page_is_not_blocked(programmer: Programmer, bridge_url: str) -> None:
