@@ -23,8 +23,6 @@ from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
-from ..serve.current_model import CurrentModel
-from ..serve.library import listed_name
 from ..serve.running import Application, ignore_signals, listen, run
 from ..serve.served import Served
 from ..serve.shelf import Shelf, models_in, session_folder
@@ -151,6 +149,8 @@ def serve_several(
 
 def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path) -> None:
     """Show a model's chat in a window, and end when it is closed. Another model can be loaded there."""
+    from ..serve.current_model import CurrentModel  # with the next: 30 ms, for a window only
+    from ..serve.library import listed_name
 
     def arguments(name: str, untrusted: bool) -> dict[str, Any]:
         return plan.arguments(name, name, untrusted=untrusted)

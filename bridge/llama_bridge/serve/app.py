@@ -35,7 +35,6 @@ from .responses import create_response, delete_response, input_items, one_respon
 from .served import Models, OneModel
 from .server import Server
 from .settings import ServerSettings
-from .window import UPLOADS, window_routes
 
 __all__ = ["app", "application"]
 
@@ -122,7 +121,13 @@ def application(
                 expose_headers=["Retry-After"],
             )
         )
-    uploads = () if conversations is None else UPLOADS
+    own: list[Route] = []
+    uploads: tuple[str, ...] = ()
+    if conversations is not None:
+        from .window import UPLOADS, window_routes  # 30 ms: only a window needs it
+
+        own = [route(*one) for one in window_routes(conversations, models)]
+        uploads = UPLOADS
     middleware.append(Middleware(Guard, settings=settings, uploads=uploads))
     routes = [
         *(route(path, front_page, "GET") for path in FILES),
@@ -138,9 +143,8 @@ def application(
         route("/v1/responses/{id}/input_items", input_items, "GET"),
         route("/v1/embeddings", embeddings, "POST"),
         route("/v1/rerank", rerank, "POST"),
+        *own,
     ]
-    if conversations is not None:
-        routes += [route(*one) for one in window_routes(conversations, models)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
