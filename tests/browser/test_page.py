@@ -109,7 +109,14 @@ def test_a_reload_keeps_the_talk_and_goes_on_with_the_same_model(guest: Person) 
 def test_after_a_reload_a_model_that_is_not_kept_is_asked_for_by_name(
     guest: Person, address: str
 ) -> None:
-    with guest.quota(address, 1_000_000):
+    # Room for the conversation, but not for the model.
+    used = guest.page.evaluate(
+        """async () => {
+            await navigator.serviceWorker.ready;
+            return (await navigator.storage.estimate()).usage;
+        }"""
+    )
+    with guest.quota(address, used + 1_000_000):
         guest.pick(DEMO)
         assert "keeping it takes" in guest.models()[1]
         guest.close_models()
