@@ -90,9 +90,10 @@ def test_a_model_is_fetched_loaded_asked_and_removed(
         page.wait_for_selector(".said:has-text('a-Q4_K_M is here.')")
         person.press("Load a-Q4_K_M")
         page.wait_for_selector(".models .loaded:has-text('a-Q4_K_M')")
-        assert "a-Q4_K_M runs on the native backend." in page.inner_text(".about")
+        page.wait_for_selector(".about:has-text('a-Q4_K_M runs on the native backend.')")
         page.keyboard.press("Escape")
-        assert page.locator("#model option:checked").inner_text() == "a-Q4_K_M"
+        chosen = page.locator("#model option:checked")
+        person.until(lambda: chosen.inner_text() == "a-Q4_K_M")
         person.say("Hello! My name is Zorblax.")
         assert "Zorblax" in person.said[1]
         page.select_option(
