@@ -166,7 +166,7 @@ export class App {
   async #findModels() {
     try {
       this.models = await this.client.models();
-      await this.library?.refresh();
+      await this.library?.refresh().catch(() => {}); // its own view tells what is wrong
       this.missing = null;
     } catch (error) {
       this.models ??= [];

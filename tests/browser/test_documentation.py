@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from llama_bridge import LlamaBridge
 from llama_bridge.models.source import open_model
+from llama_bridge.serve import ServerSettings, app
 from tests.docs.pages import PAGES, blocks
+from tests.serve.serving import serving
 from tools.browser import browsers, fetch
 from tools.browser.server import serve
 from tools.browser.site import lay_out
@@ -56,14 +59,23 @@ def test_its_blocks_run_in_a_page_from_top_to_bottom(
         missing(str(error))
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    told = [{"place": str(block), "text": block.text} for block in found]
-    (tmp_path / "blocks.json").write_text(json.dumps(told), encoding="utf-8")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "name.gguf").write_bytes(open_model("demo").path.read_bytes())
     happened: list[str] = []
-    with serve(tmp_path) as address, browsers.messages("chromium", address, seconds=120) as page:
-        for message in page:
-            happened.append(f"{message.kind}: {message.data}")
-            if message.kind in ("done", "failed"):
-                break
+    with serve(tmp_path, csp="") as address, LlamaBridge("demo") as llama:
+        settings = ServerSettings(cors_origins=(address.rstrip("/"),))
+        with serving(app(llama, settings=settings)) as server:
+            told = [
+                {
+                    "place": str(block),
+                    "text": block.text.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}"),
+                }
+                for block in found
+            ]
+            (tmp_path / "blocks.json").write_text(json.dumps(told), encoding="utf-8")
+            with browsers.messages("chromium", address, seconds=120) as page:
+                for message in page:
+                    happened.append(f"{message.kind}: {message.data}")
+                    if message.kind in ("done", "failed"):
+                        break
     assert happened[-1] == "done: ", "\n".join(happened)

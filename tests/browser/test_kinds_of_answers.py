@@ -16,7 +16,7 @@ from llama_bridge.testing.fake.model import write_fake_model
 from tests.serve.serving import Address, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Route
 
     from llama_bridge.testing import Asked
 
@@ -56,16 +56,13 @@ def opened(context: BrowserContext, address: Address) -> Chatter:
     return Chatter(context, f"http://127.0.0.1:{address.port}/")
 
 
-def talk_with(folder: Path, sampling: dict[str, Any]) -> Path:
-    """A conversation as a file whose settings are fields of the request: its next question is asked with them."""
-    message = {"id": "m0", "parent": None, "role": "user", "text": "Hi!", "created": 0}
-    said = {"id": "m1", "parent": "m0", "role": "assistant", "text": "Hello!", "created": 1}
-    messages = {"m0": message, "m1": said}
-    talk = {"title": "Read", "messages": messages, "leaf": "m1", "sampling": sampling}
-    path = folder / "talk.json"
-    form = {"format": "llama-bridge-conversation", "version": 1, "conversation": talk}
-    path.write_text(json.dumps(form))
-    return path
+def asks_with(person: Chatter, fields: dict[str, Any]) -> None:
+    """What is asked gets these fields: the application has no settings for them."""
+
+    def ask(route: Route) -> None:
+        route.continue_(post_data=json.dumps(route.request.post_data_json | fields))
+
+    person.page.route("**/v1/responses", ask)
 
 
 def test_reasoning_is_shown_while_it_comes_and_folded_when_it_is_over(
@@ -90,26 +87,22 @@ def test_reasoning_is_shown_while_it_comes_and_folded_when_it_is_over(
 
 
 def test_a_call_of_a_tool_is_shown_with_its_name_and_arguments(
-    context: BrowserContext, reasoner: Address, tmp_path: Path
+    context: BrowserContext, reasoner: Address
 ) -> None:
     person = opened(context, reasoner)
-    picker = person.page.locator(".sidebar input[type=file]")
-    picker.set_input_files(talk_with(tmp_path, {"tools": [TOOL]}))
-    person.page.wait_for_selector(".turn")
+    asks_with(person, {"tools": [TOOL]})
     person.say("Please call it.")
-    turn = person.turns.nth(3)
+    turn = person.turns.nth(1)
     assert turn.locator(".call").inner_text() == "Calls special_function"
     assert json.loads(turn.locator(".extras pre").inner_text()) == {"arg1": 1}
     assert turn.locator(".body > .words").inner_text() == ""
     person.page.reload()
     person.page.wait_for_selector(".turn")
-    assert person.turns.nth(3).locator(".call").inner_text() == "Calls special_function"
+    assert person.turns.nth(1).locator(".call").inner_text() == "Calls special_function"
     assert person.complaints == []
 
 
-def test_an_answer_that_has_to_fit_a_schema_is_shown_as_json(
-    context: BrowserContext, tmp_path: Path
-) -> None:
+def test_an_answer_that_has_to_fit_a_schema_is_shown_as_json(context: BrowserContext) -> None:
     schema = {
         "type": "object",
         "properties": {"yes": {"type": "boolean"}},
@@ -120,11 +113,9 @@ def test_an_answer_that_has_to_fit_a_schema_is_shown_as_json(
     greedy = SamplingParams(temperature=0)
     with LlamaBridge("demo", sampling=greedy) as llama, serving(app(llama)) as address:
         person = opened(context, address)
-        picker = person.page.locator(".sidebar input[type=file]")
-        picker.set_input_files(talk_with(tmp_path, {"text": form}))
-        person.page.wait_for_selector(".turn")
+        asks_with(person, {"text": form})
         person.say("Is it?")
-        shown = person.turns.nth(3).locator("pre").inner_text()
+        shown = person.turns.nth(1).locator("pre").inner_text()
         assert isinstance(json.loads(shown)["yes"], bool)
         assert shown.startswith("{\n  ")
         assert person.complaints == []
