@@ -60,7 +60,7 @@ def asks_with(person: Chatter, fields: dict[str, Any]) -> None:
     """What is asked gets these fields: the application has no settings for them."""
 
     def ask(route: Route) -> None:
-        route.continue_(post_data=json.dumps(route.request.post_data_json | fields))
+        route.continue_(post_data=json.dumps((route.request.post_data_json or {}) | fields))
 
     person.page.route("**/v1/responses", ask)
 
