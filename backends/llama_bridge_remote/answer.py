@@ -101,6 +101,9 @@ class RemoteAnswer(PendingAnswer):
         question: what is asked.
         model: the model that is asked for, for what errors say.
         over: called once, when it is over for the runtime.
+
+    Attributes:
+        begun: whether somebody has begun to read it.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class RemoteAnswer(PendingAnswer):
         self._told = False
         self._generation: Generation | None = None
         self._concluding = threading.RLock()
-        self._concluded = self._left = False
+        self.begun = self._concluded = self._left = False
         self._accepted = Signal()
         self._arrived = Signal()
         self._held = Signal()
@@ -235,6 +238,7 @@ class RemoteAnswer(PendingAnswer):
         return self._next(_A_MOMENT)
 
     def _next(self, seconds: float | None) -> str | None:
+        self.begun = True
         while not self.ended:
             try:
                 item = self._texts.get(timeout=seconds)

@@ -189,11 +189,11 @@ class RemoteRuntime(Runtime):
         answer.end()
 
     def _over(self, place: Place, answer: RemoteAnswer, fresh: bool) -> None:
-        """An answer is over. One that failed changes nothing; a fresh one that was ended at once leaves nothing."""
+        """An answer is over. One that failed, or that nobody began to read, changes nothing; a fresh one that said nothing leaves nothing."""
         with self.lock:
             self._answers.discard(answer)
             if place.running is answer:
-                if fresh and answer.succeeded:
+                if fresh and answer.succeeded and answer.begun:
                     place.kept = Kept()
                 answer.commit()
                 place.running = None

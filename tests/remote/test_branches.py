@@ -190,3 +190,11 @@ def test_files_stay_where_the_model_is(llama: LlamaBridge) -> None:
     llama.session("a").generate_continue(NAME)
     with pytest.raises(UnsupportedCapability, match="session_persistence"):
         llama.session("a").save("a.session")
+
+
+def test_a_stream_that_nobody_began_to_read_changes_nothing(llama: LlamaBridge) -> None:
+    llama.generate(NAME)
+    before = llama.session().messages
+    llama.generate_stream("Who are you?").close()
+    assert llama.session().messages == before
+    assert "Zorblax" in llama.generate_continue(ASK).text
