@@ -238,8 +238,8 @@ class RemoteAnswer(PendingAnswer):
         return self._next(_A_MOMENT)
 
     def _next(self, seconds: float | None) -> str | None:
-        self.begun = True
         while not self.ended:
+            self.begun = True
             try:
                 item = self._texts.get(timeout=seconds)
             except queue.Empty:

@@ -102,7 +102,7 @@ def test_what_on_progress_raises_ends_the_load_and_comes_out_as_it_is(
     assert caught.value is error
     assert error.__cause__ is cause
     assert calls_after == 0
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of another test may have ended meanwhile
     assert not [r for r in caplog.records if r.levelname == "ERROR"], (
         "nothing of llama.cpp's to mend"
     )
