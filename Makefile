@@ -6,11 +6,11 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 # Each has a target of its own, and is a step of CI.
-TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py \
+TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py tests/remote/test_interrupts.py \
     $(addprefix tests/local/test_,interrupts.py company_interrupts.py interrupts_at_rest.py soak.py \
         speculation_by_chance.py stateful.py) \
     $(addprefix tests/structured/test_,grammars_by_chance.py official_suite.py schemas_by_chance.py)
-ELSEWHERE := $(TRIALS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py
+ELSEWHERE := $(TRIALS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py tests/remote/test_command_line.py
 
 .PHONY: desktop benches on-servers guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 

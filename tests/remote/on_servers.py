@@ -1,6 +1,6 @@
 """The suite on servers: ``python -m tests.remote.on_servers [ARGUMENTS OF PYTEST]``.
 
-First on ``llama-bridge serve``, then on llama-server, with the demo model. What a server lacks is skipped with the reason.
+First on ``llama-bridge serve``, then on llama-server, with the demo model; then the commands on both. What a server lacks is skipped with the reason.
 Other rooms are about what is on this machine: engines, files of sessions, models by name.
 """
 
@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         llama_server(Path(folder, "slots"), n_ctx=4096) as server,
     ):
         second = subprocess.run(command, env={**os.environ, "LLAMA_BRIDGE_URL": server.url})
-    return first or second.returncode
+    commands = [sys.executable, "-m", "pytest", "tests/remote/test_command_line.py", *arguments]
+    return first or second.returncode or subprocess.run(commands).returncode
 
 
 if __name__ == "__main__":
