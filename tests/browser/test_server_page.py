@@ -205,7 +205,7 @@ def test_what_is_deleted_can_be_taken_back(chatter: Chatter) -> None:
     chatter.press("Delete", 2)
     assert chatter.said == before[:2]
     chatter.press("Undo")
-    assert chatter.said == before
+    chatter.until(lambda: chatter.said == before)
     chatter.choose("First", "Delete")
     chatter.until(lambda: chatter.titles == [])
     chatter.press("Undo")
