@@ -186,6 +186,7 @@ def test_a_member_that_has_ended_answers_nothing(tmp_path: Path, llama_backend: 
     [
         ({}, "store"),
         ({"store": "relative/folder"}, "store"),
+        ({"store": "memory://store"}, "store"),
         ({"store": "/s", "replicas": 0}, "replicas"),
         ({"store": "/s", "replicas": 3, "max_replicas": 2}, "max_replicas"),
         ({"store": "/s", "load_bound": 1}, "load_bound"),

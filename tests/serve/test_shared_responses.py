@@ -106,6 +106,23 @@ def test_a_conversation_goes_on_at_another_server_from_its_session_file(
         assert cached(fourth) >= 0.95 * third.usage.total_tokens
 
 
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_clocks_of_servers_may_differ(
+    two: tuple[Member, Member], tmp_path: Path, minutes: int
+) -> None:
+    one, other = two
+    first = one.say(NAME)
+    if one.keeps:
+        until(session_of(tmp_path, first).exists)
+    for path in (tmp_path / "store").rglob("*"):
+        if path.is_file():  # as the other server sees what this one has written
+            os.utime(path, (time.time() + 60 * minutes,) * 2)
+    second = other.say(ASK, first)
+    assert "Zorblax" in second.output_text
+    assert not one.keeps or cached(second) >= 0.95 * first.usage.total_tokens
+    assert "Zorblax" in one.say(ASK, second).output_text
+
+
 def test_without_its_session_file_a_conversation_is_evaluated_again(
     two: tuple[Member, Member], tmp_path: Path
 ) -> None:
