@@ -13,9 +13,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import uvicorn
-from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from llama_bridge.serve import app
 from llama_bridge.serve.front_page import FILES
@@ -27,6 +27,9 @@ from tools.load.program import free_port
 from .app_story import WATCH, Arrival, arrive, ask, heap, stream, times_of
 from .measure import spread
 from .report import Report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Playwright
 
 __all__ = ["measure_app"]
 
@@ -49,6 +52,10 @@ def measure_app(report: Report, *, rounds: int, quick: bool) -> None:
             "app: Chromium is not installed; on Debian: apt-get install chromium", file=sys.stderr
         )
         return
+    from playwright.sync_api import (
+        sync_playwright,  # a tool of tests, which the other sections do without
+    )
+
     with sync_playwright() as playwright, TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS[:2])
         with _server() as address:

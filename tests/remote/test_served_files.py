@@ -24,6 +24,7 @@ from llama_bridge import (
     SessionNotFound,
     SessionWriteError,
     UnsupportedCapability,
+    registry,
 )
 from llama_bridge.serve import ServerSettings, app
 from llama_bridge_remote import RemoteBackend
@@ -39,11 +40,11 @@ def server(
     folder: Path | None, port: int = 0, *, key: str = "", most: int = 1024
 ) -> Iterator[Address]:
     """A server of its own: its bridge keeps KV caches in the folder, and the application its responses."""
+    if Capability.SESSION_PERSISTENCE not in registry.candidates("auto")[0].capabilities:
+        pytest.skip("the server keeps no sessions")
     with LlamaBridge(
         "demo", n_parallel=4, sampling=GREEDY, sessions_dir=folder and folder / "caches"
     ) as bridge:
-        if Capability.SESSION_PERSISTENCE not in bridge.capabilities:
-            pytest.skip("the server keeps no sessions")
         settings = ServerSettings(max_responses=most, api_keys=(key,) * bool(key))
         kept = app(bridge, settings=settings, responses_dir=folder and folder / "responses")
         with serving(kept, port) as address:

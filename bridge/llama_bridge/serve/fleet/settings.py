@@ -70,7 +70,9 @@ class FleetSettings(BaseModel):
         if "://" not in store and not os.path.isabs(store):
             raise ValueError("give an absolute path of a folder that all replicas see, or a URL")
         if store.startswith("memory:"):
-            raise ValueError("each replica has a memory of its own: give a folder that all see, or another URL")
+            raise ValueError(
+                "each replica has a memory of its own: give a folder that all see, or another URL"
+            )
         return store
 
     @model_validator(mode="after")
