@@ -146,8 +146,7 @@ def test_a_file_is_dropped_and_a_model_is_opened_in_a_sandbox(
         page.wait_for_selector(".said:has-text('dropped is here.')")
         row(person, "dropped").get_by_role("button", name="in a sandbox").click()
         page.wait_for_selector(".models .loaded:has-text('dropped')", timeout=60_000)
-        about = page.inner_text(".about")
-        assert "dropped runs on the wasm backend, in a sandbox" in about
+        page.wait_for_selector(".about:has-text('dropped runs on the wasm backend, in a sandbox')")
         assert "the native backend can" not in page.inner_text(".flags .has >> nth=0")
         lacks = page.locator(".flags .lacks", has_text="Save sessions as files").inner_text()
         assert "would run it without a sandbox" in lacks
