@@ -262,7 +262,11 @@ class LlamaBridge(Conversation):
 
     @property
     def model_name(self) -> str:
-        """What the model is called: the name of its file, or of a server's model."""
+        """What the model is called: the name of its file, or of a server's model.
+
+        Raises:
+            NoModel, ClosedError.
+        """
         return self._shared.alive().name or self.model.name
 
     @property
