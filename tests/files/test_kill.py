@@ -64,6 +64,14 @@ def evict(folder: Path, ready: Event) -> None:
                     session.generate_continue(SAID[session.n_turns], sampling=SHORT)
 
 
+def wait_for_a_part(folder: Path) -> None:
+    """Until a file is being written, which a disk may do too quickly to be met by chance."""
+    before = set(folder.glob(".*.part"))
+    end = time.monotonic() + 1
+    while time.monotonic() < end and set(folder.glob(".*.part")) <= before:
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("native_backend")
 @pytest.mark.parametrize("work", [save, keep, evict])
@@ -80,7 +88,10 @@ def test_a_killed_process_leaves_whole_files(
         child = context.Process(target=work, args=(tmp_path, ready), daemon=True)
         child.start()
         assert ready.wait(60)
-        time.sleep(rng.random() * 0.06)
+        if rng.random() < 0.5:
+            time.sleep(rng.random() * 0.06)
+        else:
+            wait_for_a_part(tmp_path)
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join(20)
