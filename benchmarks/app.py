@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from llama_bridge.cli.listening import listen
 from llama_bridge.serve import app
 from llama_bridge.serve.front_page import FILES
-from llama_bridge.serve.running import configured, listen
+from llama_bridge.serve.running import configured
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tools.browser import browsers
 from tools.load.program import free_port
@@ -151,15 +153,17 @@ def _window(
     wrapper.write_text(f'#!/bin/sh\nexec {program} {options} "$@"\n')
     wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(_COMMAND), "app", "--conversations-dir", str(folder / "conversations")]
+    command = [str(_COMMAND), "app", "--conversations-dir"]
     opened, answered = list[float](), list[float]()
-    for _ in range(rounds):
+    for i in range(rounds):
+        whole = [*command, str(folder / f"conversations-{i}")]
         clock = time.time() * 1e3
-        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(whole, env=environment, stderr=subprocess.DEVNULL) as process:
             try:
                 browser = _connected(playwright, port)
                 context = browser.contexts[0]
                 page = context.pages[0] if context.pages else context.wait_for_event("page")
+                page.wait_for_url(re.compile("^http:"), wait_until="commit")  # before: a bar
                 page.evaluate(WATCH, _QUESTION)
                 times = times_of(page)
                 opened.append((times["origin"] - clock) / 1e3)

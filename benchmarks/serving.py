@@ -29,11 +29,12 @@ from llama_bridge import (
 )
 from llama_bridge.chat.form import ChatPrompt, ChatWish, PlainReader
 from llama_bridge.chat.message import Message
+from llama_bridge.cli.listening import listen
 from llama_bridge.prompt import Prompt
 from llama_bridge.request import Request
 from llama_bridge.runtime import Model, SessionStorage
 from llama_bridge.serve import app
-from llama_bridge.serve.running import configured, listen
+from llama_bridge.serve.running import configured
 from llama_bridge.stream import PendingAnswer
 
 from .measure import spread

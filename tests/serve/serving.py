@@ -16,7 +16,8 @@ import openai
 import uvicorn
 from starlette.types import ASGIApp
 
-from llama_bridge.serve.running import configured, listen
+from llama_bridge.cli.listening import listen
+from llama_bridge.serve.running import configured
 
 __all__ = ["Address", "Reply", "serving", "until"]
 

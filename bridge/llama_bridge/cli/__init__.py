@@ -12,7 +12,7 @@
     walkthrough.py  what the demo does and checks; demo.py shows it
     memory_table.py how much memory a model takes, for info
     bar.py          the bar of a download
-    serving.py      what serve does
+    serving.py      what serve and app do, on a socket of listening.py
     window.py       opens a window for app; web_view.py is its process
     chat.py  desktop.py  run.py  serve.py  embed.py  models.py  doctor.py  info.py  verify.py
                     one command each

@@ -9,10 +9,13 @@ from typing import Any
 
 import click
 
+from ..hub.find import is_there
 from ..models.source import DEMO
+from .listening import listen
 from .logs import verbose
 from .options import BEST, adapter_option, loading_options, untrusted_option
 from .serve import NEEDED
+from .window import Window
 
 __all__ = ["desktop"]
 
@@ -43,20 +46,28 @@ def desktop(
             raise click.ClickException('the window needs: pip install "llama-bridge[app]"')
     from platformdirs import user_data_path  # a page has none
 
-    from .serving import Plan, serve_window  # 180 ms with starlette and uvicorn
-
-    plan = Plan(
-        host="127.0.0.1",
-        port=0,
-        grace=0,
-        api_keys=(secrets.token_urlsafe(32),),
-        hosts=(),
-        origins=(),
-        log_prompts=False,
-        sessions_dir=None,
-        n_parallel=2,
-        session_memory=256,
-        **loading,
-    )
     folder = conversations_dir or user_data_path("llama-bridge", appauthor=False) / "conversations"
-    serve_window(context.obj, plan, model, folder)
+    key, host = secrets.token_urlsafe(32), "127.0.0.1"
+    with listen(host, 0) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}/#window={key}"
+        with Window(address) as window:
+            if model == DEMO or is_there(model):
+                window.open()  # half a second, while the model is loaded; a download is shown in the terminal
+            from ..serve.running import ignore_signals  # with the next: 150 ms
+            from .serving import Plan, serve_window
+
+            plan = Plan(
+                host=host,
+                port=0,
+                grace=0,
+                api_keys=(key,),
+                hosts=(),
+                origins=(),
+                log_prompts=False,
+                sessions_dir=None,
+                n_parallel=2,
+                session_memory=256,
+                **loading,
+            )
+            serve_window(context.obj, plan, model, folder, listener, window.open)
+    ignore_signals()

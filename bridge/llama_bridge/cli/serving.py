@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from ..models.source import DEMO
 from ..params import ModelParams, SamplingParams, override
 from ..serve import ServerSettings, app
 from ..serve.app import application
-from ..serve.running import Application, ignore_signals, listen, run
+from ..serve.running import Application, ignore_signals, run
 from ..serve.served import Served
 from ..serve.shelf import Shelf, models_in, session_folder
+from .listening import listen
 from .terminal import Terminal
-from .window import Window
 
 __all__ = ["Plan", "serve_one", "serve_several", "serve_window"]
 
@@ -147,26 +147,30 @@ def serve_several(
     ignore_signals()
 
 
-def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path) -> None:
-    """Show a model's chat in a window, and end when it is closed. Another model can be loaded there."""
+def serve_window(
+    terminal: Terminal,
+    plan: Plan,
+    model: str,
+    conversations: Path,
+    listener: socket.socket,
+    ready: Callable[[], None],
+) -> None:
+    """Answer a window with a model until a signal ends it. Another model can be loaded there."""
     from ..serve.current_model import CurrentModel  # with the next: 30 ms, for a window only
     from ..serve.library import listed_name
 
     def arguments(name: str, untrusted: bool) -> dict[str, Any]:
         return plan.arguments(name, name, untrusted=untrusted)
 
-    with listen(plan.host, plan.port) as listener:
-        with terminal.waiting(f"loading {model}"):
-            llama = _load(terminal, plan, model, model)
-            name = listed_name(model, llama.model.path)
-        address = f"http://{plan.host}:{listener.getsockname()[1]}/#window={plan.api_keys[0]}"
-        with llama, Window(address) as window:
-            served = Served(name, AsyncLlamaBridge.of(llama))
-            models = CurrentModel(served, arguments, untrusted=plan.untrusted)
-            settings = replace(plan.settings, max_body=_LARGEST)
-            made = application(models, settings, None, conversations)
-            run(made, listener, grace=plan.grace, ready=window.open)
-    ignore_signals()
+    with terminal.waiting(f"loading {model}"):
+        llama = _load(terminal, plan, model, model)
+        name = listed_name(model, llama.model.path)
+    with llama:
+        served = Served(name, AsyncLlamaBridge.of(llama))
+        models = CurrentModel(served, arguments, untrusted=plan.untrusted)
+        settings = replace(plan.settings, max_body=_LARGEST)
+        made = application(models, settings, None, conversations)
+        run(made, listener, grace=plan.grace, ready=ready)
 
 
 def _run(terminal: Terminal, plan: Plan, made: Application, listener: socket.socket) -> None:

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -35,26 +37,51 @@ _BROWSERS = (
 """Those that show a page without an address bar: ``--app``."""
 
 
+_AT_ONCE = 3
+"""Seconds within which a browser ends that does not start."""
+
+_STARTING = """<!doctype html>
+<meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="refresh" content="0;url={address}">
+<title>llama-bridge</title>
+<style>
+body {{ display: grid; place-content: center; min-height: 90vh; background: light-dark(#fff, #161618) }}
+</style>
+<progress></progress>
+"""
+"""A browser shows this until the server answers."""
+
+
 class Window:
-    """Opens when told to. When it is closed, the process gets SIGTERM, which ends its server in peace."""
+    """Opens when told to. When it is closed, the process gets SIGTERM, which ends its server in peace.
+
+    There need not be a server yet. Only for the main thread.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._left = ExitStack()
         self._process: subprocess.Popen[str] | None = None
+        self._is_open = self._is_left = False
 
     def __enter__(self) -> Window:
+        signal.signal(signal.SIGTERM, _end)  # until the server has a handler of its own
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close it, if it is still open."""
+        self._is_left = True
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(10)
         self._left.close()
 
     def open(self) -> None:
-        """Open it; returns at once."""
+        """Open it, unless that has been done; returns at once."""
+        if self._is_open:
+            return
+        self._is_open = True
         threading.Thread(target=self._show, daemon=True).start()
 
     def _show(self) -> None:
@@ -62,10 +89,11 @@ class Window:
             webbrowser.open(self._file(self._folder()).as_uri())
             click.echo("Chatting in your browser; Ctrl-C ends it.", err=True)
             return
-        signal.raise_signal(signal.SIGTERM)
+        if not self._is_left:
+            signal.raise_signal(signal.SIGTERM)
 
     def _in_web_view(self) -> bool:
-        """Whether there is a web view: False if it did not open."""
+        """Whether there was a web view, which is closed now."""
         if importlib.util.find_spec("webview") is None:
             return False
         command = [sys.executable, "-m", "llama_bridge.cli.web_view"]
@@ -76,6 +104,7 @@ class Window:
         return self._process.returncode == 0
 
     def _in_browser_window(self) -> bool:
+        """Whether there was such a browser, which is closed now. Some refuse to start, as Chromium does for root."""
         program = next(filter(None, map(shutil.which, _BROWSERS)), None)
         if program is None:
             return False
@@ -83,9 +112,10 @@ class Window:
         # A profile of its own: otherwise the window belongs to the user's browser, and nobody knows when it is closed.
         command = [program, f"--user-data-dir={folder / 'profile'}", "--no-first-run"]
         command += ["--no-default-browser-check", f"--app={self._file(folder).as_uri()}"]
+        began = time.monotonic()
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
-        self._process.wait()
-        return True
+        fails = self._process.wait() != 0 and time.monotonic() < began + _AT_ONCE
+        return self._is_left or not fails
 
     def _folder(self) -> Path:
         """A folder that only this user can read."""
@@ -94,8 +124,9 @@ class Window:
 
     def _file(self, folder: Path) -> Path:
         path = folder / "open.html"
-        there = html.escape(self._address)
-        path.write_text(
-            f'<!doctype html><title>llama-bridge</title><meta http-equiv="refresh" content="0;url={there}">'
-        )
+        path.write_text(_STARTING.format(address=html.escape(self._address)))
         return path
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

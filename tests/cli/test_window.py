@@ -1,0 +1,97 @@
+"""How ``llama-bridge app`` begins and ends, with a program in place of the browser. The window itself: tests/browser."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "emscripten":
+    pytest.skip("it starts processes", allow_module_level=True)
+pytest.importorskip("uvicorn", reason="llama-bridge[serve] is not installed")
+
+COMMAND = Path(sys.executable).with_name("llama-bridge")
+
+
+class Place:
+    """A folder with the only browser there is."""
+
+    def __init__(self, folder: Path, browser: str) -> None:
+        program = folder / "chromium"
+        program.write_text(f"#!{sys.executable}\n{browser}\n")
+        program.chmod(0o755)
+        temporary = folder / "temporary"
+        temporary.mkdir()
+        self._folder, self.temporary = folder, temporary
+        variables = {"PATH": str(folder), "TMPDIR": str(temporary), "BROWSER": "true"}
+        self._environment = {**os.environ, **variables}
+
+    def app(self, model: str) -> subprocess.Popen[str]:
+        command = [str(COMMAND), "app", model, "--conversations-dir", str(self._folder / "talks")]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=self._environment, **pipes)  # type: ignore[call-overload, no-any-return]
+
+    def nothing_is_left(self) -> bool:
+        return not list(self.temporary.glob("llama-bridge-*"))
+
+
+STAYS = """
+import sys, time
+from pathlib import Path
+here = Path(sys.argv[0]).parent
+(here / "began").touch()
+time.sleep(60)
+(here / "stayed").touch()
+"""
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_the_window_is_there_before_the_model_and_leaves_with_it_if_that_fails(
+    tmp_path: Path,
+) -> None:
+    place = Place(tmp_path, STAYS)
+    model = tmp_path / "model.gguf"
+    os.mkfifo(model)  # whoever opens it waits
+    with place.app(str(model)) as process:
+        wait_for(tmp_path / "began")
+        assert process.poll() is None
+        model.unlink()
+        model.write_text("nonsense")  # for those that come later
+        process.terminate()
+        assert process.wait(30) == 0, "somebody ended it"
+    assert place.nothing_is_left()
+    (tmp_path / "began").unlink()
+    with place.app(str(model)) as process:
+        _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not a GGUF file" in words
+    assert not (tmp_path / "stayed").exists(), "the window was not waited for"
+    assert place.nothing_is_left()
+
+
+def test_a_window_that_is_closed_at_once_ends_all(tmp_path: Path) -> None:
+    place = Place(tmp_path, "")
+    with place.app("demo") as process:
+        _, words = process.communicate(timeout=60)
+    assert (process.returncode, words) == (0, "")
+    assert place.nothing_is_left()
+
+
+def test_where_the_window_cannot_open_the_usual_browser_does(tmp_path: Path) -> None:
+    place = Place(tmp_path, "raise SystemExit(1)")  # as Chromium does for root
+    with place.app("demo") as process:
+        assert process.stderr is not None
+        assert "Chatting in your browser" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+    assert place.nothing_is_left()
