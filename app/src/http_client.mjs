@@ -3,6 +3,7 @@ import { spoken, Trouble } from "./client.mjs";
 
 const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
+const OF_BEGINNING = ["v1/models", "app/preferences", "app/conversations"];
 const LONGEST = 16_000_000; // characters of one event
 
 export class HttpClient {
@@ -18,6 +19,12 @@ export class HttpClient {
     this.hasWindow = location.hash.startsWith(OF_WINDOW); // a window of its own, whose server keeps the conversations
     this.flags = { near: this.hasWindow };
     if (this.hasWindow) this.key = location.hash.slice(OF_WINDOW.length);
+    this.begun = new Map(); // requests whose answers the beginning waits for, one after the other
+    for (const path of this.hasWindow ? OF_BEGINNING : OF_BEGINNING.slice(0, 1)) {
+      const answer = this.#request(path, { method: "GET" });
+      answer.catch(() => {}); // whoever asks is told
+      this.begun.set(path, answer);
+    }
   }
 
   useKey(key) {
@@ -61,17 +68,23 @@ export class HttpClient {
 
   /** Ask the server; an error of its own becomes one here. */
   async fetch(path, body, signal, method = body ? "POST" : "GET") {
-    const headers = { "Content-Type": "application/json" };
-    if (/^[!-~]+$/.test(this.key)) headers.Authorization = `Bearer ${this.key}`; // others no key can be, and no header
+    const begun = method === "GET" && this.begun.get(path);
+    this.begun.delete(path);
     let answer;
     try {
-      answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+      answer = await (begun || this.#request(path, { method, signal, body: body && JSON.stringify(body) }));
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Trouble("unreachable", "");
     }
     if (answer.ok) return answer;
     throw refusal(answer.status, await answer.json().catch(() => null));
+  }
+
+  #request(path, how) {
+    const headers = { "Content-Type": "application/json" };
+    if (/^[!-~]+$/.test(this.key)) headers.Authorization = `Bearer ${this.key}`; // others no key can be, and no header
+    return fetch(path, { ...how, headers });
   }
 }
 
