@@ -1,6 +1,18 @@
-// What comes up for a moment: a note that may be taken back, the question for a key, the greeting of an empty conversation.
+// What comes up for a moment: a note that may be taken back, the question for a key, the greeting of an empty conversation; and
+// what an error says.
+import { Trouble } from "./client.mjs";
 import { iconButton, make, PICTURE } from "./dom.mjs";
 import { t } from "./words.mjs";
+
+/** What an error says to people. */
+export function wordsOf(error) {
+  if (!(error instanceof Trouble)) {
+    console.error(error);
+    return String(error);
+  }
+  if (error.kind === "full") return `${t("full", { words: error.message })} ${t("fullHint")}`;
+  return ["unreachable", "strange"].includes(error.kind) ? t(error.kind) : error.message;
+}
 
 /** Tell something for a while, perhaps with a way to take it back. */
 export function tell(words, undo) {

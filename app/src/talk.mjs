@@ -88,6 +88,13 @@ export function talkOf({ model, system, messages, ref }) {
   return talk;
 }
 
+/** The message after which the next question comes. One that has no answer gives way to it, and stays as another version. */
+export function nextParent(talk) {
+  const last = talk.messages[talk.leaf];
+  const unanswered = last?.role === "assistant" && !last.text && !last.calls?.length;
+  return unanswered ? talk.messages[last.parent].parent : talk.leaf;
+}
+
 /** A new conversation with what was said up to a message. */
 export function forkAt(talk, id) {
   const { model, system, sampling } = talk;
