@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WATCH", "Arrival", "Streaming", "arrive", "ask", "heap", "stream", "times_of"]
 
-_MINUTES = 3
+_MINUTES = 1
 _LONG = 50_000
 """Microseconds from which a task of the page is long: whoever types notices it."""
 

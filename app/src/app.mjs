@@ -64,7 +64,7 @@ export class App {
     return {
       open: (id) => this.talks.open(id),
       create: () => this.talks.open(null),
-      find: (words) => this.talks.shelf.find(words),
+      find: (words) => this.talks.find(words),
       rename: (id, title) => this.talks.change(id, (talk) => (talk.title = title)),
       remove: (id) => this.talks.remove(id),
       markdown: (id) => this.talks.with(id, saveMarkdown),

@@ -17,19 +17,22 @@ export class Conversations {
     Object.assign(this, { running, on });
   }
 
-  /** last: the id of the one to open. */
+  /** Until the shelf is open there is a new conversation. last: the id of the one to open then, unless somebody has begun. */
   start(openShelf, last) {
-    this.ready = this.#start(openShelf, last);
+    this.current = newTalk({ model: preferences.model });
+    this.opening = openShelf((id) => this.#changedElsewhere(id));
+    this.ready = this.#start(last);
     return this.ready;
   }
 
-  async #start(openShelf, last) {
-    this.shelf = await openShelf((id) => this.#changedElsewhere(id));
+  async #start(last) {
+    this.shelf = await this.opening;
     try {
       for (const head of await this.shelf.heads()) this.heads.set(head.id, head);
     } catch (error) {
       tell(wordsOf(error));
     }
+    if (this.current.leaf !== null || this.current.draft) return this.on.show();
     await this.open(this.heads.has(last) ? last : null);
   }
 
@@ -49,7 +52,13 @@ export class Conversations {
   async save(talk) {
     if (!talk || talk.leaf === null || talk.removed) return;
     this.heads.set(talk.id, headOf(talk));
-    await this.shelf.put(talk).catch((error) => tell(wordsOf(error)));
+    const shelf = await this.opening;
+    await shelf.put(talk).catch((error) => tell(wordsOf(error)));
+  }
+
+  /** Ids of those in which these words were said. */
+  async find(words) {
+    return (await this.opening).find(words);
   }
 
   /** What is written, and not sent yet. */

@@ -25,7 +25,6 @@ export class ModelChoice {
   async find() {
     try {
       this.all = await this.client.models();
-      await this.library?.refresh().catch(() => {}); // its own view tells what is wrong
       this.missing = null;
     } catch (error) {
       this.all ??= [];
@@ -35,6 +34,8 @@ export class ModelChoice {
     }
     this.useFor(this.on.talk());
     this.on.show();
+    const others = this.library?.refresh(); // nobody has to wait for what is not loaded
+    others?.then(() => this.useFor(this.on.talk())).catch(() => {}); // its own view tells what is wrong
   }
 
   /** A conversation whose model is not here goes on with one that is. */
