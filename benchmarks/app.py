@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,8 @@ from llama_bridge.serve.front_page import FILES
 from llama_bridge.serve.running import configured
 from llama_bridge.testing import FakeAnswer, FakeLlama
 from tools.browser import browsers
+from tools.browser.server import serve
+from tools.browser.site import ROOT, lay_out
 from tools.load.program import free_port
 
 from .app_story import WATCH, Arrival, arrive, ask, heap, stream, times_of
@@ -46,6 +48,19 @@ _PARAGRAPH = (
 )
 
 
+_Bounds = Sequence[tuple[str, str, float]]
+"""Each: the visit, what of its :class:`Arrival`, and within how many seconds."""
+
+_WORDS = {"paint": "first paint", "interactive": "interactive", "answer": "first answer"}
+_OF_SERVER: _Bounds = [("first", "paint", 0.3), ("first", "interactive", 1.0)]
+_OF_PAGE: _Bounds = [
+    *_OF_SERVER,
+    ("first", "answer", 4.5),
+    ("second", "answer", 2.0),
+    ("offline", "answer", 2.0),
+]
+
+
 def measure_app(report: Report, *, rounds: int, quick: bool) -> None:
     """Tables and bounds; nothing where there is no Chromium."""
     program = browsers.find("chromium")
@@ -60,8 +75,12 @@ def measure_app(report: Report, *, rounds: int, quick: bool) -> None:
 
     with sync_playwright() as playwright, TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS[:2])
+        with serve(_site(Path(folder))) as address:
+            found = _visits(browser, address, rounds, offline=True)
+        _tell_visits(report, "page without a server", found, _OF_PAGE)
         with _server() as address:
-            _visits(report, browser, address, rounds)
+            found = _visits(browser, address, rounds)
+            _tell_visits(report, "server's page", found, _OF_SERVER)
             _memory(report, browser, address, answers=20 if quick else 200)
         _window(report, playwright, program, Path(folder), rounds)
         _frames(report, browser, letters=200 if quick else 4000)
@@ -93,33 +112,50 @@ def _server() -> Generator[str]:
             process.terminate()
 
 
-def _visits(report: Report, browser: Browser, address: str, rounds: int) -> None:
-    first, second = list[Arrival](), list[Arrival]()
+def _site(folder: Path) -> Path:
+    return lay_out(folder / "site", extra=[ROOT / "examples" / "browser"], compiled=True)
+
+
+def _visits(
+    browser: Browser, address: str, rounds: int, *, offline: bool = False
+) -> dict[str, list[Arrival]]:
+    """Arrivals by the visit; a third one is made without the network, if the page can do that."""
+    found: dict[str, list[Arrival]] = {"first": [], "second": []}
+    if offline:
+        found["offline"] = []
     for _ in range(rounds):
         with browser.new_context() as context:
-            for found in (first, second):
+            for visit, arrivals in found.items():
+                context.set_offline(visit == "offline")
                 page, arrival = arrive(context, address, _QUESTION)
-                found.append(arrival)
+                arrivals.append(arrival)
+                if visit == "second" and offline:
+                    page.evaluate(
+                        "() => navigator.serviceWorker.ready"
+                    )  # it has kept all of the page
                 page.close()
+    return found
+
+
+def _tell_visits(
+    report: Report, host: str, found: dict[str, list[Arrival]], bounds: _Bounds
+) -> None:
     names = ("paint", "interactive", "answer")
+    rounds = len(found["first"])
     report.table(
-        f"The application on a server's page, demo model, {rounds} rounds",
+        f"The application as a {host}, demo model, {rounds} rounds",
         ["seconds after it is opened", "first paint", "interactive", "first answer"],
         [
-            [visit, *(_shown([getattr(one, name) for one in found]) for name in names)]
-            for visit, found in (("first visit", first), ("second visit", second))
+            [f"{visit} visit", *(_shown([getattr(one, name) for one in made]) for name in names)]
+            for visit, made in found.items()
         ],
         "A question is sent as soon as that is possible.",
     )
-    for name, words, limit in (("paint", "first paint", 0.3), ("interactive", "interactive", 1.0)):
-        values = [getattr(one, name) for one in first]
+    for visit, name, limit in bounds:
+        values = [getattr(one, name) for one in found[visit]]
         middle = statistics.median(values)
-        report.bound(
-            f"{words} of the server's page within {limit} s",
-            middle,
-            middle <= limit,
-            _shown(values),
-        )
+        words = f"{_WORDS[name]} of the {host}, {visit} visit, within {limit} s"
+        report.bound(words, middle, middle <= limit, _shown(values))
 
 
 def _memory(report: Report, browser: Browser, address: str, answers: int) -> None:

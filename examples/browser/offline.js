@@ -2,7 +2,7 @@
 const NAME = "llama-bridge";
 const PAGE = ["./", "worker.mjs", "chat.py", "wheels.json"];
 const APP = ["page.js", "app.css", "icon.svg"];
-const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
+const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip", "started.bin"];
 
 async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();

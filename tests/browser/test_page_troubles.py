@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import sys
@@ -53,6 +54,29 @@ def test_without_webassembly_the_page_says_so(context: BrowserContext, visit: Vi
     assert person.page.is_disabled("#send")
     person.press("Try again")  # and says it again
     person.until(lambda: "Chrome 137" in person.text(".notes"))
+
+
+@pytest.mark.parametrize("memory", [None, b"nonsense", gzip.compress(bytes(40 << 20), 1)])
+def test_python_starts_in_full_where_its_memory_cannot_be_read(
+    context: BrowserContext, visit: Visit, memory: bytes | None
+) -> None:
+    status, body = (404, b"") if memory is None else (200, memory)
+    context.route("**/started.bin", lambda route: route.fulfill(status=status, body=body))
+    person = visit()
+    person.say("My name is Zorblax.")
+    assert "Zorblax" in person.answers[0]
+
+
+def test_two_pages_draw_different_numbers(context: BrowserContext, visit: Visit) -> None:
+    told: list[str] = []
+    context.on("console", lambda message: told.append(message.text))
+    code = (EXAMPLE / "chat.py").read_text()
+    code += '\nimport random\njs.console.log(f"drawn {random.random()}")\n'
+    context.route("**/chat.py", lambda route: route.fulfill(body=code))
+    for _ in range(2):
+        visit().until(lambda: told and told[-1].startswith("drawn"))
+        told.append("")
+    assert len({one for one in told if one.startswith("drawn")}) == 2
 
 
 def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(

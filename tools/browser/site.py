@@ -60,6 +60,7 @@ def lay_out(
         part.mkdir(parents=True)
     for name in _RUNTIME:
         shutil.copy(fetch.pyodide() / name, runtime)
+    shutil.copy(fetch.started(), runtime)
     _build_app(app)
     own = build_wheel(packages) if wheel is None else Path(shutil.copy(wheel, packages))
     page = {path.name.partition("-")[0]: path for path in fetch.wheels(fetch.PAGE)}
