@@ -19,8 +19,8 @@ from llama_bridge.serve.shared_store import SharedFolder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9")
 
-KILLS = int(os.environ.get("LLAMA_BRIDGE_KILLS", "3"))
-TEXT = "one two three " * 300
+KILLS = int(os.environ.get("LLAMA_BRIDGE_KILLS", "2"))
+TEXT = "one two three " * 150
 _HALF = "*.part"
 _WRITER = """
 import os, sys
@@ -51,9 +51,9 @@ def killed(folder: Path, backend: str, seconds: float) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(seconds)
-        before, end = len(list(folder.rglob(_HALF))), time.monotonic() + 2
+        before, end = len(list(folder.rglob(_HALF))), time.monotonic() + 1
         while len(list(folder.rglob(_HALF))) <= before and time.monotonic() < end:
-            pass
+            time.sleep(0.003)
         process.send_signal(signal.SIGKILL)
 
 
@@ -64,23 +64,25 @@ def test_what_a_killed_replica_has_half_written_is_never_read(
         pytest.skip("there are no session files on this backend")
     folder, chance = tmp_path / "store", random.Random(12)
     for _ in range(KILLS):
-        killed(folder, llama_backend, 0.1 + chance.random() * 0.3)
+        killed(folder, llama_backend, 0.1 * chance.random())
     assert list(folder.rglob(_HALF)), "no file was half written"
     store = SharedFolder(folder)
     there = [one.name for one in store.contents()]
     assert len(there) > 2
     with LlamaBridge("demo", backend=llama_backend, n_ctx=4096) as llama:
         copy = tmp_path / "copy.session"
-        for name in sorted(there):  # a session comes after what was said in it
+        for name in there:
             assert store.fetch(name, copy)
             if name.endswith(".json"):
                 id_ = name.removesuffix(".json")
                 assert kept_record.from_bytes(copy.read_bytes(), id_) is not None
             else:
                 assert state_bytes(str(copy)) is not None
-                llama.session_load(copy)
+        last = max(name for name in there if name.endswith(".session"))
+        assert store.fetch(last, copy)
+        llama.session_load(copy)
         answer = llama.generate_continue(" four", chat=False, max_tokens=1)
-        assert answer.usage.cached_tokens > 500
+        assert answer.usage.cached_tokens > 300
     # Another replica writes on, and after an hour nothing half written is left.
     monkeypatch.setattr(shared_store, "_LEFT", -60.0)
     list(store.contents())

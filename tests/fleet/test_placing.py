@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from llama_bridge.serve.fleet.placing import Conversation, Placing, _mixed, _number
+from llama_bridge.serve.fleet.placing import Conversation, Placing, _number
 from llama_bridge.serve.kept_responses import replica_mark
 
 FOUR = {f"replica {i}": 0 for i in range(4)}
@@ -83,11 +83,16 @@ def test_new_conversations_go_where_there_are_the_fewest() -> None:
     assert placing.ranked(Conversation(), {"replica 0": 2, "replica 1": 0})[0] == "replica 1"
 
 
+def mixed(number: int) -> int:
+    number = number * 0x9E3779B97F4A7C15 % 2**64
+    return (number ^ number >> 32) * 0x9E3779B97F4A7C15 % 2**64
+
+
 def plainly(placing: Placing, asked: Conversation, loads: dict[str, int]) -> list[str]:
     """The order as it is told in words: each rule sorts all replicas, and the last one counts most."""
     order = sorted(loads, key=lambda one: (placing._counts[one], one))
     if asked.key:
-        order.sort(key=lambda one: _mixed(_number(one) ^ _number(asked.key)))
+        order.sort(key=lambda one: mixed(_number(one) ^ _number(asked.key)))
     else:
         order.sort(key=lambda one: loads[one])
     order.sort(key=lambda one: one != placing._places.get(asked.key))

@@ -93,9 +93,9 @@ def save(
     """
     target = Path(full_path("path", path))
     name = f"llama-bridge-{os.urandom(16).hex()}.bin"
+    saved = written = 0
     for _ in range(_TRIES):
-        slot = held()
-        saved, written = _saved(target, client, slot, name)
+        saved, written = _saved(target, client, held(), name)
         if saved == len(kept.tokens):
             break
     else:

@@ -86,7 +86,7 @@ class Placing:
         if key := conversation.key:
             number = _number(key)
             weights = {
-                one: (x ^ x >> 32) * _MIX & _BITS  # as _mixed: a call takes as long again
+                one: (x ^ x >> 32) * _MIX & _BITS  # a call for each would take as long again
                 for one in loads
                 for x in [(numbers[one] ^ number) * _MIX & _BITS]
             }
@@ -121,9 +121,3 @@ _BITS = (1 << 64) - 1
 
 def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-
-
-def _mixed(number: int) -> int:
-    """Another number, which depends on all bits of this one, in a fraction of a hash's time."""
-    number = number * _MIX & _BITS
-    return (number ^ number >> 32) * _MIX & _BITS
