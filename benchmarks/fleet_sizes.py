@@ -165,7 +165,7 @@ def ranking_seconds(replicas: int) -> float:
     times = max(3, 2000 // replicas)
     clock = time.process_time()
     for i in range(times):
-        placing.ranked(Conversation(key=f"conversation {i}"), loads)
+        placing.ranked(Conversation(key=f"conversation {i}"), loads, 8)
     return (time.process_time() - clock) / times
 
 

@@ -19,6 +19,9 @@ __all__ = ["Question", "RemoteAnswer", "Reply"]
 
 _A_MOMENT = 0.02
 """Seconds after which a caller with one thread does other things."""
+_MOST = 256 << 20
+_PIECE = 128
+"""Bytes of memory that an answer may take, counted with so many for each of its pieces."""
 
 
 class Reply(ABC):
@@ -123,6 +126,7 @@ class RemoteAnswer(PendingAnswer):
         self._mark = 0
         self._cut_at: int | None = None
         self._heard: list[str] = []
+        self._size = 0
         self._ended = False
         self._failure: BaseException | None = None
         self._told = False
@@ -194,6 +198,11 @@ class RemoteAnswer(PendingAnswer):
                         return False
                     text = reply.hear(event)
                     if text:
+                        self._size += len(text) + _PIECE
+                        if self._size > _MOST:
+                            raise EngineError(
+                                f"the server {self._client.url} does not end its answer"
+                            )
                         self._heard.append(text)
                         self._texts.put((text, reply.mark()))
                     if reply.whole:

@@ -59,7 +59,8 @@ class RemoteBackend(Backend):
 
     Args:
         api_key: sent as a bearer token; None takes ``LLAMA_BRIDGE_API_KEY``. It is never shown or logged.
-        timeout: seconds that a server may say nothing, also while it evaluates a prompt.
+        timeout: seconds that a server may say nothing, also while it evaluates a prompt, and in which an answer that is no
+            stream must come whole.
         headers: sent with each request, for a gateway, say.
         verify: an :class:`ssl.SSLContext` for a server whose certificate this system does not know. Certificates are
             always checked. In a page the browser does it.
@@ -270,8 +271,10 @@ def _chosen(client: Client, address: Address) -> Mapping[str, Any]:
         for one in cast("Sequence[object]", data)
         if isinstance(one, dict) and "id" in one
     ]
-    names = [str(record["id"]) for record in records]
-    there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    names = [client.without_secrets(str(record["id"])) for record in records]
+    there = ", ".join(shown(name).strip("'") for name in names[:20]) + (
+        f" and {len(names) - 20} more" if len(names) > 20 else ""
+    )
     if address.model is None:
         if len(records) == 1:
             return records[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
 import random
 import sys
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +19,7 @@ from llama_bridge.errors import BridgeError, ClosedError, EngineError
 
 from .address import Address
 from .events import NoEvent, read_events, read_value
-from .refusals import Refusal, as_error, of_object, read_refusal
+from .refusals import Refusal, as_error, of_object, read_refusal, without
 from .wire import Arrived, Line, NoAnswer, Wire
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ _TRIES = 4
 _FIRST_WAIT = 0.25
 _AGAIN = frozenset((429, 502, 503, 504))
 """Statuses that say: not now. None of them comes after the first word of an answer."""
-_MOST = 256 << 20
+_MOST = 64 << 20
 """Bytes of an answer that is not a stream."""
+_SECRETS = ("auth", "key", "token", "secret", "cookie")
+"""In the name of a header: what it holds is not shown."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ class Client:
     Args:
         address: where it is.
         key: sent as a bearer token; never shown.
-        seconds: how long it may say nothing.
+        seconds: how long it may say nothing, and how long an answer that is no stream may take to come.
         headers: sent with each request.
         verify: how its certificate is checked; True as the system does.
 
@@ -82,11 +86,16 @@ class Client:
         self._line: Line | None = None  # of all requests that find out what the server is
         self._closed = False
         self._reached = False
-        self._secret = key
+        self._seconds = seconds
         sent = {"User-Agent": f"llama-bridge/{__version__}", **(headers or {})}
         if key:
             sent["Authorization"] = f"Bearer {key}"
         user = None if address.user is None or key else address.user
+        hidden = [key]
+        if user is not None:
+            hidden += [user[1], base64.b64encode(":".join(user).encode()).decode()]
+        hidden += [v for n, v in sent.items() if any(one in n.lower() for one in _SECRETS)]
+        self._secrets = tuple(one for one in hidden if one)
         self._wire = _wire(address.url, sent, user, seconds, verify)
 
     @contextmanager
@@ -172,7 +181,7 @@ class Client:
                     with contextlib.suppress(ValueError):
                         value: object = read_value(data)
                         if isinstance(value, dict) and "error" in value:
-                            raise Refused(of_object(500, cast("object", value), self._secret))
+                            raise Refused(of_object(500, cast("object", value), self._secrets))
                 page = data.lstrip()[:1] == b"<"
                 what = "a web page" if page else "no stream"
                 raise NotJson(f"{self.url}{path} answers with {what}", is_page=page)
@@ -181,21 +190,40 @@ class Client:
     def _events(self, path: str, arrived: Arrived) -> Iterator[dict[str, Any]]:
         with self._told():
             try:
-                for event in read_events(arrived.pieces()):
+                for event in read_events(self._in_time(arrived.pieces(), b"\n")):
                     if event.get("error"):
-                        raise Refused(of_object(500, event, self._secret))
+                        raise Refused(of_object(500, event, self._secrets))
                     yield event
             except NoEvent as error:
-                raise NotJson(f"{self.url}{path}: {error}") from error
+                raise NotJson(self.without_secrets(f"{self.url}{path}: {error}")) from error
 
     def _read(self, arrived: Arrived) -> bytes:
         data = bytearray()
         with self._told():
-            for piece in arrived.pieces():
+            for piece in self._in_time(arrived.pieces(), None):
                 data += piece
                 if len(data) > _MOST:
                     raise NotJson(f"{self.url} answers with more than {_MOST >> 20} MiB")
         return bytes(data)
+
+    def _in_time(self, pieces: Iterable[bytes], word: bytes | None) -> Iterator[bytes]:
+        """Pieces, as long as there is a word in them now and then; without one, as long as they end in time.
+
+        Raises:
+            NoAnswer.
+        """
+        since = time.monotonic()
+        for piece in pieces:
+            now = time.monotonic()
+            if word is not None and word in piece:
+                since = now
+            elif now - since > self._seconds:
+                raise NoAnswer(f"the server {self.url} takes too long to say something", late=True)
+            yield piece
+
+    def without_secrets(self, text: str) -> str:
+        """What the server said, without what only it may know."""
+        return without(text, self._secrets)
 
     @contextmanager
     def _answered(
@@ -222,24 +250,26 @@ class Client:
                 with self._told():
                     arrived = self._wire.send(method, path, content, headers, line, kept=kept)
             except NoAnswer as error:
-                # Never there: whoever asks has another way, or a wrong address.
-                gone = not self._reached and error.unheard is not False
+                # Never there: whoever asks has another way, or a wrong address. Late: it had its time.
+                gone = error.late or (not self._reached and error.unheard is not False)
                 if gone or not left or line.given_up.is_set() or not (again or error.unheard):
                     raise
                 reason = str(error)
             if arrived is not None:
                 self._reached = True
                 with contextlib.closing(arrived):
+                    if arrived.packed:
+                        how = self.without_secrets(arrived.packed[:50])
+                        raise NotJson(f"{self.url} compresses its answers ({how!r}) unasked")
                     if arrived.status < 300:
                         yield arrived
                         return
                     if arrived.status < 400:
                         target = arrived.headers.get("location", "another address")
-                        raise NotJson(
-                            f"{self.url} sends us on to {target[:200]!r}: give that address"
-                        )
+                        target = self.without_secrets(target)[:200]
+                        raise NotJson(f"{self.url} sends us on to {target!r}: give that address")
                     data = self._read(arrived)
-                    refusal = read_refusal(arrived.status, data, arrived.headers, self._secret)
+                    refusal = read_refusal(arrived.status, data, arrived.headers, self._secrets)
                 if refusal.status not in _AGAIN or not left:
                     raise Refused(refusal)
                 reason = refusal.message
@@ -257,9 +287,18 @@ class Client:
         try:
             yield
         except NoAnswer as error:
+            self._hide_secrets(error)
             if self._closed:
                 raise ClosedError("this LlamaBridge is closed: make a new one") from error
             raise
+
+    def _hide_secrets(self, error: BaseException | None) -> None:
+        """What is no HTTP is quoted by an error and by those that it comes from."""
+        while error is not None:
+            said = str(error)
+            if (shown := self.without_secrets(said)) != said:
+                error.args = (shown,)
+            error = error.__cause__ or error.__context__
 
     def error_of(self, refusal: Refusal, model: str | None = None) -> BridgeError:
         """The error that tells a refusal."""

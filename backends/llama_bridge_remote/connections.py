@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Generator, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +51,9 @@ class Connections(Wire):
     ) -> None:
         self._url = url
         self._headers = dict(headers)
+        self._headers["Accept-Encoding"] = "identity"
+        self._seconds = seconds
+        self._patience = _Patience()
         self._auth = None if user is None else httpx2.BasicAuth(*user)
         self._wait = httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds), pool=None)
         self._verify = httpx2.create_ssl_context() if verify is True else verify
@@ -102,9 +107,14 @@ class Connections(Wire):
                 url,
                 content=content,
                 headers=headers,
-                extensions={"trace": _Trace(line)},
+                extensions={"trace": _Trace(line, self._patience)},
             )
-            return _Received(self._url, client.send(request, stream=True))
+            self._patience.begin(self._seconds)
+            response = client.send(request, stream=True)
+            if not self._patience.has_read:
+                response.close()  # and with it the connection
+                raise NoAnswer(f"the server {self._url} had answered before it was asked")
+            return _Received(self._url, response, self._patience, self._seconds)
 
     def close(self) -> None:
         """See :meth:`Wire.close`."""
@@ -113,17 +123,62 @@ class Connections(Wire):
         self._single.close()
 
 
+class _Patience(threading.local):
+    """Until when this thread waits for what it reads now. httpx2 waits anew after each byte, and a server can send one a second.
+
+    Attributes:
+        until: when its time is over, as :func:`time.monotonic` counts.
+        has_read: whether it has read anything since it asked.
+    """
+
+    until = 0.0
+    has_read = False
+
+    def begin(self, seconds: float) -> None:
+        """It asks something now."""
+        self.until = time.monotonic() + seconds
+        self.has_read = False
+
+    def bounding(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
+        """Reads from a connection, but not for longer."""
+
+        def bounded(max_bytes: int, timeout: float | None = None) -> bytes:
+            left = self.until - time.monotonic()
+            if left <= 0:
+                raise _Late
+            self.has_read = True
+            return read(max_bytes, left if timeout is None else min(left, timeout))
+
+        return bounded
+
+
+class _Late(Exception):
+    """A head, or the next piece, has not come whole in the time there was."""
+
+
 class _Received(Arrived):
-    def __init__(self, url: str, response: httpx2.Response) -> None:
+    def __init__(
+        self, url: str, response: httpx2.Response, patience: _Patience, seconds: float
+    ) -> None:
         self._url = url
         self._response = response
+        self._patience = patience
+        self._seconds = seconds
         self.status = response.status_code
         self.headers = response.headers
+        encoding = response.headers.get("content-encoding", "").lower()
+        self.packed = "" if encoding == "identity" else encoding
 
     def pieces(self) -> Iterator[bytes]:
         """See :meth:`Arrived.pieces`."""
-        with _told(self._url):
-            yield from self._response.iter_bytes()
+        pieces = self._response.iter_raw()
+        while True:
+            self._patience.begin(self._seconds)
+            with _told(self._url):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def close(self) -> None:
         """See :meth:`Arrived.close`."""
@@ -133,13 +188,16 @@ class _Received(Arrived):
 class _Trace:
     """Called by httpcore with what happens; a new connection tells its socket."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, patience: _Patience) -> None:
         self._line = line
+        self._patience = patience
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._line.is_new = True
-            found = info["return_value"].get_extra_info("socket")
+            stream = info["return_value"]
+            stream.read = self._patience.bounding(stream.read)
+            found = stream.get_extra_info("socket")
             if isinstance(found, socket.socket):
                 self._line.connected(lambda: _shut(found))
 
@@ -166,8 +224,8 @@ def _as_ours(url: str, error: Exception) -> NoAnswer | None:
         case httpx2.ConnectTimeout():
             why = f"the server {url} accepts no connection: it took too long"
             return NoAnswer(why, unheard=True)
-        case httpx2.TimeoutException():
-            return NoAnswer(f"the server {url} says nothing: it took too long")
+        case httpx2.TimeoutException() | _Late():
+            return NoAnswer(f"the server {url} says nothing: it took too long", late=True)
         case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
             unheard = isinstance(error, httpx2.ConnectError)
             return NoAnswer(f"the server {url} does not answer: {_words(error)}", unheard=unheard)

@@ -10,6 +10,8 @@ __all__ = ["NoEvent", "as_object", "read_events", "read_value"]
 
 _LONGEST = 64 << 20
 """Bytes of one event. The last one of a long answer tells all of its tokens."""
+_VALUES = 8_000_000
+"""Values in what a server sends at once. Each may take 100 bytes of memory for two that were sent."""
 
 
 class NoEvent(ValueError):
@@ -53,8 +55,10 @@ def read_value(data: bytes) -> Any:
     """The JSON value that a server sends. NaN and Infinity, which are no JSON, count as null.
 
     Raises:
-        ValueError: it is no JSON, is nested too deep, or has half of a character in it.
+        ValueError: it is no JSON, is nested too deep, has too much in it, or half of a character.
     """
+    if len(data) > _VALUES and sum(map(data.count, (b",", b"[", b"{"))) > _VALUES:
+        raise ValueError("it has too many values")
     text = data.decode("utf-8-sig")
     try:
         value: object = json.loads(text, parse_constant=lambda _: None)

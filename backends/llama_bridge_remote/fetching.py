@@ -93,7 +93,7 @@ class Fetching(Wire):
         if line is not None and line.given_up.is_set():
             return NoAnswer("the request was given up")
         if isinstance(error, TimeoutError):
-            return NoAnswer(f"the server {self._url} says nothing: it took too long")
+            return NoAnswer(f"the server {self._url} says nothing: it took too long", late=True)
         page = str(getattr(getattr(js, "location", None), "origin", "null"))
         return NoAnswer(
             f"the server {self._url} does not answer, or does not let this page ask: start it, with --cors-origin {page} "

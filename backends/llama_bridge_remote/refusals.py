@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,7 +20,7 @@ from llama_bridge.errors import (
     RateLimited,
 )
 
-__all__ = ["Refusal", "as_error", "read_refusal"]
+__all__ = ["Refusal", "as_error", "of_object", "read_refusal", "without"]
 
 _LONGEST = 600
 """Characters of a server's message that are quoted."""
@@ -49,8 +49,10 @@ class Refusal:
     is_page: bool = False
 
 
-def read_refusal(status: int, body: bytes, headers: Mapping[str, str], secret: str) -> Refusal:
-    """Read an answer that refuses. The secret is taken out of the server's words."""
+def read_refusal(
+    status: int, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]
+) -> Refusal:
+    """Read an answer that refuses. The secrets are taken out of the server's words."""
     text = body[: 1 << 16].decode("utf-8", "replace")
     page = "text/html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
     retry: float | None = None
@@ -60,18 +62,20 @@ def read_refusal(status: int, body: bytes, headers: Mapping[str, str], secret: s
         value: object = json.loads(text)
     except (ValueError, RecursionError):
         message = "" if page else text
-        return Refusal(status, _safe(message, secret), retry_after=retry, is_page=page)
-    return of_object(status, value, secret, retry)
+        return Refusal(status, _safe(message, secrets), retry_after=retry, is_page=page)
+    return of_object(status, value, secrets, retry)
 
 
-def of_object(status: int, value: object, secret: str, retry: float | None = None) -> Refusal:
+def of_object(
+    status: int, value: object, secrets: Sequence[str], retry: float | None = None
+) -> Refusal:
     """Read a refusal in OpenAI's shape, in Ollama's, or in FastAPI's."""
     found: object = value
     if isinstance(value, dict):
         given = cast("dict[str, Any]", value)
         found = given.get("error", given.get("detail", given))
     if not isinstance(found, dict):
-        return Refusal(status, _safe(str(found), secret), retry_after=retry)
+        return Refusal(status, _safe(str(found), secrets), retry_after=retry)
     error = cast("dict[str, Any]", found)
     code, kind = error.get("code"), error.get("type")
     if isinstance(code, int) and 400 <= code < 600:
@@ -80,7 +84,7 @@ def of_object(status: int, value: object, secret: str, retry: float | None = Non
     param = error.get("param")
     return Refusal(
         status,
-        _safe(str(error.get("message") or ""), secret),
+        _safe(str(error.get("message") or ""), secrets),
         word,
         param if isinstance(param, str) else "",
         error,
@@ -88,9 +92,15 @@ def of_object(status: int, value: object, secret: str, retry: float | None = Non
     )
 
 
-def _safe(message: str, secret: str) -> str:
-    if secret:
-        message = message.replace(secret, "***")
+def without(text: str, secrets: Sequence[str]) -> str:
+    """A text in which none of the secrets is."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _safe(message: str, secrets: Sequence[str]) -> str:
+    message = without(message, secrets)
     message = " ".join(message.encode(errors="replace").decode().split())
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
 

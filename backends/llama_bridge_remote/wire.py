@@ -17,11 +17,13 @@ class NoAnswer(ServerGone):
 
     Attributes:
         unheard: True if the request did not arrive, False if it may have, None where that cannot be told.
+        late: whether the server had all its time.
     """
 
-    def __init__(self, message: str, *, unheard: bool | None = False) -> None:
+    def __init__(self, message: str, *, unheard: bool | None = False, late: bool = False) -> None:
         super().__init__(message)
         self.unheard = unheard
+        self.late = late
 
 
 class Line:
@@ -55,7 +57,10 @@ class Arrived(ABC):
     Attributes:
         status: HTTP's.
         headers: by their names in lower case.
+        packed: how it is compressed, if that is left to whoever reads it; nobody asked for that.
     """
+
+    packed = ""
 
     status: int
     headers: Mapping[str, str]

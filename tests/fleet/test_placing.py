@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from collections import Counter
 
 import pytest
 
-from llama_bridge.serve.fleet.placing import Conversation, Placing
+from llama_bridge.serve.fleet.placing import Conversation, Placing, _number
 from llama_bridge.serve.kept_responses import replica_mark
 
 FOUR = {f"replica {i}": 0 for i in range(4)}
@@ -78,6 +81,53 @@ def test_new_conversations_go_where_there_are_the_fewest() -> None:
         homes[home] += 1
     assert set(homes.values()) == {10}
     assert placing.ranked(Conversation(), {"replica 0": 2, "replica 1": 0})[0] == "replica 1"
+
+
+def mixed(number: int) -> int:
+    number = number * 0x9E3779B97F4A7C15 % 2**64
+    return (number ^ number >> 32) * 0x9E3779B97F4A7C15 % 2**64
+
+
+def plainly(placing: Placing, asked: Conversation, loads: dict[str, int]) -> list[str]:
+    """The order as it is told in words: each rule sorts all replicas, and the last one counts most."""
+    order = sorted(loads, key=lambda one: (placing._counts[one], one))
+    if asked.key:
+        order.sort(key=lambda one: mixed(_number(one) ^ _number(asked.key)))
+    else:
+        order.sort(key=lambda one: loads[one])
+    order.sort(key=lambda one: one != placing._places.get(asked.key))
+    order.sort(key=lambda one: not asked.maker or replica_mark(one) != asked.maker)
+    most = max(placing._room, math.ceil(placing._bound * (sum(loads.values()) + 1) / len(loads)))
+    full = [one for one in order if loads[one] >= most]
+    return [one for one in order if loads[one] < most] + sorted(full, key=loads.__getitem__)
+
+
+def test_the_best_few_are_those_of_the_whole_order() -> None:
+    """Also with replicas that come and go, full ones, and conversations that moved."""
+    chance = random.Random(5)
+    placing = Placing(room=2)
+    for turn in range(300):
+        loads = {f"replica {i}": chance.choice((0, 0, 1, 2, 5)) for i in range(turn % 40, 60)}
+        key = chance.choice(("", f"conversation {chance.randrange(40)}"))
+        maker = chance.choice(("", replica_mark(f"replica {chance.randrange(70)}")))
+        asked = Conversation(maker, key)
+        whole = plainly(placing, asked, loads)
+        assert placing.ranked(asked, loads) == whole
+        n = chance.randrange(1, 70)
+        assert placing.ranked(asked, loads, n) == whole[:n]
+        placing.placed(asked, chance.choice(whole[:3]))
+
+
+def test_ranking_a_large_fleet_is_quick() -> None:
+    """It took 100 ms of the processor, as long as an answer's first token."""
+    placing, loads = Placing(room=4), {f"replica {i}": i % 4 for i in range(10_000)}
+    placing.ranked(keyed(0), loads, 8)
+    best = 1.0
+    for i in range(1, 6):
+        clock = time.thread_time()
+        placing.ranked(keyed(i), loads, 8)
+        best = min(best, time.thread_time() - clock)
+    assert best < 0.05
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,10 @@ def test_a_chat_tells_where_its_model_is(url: str) -> None:
 
 
 def test_the_demo_checks_what_the_servers_flags_promise(url: str) -> None:
-    assert "Everything was right (remote" in run(url, "demo", "--name", "Zorblax")
+    said = run(url, "demo", "--name", "Zorblax")
+    assert "Everything was right (remote" in said
+    assert "llama-bridge chat --backend remote  " in said
+    assert ".gguf" not in said, "a server has no models by their files"
 
 
 def test_the_example_of_sessions_runs_on_a_server(url: str) -> None:

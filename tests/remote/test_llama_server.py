@@ -29,8 +29,10 @@ from llama_bridge import (
     SessionCorrupt,
     SessionMismatch,
     SessionNotFound,
+    SessionWriteError,
     UnsupportedCapability,
 )
+from llama_bridge_remote.client import Client
 from llama_bridge_remote.connections import Connections
 from tests.making import MakeModel
 
@@ -274,6 +276,60 @@ def test_a_file_whose_slot_is_gone_is_refused_and_can_be_replayed(
     loaded = llama.session_load(tmp_path / "a", replay=True)
     assert "slot_file" in str(loaded.replayed)
     assert loaded.owed_tokens == len(tokens)
+    assert "Zorblax" in llama.generate_continue(ASK).text
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_slot_that_others_take_before_it_is_saved_is_not_saved_as_ours(
+    llama: LlamaBridge,
+    llama_cpp: LlamaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    llama.generate(NAME)
+    llama.session_save(tmp_path / "a")
+    before = (tmp_path / "a").read_bytes()
+    llama.generate_continue(ASK)
+    change, left = Client.change, times
+
+    def changed(client: Client, path: str, *more: Any) -> Any:
+        nonlocal left
+        if "action=save" in path and left:
+            left -= 1
+            for text in ("Hello! My name is Ada.", "I am Bob."):  # there are two slots
+                other.generate(text)
+        return change(client, path, *more)
+
+    with LlamaBridge(llama_cpp.url, backend="remote", sampling=GREEDY) as other:
+        monkeypatch.setattr(Client, "change", changed)
+        if times > 1:
+            with pytest.raises(SessionWriteError, match="other programs use its slots"):
+                llama.session_save(tmp_path / "a")
+            assert (tmp_path / "a").read_bytes() == before
+            return
+        saved = llama.session_save(tmp_path / "a")
+    assert llama.session_load(tmp_path / "a").cached_tokens == saved.n_tokens
+    assert "Zorblax" in llama.generate_continue(ASK).text
+
+
+def test_a_file_of_another_conversation_in_its_place_is_refused(
+    llama: LlamaBridge, llama_cpp: LlamaServer, tmp_path: Path
+) -> None:
+    names = []
+    for i, text in enumerate((NAME, "Hi!")):
+        llama.generate(text)
+        llama.session_save(tmp_path / str(i))
+        body = json.loads(json.loads((tmp_path / str(i)).read_text())["body"])
+        names.append(llama_cpp.slots / body["slot_file"])
+    shutil.copy(names[1], names[0])
+    live = llama.session().messages
+    with pytest.raises(SessionMismatch, match="another file is in its place") as caught:
+        llama.session_load(tmp_path / "0")
+    assert caught.value.field == "slot_file"
+    assert llama.session().messages == live
+    assert "Zorblax" not in llama.generate_continue(ASK).text
+    assert llama.session_load(tmp_path / "0", replay=True).replayed
     assert "Zorblax" in llama.generate_continue(ASK).text
 
 

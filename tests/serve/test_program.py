@@ -217,3 +217,67 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     time.sleep(0.05)
     assert program.end() == 0  # and a third one while it ends
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_terminal_that_is_closed_ends_it_in_peace(start: Start) -> None:
+    program = start("--grace", "60")
+    stream: Any = program.address.openai().chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Tell me a story."}],
+        stream=True,
+        max_tokens=150,
+        logit_bias={str(token): -100 for token in range(4)},  # nothing ends it
+    )
+    next(iter(stream))
+    for _ in range(2):  # the shell tells it, and the system does
+        program.process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+    assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+    assert program.process.wait(20) == 0
+    assert program.end(0) == 0
+
+
+_STUCK = """
+import sys, threading, time
+from anyio import to_thread
+from llama_bridge.serve import running
+
+async def app(scope, receive, send):
+    while scope["type"] == "lifespan":
+        event = (await receive())["type"]
+        if event.endswith("shutdown") and sys.argv[1] == "end":
+            await to_thread.run_sync(time.sleep, 60)
+        await send({"type": event + ".complete"})
+
+if sys.argv[1] == "thread":
+    threading.Thread(target=time.sleep, args=(60,)).start()
+running._LAST = 0.5
+running.run(app, running.listen("127.0.0.1", 0), grace=1, ready=lambda: print("ready", flush=True))
+running.ignore_signals()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("stuck", ["end", "thread"])
+def test_a_thread_that_is_stuck_does_not_hold_the_program(stuck: str) -> None:
+    """In the work that ends it, a second signal is needed; once all is done, none."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _STUCK, stuck],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            if stuck == "end":
+                time.sleep(1)
+                assert process.poll() is None, "it may be writing sessions"
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 1
+            assert "most recent call first" in process.stderr.read(), "it tells where it is stuck"
+        finally:
+            process.kill()

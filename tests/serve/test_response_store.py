@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from llama_bridge import SessionsLocked, SessionWriteError
+from llama_bridge.serve import kept_record
 from llama_bridge.serve.kept_responses import Kept
 from llama_bridge.serve.refusals import Refused, as_refused
 from llama_bridge.serve.response_store import ResponseStore
@@ -46,6 +47,42 @@ def test_large_responses_go_before_there_are_many(tmp_path: Path, in_folder: boo
             store.close()
 
     anyio.run(fill)
+
+
+def test_a_record_that_was_altered_is_noticed_whichever_byte_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """JSON with another letter in it is still JSON: the conversation would go on from what nobody said."""
+    id_ = "resp_" + "0" * 40
+    kept = Kept(id_, "me", "demo", {"a": 1}, [{"b": "é"}], [{"content": "Zorblax\n"}])
+    data = kept_record.to_bytes(kept)
+    assert kept_record.from_bytes(data, id_) == kept
+    assert kept_record.from_bytes(data.partition(b"\n")[0], id_) == kept, "as it once was"
+    caplog.set_level(100)
+    for at in range(len(data)):
+        for bit in (0, 5, 7):
+            altered = bytearray(data)
+            altered[at] ^= 1 << bit
+            assert kept_record.from_bytes(bytes(altered), id_) is None, at
+    for n in range(1, 64):
+        assert kept_record.from_bytes(data[:-n], id_) is None
+    assert kept_record.from_bytes(data, id_.replace("0", "1")) is None
+
+
+def test_an_altered_record_of_a_folder_is_refused(tmp_path: Path) -> None:
+    async def alter() -> None:
+        store = ResponseStore(tmp_path, most=10)
+        kept = response(store, 10)
+        await store.keep(kept)
+        store.close()
+        file = tmp_path / f"{kept.id}.json"
+        file.write_bytes(file.read_bytes().replace(b"xxx", b"yyy"))
+        store = ResponseStore(tmp_path, most=10)
+        with pytest.raises(Refused, match="no longer kept"):
+            await store.find(kept.id, "me")
+        store.close()
+
+    anyio.run(alter)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes")

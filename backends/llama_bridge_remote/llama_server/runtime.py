@@ -274,8 +274,12 @@ class LlamaServerRuntime(VectorCalls):
         if not kept.tokens:
             raise NoSession("there is no conversation to save: generate something first")
         model = self._current(kept, look_closely=True)
-        slot = self._slots[session] = self._held(kept)
-        return slot_file.save(path, self.client, model.facts, slot, kept, sampling)
+
+        def held() -> int:
+            slot = self._slots[session] = self._held(kept)
+            return slot
+
+        return slot_file.save(path, self.client, model.facts, held, kept, sampling)
 
     def _held(self, kept: Kept) -> int:
         """The slot that holds the conversation, which may have to be evaluated again: somebody else may have used its slot."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from .facts import Facts
 __all__ = ["Loaded", "Saved", "load", "read", "save", "verify"]
 
 _FORMAT = "llama-bridge slot"
+_TRIES = 3
 _WHAT = "session file of the remote backend, which names a file on a llama-server"
 
 
@@ -42,6 +43,7 @@ class Saved:
         n_bytes: its size.
         server: the address of the server that keeps the slot.
         slot_file: its name there.
+        size: tokens and bytes in it; None for either where the file does not tell.
         identity: of the model, see :attr:`Facts.identity`.
         kept: the conversation.
         created: when it was saved.
@@ -51,6 +53,7 @@ class Saved:
     n_bytes: int
     server: str
     slot_file: str
+    size: tuple[int | None, int | None]
     identity: Mapping[str, object]
     kept: Kept
     created: str
@@ -75,32 +78,37 @@ def save(
     path: str | os.PathLike[str],
     client: Client,
     facts: Facts,
-    slot: int,
+    held: Callable[[], int],
     kept: Kept,
     sampling: SamplingParams,
 ) -> SessionInfo:
     """Have the server write its slot, then write the file that names it.
+
+    Args:
+        path, client, facts, kept, sampling: of the conversation.
+        held: makes a slot hold it, and tells which.
 
     Raises:
         InvalidInput, SessionWriteError: a file that was there before is unchanged.
     """
     target = Path(full_path("path", path))
     name = f"llama-bridge-{os.urandom(16).hex()}.bin"
-    try:
-        answer: Any = client.change(f"/slots/{slot}?action=save", {"filename": name})
-        written = int(answer["n_written"])
-    except Refused as refused:
-        raise SessionWriteError(target, f"the server cannot save its slot: {refused}") from refused
-    except (TypeError, KeyError, ValueError) as error:
+    saved = written = 0
+    for _ in range(_TRIES):
+        saved, written = _saved(target, client, held(), name)
+        if saved == len(kept.tokens):
+            break
+    else:
         raise SessionWriteError(
-            target, "the server does not say that it has saved its slot"
-        ) from error
-    except BridgeError as error:
-        raise SessionWriteError(target, str(error)) from error
+            target,
+            f"the server saves {saved} tokens instead of {len(kept.tokens)}: other programs use its slots. Try again later, or "
+            "start it with more slots",
+        )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     body = {
         "server": client.url,
         "slot_file": name,
+        "slot_tokens": saved,
         "slot_bytes": written,
         "identity": facts.identity,
         "build": facts.build,
@@ -113,6 +121,21 @@ def save(
     n_tokens = len(kept.tokens)
     n_bytes = write_file(target, _FORMAT, body)
     return SessionInfo(target, n_tokens, n_bytes, kept.messages, created, cached_tokens=n_tokens)
+
+
+def _saved(target: Path, client: Client, slot: int, name: str) -> tuple[int, int]:
+    """Have the server write a slot to a file of its own; returns the tokens and the bytes in it."""
+    try:
+        answer: Any = client.change(f"/slots/{slot}?action=save", {"filename": name})
+        return whole(answer["n_saved"]), int(answer["n_written"])
+    except Refused as refused:
+        raise SessionWriteError(target, f"the server cannot save its slot: {refused}") from refused
+    except (TypeError, KeyError, ValueError) as error:
+        raise SessionWriteError(
+            target, "the server does not say that it has saved its slot"
+        ) from error
+    except BridgeError as error:
+        raise SessionWriteError(target, str(error)) from error
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -140,12 +163,20 @@ def read(path: str | os.PathLike[str]) -> Saved:
             n_bytes,
             str(said["server"]),
             str(said["slot_file"]),
+            (_known(said, "slot_tokens"), _known(said, "slot_bytes")),
             cast("Mapping[str, object]", identity),
             Kept(messages, "", tokens, turns),
             str(said["created"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise SessionCorrupt(given, str(error)) from error
+
+
+def _known(said: Mapping[str, object], name: str) -> int | None:
+    value = said.get(name)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"its {name} is no number")
 
 
 def compare(saved: Saved, client: Client, facts: Facts) -> list[FieldCheck]:
@@ -176,7 +207,8 @@ def load(saved: Saved, client: Client, facts: Facts, slot: int, *, replay: bool)
             answer: Any = client.change(
                 f"/slots/{slot}?action=restore", {"filename": saved.slot_file}
             )
-            restored = int(answer["n_restored"])
+            restored = whole(answer["n_restored"])
+            n_read = _known(answer, "n_read")
         except (Refused, BridgeError, TypeError, KeyError, ValueError) as error:
             _empty(client, slot)
             why = SessionMismatch(
@@ -188,11 +220,17 @@ def load(saved: Saved, client: Client, facts: Facts, slot: int, *, replay: bool)
             )
             why.__cause__ = error
         else:
-            if not 0 < restored <= len(saved.kept.tokens):
+            tokens, size = saved.size
+            other = not 0 < restored <= len(saved.kept.tokens)
+            other = other or restored != (restored if tokens is None else tokens)
+            if other or (size is not None and n_read is not None and n_read != size):
                 _empty(client, slot)
-                tokens = len(saved.kept.tokens)
                 why = SessionMismatch(
-                    saved.path, "slot_file", tokens, restored, "it has other tokens"
+                    saved.path,
+                    "slot_file",
+                    f"{tokens or len(saved.kept.tokens)} tokens, {size} bytes",
+                    f"{restored} tokens, {n_read} bytes",
+                    "another file is in its place: pass replay=True to evaluate the conversation again",
                 )
     foreign = why is not None and why.field not in ("server", "slot_file", "n_ctx")
     if why is not None and (not replay or (foreign and not saved.kept.messages)):

@@ -192,10 +192,13 @@ class _Transcript:
         names = ", ".join(run["backend"] for run in runs)
         line(f"Everything was right ({names}: {count(n_checks, 'check')}).", "bold green")
         line("Next:")
-        chat, keeps = _chat_command(runs[0]["backend"], model)
+        backend = _named(runs[0]["backend"])
+        chat = _chat_command(backend, model)
+        keeps = Capability.SESSION_PERSISTENCE in backend.capabilities
         rows = {chat: "talk to it" + "; /save and /load keep the conversation" * keeps}
         if model == DEMO:
-            rows[chat + " MODEL.gguf"] = "the same with your own model"
+            if not backend.asks_servers:
+                rows[chat + " MODEL.gguf"] = "the same with your own model"
             rows["  llama-bridge demo --name NAME"] = "with any name you like"
         self.terminal.rows(rows)
 
@@ -216,16 +219,17 @@ class _Silent(_Transcript):
         pass
 
 
-def _chat_command(name: str, model: str) -> tuple[str, bool]:
-    """How to talk to a model on a backend that worked here, and whether that keeps conversations."""
+def _named(name: str) -> Backend:
+    return next(each for each in registry.backends() if each.name == name)
+
+
+def _chat_command(backend: Backend, model: str) -> str:
+    """How to talk to a model on a backend that worked here."""
     command = "  llama-bridge chat"
     usual, *_ = registry.candidates()
-    if usual.name != name:
-        command += f" --backend {name}"
-    if model != DEMO:
-        command += f" {shlex.quote(model)}"
-    (backend,) = (each for each in registry.backends() if each.name == name)
-    return command, Capability.SESSION_PERSISTENCE in backend.capabilities
+    if usual.name != backend.name:
+        command += f" --backend {backend.name}"
+    return command if model == DEMO else f"{command} {shlex.quote(model)}"
 
 
 def _tell(check: Check) -> str:

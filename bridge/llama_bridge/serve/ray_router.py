@@ -12,6 +12,8 @@ from .fleet.placing import Conversation, Placing
 
 __all__ = ["ConversationRouter"]
 
+_RANKS = 8
+
 
 class ConversationRouter(RequestRouter):
     """Gives a request to the replica that has its conversation's KV cache, as :class:`Placing` ranks them."""
@@ -29,12 +31,14 @@ class ConversationRouter(RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """All replicas, each a rank of its own, best first."""
+        """Some replicas, each a rank of its own, best first. If none of them takes the request, Ray asks again."""
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True
         replicas = {one.replica_id.unique_id: one for one in candidate_replicas}
         loads = {name: self._load(one.replica_id) for name, one in replicas.items()}
-        ranked = self._placing.ranked(_conversation(pending_request), loads) if loads else []
+        ranked = (
+            self._placing.ranked(_conversation(pending_request), loads, _RANKS) if loads else []
+        )
         return [[replicas[name]] for name in ranked]
 
     def _load(self, replica: ReplicaID) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from anyio import to_thread
@@ -17,6 +15,7 @@ from anyio import to_thread
 from ..errors import InvalidInput, SessionWriteError
 from ..files.folder_lock import FolderLock
 from ..files.replacing import OPEN_SAFELY, replace_file
+from . import kept_record
 from .kept_responses import Kept, Responses
 
 __all__ = ["ResponseStore"]
@@ -162,7 +161,7 @@ class ResponseStore(Responses):
 
     def _write(self, kept: Kept) -> int:
         """Write a response into the folder, if there is one; returns its size in bytes."""
-        data = json.dumps(asdict(kept), ensure_ascii=False).encode()
+        data = kept_record.to_bytes(kept)
         if self._folder is not None and self._lock is not None:
             self._hold(self._folder, self._lock)
             replace_file(_path(self._folder, kept.id), lambda file: file.write(data))
@@ -174,14 +173,14 @@ class ResponseStore(Responses):
         try:
             # A link leads elsewhere, and a pipe may never end.
             with open(os.open(path, os.O_RDONLY | OPEN_SAFELY), "rb") as file:
-                record = json.loads(file.read())
+                data = file.read()
             os.utime(path)
-            return Kept(**record)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except OSError as error:
             _log.error("a kept response cannot be read: %s", type(error).__name__)
             return None
+        return kept_record.from_bytes(data, id_)
 
 
 def _path(folder: Path, id_: str) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -17,6 +18,11 @@ from .protocol import PatientProtocol
 __all__ = ["Application", "configured", "ignore_signals", "run"]
 
 Application = ASGIApp
+
+_HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that is closed; Windows has none
+_SIGNALS = (*HANDLED_SIGNALS, *((_HANGUP,) if _HANGUP is not None else ()))
+_LAST = 10.0
+"""Seconds that the process has after a second signal, in which sessions are written, and once all is written."""
 
 
 def configured(app: ASGIApp, grace: int) -> uvicorn.Config:
@@ -37,9 +43,10 @@ def configured(app: ASGIApp, grace: int) -> uvicorn.Config:
 def run(
     app: ASGIApp, listener: socket.socket, *, grace: int, ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Answer until SIGTERM or Ctrl-C: then take no more requests, and finish those that there are.
+    """Answer until SIGTERM, SIGHUP or Ctrl-C: then take no more requests, and finish those that there are.
 
-    A second signal ends them. Signals stay caught until the process ends. Only for the main thread.
+    A second signal ends them, and 10 seconds later the process, whatever it does then. Signals stay caught until the process
+    ends. Only for the main thread.
 
     Args:
         app: the application.
@@ -52,8 +59,15 @@ def run(
 
 def ignore_signals() -> None:
     """From now on the process ends by itself: Python lets go of its handlers while it ends, and a signal would kill it."""
-    for number in HANDLED_SIGNALS:
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    _end_soon()  # a thread that is stuck would hold it for ever
+
+
+def _end_soon() -> None:
+    """If the process does not end by itself soon, end it, and tell what was stuck."""
+    with suppress(RuntimeError, ValueError, OSError):  # there is no standard error
+        faulthandler.dump_traceback_later(_LAST, exit=True)
 
 
 class _Server(uvicorn.Server):
@@ -71,12 +85,14 @@ class _Server(uvicorn.Server):
 
         They stay caught, so that none interrupts what comes after: the sessions are written.
         """
-        for number in HANDLED_SIGNALS:
-            signal.signal(number, self.handle_exit)
+        for number in _SIGNALS:
+            if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self.handle_exit)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End; the second time at once."""
-        if self.should_exit:
+        """End; the second time at once. A terminal that is closed may tell it twice: its signal is only a first one."""
+        if self.should_exit and sig != _HANGUP and not self.force_exit:
             self.force_exit = True
+            _end_soon()
         self.should_exit = True

@@ -6,7 +6,6 @@ lock: the store has two files for each, what was said and, a moment later, the K
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -14,7 +13,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,6 +23,7 @@ from anyio import CapacityLimiter, to_thread
 from ..aio import AsyncLlamaBridge
 from ..errors import BridgeError, NoSession, SessionCorrupt, SessionError, SessionWriteError
 from ..files.format import state_bytes
+from . import kept_record
 from .kept_responses import Kept, NotKept, Responses
 from .refusals import Refused
 from .shared_store import SharedStore
@@ -111,7 +111,8 @@ class SharedResponses(Responses):
         if name is not None and id_ not in self._unwritten:
             try:
                 if kept is None:
-                    kept = _read(await self._ask(lambda: self._store.read(name)), id_)
+                    found = await self._ask(lambda: self._store.read(name))
+                    kept = None if found is None else kept_record.from_bytes(found, id_)
                 elif not await self._ask(lambda: self._store.has(name)):
                     kept = None  # another replica has deleted it, or it had to go
                     self._forget(id_)
@@ -171,7 +172,7 @@ class SharedResponses(Responses):
     def _write(self, kept: Kept) -> None:
         name = _words(kept.id)
         assert name is not None
-        self._store.write(name, json.dumps(asdict(kept), ensure_ascii=False).encode())
+        self._store.write(name, kept_record.to_bytes(kept))
 
     # KV caches
 
@@ -355,23 +356,6 @@ def _cache(id_: str) -> str | None:
 def _is_id(id_: str) -> bool:
     random = id_.removeprefix("resp_")
     return len(random) == 40 and random != id_ and set(random) <= set("0123456789abcdef")
-
-
-def _read(data: bytes | None, id_: str) -> Kept | None:
-    if data is None:
-        return None
-    try:
-        kept = Kept(**json.loads(data))
-        texts = (kept.id, kept.owner, kept.model)
-        lists = (kept.items, kept.messages)
-        if kept.id != id_ or not all(isinstance(one, str) for one in texts):
-            raise ValueError
-        if not isinstance(kept.response, dict) or not all(isinstance(one, list) for one in lists):
-            raise TypeError
-    except (ValueError, TypeError, RecursionError) as error:
-        _log.error("a kept response cannot be read: %s", type(error).__name__)
-        return None
-    return kept
 
 
 def _why(error: Exception) -> str:

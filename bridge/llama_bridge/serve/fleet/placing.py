@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..kept_responses import replica_mark
 
@@ -14,6 +16,7 @@ __all__ = ["Conversation", "Placing"]
 
 _REMEMBERS = 100_000
 """Conversations whose places are remembered."""
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +49,55 @@ class Placing:
         self._room = room
         self._places: OrderedDict[str, str] = OrderedDict()
         self._counts: Counter[str] = Counter()  # conversations by replica
+        self._numbers: dict[str, int] = {}  # by replica, as the next
+        self._marks: dict[str, str] = {}
 
-    def ranked(self, conversation: Conversation, loads: Mapping[str, int]) -> list[str]:
-        """All replicas, best first.
+    def ranked(
+        self, conversation: Conversation, loads: Mapping[str, int], n: int | None = None
+    ) -> list[str]:
+        """The replicas, best first.
 
         Args:
             conversation: of the request.
             loads: requests that each replica has now, without this one.
+            n: how many of them are wanted; None is all. Few are found faster than all are sorted.
         """
+        n = len(loads) if n is None else n
         most = max(self._room, math.ceil(self._bound * (sum(loads.values()) + 1) / len(loads)))
-        order = self._wanted(conversation, loads)
-        free = [one for one in order if loads[one] < most]
-        return free + sorted((one for one in order if loads[one] >= most), key=loads.__getitem__)
+        weights = self._weights(conversation, loads)
+        free = [one for one, load in loads.items() if load < most]
+        best = heapq.nsmallest(n, free, key=weights.__getitem__)
+        if len(best) < n:
+            full = [one for one, load in loads.items() if load >= most]
+            left = n - len(best)
+            best += heapq.nsmallest(left, full, key=lambda one: (loads[one], weights[one]))
+        return best
 
-    def _wanted(self, conversation: Conversation, loads: Mapping[str, int]) -> list[str]:
-        """All replicas by how much of the conversation they have."""
-        key = conversation.key
-        if key:
-            order = sorted(loads, key=lambda one: _weight(key, one), reverse=True)
+    def _weights(self, conversation: Conversation, loads: Mapping[str, int]) -> dict[str, Any]:
+        """How little of the conversation each replica has. This is done for all of them and each request: hashes are kept."""
+        numbers, marks = self._numbers, self._marks
+        if len(numbers) > 2 * len(loads) + _FEW:  # of those that are gone
+            numbers.clear()
+            marks.clear()
+        for one in loads.keys() - numbers.keys():
+            numbers[one], marks[one] = _number(one), replica_mark(one)
+        weights: dict[str, Any]
+        made_it: Any = -2
+        if key := conversation.key:
+            number = _number(key)
+            weights = {
+                one: (x ^ x >> 32) * _MIX & _BITS  # a call for each would take as long again
+                for one in loads
+                for x in [(numbers[one] ^ number) * _MIX & _BITS]
+            }
+            if (place := self._places.get(key)) in weights:
+                weights[place] = -1
         else:
-            order = sorted(loads, key=lambda one: (loads[one], self._counts[one], one))
-        place = self._places.get(key)
-        return sorted(  # stable
-            order, key=lambda one: (replica_mark(one) != conversation.maker, one != place)
-        )
+            weights = {one: (load, self._counts[one], one) for one, load in loads.items()}
+            made_it = (-2, 0, "")
+        if conversation.maker:
+            weights |= {one: made_it for one in loads if marks[one] == conversation.maker}
+        return weights
 
     def placed(self, conversation: Conversation, replica: str) -> None:
         """A replica has taken the request."""
@@ -87,5 +115,9 @@ class Placing:
             self._counts[gone] -= 1
 
 
-def _weight(key: str, replica: str) -> bytes:
-    return hashlib.blake2b(f"{key}\0{replica}".encode(), digest_size=8).digest()
+_MIX = 0x9E3779B97F4A7C15  # Knuth's multiplier, 2**64 over the golden ratio
+_BITS = (1 << 64) - 1
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
