@@ -33,7 +33,7 @@ def test_each_shows_what_the_other_does_and_nothing_is_lost(
         two.idle()
         for person in (one, two):
             versions = person.page.locator(".turner span")
-            person.until(lambda versions=versions: versions.count() == 1)
+            versions.wait_for(state="attached")
             assert (versions.text_content() or "").endswith("/2")
         one.choose("Hello!", "Rename")
         one.page.fill(".talks input", "Names")

@@ -98,6 +98,10 @@ def test_two_servers_of_one_folder_lose_nothing_that_both_write(folder: Path) ->
         models = OneModel(AsyncLlamaBridge.of(llama), ("fake",))
         return stack.enter_context(serving(application(models, ServerSettings(), None, folder)))
 
+    def add_all(address: Address) -> None:
+        for number in range(20):
+            add(address, number)
+
     def add(address: Address, number: int) -> None:
         for _ in range(200):
             found = address.ask("GET", f"{PLACE}/{ONE}")
@@ -113,8 +117,7 @@ def test_two_servers_of_one_folder_lose_nothing_that_both_write(folder: Path) ->
     with ExitStack() as stack:
         one, two = server(), server()
         with ThreadPoolExecutor(2) as pool:
-            for each in (one, two):
-                pool.submit(lambda each=each: [add(each, number) for number in range(20)])
+            list(pool.map(add_all, (one, two)))
         assert sorted(two.ask("GET", f"{PLACE}/{ONE}").json["texts"]) == sorted([*range(20)] * 2)
         assert one.ask("DELETE", f"{PLACE}/{ONE}").status == 204
         kept = {"conversation": {"id": ONE}}
