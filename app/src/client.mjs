@@ -4,6 +4,7 @@
 //                   starts: whether models() waits for the host to start}
 //   changed        is called when models() would tell something else; the interface sets it
 //   models()       -> [{id, capabilities: [names] or null while it is not loaded, context: tokens or null}]
+//   about(model)   what it can do here and why it cannot do the rest, as of a library; null if it is not loaded
 //   ask(question)  -> asynchronous iterator of pieces, in this order:
 //                       {kind: "progress", doing, name, done, total, unit: "bytes" | "tokens", note}, any number, all but doing
 //                         optional; doing: as in a library, or "start" (the host), "wait" (for another answer), "read"
@@ -26,7 +27,7 @@
 //   all()              -> {models, used: bytes of all that are here, free: bytes of room or null, note: words or null}
 //                         model: {id, name, size: bytes, detail: words or null, state: "loaded" | "here" | "part",
 //                                 done: bytes of a part or null, stays: whether remove() refuses it}
-//   add(what, how)     -> id; what: a File, or a name, an address or a path; a part is added by its id, and goes on.
+//   add(what, how)     -> id; what: the Files of a model, in order, or a name, an address or a path; a part is added by its id, and goes on.
 //                         A Trouble of the kind "large": it does not fit into memory here, unless how.anyway
 //   use(id, how)       loads it in place of what is loaded; how.untrusted: in a sandbox
 //   remove(id)
@@ -42,12 +43,14 @@
 //   save(ref)       -> the file, as a Blob
 //   load(file, how) -> {ref, model, system, messages: as in a talk, without ids}; how as above, and again: what does not fit
 //                      here is read again; without it that is a Trouble of the kind "mismatch"
+//   check(file, how) -> whether it can go on here {ok, tokens, differing: [{field, saved, current}], refusal: words or null,
+//                      logits: {positions, agreeing: at how many of them both have the same likeliest token} or null}; how as above
 //
 // Every error is a Trouble. What came before it stays.
 
 export class Trouble extends Error {
   /** kind: "key" (one is needed), "unreachable", "strange" (no answer of such a host), "full" (of the context), "large" (for the memory),
-      "mismatch" (of a session) or "refused". */
+      "mismatch" (of a session), "changed" (by another window) or "refused". */
   constructor(kind, message) {
     super(message);
     this.kind = kind;

@@ -1,5 +1,6 @@
 // The host is a server: /v1/models and /v1/responses. Each answer goes on from the one before, whose KV cache the server has.
 import { spoken, Trouble } from "./client.mjs";
+import { t } from "./words.mjs";
 
 const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
@@ -42,6 +43,13 @@ export class HttpClient {
     } catch {
       throw new Trouble("strange", "");
     }
+  }
+
+  /** model: an id; without one, of the model that is loaded. */
+  async about(model) {
+    const about = await (await this.fetch(model === undefined ? "app/about" : `app/about?model=${encodeURIComponent(model)}`)).json();
+    const reason = ({ why, elsewhere }) => why || (elsewhere.length ? t("elsewhere", { backends: elsewhere.join(", ") }) : null);
+    return about && { ...about, flags: about.flags.map((flag) => ({ name: flag.name, has: flag.has, reason: flag.has ? null : reason(flag) })) };
   }
 
   async *ask({ model, system, messages, sampling, signal }) {
@@ -92,7 +100,7 @@ export class HttpClient {
 export function refusal(status, answer) {
   const told = answer?.error;
   const kinds = { 401: "key" };
-  const codes = { context_length_exceeded: "full", session_mismatch: "mismatch" };
+  const codes = { context_length_exceeded: "full", session_mismatch: "mismatch", conversation_changed: "changed" };
   const kind = codes[told?.code] ?? kinds[status] ?? "refused";
   return Object.assign(new Trouble(kind, told?.message ?? `${status}`), { param: told?.param });
 }

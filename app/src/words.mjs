@@ -1,5 +1,6 @@
 // Every word that the interface says, in its languages. The first is what others fall back to.
 import { OF_MODELS } from "./words_of_models.mjs";
+import { OF_SESSIONS } from "./words_of_sessions.mjs";
 
 const WORDS = {
   en: {
@@ -47,6 +48,7 @@ const WORDS = {
     laterVersion: "Later version",
     versions: "{at} of {all}",
     removed: "Deleted.",
+    removedElsewhere: "“{title}” was deleted in another window.",
     undo: "Undo",
     welcome: "What shall we talk about?",
     onServer: "The model runs on this server. Nothing you write goes anywhere else.",
@@ -74,9 +76,9 @@ const WORDS = {
     forThisTalk: "For this conversation",
     forAll: "For all",
     language: "Language",
+    serverElsewhere: "Another server",
+    serverElsewhereHint: "Where conversations can go on. “Session…” in a conversation's menu has a link to it; this page never connects to it.",
     about: "This model",
-    canDo: "It can do here: {what}.",
-    context: "Its context has room for {n} tokens.",
     notLoaded: "It is loaded with the first question.",
     noChat: "{model} does not chat: it only makes vectors. Choose another model.",
     cost: "{cached} cached + {evaluated} evaluated tokens, {written} new",
@@ -159,6 +161,7 @@ const WORDS = {
     laterVersion: "Spätere Fassung",
     versions: "{at} von {all}",
     removed: "Gelöscht.",
+    removedElsewhere: "„{title}“ wurde in einem anderen Fenster gelöscht.",
     undo: "Rückgängig",
     welcome: "Worüber wollen wir reden?",
     onServer: "Das Modell läuft auf diesem Server. Was du schreibst, geht sonst nirgendwohin.",
@@ -186,9 +189,9 @@ const WORDS = {
     forThisTalk: "Für dieses Gespräch",
     forAll: "Für alle",
     language: "Sprache",
+    serverElsewhere: "Anderer Server",
+    serverElsewhereHint: "Wo Gespräche weitergehen können. „Sitzung…“ im Menü eines Gesprächs hat einen Link dorthin; diese Seite verbindet sich nie mit ihm.",
     about: "Dieses Modell",
-    canDo: "Es kann hier: {what}.",
-    context: "Sein Kontext fasst {n} Token.",
     notLoaded: "Es wird mit der ersten Frage geladen.",
     noChat: "{model} chattet nicht: Es macht nur Vektoren. Wähle ein anderes Modell.",
     cost: "{cached} gemerkte + {evaluated} gelesene Token, {written} neue",
@@ -228,7 +231,7 @@ const WORDS = {
   },
 };
 
-for (const [language, words] of Object.entries(OF_MODELS)) Object.assign(WORDS[language], words);
+for (const more of [OF_MODELS, OF_SESSIONS]) for (const [language, words] of Object.entries(more)) Object.assign(WORDS[language], words);
 
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 

@@ -1,6 +1,6 @@
 """Fetches what pages and their tests need, once, into the per-user cache.
 
-Pyodide, Node, the browsers' driver and what shows Markdown come from npm; ``package-lock.json`` pins them with their
+Pyodide, Node and the browsers' driver come from npm; ``package-lock.json`` pins them with their
 digests. Pure wheels come from PyPI. Both use ``npm`` and ``pip`` as they are set up on this machine.
 """
 
