@@ -107,6 +107,8 @@ const WORDS = {
     noText: "{name} is no text in UTF-8.",
     fileTooLarge: "{name} is larger than 2 MB.",
     shownTo: "{n} earlier messages",
+    tooMuch: "This is too much to be shown with all its formatting at once.",
+    showMarkdown: "Show more of it as Markdown",
     ideas: [
       ["Explain", "Explain how a KV cache works, in simple words."],
       ["Write", "Write a short, friendly e-mail that moves a meeting to Thursday."],
@@ -219,6 +221,8 @@ const WORDS = {
     noText: "{name} ist kein Text in UTF-8.",
     fileTooLarge: "{name} ist größer als 2 MB.",
     shownTo: "{n} frühere Nachrichten",
+    tooMuch: "Das ist zu viel, um alles auf einmal formatiert zu zeigen.",
+    showMarkdown: "Mehr davon als Markdown zeigen",
     ideas: [
       ["Erklären", "Erkläre in einfachen Worten, wie ein KV-Cache funktioniert."],
       ["Schreiben", "Schreibe eine kurze, freundliche E-Mail, die ein Treffen auf Donnerstag verschiebt."],

@@ -477,3 +477,19 @@ def test_a_conversation_that_cannot_be_kept_is_told(
     chatter.page.wait_for_selector(f".toast:has-text('cannot be kept in {folder}')")
     assert chatter.said[1] == "Answer to First."
     chatter.complaints.clear()
+
+
+def test_a_conversation_of_long_answers_opens_at_its_end(come: Come, tmp_path: Path) -> None:
+    """It laid out forty of them at once, however long they were."""
+    chatter = come()
+    long = "\n\n".join(f"*Paragraph* {i}" for i in range(7000))
+    roles = ["user", "assistant"]
+    messages = {
+        f"m{i}": message(f"m{i}", f"m{i - 1}" if i else None, roles[i % 2], state="done")
+        | ({"text": long} if i % 2 else {})
+        for i in range(40)
+    }
+    take(chatter, tmp_path, talk_of(messages, leaf="m39"))
+    chatter.until(lambda: chatter.turns.count() > 1)
+    chatter.page.wait_for_timeout(300)
+    assert chatter.turns.count() < 12
