@@ -15,9 +15,21 @@ export class HttpClient {
     } catch {
       this.key = ""; // storage is switched off
     }
-    this.hasWindow = location.hash.startsWith(OF_WINDOW); // a window of its own, whose server keeps the conversations
+    // A window of its own, whose server keeps the conversations. It knows its key also when it is loaded again.
+    this.hasWindow = location.hash.startsWith(OF_WINDOW) || Boolean(history.state?.key);
     this.flags = { near: this.hasWindow };
-    if (this.hasWindow) this.key = location.hash.slice(OF_WINDOW.length);
+  }
+
+  /** Get the key of a window for the word in its address, which is good for one use: browsers remember addresses. */
+  async enter() {
+    if (history.state?.key) return (this.key = history.state.key);
+    try {
+      const answer = await this.fetch("app/enter", { word: location.hash.slice(OF_WINDOW.length) });
+      this.key = (await answer.json()).key;
+      history.replaceState({ key: this.key }, "", location.pathname);
+    } catch (error) {
+      this.closed = error; // nothing else can be asked
+    }
   }
 
   useKey(key) {
@@ -61,6 +73,7 @@ export class HttpClient {
 
   /** Ask the server; an error of its own becomes one here. */
   async fetch(path, body, signal, method = body ? "POST" : "GET") {
+    if (this.closed) throw this.closed;
     const headers = { "Content-Type": "application/json" };
     if (/^[!-~]+$/.test(this.key)) headers.Authorization = `Bearer ${this.key}`; // others no key can be, and no header
     let answer;

@@ -13,6 +13,7 @@ import pytest
 from llama_bridge.aio import AsyncLlamaBridge
 from llama_bridge.serve import ServerSettings, app
 from llama_bridge.serve.app import application
+from llama_bridge.serve.entrance import Entrance
 from llama_bridge.serve.front_page import FILES
 from llama_bridge.serve.served import OneModel
 from llama_bridge.testing import FakeAnswer, FakeLlama
@@ -441,8 +442,10 @@ def window(come: Come, folder: Path) -> Iterator[Callable[[], Chatter]]:
     settings = ServerSettings(api_keys=("sk-window",))
     with FakeLlama(answer) as llama:
         models = OneModel(AsyncLlamaBridge.of(llama), ("fake",))
-        with serving(application(models, settings, None, folder)) as address:
-            yield lambda: come(address.port, "#window=sk-window")
+        words = iter(["one", "two", "three"])
+        made = application(models, settings, None, folder, Entrance("one", "two", "three"))
+        with serving(made) as address:
+            yield lambda: come(address.port, f"#window={next(words)}")
 
 
 def test_what_arrives_late_overwrites_nothing(window: Callable[[], Chatter], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
@@ -149,7 +150,8 @@ def serve_several(
 
 def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path) -> None:
     """Show a model's chat in a window, and end when it is closed. Another model can be loaded there."""
-    from ..serve.current_model import CurrentModel  # with the next: 30 ms, for a window only
+    from ..serve.current_model import CurrentModel  # with the next two: 30 ms, for a window only
+    from ..serve.entrance import Entrance
     from ..serve.library import listed_name
 
     def arguments(name: str, untrusted: bool) -> dict[str, Any]:
@@ -159,12 +161,13 @@ def serve_window(terminal: Terminal, plan: Plan, model: str, conversations: Path
         with terminal.waiting(f"loading {model}"):
             llama = _load(terminal, plan, model, model)
             name = listed_name(model, llama.model.path)
-        address = f"http://{plan.host}:{listener.getsockname()[1]}/#window={plan.api_keys[0]}"
+        word = secrets.token_urlsafe(32)
+        address = f"http://{plan.host}:{listener.getsockname()[1]}/#window={word}"
         with llama, Window(address) as window:
             served = Served(name, AsyncLlamaBridge.of(llama))
             models = CurrentModel(served, arguments, untrusted=plan.untrusted)
             settings = replace(plan.settings, max_body=_LARGEST)
-            made = application(models, settings, None, conversations)
+            made = application(models, settings, None, conversations, Entrance(word))
             run(made, listener, grace=plan.grace, ready=window.open)
     ignore_signals()
 

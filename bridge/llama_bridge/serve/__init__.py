@@ -12,7 +12,7 @@
     served.py           the models, by the names that requests give; shelf.py has several, current_model.py one
                         that another can replace
     front_page.py       /: the chat application, built from app/ into page/
-    window.py           what only a window of its own may ask for
+    window.py           what only a window of its own may ask for; entrance.py gives it its key
     conversations.py    what it keeps for that; library.py: models that come, go and replace each other
     session_files.py    conversations with their KV caches, as files
     steps.py            tells how far something is
