@@ -496,3 +496,50 @@ def test_a_conversation_of_long_answers_opens_at_its_end(come: Come, tmp_path: P
     chatter.until(lambda: chatter.turns.count() > 1)
     chatter.page.wait_for_timeout(300)
     assert chatter.turns.count() < 12
+
+
+# what a browser does not have, or keeps for itself
+
+SILENT = "IDBFactory.prototype.open = () => ({})"
+FULL = (
+    "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }"
+)
+DEAF = "delete window.BroadcastChannel"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (DEAF, ""),
+        (SILENT, "This browser keeps nothing for this page"),
+        (FULL, "This browser cannot keep or read what was said (QuotaExceededError). Export"),
+    ],
+    ids=["no tab hears another", "a storage that never answers", "a full storage"],
+)
+def test_whatever_the_storage_does_questions_are_answered(
+    come: Come, context: BrowserContext, broken: str, told: str
+) -> None:
+    """Of the first two, no model was ever found; of the third, only the browser's own words were told."""
+    context.add_init_script(broken)
+    chatter = come()
+    chatter.say("First")
+    chatter.until(lambda: chatter.said == ["First", "Answer to First."])
+    chatter.until(lambda: told in chatter.page.inner_text("body"))
+
+
+def test_of_a_thousand_conversations_the_newest_are_listed_and_all_are_found(come: Come) -> None:
+    """Each answer laid out all of them again: with five thousand, that took two seconds."""
+    chatter = come()
+    chatter.page.evaluate(KEEP, [
+        talk_of({"m": message("m", text=f"hello {i}")}, leaf="m", title=f"Talk {i}", changed=1 + i)
+        | {"id": f"t{i:024x}"}
+        for i in range(1000)
+    ])  # fmt: skip
+    again(chatter)
+    chatter.until(lambda: len(chatter.titles) == 200)
+    assert chatter.titles[0] == "Talk 999"
+    chatter.press("Show older conversations: 800")
+    chatter.until(lambda: len(chatter.titles) == 400)
+    assert chatter.page.evaluate("() => document.activeElement.textContent") == "Talk 799"
+    chatter.page.fill(".sidebar [type=search]", "hello 77")
+    chatter.until(lambda: len(chatter.titles) == 11)
