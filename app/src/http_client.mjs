@@ -4,12 +4,12 @@ import { t } from "./words.mjs";
 
 const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
-const OF_BEGINNING = ["v1/models", "app/preferences", "app/conversations"];
 const LONGEST = 16_000_000; // characters of one event
 
 export class HttpClient {
   library = null; // what is on a server is its owner's
   sessions = null;
+  begun = new Map(); // answers that are on their way
 
   constructor() {
     try {
@@ -17,11 +17,31 @@ export class HttpClient {
     } catch {
       this.key = ""; // storage is switched off
     }
-    this.hasWindow = location.hash.startsWith(OF_WINDOW); // a window of its own, whose server keeps the conversations
+    // A window of its own, whose server keeps the conversations. It knows its key also when it is loaded again.
+    this.hasWindow = location.hash.startsWith(OF_WINDOW) || Boolean(history.state?.key);
     this.flags = { near: this.hasWindow };
-    if (this.hasWindow) this.key = location.hash.slice(OF_WINDOW.length);
-    this.begun = new Map(); // requests whose answers the beginning waits for, one after the other
-    for (const path of this.hasWindow ? OF_BEGINNING : OF_BEGINNING.slice(0, 1)) {
+    if (!this.hasWindow) this.#begin(["v1/models"]);
+  }
+
+  /** Get the key of a window for the word in its address, which is good for one use: browsers remember addresses. */
+  async enter() {
+    try {
+      this.key = history.state?.key ?? (await this.#key(location.hash.slice(OF_WINDOW.length)));
+      this.#begin(["v1/models", "app/preferences", "app/conversations"]);
+    } catch (error) {
+      this.closed = error; // nothing else can be asked
+    }
+  }
+
+  async #key(word) {
+    const { key } = await (await this.fetch("app/enter", { word })).json();
+    history.replaceState({ key }, "", location.pathname);
+    return key;
+  }
+
+  /** Ask at once for what is asked for first. */
+  #begin(paths) {
+    for (const path of paths) {
       const answer = this.#request(path, { method: "GET" });
       answer.catch(() => {}); // whoever asks is told
       this.begun.set(path, answer);
@@ -78,6 +98,7 @@ export class HttpClient {
   async fetch(path, body, signal, method = body ? "POST" : "GET") {
     const begun = method === "GET" && this.begun.get(path);
     this.begun.delete(path);
+    if (this.closed) throw this.closed;
     let answer;
     try {
       answer = await (begun || this.#request(path, { method, signal, body: body && JSON.stringify(body) }));

@@ -126,9 +126,11 @@ export class MessageView {
   }
 }
 
+const MOST_JSON = 100_000; // characters
+
 /** An answer that is JSON as a whole is shown as such. */
 function asCode(text, writing) {
-  if (writing || !/^\s*[[{][^]*[\]}]\s*$/.test(text)) return text;
+  if (writing || text.length > MOST_JSON || !/^\s*[[{][^]*[\]}]\s*$/.test(text)) return text;
   const better = pretty(text);
   return better === null ? text : `\`\`\`json\n${better}\n\`\`\``;
 }

@@ -10,6 +10,7 @@ import { openShelf } from "./shelf.mjs";
 const client = new HttpClient();
 let open = openShelf;
 if (client.hasWindow) {
+  await client.enter();
   client.library = new HttpLibrary(client);
   client.sessions = new HttpSessions(client);
   const shelf = new HttpShelf(client);

@@ -1,7 +1,10 @@
 // Keeps conversations in this browser: IndexedDB, or memory where that is switched off. Tabs tell each other of changes.
+import { Trouble } from "./client.mjs";
 import { keptTalk, merge } from "./talk.mjs";
+import { t } from "./words.mjs";
 
 const NAME = "llama-bridge";
+const PATIENCE = 3000; // milliseconds for a storage that may never say anything
 
 const settled = (request) =>
   new Promise((resolve, reject) => {
@@ -19,60 +22,87 @@ export const headOf = ({ id, title, changed }) => ({ id, title, changed });
 
 /** lasting: whether it is still there after the window is closed. changed(id) is called when another tab changed one. */
 export async function openShelf(changed) {
-  const channel = new BroadcastChannel(NAME);
-  channel.onmessage = ({ data }) => changed(data);
   try {
+    const tell = channelOf(changed);
     const request = indexedDB.open(NAME, 1);
     request.onupgradeneeded = () => {
       for (const name of ["heads", "talks"]) request.result.createObjectStore(name, { keyPath: "id" });
     };
-    const base = await settled(request);
+    const never = new Promise((_, reject) => setTimeout(reject, PATIENCE));
+    const base = await Promise.race([settled(request), never]);
     navigator.storage?.persist?.();
-    return new Shelf(base, channel);
+    return new Shelf(base, tell);
   } catch {
     return new MemoryShelf();
+  }
+}
+
+/** Tells other tabs which conversation has changed; where the browser lets no tab hear another, nobody is told. */
+function channelOf(changed) {
+  try {
+    const channel = new BroadcastChannel(NAME);
+    channel.onmessage = ({ data }) => changed(data);
+    return (id) => channel.postMessage(id);
+  } catch {
+    return () => {};
+  }
+}
+
+/** What work returns; what the browser says against it becomes a Trouble that tells the way out. */
+async function kept(work) {
+  try {
+    return await work();
+  } catch (error) {
+    throw new Trouble("refused", t("notKept", { why: error?.name ?? String(error) }));
   }
 }
 
 class Shelf {
   lasting = true;
 
-  constructor(base, channel) {
+  constructor(base, tell) {
     this.base = base;
-    this.channel = channel;
+    this.tell = tell;
   }
 
   heads() {
-    return settled(this.base.transaction("heads").objectStore("heads").getAll());
+    return kept(() => settled(this.base.transaction("heads").objectStore("heads").getAll()));
   }
 
   get(id) {
-    return settled(this.base.transaction("talks").objectStore("talks").get(id));
+    return kept(() => settled(this.base.transaction("talks").objectStore("talks").get(id)));
   }
 
   /** Keep a conversation, with what another tab has added to it. */
-  async put(talk) {
+  put(talk) {
+    return kept(() => this.#put(talk));
+  }
+
+  async #put(talk) {
     const transaction = this.base.transaction(["heads", "talks"], "readwrite", { durability: "relaxed" });
     const talks = transaction.objectStore("talks");
     const ended = finished(transaction);
     ended.catch(() => {});
-    const kept = await settled(talks.get(talk.id));
-    talks.put(merge(talk, kept));
+    talks.put(merge(talk, await settled(talks.get(talk.id))));
     transaction.objectStore("heads").put(headOf(talk));
     await ended;
-    this.channel.postMessage(talk.id);
+    this.tell(talk.id);
   }
 
-  async remove(id) {
+  remove(id) {
+    return kept(() => this.#remove(id));
+  }
+
+  async #remove(id) {
     const transaction = this.base.transaction(["heads", "talks"], "readwrite");
     for (const name of ["heads", "talks"]) transaction.objectStore(name).delete(id);
     await finished(transaction);
-    this.channel.postMessage(id);
+    this.tell(id);
   }
 
   /** Those in which these words were said, or that have them in their title. */
   async find(words) {
-    const talks = await settled(this.base.transaction("talks").objectStore("talks").getAll());
+    const talks = await kept(() => settled(this.base.transaction("talks").objectStore("talks").getAll()));
     return new Set(talks.filter((talk) => says(talk, words)).map(({ id }) => id));
   }
 }

@@ -1,8 +1,11 @@
 // The list of conversations: search, rename, export, import, delete.
 import { icon, iconButton, make, PICTURE } from "./dom.mjs";
-import { t } from "./words.mjs";
+import { tell } from "./notices.mjs";
+import { number, t } from "./words.mjs";
 
 const DAY = 86_400_000;
+const STEP = 200; // conversations that are listed at once
+const PAUSE = 150; // milliseconds after the last letter: to search, all that was said is read
 
 function groupOf(changed) {
   const days = Math.max(0, Math.floor((new Date().setHours(24, 0, 0, 0) - changed) / DAY)); // clocks are set back
@@ -12,6 +15,7 @@ function groupOf(changed) {
 export class Sidebar {
   heads = [];
   running = new Set();
+  listed = STEP;
 
   /** on: {open(id), create(), find(words) -> ids, rename(id, title), remove(id), markdown(id), json(id), session(id), take(file), settings(), close()} */
   constructor(on) {
@@ -44,10 +48,15 @@ export class Sidebar {
     this.#lay();
   }
 
-  async #find() {
-    const words = this.search.value.trim();
-    this.found = words ? await this.on.find(words) : null;
-    this.#lay();
+  #find() {
+    clearTimeout(this.finding);
+    this.finding = setTimeout(async () => {
+      const words = this.search.value.trim();
+      const found = words ? await this.on.find(words).catch((error) => tell(error.message || t("unreachable"))) : null;
+      if (words !== this.search.value.trim()) return; // somebody has typed on
+      this.found = found;
+      this.#lay();
+    }, PAUSE);
   }
 
   #lay() {
@@ -57,7 +66,7 @@ export class Sidebar {
     const parts = [];
     let group;
     let list;
-    for (const head of heads) {
+    for (const head of heads.slice(0, this.listed)) {
       if (groupOf(head.changed) !== group) {
         group = groupOf(head.changed);
         list = make("ul");
@@ -65,8 +74,17 @@ export class Sidebar {
       }
       list.append(this.#row(head));
     }
+    const older = heads.length - this.listed;
+    if (older > 0) parts.push(make("button", { type: "button", className: "quiet", textContent: t("olderTalks", { n: number(older) }), onclick: () => this.#showOlder() }));
     if (!parts.length) parts.push(make("p", { className: "none", textContent: t(this.found ? "noneFound" : "noneYet") }));
     this.list.replaceChildren(...parts);
+  }
+
+  #showOlder() {
+    const { length } = this.list.querySelectorAll("li");
+    this.listed += STEP;
+    this.#lay();
+    this.list.querySelectorAll(".open")[length]?.focus();
   }
 
   #row(head) {

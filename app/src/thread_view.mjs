@@ -5,6 +5,7 @@ import { childrenOf, pathTo } from "./talk.mjs";
 import { number, t } from "./words.mjs";
 
 const STEP = 40; // messages that are laid out at once
+const MOST = 200_000; // characters of them; a question with its answer may have more
 const NEAR = 60; // pixels from the end at which the view goes on with it
 
 export class ThreadView {
@@ -38,7 +39,7 @@ export class ThreadView {
     this.path = pathTo(talk);
     if (isNew) {
       this.views.clear();
-      this.from = Math.max(0, this.path.length - STEP);
+      this.from = this.#startBefore(this.path.length);
     }
     this.from = Math.min(this.from, Math.max(0, this.path.length - 1));
     this.#lay();
@@ -64,10 +65,16 @@ export class ThreadView {
     this.earlier.textContent = t("shownTo", { n: number(this.from) });
   }
 
+  #startBefore(end) {
+    let from = end;
+    for (let letters = 0; from > 0 && end - from < (letters < MOST ? STEP : 2); ) letters += this.path[--from].text.length;
+    return from;
+  }
+
   #showEarlier() {
     if (!this.from) return;
     const before = this.place.scrollHeight - this.place.scrollTop;
-    this.from = Math.max(0, this.from - STEP);
+    this.from = this.#startBefore(this.from);
     this.#lay();
     this.place.scrollTop = this.place.scrollHeight - before;
   }

@@ -188,3 +188,56 @@ def test_no_answer_keeps_the_page_busy(blank: Page) -> None:
     )
     # Some 50 on an idle machine. Without care, the slowest takes ten seconds.
     assert {part: ms for part, ms in zip(SLOW, took, strict=True) if ms > 2000} == {}
+
+
+ROW = "|" + "a|" * 30 + "\n"
+BOMBS = {
+    "a table": ROW + "|-" * 30 + "|\n" + ROW * 3000,
+    "links": "https://example.org/a " * 20_000,
+    "struck out": "~a~~b " * 8000,
+    "a word": "a_" * 20_000,
+    "indentation": " " * 30_000 + "x",
+    "rules": "---\n" * 20_000,
+    "a megabyte": "word **bold** [a](b)\n" * 50_000,
+    "a line": "x" * 1_000_000,
+}
+
+
+def test_no_answer_holds_up_the_page_while_it_grows(blank: Page) -> None:
+    """A table of 90,000 cells took five seconds, and each piece that was added to it as long again."""
+    took = blank.evaluate(
+        """async (texts) => {
+            const { show } = await import("./markdown.js");
+            return Object.entries(texts).map(([name, text]) => {
+                const place = document.body.appendChild(document.createElement("article"));
+                const times = [0.2, 0.6, 0.999, 1].map((share) => {
+                    const start = performance.now();
+                    show(place, text.slice(0, share * text.length));
+                    place.offsetHeight; // lays it out
+                    return performance.now() - start;
+                });
+                const said = place.textContent.replace(/This is too much.*/, "").length;
+                place.remove();
+                return [name, Math.max(...times), said / text.length];
+            });
+        }""",
+        BOMBS,
+    )
+    # Some 100 on an idle machine. Without bounds, each but the last takes one to eight seconds.
+    assert {name: ms for name, ms, _ in took if ms > 800} == {}
+    whole = {name: share for name, _, share in took}
+    assert min(whole["a table"], whole["links"], whole["a megabyte"], whole["a line"]) > 0.5
+
+
+def test_what_is_too_much_for_markdown_stays_text_until_somebody_wants_it(blank: Page) -> None:
+    text = "# A title\n\n" + ROW + "|-" * 30 + "|\n" + ROW * 120 + "\nThe **end**\n"
+    blank.evaluate(SHOW, [text])
+    answer = blank.locator("article")
+    assert answer.locator("h1").inner_text() == "A title"
+    assert answer.locator("strong").inner_text() == "end"
+    assert answer.locator("table").count() == 0
+    assert answer.locator(".plain").first.inner_text().startswith("|a|a|")
+    answer.get_by_role("button", name="Show more of it as Markdown").click()
+    assert answer.locator("tbody tr").count() == 120
+    assert answer.get_by_role("button", name="Show more").count() == 0
+    assert answer.locator(".plain").count() == 0

@@ -13,6 +13,7 @@ import pytest
 from llama_bridge.aio import AsyncLlamaBridge
 from llama_bridge.serve import ServerSettings, app
 from llama_bridge.serve.app import application
+from llama_bridge.serve.entrance import Entrance
 from llama_bridge.serve.front_page import FILES
 from llama_bridge.serve.served import OneModel
 from llama_bridge.testing import FakeAnswer, FakeLlama
@@ -441,8 +442,10 @@ def window(come: Come, folder: Path) -> Iterator[Callable[[], Chatter]]:
     settings = ServerSettings(api_keys=("sk-window",))
     with FakeLlama(answer) as llama:
         models = OneModel(AsyncLlamaBridge.of(llama), ("fake",))
-        with serving(application(models, settings, None, folder)) as address:
-            yield lambda: come(address.port, "#window=sk-window")
+        words = iter(["one", "two", "three"])
+        made = application(models, settings, None, folder, Entrance("one", "two", "three"))
+        with serving(made) as address:
+            yield lambda: come(address.port, f"#window={next(words)}")
 
 
 def test_what_arrives_late_overwrites_nothing(window: Callable[[], Chatter], folder: Path) -> None:
@@ -477,3 +480,66 @@ def test_a_conversation_that_cannot_be_kept_is_told(
     chatter.page.wait_for_selector(f".toast:has-text('cannot be kept in {folder}')")
     assert chatter.said[1] == "Answer to First."
     chatter.complaints.clear()
+
+
+def test_a_conversation_of_long_answers_opens_at_its_end(come: Come, tmp_path: Path) -> None:
+    """It laid out forty of them at once, however long they were."""
+    chatter = come()
+    long = "\n\n".join(f"*Paragraph* {i}" for i in range(7000))
+    roles = ["user", "assistant"]
+    messages = {
+        f"m{i}": message(f"m{i}", f"m{i - 1}" if i else None, roles[i % 2], state="done")
+        | ({"text": long} if i % 2 else {})
+        for i in range(40)
+    }
+    take(chatter, tmp_path, talk_of(messages, leaf="m39"))
+    chatter.until(lambda: chatter.turns.count() > 1)
+    chatter.page.wait_for_timeout(300)
+    assert chatter.turns.count() < 12
+
+
+# what a browser does not have, or keeps for itself
+
+SILENT = "IDBFactory.prototype.open = () => ({})"
+FULL = (
+    "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }"
+)
+DEAF = "delete window.BroadcastChannel"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (DEAF, ""),
+        (SILENT, "This browser keeps nothing for this page"),
+        (FULL, "This browser cannot keep or read what was said (QuotaExceededError). Export"),
+    ],
+    ids=["no tab hears another", "a storage that never answers", "a full storage"],
+)
+def test_whatever_the_storage_does_questions_are_answered(
+    come: Come, context: BrowserContext, broken: str, told: str
+) -> None:
+    """Of the first two, no model was ever found; of the third, only the browser's own words were told."""
+    context.add_init_script(broken)
+    chatter = come()
+    chatter.say("First")
+    chatter.until(lambda: chatter.said == ["First", "Answer to First."])
+    chatter.until(lambda: told in chatter.page.inner_text("body"))
+
+
+def test_of_a_thousand_conversations_the_newest_are_listed_and_all_are_found(come: Come) -> None:
+    """Each answer laid out all of them again: with five thousand, that took two seconds."""
+    chatter = come()
+    chatter.page.evaluate(KEEP, [
+        talk_of({"m": message("m", text=f"hello {i}")}, leaf="m", title=f"Talk {i}", changed=1 + i)
+        | {"id": f"t{i:024x}"}
+        for i in range(1000)
+    ])  # fmt: skip
+    again(chatter)
+    chatter.until(lambda: len(chatter.titles) == 200)
+    assert chatter.titles[0] == "Talk 999"
+    chatter.press("Show older conversations: 800")
+    chatter.until(lambda: len(chatter.titles) == 400)
+    assert chatter.page.evaluate("() => document.activeElement.textContent") == "Talk 799"
+    chatter.page.fill(".sidebar [type=search]", "hello 77")
+    chatter.until(lambda: len(chatter.titles) == 11)

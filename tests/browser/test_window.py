@@ -46,6 +46,15 @@ class Opener:
         self.conversations = folder / "conversations"
         self.words = folder / "words"  # what Chromium was told
 
+    @property
+    def address(self) -> str:
+        """What the browser was led to, as its history keeps it."""
+        file = re.search(r"file://(\S+)", self.words.read_text())
+        assert file is not None
+        found = re.search(r"url=([^\"]+)", Path(file[1]).read_text())
+        assert found is not None
+        return found[1]
+
     @contextmanager
     def __call__(self) -> Iterator[tuple[Page, Callable[[], int]]]:
         """The window's page, and a function that closes it and tells the command's exit status."""
@@ -100,14 +109,21 @@ def test_a_window_chats_keeps_talk_and_preferences_for_the_next_and_ends_with_it
         page.get_by_role("button", name="Settings").first.click()
         page.select_option("#set-language", "de")  # the page is loaded anew
         page.wait_for_selector("#prompt[placeholder^='Nachricht']")
-        found = re.match(r"http://127\.0\.0\.1:(\d+)/#window=(\S{20,})", page.url)
-        assert found is not None
-        assert found[2] not in opened.words.read_text(), "others can read command lines"
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", page.url)
+        assert found is not None, "what the history keeps has no key in it"
+        assert "#window=" not in opened.words.read_text(), "others can read command lines"
         for path in ("/v1/models", "/app/conversations", "/app/preferences"):
             link = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
             link.request("GET", path)
             assert link.getresponse().status == 401
             link.close()
+        again = page.context.new_page()
+        again.goto(opened.address)
+        again.wait_for_selector("text=this address has been used")
+        assert again.locator(".talks .open").count() == 0
+        again.close()
+        page.reload()
+        page.wait_for_selector(".talks .open")
         assert close() == 0
     assert len(list(opened.conversations.glob("t*.json"))) == 1
     with opened() as (page, close):  # another port: for the browser another place

@@ -16,6 +16,7 @@ from llama_bridge.models.source import open_model
 from llama_bridge.serve import ServerSettings
 from llama_bridge.serve.app import application
 from llama_bridge.serve.current_model import CurrentModel
+from llama_bridge.serve.entrance import Entrance
 from llama_bridge.serve.served import Served
 from llama_bridge.testing.hub import HubServer
 from tests.hub.conftest import keep_compiled, real
@@ -59,8 +60,9 @@ def window(context: BrowserContext, folder: Path) -> Generator[Chatter]:
     with LlamaBridge("demo", backend="native", sampling=GREEDY) as llama:
         models = CurrentModel(Served("demo", AsyncLlamaBridge.of(llama)), arguments)
         settings = ServerSettings(api_keys=(KEY,))
-        with serving(application(models, settings, None, folder)) as address:
-            person = Chatter(context, f"http://127.0.0.1:{address.port}/#window={KEY}")
+        made = application(models, settings, None, folder, Entrance("word"))
+        with serving(made) as address:
+            person = Chatter(context, f"http://127.0.0.1:{address.port}/#window=word")
             person.page.wait_for_selector("#model option", state="attached")
             yield person
             assert person.complaints == []

@@ -47,9 +47,9 @@ def desktop(
     from platformdirs import user_data_path  # a page has none
 
     folder = conversations_dir or user_data_path("llama-bridge", appauthor=False) / "conversations"
-    key, host = secrets.token_urlsafe(32), "127.0.0.1"
+    host, key, word = "127.0.0.1", secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with listen(host, 0) as listener:
-        address = f"http://{host}:{listener.getsockname()[1]}/#window={key}"
+        address = f"http://{host}:{listener.getsockname()[1]}/#window={word}"
         with Window(address) as window:
             if model == DEMO or is_there(model):
                 window.open()  # half a second, while the model is loaded; a download is shown in the terminal
@@ -69,5 +69,5 @@ def desktop(
                 session_memory=256,
                 **loading,
             )
-            serve_window(context.obj, plan, model, folder, listener, window.open)
+            serve_window(context.obj, plan, model, folder, listener, word, window.open)
     ignore_signals()

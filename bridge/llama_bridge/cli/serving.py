@@ -153,10 +153,12 @@ def serve_window(
     model: str,
     conversations: Path,
     listener: socket.socket,
+    word: str,
     ready: Callable[[], None],
 ) -> None:
     """Answer a window with a model until a signal ends it. Another model can be loaded there."""
-    from ..serve.current_model import CurrentModel  # with the next: 30 ms, for a window only
+    from ..serve.current_model import CurrentModel  # with the next two: 30 ms, for a window only
+    from ..serve.entrance import Entrance
     from ..serve.library import listed_name
 
     def arguments(name: str, untrusted: bool) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def serve_window(
         served = Served(name, AsyncLlamaBridge.of(llama))
         models = CurrentModel(served, arguments, untrusted=plan.untrusted)
         settings = replace(plan.settings, max_body=_LARGEST)
-        made = application(models, settings, None, conversations)
+        made = application(models, settings, None, conversations, Entrance(word))
         run(made, listener, grace=plan.grace, ready=ready)
 
 

@@ -1,7 +1,7 @@
 """A window that shows one address: the system's web view, or else a browser.
 
-The address has a key in it, and other users of the machine can read command lines. So the web view reads it from its
-standard input, and a browser opens a file that only this user can read, which leads there.
+The address has a word in it that opens the server once, and other users of the machine can read command lines. So the web
+view reads it from its standard input, and a browser opens a file that only this user can read, which leads there.
 """
 
 from __future__ import annotations

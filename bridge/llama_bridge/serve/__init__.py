@@ -13,7 +13,7 @@
                         that another can replace
     front_page.py       /: the chat application, built from app/ into page/
     about_model.py      /app/about: what a model can do here, and why it cannot do the rest
-    window.py           what only a window of its own may ask for
+    window.py           what only a window of its own may ask for; entrance.py gives it its key
     conversations.py    what it keeps for that; library.py: models that come, go and replace each other
     session_files.py    conversations with their KV caches, as files
     steps.py            tells how far something is

@@ -25,6 +25,7 @@ from .answering import ClientGone
 from .chat_completions import chat_completions
 from .completions import completions
 from .embeddings import embeddings, rerank
+from .entrance import ENTER, Entrance
 from .front_page import FILES, front_page
 from .guard import Guard
 from .kept_responses import Responses
@@ -93,6 +94,7 @@ def application(
     settings: ServerSettings,
     responses: Responses | PathLike | None,
     conversations: Path | None = None,
+    entrance: Entrance | None = None,
 ) -> Starlette:
     """An ASGI application that answers with some models.
 
@@ -102,6 +104,7 @@ def application(
         responses: where responses are kept.
         conversations: where those of the chat application are kept, in a window of its own, which may do more: see
             :mod:`.window`. None leaves them to its browser.
+        entrance: how such a window gets its key.
     """
     if not isinstance(responses, Responses):
         folder = None if responses is None else full_path("responses_dir", responses)
@@ -124,12 +127,16 @@ def application(
         )
     own: list[Route] = []
     uploads: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
     if conversations is not None:
         from .window import UPLOADS, window_routes  # 30 ms: only a window needs it
 
         own = [route(*one) for one in window_routes(conversations, models)]
         uploads = UPLOADS
-    middleware.append(Middleware(Guard, settings=settings, uploads=uploads))
+    if entrance is not None:
+        own.append(route(ENTER, entrance.enter, "POST"))
+        opened = (ENTER,)
+    middleware.append(Middleware(Guard, settings=settings, uploads=uploads, opened=opened))
     routes = [
         *(route(path, front_page, "GET") for path in FILES),
         route("/health", health, "GET"),

@@ -31,14 +31,20 @@ class Guard:
         app: answers.
         settings: the bounds.
         uploads: how the paths begin to which files of any size may come; only the pauses in them are bounded.
+        opened: paths that need no key, beside those of the chat application.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: ServerSettings, uploads: tuple[str, ...] = ()
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        uploads: tuple[str, ...] = (),
+        opened: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._settings = settings
         self._uploads = uploads
+        self._open = _OPEN + opened
         self._here = 0  # requests that are read or answered
         self._hosts = {"localhost", *(host.lower() for host in settings.hosts)}
 
@@ -100,7 +106,7 @@ class Guard:
     def _check_key(self, scope: Scope, headers: Mapping[str, str]) -> None:
         scope["llama_bridge.owner"] = owner = owner_of(headers, self._settings.api_keys)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if owner is None and path not in _OPEN and scope["method"] != "OPTIONS":
+        if owner is None and path not in self._open and scope["method"] != "OPTIONS":
             raise Refused(
                 401,
                 "give an API key of this server: Authorization: Bearer KEY",
