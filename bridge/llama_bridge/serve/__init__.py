@@ -25,6 +25,7 @@
     response_request.py what such a request asks for; response_items.py reads what was said
     response_record.py  a response as clients get it; response_events.py while it is made
     kept_responses.py   those that later requests go on from
+    kept_record.py      one of them as bytes with a digest, and back
     response_store.py   keeps them for one server; shared_responses.py for a fleet
     shared_store.py     a folder that a whole fleet sees; object_store.py a bucket; stores.py opens either
     fleet/              several servers; ray.py and ray_router.py run them on Ray Serve
