@@ -241,6 +241,7 @@ def test_a_terminal_that_is_closed_ends_it_in_peace(start: Start) -> None:
 _STUCK = """
 import sys, threading, time
 from anyio import to_thread
+from llama_bridge.cli.listening import listen
 from llama_bridge.serve import running
 
 async def app(scope, receive, send):
@@ -253,7 +254,7 @@ async def app(scope, receive, send):
 if sys.argv[1] == "thread":
     threading.Thread(target=time.sleep, args=(60,)).start()
 running._LAST = 0.5
-running.run(app, running.listen("127.0.0.1", 0), grace=1, ready=lambda: print("ready", flush=True))
+running.run(app, listen("127.0.0.1", 0), grace=1, ready=lambda: print("ready", flush=True))
 running.ignore_signals()
 """
 
