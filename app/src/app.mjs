@@ -60,7 +60,6 @@ export class App {
   // what somebody does
 
   #conversationActions() {
-    const { client } = this;
     return {
       open: (id) => this.talks.open(id),
       create: () => this.talks.open(null),
@@ -69,7 +68,7 @@ export class App {
       remove: (id) => this.talks.remove(id),
       markdown: (id) => this.talks.with(id, saveMarkdown),
       json: (id) => this.talks.with(id, saveJson),
-      session: client.sessions && ((id) => this.talks.with(id, (talk) => this.#session(talk).open())),
+      session: (id) => this.talks.with(id, (talk) => this.#session(talk).open()),
       take: (file) => this.#take(file),
     };
   }
@@ -105,10 +104,21 @@ export class App {
   }
 
   #settings() {
+    const model = this.models.of(this.talk);
     openSettings(
-      { talk: this.talk, model: this.models.of(this.talk), language: speak(preferences.language) },
+      {
+        talk: this.talk,
+        model,
+        about: model && this.client.about(model.id),
+        language: speak(preferences.language),
+        otherServer: preferences.otherServer,
+      },
       {
         change: () => this.#keep(),
+        otherServer: (address) => {
+          preferences.otherServer = address;
+          savePreferences();
+        },
         language: async (language) => {
           preferences.language = language;
           savePreferences();
@@ -120,11 +130,18 @@ export class App {
 
   #session(talk) {
     const ref = talks.pathTo(talk).findLast((message) => message.ref)?.ref ?? null;
-    return new SessionView(this.client.sessions, { title: talk.title, ref, name: stemOf(talk) }, (found) => this.#add(talks.talkOf(found)));
+    return new SessionView(
+      this.client.sessions,
+      { title: talk.title, ref, name: stemOf(talk), otherServer: preferences.otherServer },
+      { take: (found) => this.#add(talks.talkOf(found)), messages: () => saveJson(talk) },
+    );
   }
 
   async #take(file) {
-    if (this.client.sessions && isSessionFile(file)) return this.#session({ title: file.name, messages: {}, leaf: null }).load(file);
+    if (isSessionFile(file)) {
+      if (!this.client.sessions) return tell(t("noSessionsHere", { name: file.name }));
+      return this.#session({ title: file.name, messages: {}, leaf: null }).load(file);
+    }
     try {
       await this.#add(await readFile(file));
     } catch (error) {

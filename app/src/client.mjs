@@ -4,6 +4,7 @@
 //                   starts: whether models() waits for the host to start}
 //   changed        is called when models() would tell something else; the interface sets it
 //   models()       -> [{id, capabilities: [names] or null while it is not loaded, context: tokens or null}]
+//   about(model)   what it can do here and why it cannot do the rest, as of a library; null if it is not loaded
 //   ask(question)  -> asynchronous iterator of pieces, in this order:
 //                       {kind: "progress", doing, name, done, total, unit: "bytes" | "tokens", note}, any number, all but doing
 //                         optional; doing: as in a library, or "start" (the host), "wait" (for another answer), "read"
@@ -42,6 +43,8 @@
 //   save(ref)       -> the file, as a Blob
 //   load(file, how) -> {ref, model, system, messages: as in a talk, without ids}; how as above, and again: what does not fit
 //                      here is read again; without it that is a Trouble of the kind "mismatch"
+//   check(file, how) -> whether it can go on here {ok, tokens, differing: [{field, saved, current}], refusal: words or null,
+//                      logits: {positions, agreeing: at how many of them both have the same likeliest token} or null}; how as above
 //
 // Every error is a Trouble. What came before it stays.
 

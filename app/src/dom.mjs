@@ -52,6 +52,15 @@ export function iconButton(name, label, onclick, className = "icon") {
   return make("button", { type: "button", className, title: label, ariaLabel: label, onclick }, icon(name));
 }
 
+/** Whether a link may lead there. */
+export function isWebAddress(text) {
+  try {
+    return ["http:", "https:"].includes(new URL(text).protocol);
+  } catch {
+    return false;
+  }
+}
+
 /** A dialog is closed by a click beside it. */
 export function closedBeside(dialog) {
   dialog.addEventListener("click", ({ target, clientX: x, clientY: y }) => {

@@ -1,5 +1,6 @@
 // The host is a server: /v1/models and /v1/responses. Each answer goes on from the one before, whose KV cache the server has.
 import { spoken, Trouble } from "./client.mjs";
+import { t } from "./words.mjs";
 
 const KEY = "llama-bridge.key";
 const OF_WINDOW = "#window=";
@@ -35,6 +36,13 @@ export class HttpClient {
     } catch {
       throw new Trouble("strange", "");
     }
+  }
+
+  /** model: an id; without one, of the model that is loaded. */
+  async about(model) {
+    const about = await (await this.fetch(model === undefined ? "app/about" : `app/about?model=${encodeURIComponent(model)}`)).json();
+    const reason = ({ why, elsewhere }) => why || (elsewhere.length ? t("elsewhere", { backends: elsewhere.join(", ") }) : null);
+    return about && { ...about, flags: about.flags.map((flag) => ({ name: flag.name, has: flag.has, reason: flag.has ? null : reason(flag) })) };
   }
 
   async *ask({ model, system, messages, sampling, signal }) {

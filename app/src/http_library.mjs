@@ -37,11 +37,8 @@ export class HttpLibrary {
     await this.#ask(`${PLACE}/remove`, { model: id });
   }
 
-  async about() {
-    const about = await this.#ask(`${PLACE}/about`);
-    if (!about) return null;
-    const reason = ({ why, elsewhere }) => why || (elsewhere.length ? t("elsewhere", { backends: elsewhere.join(", ") }) : null);
-    return { ...about, flags: about.flags.map((flag) => ({ name: flag.name, has: flag.has, reason: flag.has ? null : reason(flag) })) };
+  about() {
+    return this.client.about();
   }
 
   async #ask(path, body, signal) {

@@ -16,6 +16,10 @@ export class HttpSessions {
     return (await this.client.fetch(`${PLACE}/${ref}/file`)).blob();
   }
 
+  check(file, how) {
+    return upload(this.client, `${PLACE}/checks/${encodeURIComponent(file.name)}`, file, how);
+  }
+
   async load(file, { again, ...how }) {
     const found = await upload(this.client, `${PLACE}/files/${encodeURIComponent(file.name)}${again ? "?replay=1" : ""}`, file, how);
     const said = found.messages.filter(({ role }) => role === "user" || role === "assistant");

@@ -17,7 +17,7 @@ function write(values) {
 
 let keep = write;
 
-export const preferences = { language: "", model: "", costs: false, last: null, ...read() };
+export const preferences = { language: "", model: "", costs: false, last: null, otherServer: "", ...read() };
 
 export function savePreferences() {
   keep(preferences);

@@ -1,27 +1,23 @@
-// The dialog of a conversation's session: what of it is in the KV cache, and the file that it goes to another place in.
+// The dialog of a conversation's session: what of it is in the KV cache, files of it that are saved, loaded and verified, and how
+// the conversation goes on in another place.
 import { Trouble } from "./client.mjs";
-import { closedBeside, downloadBlob, icon, iconButton, make } from "./dom.mjs";
+import { closedBeside, downloadBlob, icon, iconButton, isWebAddress, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
+import { checkWords } from "./session_words.mjs";
 import { number, size, t } from "./words.mjs";
 
 export const isSessionFile = ({ name }) => /\.session$/i.test(name);
 
 /**
- * title: of the conversation; ref: of the answer that it ends with, or null; sessions: see client.mjs;
- * name: what its file is called; take(found): a session was loaded.
+ * sessions: see client.mjs; null where there are none. title: of the conversation; ref: of the answer that it ends with, or
+ * null; name: what its file is called; otherServer: an address, or "". on: {take(found): a session was loaded; messages():
+ * the messages are to be saved}
  */
 export class SessionView {
-  constructor(sessions, { title, ref, name }, take) {
-    Object.assign(this, { sessions, ref, name, take });
+  constructor(sessions, { title, ref, name, otherServer }, on) {
+    Object.assign(this, { sessions, ref, name, on });
     this.troubles = make("div", { className: "troubles" });
-    this.facts = make("p", { textContent: t("sessionLooks") });
-    this.saving = make("button", { type: "button", className: "main", disabled: true, onclick: () => this.#save() }, t("saveSession"));
-    const picker = make("input", { type: "file", accept: ".session", hidden: true });
-    picker.onchange = () => {
-      if (picker.files.length) this.load(picker.files[0]);
-      picker.value = "";
-    };
-    const loading = make("button", { type: "button", onclick: () => picker.click() }, t("loadSession"));
+    this.facts = make("p", { textContent: t(sessions ? "sessionLooks" : "sessionNone") });
     const head = make("h2", { id: "session-title", textContent: t("session") });
     const close = iconButton("close", t("close"), () => this.dialog.close());
     this.dialog = make(
@@ -31,17 +27,40 @@ export class SessionView {
       make("p", { className: "facts", dir: "auto", textContent: title }),
       this.troubles,
       this.facts,
-      make("div", { className: "beside" }, this.saving, loading, picker),
+      sessions && this.#files(),
       make("h3", { textContent: t("otherPlace") }),
-      make("p", { className: "facts", textContent: t("otherPlaceHint") }),
+      this.#otherPlace(otherServer),
     );
     closedBeside(this.dialog);
     this.dialog.onclose = () => this.dialog.remove();
   }
 
+  #files() {
+    this.saving = make("button", { type: "button", className: "main", disabled: true, onclick: () => this.#save() }, t("saveSession"));
+    const loading = pickButton("loadSession", (file) => this.load(file));
+    const checking = pickButton("checkSession", (file) => this.#check(file));
+    return make("div", { className: "beside" }, this.saving, ...loading, ...checking);
+  }
+
+  /** This page connects to no other server: a person takes the file there. */
+  #otherPlace(address) {
+    const file = make("p", { textContent: t(this.sessions ? "otherPlaceFile" : "otherPlaceMessages") });
+    const messages = make("button", { type: "button", onclick: () => this.#saveMessages() }, t("saveMessages"));
+    const link = isWebAddress(address)
+      ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer", textContent: t("openOther", { address }) })
+      : make("span", { textContent: t("noOther") });
+    return make("ol", { className: "steps" }, make("li", {}, file, messages), make("li", {}, link), make("li", { textContent: t("otherPlaceTake") }));
+  }
+
+  #saveMessages() {
+    this.on.messages();
+    this.#say(t("messagesSaved", { name: `${this.name}.json` }));
+  }
+
   async open() {
     document.body.append(this.dialog);
     this.dialog.showModal();
+    if (!this.sessions) return;
     if (!this.ref) return this.#show(null);
     try {
       this.#show(await this.sessions.facts(this.ref));
@@ -66,23 +85,36 @@ export class SessionView {
 
   /** Load one from a file; again: what does not fit here is read again. */
   async load(file, again = false) {
+    const found = await this.#work(file, (running) => this.sessions.load(file, { again, ...running }), () => this.load(file, true));
+    if (!found) return;
+    this.dialog.close();
+    await this.on.take(found);
+  }
+
+  async #check(file) {
+    const found = await this.#work(file, (running) => this.sessions.check(file, running));
+    if (!found) return;
+    const words = checkWords(found, file.name);
+    if (found.ok) this.#say(words);
+    else this.#showTrouble(words, null);
+  }
+
+  /** Do something that takes long with a file; returns what it returns, or undefined if it failed or was stopped, which is told. */
+  async #work(file, work, again) {
     if (!this.dialog.isConnected) {
       document.body.append(this.dialog);
       this.dialog.showModal();
     }
     const job = new JobView(file, file.name);
     this.troubles.replaceChildren(job.place);
-    await this.#try(async () => {
-      const found = await this.sessions.load(file, { again, ...job.running });
-      this.dialog.close();
-      await this.take(found);
-    }, () => this.load(file, true));
+    const found = await this.#try(() => work(job.running), again);
     job.place.remove();
+    return found;
   }
 
   async #try(work, again) {
     try {
-      await work();
+      return await work();
     } catch (error) {
       if (error.name !== "AbortError") this.#trouble(error, again);
     }
@@ -91,11 +123,24 @@ export class SessionView {
   #trouble(error, again) {
     if (!(error instanceof Trouble)) throw error;
     const words = error.kind === "unreachable" ? t("unreachable") : error.message;
-    const button = error.kind === "mismatch" && again ? make("button", { type: "button", textContent: t("readAgain"), onclick: again }) : null;
+    this.#showTrouble(words, error.kind === "mismatch" && again ? make("button", { type: "button", textContent: t("readAgain"), onclick: again }) : null);
+  }
+
+  #showTrouble(words, button) {
     this.troubles.replaceChildren(make("div", { className: "trouble", role: "alert" }, make("p", { textContent: words }), button));
   }
 
   #say(words) {
     this.troubles.replaceChildren(make("p", { className: "said", role: "status" }, icon("check"), words));
   }
+}
+
+/** A button that opens a file, and the field behind it. */
+function pickButton(name, take) {
+  const picker = make("input", { type: "file", accept: ".session", hidden: true, ariaLabel: t(name) });
+  picker.onchange = () => {
+    if (picker.files.length) take(picker.files[0]);
+    picker.value = "";
+  };
+  return [make("button", { type: "button", onclick: () => picker.click() }, t(name)), picker];
 }

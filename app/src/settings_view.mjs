@@ -1,6 +1,8 @@
 // The dialog of settings: those of this conversation, and those of all.
-import { closedBeside, iconButton, make } from "./dom.mjs";
-import { LANGUAGES, number, t } from "./words.mjs";
+import { aboutView } from "./about_view.mjs";
+import { closedBeside, iconButton, isWebAddress, make } from "./dom.mjs";
+import { wordsOf } from "./notices.mjs";
+import { LANGUAGES, t } from "./words.mjs";
 
 // The fields of the request, each with its bounds.
 const NUMBERS = [
@@ -20,8 +22,11 @@ function field(label, control, hint) {
   return make("div", { className: "field" }, ...parts);
 }
 
-/** on: {change(): the talk or the model has changed; language(name)} */
-export function openSettings({ talk, model, language }, on) {
+/**
+ * otherServer: an address, or ""; about: a promise of what the model can do, see client.mjs. on: {change(): the talk has
+ * changed; language(name), otherServer(address)}
+ */
+export function openSettings({ talk, model, about, language, otherServer }, on) {
   const dialog = make("dialog", { className: "settings", "aria-labelledby": "settings-title" });
   const system = make("textarea", { rows: 4, value: talk.system, dir: "auto" });
   system.oninput = () => {
@@ -43,6 +48,13 @@ export function openSettings({ talk, model, language }, on) {
   const tongue = make("select", {}, ...Object.entries(LANGUAGES).map(([id, name]) => make("option", { value: id, textContent: name, lang: id })));
   tongue.value = language;
   tongue.onchange = () => on.language(tongue.value);
+  const address = make("input", { type: "url", value: otherServer, placeholder: "http://192.168.0.2:8080", autocomplete: "off", spellcheck: false });
+  address.oninput = () => {
+    const found = address.value.trim();
+    const wrong = found !== "" && !isWebAddress(found);
+    address.setAttribute("aria-invalid", String(wrong));
+    if (!wrong) on.otherServer(found);
+  };
   const title = make("h2", { id: "settings-title", textContent: t("settings") });
   const close = iconButton("close", t("close"), () => dialog.close());
   dialog.append(
@@ -50,9 +62,10 @@ export function openSettings({ talk, model, language }, on) {
     make("h3", { textContent: t("forThisTalk") }),
     field("system", system, "systemHint"),
     make("div", { className: "two" }, ...numbers),
-    ...aboutModel(model),
     make("h3", { textContent: t("forAll") }),
     field("language", tongue),
+    field("serverElsewhere", address, "serverElsewhereHint"),
+    ...(model ? [aboutModel(model, about)] : []),
   );
   closedBeside(dialog);
   dialog.onclose = () => dialog.remove();
@@ -60,9 +73,13 @@ export function openSettings({ talk, model, language }, on) {
   dialog.showModal();
 }
 
-function aboutModel(model) {
-  if (!model) return [];
-  const sentences = model.capabilities === null ? [t("notLoaded")] : [t("canDo", { what: model.capabilities.map((name) => t(`flag_${name}`) ?? name).join(", ") })];
-  if (model.context) sentences.push(t("context", { n: number(model.context) }));
-  return [make("h3", { textContent: t("about") }), make("p", { className: "facts" }, make("b", { textContent: model.id }), ` ${sentences.join(" ")}`)];
+/** What is told of the model, as soon as the host has said it. */
+function aboutModel({ id }, about) {
+  const place = make("div", { className: "about" });
+  const show = (found) => place.replaceChildren(...(found ? aboutView(found, id, t("about")) : [heading(), facts(`${id}: ${t("notLoaded")}`)]));
+  const heading = () => make("h3", { textContent: t("about") });
+  const facts = (words) => make("p", { className: "facts", textContent: words });
+  place.append(heading(), facts(id));
+  about.then(show).catch((error) => place.replaceChildren(heading(), facts(wordsOf(error))));
+  return place;
 }

@@ -13,12 +13,12 @@ export class Sidebar {
   heads = [];
   running = new Set();
 
-  /** on: {open(id), create(), find(words) -> ids, rename(id, title), remove(id), markdown(id), json(id), session(id) or null, take(file), settings(), close()} */
+  /** on: {open(id), create(), find(words) -> ids, rename(id, title), remove(id), markdown(id), json(id), session(id), take(file), settings(), close()} */
   constructor(on) {
     this.on = on;
     this.list = make("div", { className: "talks" });
     this.search = make("input", { type: "search", placeholder: t("search"), ariaLabel: t("search"), oninput: () => this.#find() });
-    this.picker = make("input", { type: "file", accept: on.session ? ".json,.session" : ".json", hidden: true });
+    this.picker = make("input", { type: "file", accept: ".json,.session", hidden: true });
     this.picker.onchange = () => {
       if (this.picker.files.length) on.take(this.picker.files[0]);
       this.picker.value = "";
@@ -81,7 +81,7 @@ export class Sidebar {
       rename: () => this.#rename(item, head),
       exportMarkdown: () => this.on.markdown(head.id),
       exportJson: () => this.on.json(head.id),
-      ...(this.on.session && { sessionOf: () => this.on.session(head.id) }),
+      sessionOf: () => this.on.session(head.id),
       remove: () => this.on.remove(head.id),
     };
     const icons = { rename: "edit", exportMarkdown: "out", exportJson: "out", sessionOf: "box", remove: "bin" };

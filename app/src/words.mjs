@@ -1,5 +1,6 @@
 // Every word that the interface says, in its languages. The first is what others fall back to.
 import { OF_MODELS } from "./words_of_models.mjs";
+import { OF_SESSIONS } from "./words_of_sessions.mjs";
 
 const WORDS = {
   en: {
@@ -74,9 +75,9 @@ const WORDS = {
     forThisTalk: "For this conversation",
     forAll: "For all",
     language: "Language",
+    serverElsewhere: "Another server",
+    serverElsewhereHint: "Where conversations can go on. “Session…” in a conversation's menu has a link to it; this page never connects to it.",
     about: "This model",
-    canDo: "It can do here: {what}.",
-    context: "Its context has room for {n} tokens.",
     notLoaded: "It is loaded with the first question.",
     noChat: "{model} does not chat: it only makes vectors. Choose another model.",
     cost: "{cached} cached + {evaluated} evaluated tokens, {written} new",
@@ -186,9 +187,9 @@ const WORDS = {
     forThisTalk: "Für dieses Gespräch",
     forAll: "Für alle",
     language: "Sprache",
+    serverElsewhere: "Anderer Server",
+    serverElsewhereHint: "Wo Gespräche weitergehen können. „Sitzung…“ im Menü eines Gesprächs hat einen Link dorthin; diese Seite verbindet sich nie mit ihm.",
     about: "Dieses Modell",
-    canDo: "Es kann hier: {what}.",
-    context: "Sein Kontext fasst {n} Token.",
     notLoaded: "Es wird mit der ersten Frage geladen.",
     noChat: "{model} chattet nicht: Es macht nur Vektoren. Wähle ein anderes Modell.",
     cost: "{cached} gemerkte + {evaluated} gelesene Token, {written} neue",
@@ -228,7 +229,7 @@ const WORDS = {
   },
 };
 
-for (const [language, words] of Object.entries(OF_MODELS)) Object.assign(WORDS[language], words);
+for (const more of [OF_MODELS, OF_SESSIONS]) for (const [language, words] of Object.entries(more)) Object.assign(WORDS[language], words);
 
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 

@@ -30,6 +30,11 @@ export class WorkerClient {
     });
   }
 
+  async about(model) {
+    const about = await this.library.about();
+    return about?.id === model ? about : null;
+  }
+
   async *ask({ model, system, messages, sampling, signal }) {
     const said = messages.map((message) => ({ role: message.role, content: spoken(message), ...thoughts(message) }));
     if (system) said.unshift({ role: "system", content: system });

@@ -103,3 +103,24 @@ def test_what_is_not_in_the_cache_is_not_saved(one: Address) -> None:
     assert refused.status == 404
     assert "not here any more" in refused.error["message"]
     assert one.ask("GET", f"{PLACE}/resp_nothing").json is None
+
+
+def test_a_file_is_verified_field_by_field_and_by_its_logits_and_nothing_is_loaded(
+    one: Address, tmp_path: Path, llama_backend: str
+) -> None:
+    first = asked(one, "Hello! My name is Zorblax.")
+    file = one.ask("GET", f"{PLACE}/{first.id}/file").body
+    good = one.ask("PUT", f"{PLACE}/checks/talk.session", file).json
+    assert good["ok"]
+    assert good["logits"]["ok"]
+    assert good["differing"] == []
+    with window(tmp_path / "two", llama_backend, type_k="f32") as two:
+        other = two.ask("PUT", f"{PLACE}/checks/talk.session", file).json
+        assert not other["ok"]
+        assert [(one["field"], one["saved"]) for one in other["differing"]] == [
+            ("context.kv_type_k", "f16")
+        ]
+    broken = one.ask("PUT", f"{PLACE}/checks/my%20talk.session", file[:-100])
+    assert broken.status == 400
+    assert broken.error["message"].startswith("my talk.session: ")
+    assert "Zorblax" in asked(one, "What is my name?", first.id).output_text

@@ -12,6 +12,7 @@
     served.py           the models, by the names that requests give; shelf.py has several, current_model.py one
                         that another can replace
     front_page.py       /: the chat application, built from app/ into page/
+    about_model.py      /app/about: what a model can do here, and why it cannot do the rest
     window.py           what only a window of its own may ask for
     conversations.py    what it keeps for that; library.py: models that come, go and replace each other
     session_files.py    conversations with their KV caches, as files

@@ -20,6 +20,7 @@ from ..aio import AsyncLlamaBridge
 from ..bridge import LlamaBridge
 from ..checks import full_path, shown
 from ..errors import BridgeError, InvalidInput, NoModel, PathLike
+from .about_model import about_model
 from .answering import ClientGone
 from .chat_completions import chat_completions
 from .completions import completions
@@ -135,6 +136,7 @@ def application(
         route("/metrics", metrics, "GET"),
         route("/v1/models", list_models, "GET"),
         route("/v1/models/{name:path}", one_model, "GET"),
+        route("/app/about", about_model, "GET"),
         route("/v1/chat/completions", chat_completions, "POST"),
         route("/v1/completions", completions, "POST"),
         route("/v1/responses", create_response, "POST"),

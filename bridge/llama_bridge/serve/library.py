@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import registry
 from ..capabilities import Capability
-from ..errors import BackendUnavailable, BridgeError, ModelError, UnsupportedCapability
+from ..errors import BackendUnavailable, BridgeError, ModelError
 from ..hub.dropped import room_for_models, taking
 from ..hub.find import is_there, pull_model
 from ..hub.looking import look_at
@@ -105,10 +105,6 @@ class Library:
         if name in self._models.names():
             raise Refused(409, f"{name} is loaded: load another model first", param="model")
         return JSONResponse({"freed": await to_thread.run_sync(_remove, name)})
-
-    async def about(self, _server: Server, _request: Request) -> Response:
-        """What the model that is loaded can do here, and why it cannot do the rest; null if none is."""
-        return JSONResponse(await to_thread.run_sync(_about, self._models))
 
 
 def listed_name(name: str, path: Path) -> str:
@@ -247,25 +243,3 @@ def _remove(name: str) -> int:
         return remove_model(found[0])
     except BridgeError as error:
         raise in_words(error) from error
-
-
-def _about(models: CurrentModel) -> Mapping[str, Any] | None:
-    for served in models.loaded():
-        llama = served.llama
-        facts: dict[str, Any] = {"id": served.name, "backend": llama.backend}
-        known = Capability.TOKENS in llama.capabilities
-        facts["threads"] = llama.info.n_threads if known else None
-        facts["context"] = llama.info.n_ctx if known else None
-        flags = [_flag(served.llama.requires, flag) for flag in Capability]
-        return facts | {"untrusted": Capability.SANDBOX in llama.capabilities, "flags": flags}
-    return None
-
-
-def _flag(requires: Any, flag: Capability) -> dict[str, Any]:
-    name = (flag.name or "").lower()
-    found: dict[str, Any] = {"name": name, "has": True, "why": "", "elsewhere": []}
-    try:
-        requires(flag)
-    except UnsupportedCapability as error:
-        found |= {"has": False, "why": error.why, "elsewhere": list(error.available_in)}
-    return found

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +22,8 @@ from ..aio import AsyncLlamaBridge, AsyncSession
 from ..capabilities import Capability
 from ..errors import BridgeError, SessionMismatch
 from ..snapshot import SessionInfo
-from .answering import ClientGone
+from ..verification import Verification
+from .answering import ClientGone, while_connected
 from .kept_responses import Kept
 from .refusals import Refused
 from .responses import forget, owner_name
@@ -71,9 +73,7 @@ class SessionFiles:
         replay = request.query_params.get("replay") == "1"
         async with server.work(None) as served:
             served.llama.requires(_NEEDED)
-            with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
-                path = Path(folder, "given.session")
-                await _receive(request, path)
+            async with _received(request) as path:
                 id_ = server.responses.new_id(owner_name(request))
                 session = served.llama.session(id_)
                 try:
@@ -91,12 +91,38 @@ class SessionFiles:
                 raise
             return JSONResponse(_record(id_, served.name, info))
 
+    async def check(self, server: Server, request: Request) -> Response:
+        """What :meth:`LlamaBridge.session_verify` says of a file, its logits too. Nothing is loaded."""
+        name = unquote(request.path_params["name"])
+        async with server.work(None) as served:
+            llama = served.llama
+            llama.requires(_NEEDED)
+            async with _received(request) as path:
+
+                async def verify() -> Verification:
+                    return await llama.session_verify(path, deep=True)
+
+                try:
+                    found = await while_connected(request, verify)
+                except BridgeError as error:
+                    raise Refused(400, str(error).replace(str(path), name)) from error
+            return JSONResponse(_checked(found))
+
 
 async def _session(llama: AsyncLlamaBridge, id_: str) -> AsyncSession | None:
     """The session of an answer, if there is one."""
     if Capability.SESSION_TOOLS not in llama.capabilities or id_ not in await llama.sessions():
         return None
     return llama.session(id_)
+
+
+@asynccontextmanager
+async def _received(request: Request) -> AsyncGenerator[Path]:
+    """The file that is sent, as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="llama-bridge-") as folder:
+        path = Path(folder, "given.session")
+        await _receive(request, path)
+        yield path
 
 
 async def _receive(request: Request, path: Path) -> None:
@@ -143,4 +169,22 @@ def _record(id_: str, model: str, info: SessionInfo) -> dict[str, Any]:
         "bytes": info.n_bytes,
         "created": info.created,
         "replayed": info.replayed,
+    }
+
+
+def _checked(found: Verification) -> dict[str, Any]:
+    """Values of a file may be long, and no text: the application shows some letters of each."""
+    logits = found.logits
+    return {
+        "ok": found.ok,
+        "tokens": found.n_tokens,
+        "bytes": found.n_bytes,
+        "refusal": found.refusal,
+        "differing": [
+            {"field": one.field, "saved": str(one.saved)[:80], "current": str(one.current)[:80]}
+            for one in found.fields
+            if not one.same
+        ],
+        "logits": logits
+        and {"ok": logits.ok, "positions": logits.positions, "agreeing": logits.agreeing},
     }

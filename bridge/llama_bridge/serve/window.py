@@ -19,7 +19,7 @@ __all__ = ["UPLOADS", "window_routes"]
 
 Answers = Callable[[Server, Request], Awaitable[Response]]
 
-UPLOADS = ("/app/models/files/", "/app/sessions/files/")
+UPLOADS = ("/app/models/files/", "/app/sessions/files/", "/app/sessions/checks/")
 """Addresses to which files come that may be larger than any request: they are written to the disk as they arrive."""
 
 
@@ -42,6 +42,7 @@ def window_routes(conversations: Path, models: Models) -> list[tuple[str, Answer
     sessions, place = SessionFiles(), "/app/sessions"
     routes += [
         (f"{place}/files/{{name}}", sessions.take, "PUT"),
+        (f"{place}/checks/{{name}}", sessions.check, "PUT"),
         (f"{place}/{{id}}", sessions.one, "GET"),
         (f"{place}/{{id}}/file", sessions.file, "GET"),
     ]
@@ -49,7 +50,6 @@ def window_routes(conversations: Path, models: Models) -> list[tuple[str, Answer
         library, place = Library(models), "/app/models"
         routes += [
             (place, library.all, "GET"),
-            (f"{place}/about", library.about, "GET"),
             (f"{place}/look", library.look, "POST"),
             (f"{place}/pull", library.pull, "POST"),
             (f"{place}/use", library.use, "POST"),
