@@ -18,7 +18,7 @@ export class Answering {
   }
 
   send(talk, text, files) {
-    talk.draft = "";
+    Object.assign(talk, { draft: "", draftFiles: [] });
     const question = addMessage(talk, nextParent(talk), { role: "user", text, ...(files.length && { files }) });
     return this.answer(talk, question.id);
   }

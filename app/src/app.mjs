@@ -97,7 +97,7 @@ export class App {
         this.screen.thread.toEnd();
       },
       stop: () => this.answering.stop(this.talk),
-      draft: (text) => this.talks.draft(text),
+      draft: (text, files) => this.talks.draft(text, files),
       trouble: (words) => tell(words),
       other: (file) => this.models.take(file),
     };
@@ -176,7 +176,7 @@ export class App {
     this.screen.closeMenu();
     this.models.useFor(talk);
     this.#show();
-    this.screen.composer.write(talk.draft);
+    this.screen.composer.write(talk.draft, talk.draftFiles);
     this.screen.composer.area.focus();
   }
 

@@ -19,7 +19,7 @@ export const isSend = (event) => event.key === "Enter" && !event.shiftKey && !ev
 export class Composer {
   files = [];
 
-  /** on: {send(text, files), stop(), draft(text), trouble(words), other(file): whether it takes a file itself} */
+  /** on: {send(text, files), stop(), draft(text, files): not sent yet, trouble(words), other(file): whether it takes a file itself} */
   constructor(on) {
     this.on = on;
     this.area = make("textarea", { id: "prompt", rows: 1, ariaLabel: t("message"), placeholder: t("writeMessage"), autocomplete: "off", dir: "auto" });
@@ -45,7 +45,7 @@ export class Composer {
     };
     this.area.oninput = () => {
       this.#refresh();
-      on.draft(this.area.value);
+      this.#draft();
     };
     this.#dropHere();
     this.show({});
@@ -64,16 +64,21 @@ export class Composer {
     });
   }
 
+  #draft() {
+    this.on.draft(this.area.value, this.files);
+  }
+
   async #take(files) {
     for (const file of [...files].filter((one) => !this.on.other(one))) {
       try {
-        this.files.push(await readAttachment(file));
+        this.files = [...this.files, await readAttachment(file)];
       } catch (error) {
         this.on.trouble(error.message);
       }
     }
     this.picker.value = "";
     this.#showFiles();
+    this.#draft();
     this.area.focus();
   }
 
@@ -82,6 +87,7 @@ export class Composer {
       const leave = iconButton("close", t("detach", { name: file.name }), () => {
         this.files = this.files.filter((one) => one !== file);
         this.#showFiles();
+        this.#draft();
         this.area.focus();
       });
       return make("span", { className: "chip" }, make("span", { textContent: file.name }), leave);
@@ -98,17 +104,16 @@ export class Composer {
     const text = this.area.value.trim();
     if (this.busy || this.sendButton.disabled) return;
     const { files } = this;
-    this.files = [];
-    this.write("");
-    this.#showFiles();
+    this.write("", []);
     this.on.send(text, files);
   }
 
-  /** Put words into it. */
-  write(text) {
+  /** Put words into it, and files. */
+  write(text, files = this.files) {
     this.area.value = text;
+    this.files = files;
     this.fit();
-    this.#refresh();
+    this.#showFiles();
   }
 
   /** busy: an answer is being written; blocked: nothing can be asked now. */

@@ -37,7 +37,8 @@ export class Conversations {
   async open(id) {
     if (this.current && this.current.leaf !== null) this.save(this.current);
     const found = id === null ? null : await this.#get(id);
-    this.current = found ?? newTalk({ model: preferences.model });
+    if (this.current?.leaf === null) this.unsent = this.current;
+    this.current = found ?? this.#begin();
     for (const message of Object.values(this.current.messages)) {
       if (message.state === "writing" && !this.running.has(this.current.id)) message.state = "interrupted";
     }
@@ -46,16 +47,23 @@ export class Conversations {
     this.on.opened(this.current);
   }
 
+  /** A new one; or the one that was begun, and left before anything was sent. */
+  #begin() {
+    const { unsent } = this;
+    const hasDraft = unsent?.leaf === null && (unsent.draft || unsent.draftFiles.length);
+    return hasDraft ? unsent : newTalk({ model: preferences.model });
+  }
+
   async save(talk) {
     if (!talk || talk.leaf === null || talk.removed) return;
     this.heads.set(talk.id, headOf(talk));
     await this.shelf.put(talk).catch((error) => tell(wordsOf(error)));
   }
 
-  /** What is written, and not sent yet. */
-  draft(text) {
+  /** What is written and attached, and not sent yet. */
+  draft(text, files) {
     const { current } = this;
-    current.draft = text;
+    Object.assign(current, { draft: text, draftFiles: files });
     clearTimeout(this.saving);
     this.saving = setTimeout(() => this.save(current), DRAFT_AFTER);
   }
@@ -85,12 +93,14 @@ export class Conversations {
       }
       this.heads.delete(id);
       if (this.current.id === id) await this.open(null);
-      tell(t("removed"), async () => {
-        delete talk.removed;
-        await this.save(talk);
-        await this.open(id);
-      });
+      tell(t("removed"), () => this.#bringBack(talk));
     });
+  }
+
+  async #bringBack(talk) {
+    delete talk.removed;
+    await this.save(talk);
+    await this.open(talk.id);
   }
 
   /** A conversation; null if it was deleted elsewhere, or cannot be had now. */
@@ -123,6 +133,7 @@ export class Conversations {
       if (mine) {
         mine.removed = true;
         this.running.get(id)?.abort.abort();
+        tell(t("removedElsewhere", { title: mine.title }), () => this.#bringBack(mine));
         if (this.current === mine) return this.open(null);
       }
     }

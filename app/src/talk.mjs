@@ -1,5 +1,5 @@
 // A conversation: a tree of messages, of which one path is shown. To edit or to ask again adds a branch; nothing is
-// overwritten. Two tabs that change the same conversation both keep what they added.
+// overwritten. Two tabs that change the same conversation both keep what they added. draft and draftFiles are not sent yet.
 //
 // message: {id, parent, role, text, created}; a question also {files: [{name, text}]}; an answer also
 // {reasoning, calls, model, state, usage, trouble, ref}. state: "writing", "done", "cut", "stopped" or "failed".
@@ -12,7 +12,7 @@ export function newId(letter) {
 
 export function newTalk(fields = {}) {
   const now = Date.now();
-  const empty = { title: "", model: "", system: "", sampling: {}, messages: {}, gone: [], leaf: null, draft: "" };
+  const empty = { title: "", model: "", system: "", sampling: {}, messages: {}, gone: [], leaf: null, draft: "", draftFiles: [] };
   return { id: newId("t"), created: now, changed: now, ...empty, ...fields };
 }
 
@@ -176,5 +176,7 @@ export function readTalk(given) {
 export function keptTalk(kept) {
   const given = kept ?? {};
   const gone = Array.isArray(given.gone) ? given.gone : [];
-  return { ...newTalk(), ...given, ...mended(given, sound(given.messages)), gone, draft: isText(given.draft) ? given.draft : "" };
+  const draft = isText(given.draft) ? given.draft : "";
+  const draftFiles = isParts(given.draftFiles) ? given.draftFiles : [];
+  return { ...newTalk(), ...given, ...mended(given, sound(given.messages)), gone, draft, draftFiles };
 }

@@ -284,6 +284,42 @@ def test_settings_and_files_go_along_with_the_question(
     assert chatter.turns.nth(0).locator(".file summary").inner_text() == "notes.txt"
 
 
+def test_what_is_written_and_attached_stays_with_its_conversation(
+    chatter: Chatter, tmp_path: Path
+) -> None:
+    chips = chatter.page.locator(".composer .chip")
+    picker = chatter.page.locator(".composer input[type=file]")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    chatter.say("One")
+    chatter.page.fill("#prompt", "And this?")
+    picker.set_input_files(tmp_path / "first.txt")
+    chatter.until(lambda: chips.all_inner_texts() == ["first.txt"])
+    chatter.page.click("#new")
+    chatter.until(lambda: chips.count() == 0)
+    assert chatter.page.input_value("#prompt") == ""
+    chatter.page.fill("#prompt", "Something new")
+    picker.set_input_files(tmp_path / "second.txt")
+    chatter.until(lambda: chips.all_inner_texts() == ["second.txt"])
+    chatter.page.click(".talks .open")
+    chatter.until(lambda: chips.all_inner_texts() == ["first.txt"])
+    assert chatter.page.input_value("#prompt") == "And this?"
+    chatter.page.reload()
+    chatter.until(lambda: chips.all_inner_texts() == ["first.txt"])
+    chatter.press("Leave out first.txt")
+    chatter.page.click("#new")
+    chatter.page.fill("#prompt", "Something else")
+    picker.set_input_files(tmp_path / "second.txt")
+    chatter.until(lambda: chips.all_inner_texts() == ["second.txt"])
+    chatter.page.click(".talks .open")
+    chatter.until(lambda: chips.count() == 0)
+    chatter.page.click("#new")  # it was begun, and not sent
+    chatter.until(lambda: chips.all_inner_texts() == ["second.txt"])
+    chatter.say("Something else")
+    assert chatter.titles == ["Something else", "One"]
+    assert chips.count() == 0
+
+
 def test_nothing_is_lost_when_the_page_or_the_server_goes_away(come: Come) -> None:
     with FakeLlama(Answers()) as llama, serving(app(llama, name="fake")) as address:
         person = come(address.port)
