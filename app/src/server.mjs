@@ -13,7 +13,7 @@ if (client.hasWindow) {
   client.library = new HttpLibrary(client);
   client.sessions = new HttpSessions(client);
   const shelf = new HttpShelf(client);
-  open = async () => shelf;
+  open = async (changed) => shelf.watch(changed);
   await keepPreferencesIn(shelf).catch(() => {}); // the application says what is wrong
 }
 new App(client, open).start();

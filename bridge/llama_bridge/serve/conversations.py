@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..errors import SessionWriteError
+from ..files.locking import try_lock
 from ..files.replacing import replace_file
 from .fields import Fields
 from .refusals import Refused
@@ -24,6 +26,8 @@ from .server import Server
 __all__ = ["Conversations"]
 
 _ID = re.compile(r"t[0-9a-f]{24}")
+_PATIENCE = 20.0
+"""Seconds that a write waits for those of other windows."""
 
 
 class Conversations:
@@ -36,32 +40,33 @@ class Conversations:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._preferences = folder / "preferences.json"
-        self._one_after_another = (
-            Lock()
-        )  # two that write one file would take each other for what a killed process left
+        self._one_after_another = Lock()  # so that few threads wait for the lock of the folder
+        self._known: dict[Path, tuple[str, dict[str, Any]]] = {}  # heads, by the stamps of files
 
     async def heads(self, _server: Server, request: Request) -> Response:
-        """Id, title and time of each; with ``?find=`` of those in which these words are."""
+        """Id, title, time and stamp of each; with ``?find=`` of those in which these words are."""
         words = request.query_params.get("find", "").casefold()
         return JSONResponse({"heads": await to_thread.run_sync(self._heads, words)})
 
     async def one(self, _server: Server, request: Request) -> Response:
-        """One of them, or null."""
+        """One of them, or null; its stamp is the ETag."""
         path = self._path(request)
-        return JSONResponse(await to_thread.run_sync(_read, path))
+        talk, stamp = await to_thread.run_sync(_stamped, path)
+        return JSONResponse(talk, headers={"ETag": stamp} if stamp else {})
 
     async def keep(self, server: Server, request: Request) -> Response:
-        """Keep one: it is replaced as a whole or not at all."""
+        """Keep one: it is replaced as a whole or not at all. With ``?was=`` only if its stamp is still this one; "" is none."""
         path = self._path(request)
+        was = request.query_params.get("was")
         talk = await server.read(request, partial(_whole, "conversation"))
-        await self._keep(path, talk)
-        return Response(status_code=204)
+        stamp = await self._keep(path, talk, was)
+        return Response(status_code=204, headers={"ETag": stamp})
 
     async def forget(self, _server: Server, request: Request) -> Response:
         """Delete one."""
         path = self._path(request)
-        with self._changing("deleted"):
-            path.unlink(missing_ok=True)
+        async with self._one_after_another:
+            await to_thread.run_sync(self._delete, path)
         return Response(status_code=204)
 
     async def preferences(self, _server: Server, _request: Request) -> Response:
@@ -74,9 +79,9 @@ class Conversations:
         await self._keep(self._preferences, values)
         return Response(status_code=204)
 
-    async def _keep(self, path: Path, values: Mapping[str, Any]) -> None:
+    async def _keep(self, path: Path, values: Mapping[str, Any], was: str | None = None) -> str:
         async with self._one_after_another:
-            await to_thread.run_sync(self._write, path, values)
+            return await to_thread.run_sync(self._write, path, values, was)
 
     def _path(self, request: Request) -> Path:
         id_: str = request.path_params["id"]
@@ -85,14 +90,42 @@ class Conversations:
         return self._folder / f"{id_}.json"
 
     def _heads(self, words: str) -> list[dict[str, Any]]:
-        found = [_read(path) for path in sorted(self._folder.glob("t*.json"))]
-        return [_head(talk) for talk in found if talk is not None and _says(talk, words)]
+        found: list[dict[str, Any]] = []
+        for path in sorted(self._folder.glob("t*.json")):
+            stamp, head = self._known.get(path, ("", {}))
+            if words or not stamp or stamp != _stamp(path):  # windows ask every two seconds
+                talk, stamp = _stamped(path)
+                if talk is None or not _says(talk, words):
+                    continue
+                head = _head(talk) | {"stamp": stamp}
+                self._known[path] = stamp, head
+            found.append(head)
+        return found
 
-    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
+    def _write(self, path: Path, values: Mapping[str, Any], was: str | None) -> str:
         data = json.dumps(values).encode()
-        with self._changing("kept"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._changing("kept"), self._alone():
+            if was is not None and was != _stamp(path):
+                why = "another window has changed the conversation: read it again"
+                raise Refused(409, why, code="conversation_changed")
             replace_file(path, lambda file: file.write(data))
+            return _stamp(path)
+
+    def _delete(self, path: Path) -> None:
+        with self._changing("deleted"), self._alone():
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """No other window writes meanwhile: two that write one file would take each other for what a killed process left."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("ab") as file:
+            end = time.monotonic() + _PATIENCE
+            while not _locked(file.fileno()):
+                if time.monotonic() > end:
+                    raise OSError(None, "another window has been writing there for long")
+                time.sleep(0.01)
+            yield
 
     @contextmanager
     def _changing(self, done: str) -> Generator[None]:
@@ -116,10 +149,29 @@ def _whole(name: str, fields: Fields) -> dict[str, Any]:
     return dict(values)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The conversation in a file; None if it is not there, or no conversation."""
+def _locked(handle: int) -> bool:
+    try:
+        return try_lock(handle)
+    except OSError:  # no locks there; then windows may disturb each other
+        return True
+
+
+def _stamped(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """The conversation in a file, None if there is none in it, and its stamp, "" if there is no file."""
+    stamp = _stamp(
+        path
+    )  # first: if it is replaced meanwhile, it seems older than it is, and is read again
     talk = _object(path)
-    return talk if talk is not None and talk.get("id") == path.stem else None
+    return talk if talk is not None and talk.get("id") == path.stem else None, stamp
+
+
+def _stamp(path: Path) -> str:
+    """Changes with each change of the file; "" if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def _object(path: Path) -> dict[str, Any] | None:
