@@ -99,7 +99,7 @@ export class App {
       stop: () => this.answering.stop(this.talk),
       draft: (text, files) => this.talks.draft(text, files),
       trouble: (words) => tell(words),
-      other: (file) => this.models.take(file),
+      others: (files) => this.models.take(files),
     };
   }
 

@@ -27,7 +27,7 @@
 //   all()              -> {models, used: bytes of all that are here, free: bytes of room or null, note: words or null}
 //                         model: {id, name, size: bytes, detail: words or null, state: "loaded" | "here" | "part",
 //                                 done: bytes of a part or null, stays: whether remove() refuses it}
-//   add(what, how)     -> id; what: a File, or a name, an address or a path; a part is added by its id, and goes on.
+//   add(what, how)     -> id; what: the Files of a model, in order, or a name, an address or a path; a part is added by its id, and goes on.
 //                         A Trouble of the kind "large": it does not fit into memory here, unless how.anyway
 //   use(id, how)       loads it in place of what is loaded; how.untrusted: in a sandbox
 //   remove(id)

@@ -19,7 +19,7 @@ export const isSend = (event) => event.key === "Enter" && !event.shiftKey && !ev
 export class Composer {
   files = [];
 
-  /** on: {send(text, files), stop(), draft(text, files): not sent yet, trouble(words), other(file): whether it takes a file itself} */
+  /** on: {send(text, files), stop(), draft(text, files): not sent yet, trouble(words), others(files) -> those that are to be attached} */
   constructor(on) {
     this.on = on;
     this.area = make("textarea", { id: "prompt", rows: 1, ariaLabel: t("message"), placeholder: t("writeMessage"), autocomplete: "off", dir: "auto" });
@@ -69,7 +69,7 @@ export class Composer {
   }
 
   async #take(files) {
-    for (const file of [...files].filter((one) => !this.on.other(one))) {
+    for (const file of this.on.others([...files])) {
       try {
         this.files = [...this.files, await readAttachment(file)];
       } catch (error) {

@@ -20,13 +20,32 @@ export class HttpLibrary {
   }
 
   async add(what, { signal, progress, anyway }) {
-    if (what instanceof File) return (await upload(this.client, `${PLACE}/files/${encodeURIComponent(what.name)}`, what, { signal, progress })).id;
+    if (Array.isArray(what)) return this.#upload(what, { signal, progress });
     progress({ doing: "look", done: 0, total: null, note: null });
     const seen = await this.#ask(`${PLACE}/look`, { model: what }, signal);
     if (seen.state === "here") return seen.id;
     if (seen.fits && !seen.fits.n_ctx && !seen.fits.n_ctx_q8_0 && !anyway) throw new Trouble("large", t("tooLarge", { name: seen.name, size: size(seen.size) }));
     const note = wordsOf(seen);
     return this.#follow(`${PLACE}/pull`, { model: what }, signal, (step) => progress({ ...step, note }));
+  }
+
+  /** Files of one model, one after another; what has come of it goes if one fails. */
+  async #upload(files, { signal, progress }) {
+    const total = files.reduce((sum, file) => sum + file.size, 0);
+    let before = 0;
+    let id = null;
+    try {
+      for (const file of files) {
+        const tell = (step) => progress({ ...step, done: before + step.done, total });
+        const found = await upload(this.client, `${PLACE}/files/${encodeURIComponent(file.name)}`, file, { signal, progress: tell });
+        id ??= found.id;
+        before += file.size;
+      }
+    } catch (error) {
+      if (id !== null) await this.remove(id).catch(() => {});
+      throw error;
+    }
+    return id;
   }
 
   async use(id, { signal, progress, untrusted = false }) {

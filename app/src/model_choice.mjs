@@ -1,5 +1,6 @@
 // Which model answers: those that the host has, the one that a conversation goes on with, and where another is chosen.
-import { isModelFile, ModelsView } from "./models_view.mjs";
+import { isModelFile } from "./model_files.mjs";
+import { ModelsView } from "./models_view.mjs";
 import { askForKey, tell, wordsOf } from "./notices.mjs";
 import { Picker } from "./picker.mjs";
 import { preferences, savePreferences } from "./preferences.mjs";
@@ -54,11 +55,12 @@ export class ModelChoice {
     if (this.of(this.on.talk())?.capabilities === null) await this.find();
   }
 
-  /** A file that is a model is taken into the library; whether it was. */
-  take(file) {
-    if (!this.library?.library.takes.files || !isModelFile(file)) return false;
-    this.library.add(file);
-    return true;
+  /** Files that are models are taken into the library; returns the others. */
+  take(files) {
+    if (!this.library?.library.takes.files) return files;
+    const models = files.filter(isModelFile);
+    if (models.length) this.library.addFiles(models);
+    return files.filter((file) => !models.includes(file));
   }
 
   askForKey() {

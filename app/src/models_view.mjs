@@ -3,10 +3,9 @@ import { aboutView } from "./about_view.mjs";
 import { Trouble } from "./client.mjs";
 import { closedBeside, icon, iconButton, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
+import { modelsIn } from "./model_files.mjs";
 import { tell } from "./notices.mjs";
-import { size, t } from "./words.mjs";
-
-export const isModelFile = ({ name }) => /\.gguf$/i.test(name);
+import { number, size, t } from "./words.mjs";
 
 export class ModelsView {
   jobs = [];
@@ -63,7 +62,18 @@ export class ModelsView {
     return true;
   }
 
-  /** Get a model: a File, or its name. */
+  /** Get the models in some Files. One that is not whole is told, and not begun. */
+  addFiles(files) {
+    const all = modelsIn(files);
+    for (const model of all.filter(({ missing }) => !missing.length)) this.add(model.files);
+    const part = all.find(({ missing }) => missing.length);
+    if (!part) return;
+    if (!this.dialog) this.open();
+    const { name, count, missing } = part;
+    this.#trouble(new Trouble("refused", t("partsMissing", { name, count: number(count), missing: missing.join(", ") })));
+  }
+
+  /** Get a model: its Files, in order, or its name. */
   async add(what, how = {}) {
     if (!this.dialog) this.open();
     const again = () => this.add(what, { ...how, anyway: true });
@@ -108,9 +118,9 @@ export class ModelsView {
       parts.push(form);
     }
     if (files) {
-      const picker = make("input", { type: "file", accept: ".gguf", hidden: true });
+      const picker = make("input", { type: "file", accept: ".gguf", multiple: true, hidden: true });
       picker.onchange = () => {
-        if (picker.files.length) this.add(picker.files[0]);
+        this.addFiles([...picker.files]);
         picker.value = "";
       };
       const button = make("button", { type: "button", onclick: () => picker.click() }, icon("clip"), t("chooseFile"));
@@ -168,7 +178,7 @@ export class ModelsView {
 
   /** Do something that takes long with a model; returns what it returns, or null if it failed or was stopped, which is told. */
   async #do(what, work, { again = null, loads = false }) {
-    const job = new JobView(what, what instanceof File ? what.name : this.nameOf(what));
+    const job = new JobView(what, Array.isArray(what) ? what[0].name : this.nameOf(what));
     this.jobs.push(job);
     if (loads) this.loading = job;
     this.work.append(job.place);

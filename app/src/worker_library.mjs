@@ -6,17 +6,17 @@ const DEMO = "demo";
 
 export class WorkerLibrary {
   takes = { names: true, own: true, paths: false, files: true, untrusted: false, loads: true };
-  #files = new Map(); // by the name: {file, note}
+  #files = new Map(); // by the name: {files, note}
 
   constructor(client) {
     this.client = client;
   }
 
-  /** All models that can be asked: {id, key, name, size, file, note, stays}. The worker knows them by the key. */
+  /** All models that can be asked: {id, key, name, size, files, note, stays}. The worker knows them by the key. */
   entries() {
     const { loaded, models, demo } = this.client.state;
     const kept = models.map(({ sha256, name, size }) => ({ key: sha256, name, size })).reverse(); // the oldest keeps its name
-    const files = [...this.#files].map(([name, { file, note }]) => ({ key: name, name, size: file.size, file, note }));
+    const files = [...this.#files].map(([name, { files: all, note }]) => ({ key: name, name, size: sizeOf(all), files: all, note }));
     const all = [{ key: DEMO, name: DEMO, size: demo, stays: true }, ...kept, ...files];
     if (loaded && !all.some(({ key }) => key === loaded.key)) all.push({ key: loaded.key, name: loaded.name, stays: true });
     const taken = new Set();
@@ -31,8 +31,8 @@ export class WorkerLibrary {
   find(id) {
     const found = this.entries().find((one) => one.id === id);
     if (!found) throw new Trouble("refused", t("noModel", { model: id }));
-    const { key, file } = found;
-    return file ? { key, file } : { key };
+    const { key, files } = found;
+    return files ? { key, files } : { key };
   }
 
   async all() {
@@ -50,16 +50,17 @@ export class WorkerLibrary {
 
   async add(what, { signal, progress }) {
     navigator.storage?.persist?.();
-    if (!(what instanceof File)) return this.#fetch(what, { signal, progress });
-    this.#files.set(what.name, { file: what }); // so that a copy that is stopped leaves it usable
+    if (!Array.isArray(what)) return this.#fetch(what, { signal, progress });
+    const [{ name }] = what;
+    this.#files.set(name, { files: what }); // so that a copy that is stopped leaves it usable
     const { client } = this;
     try {
-      const { key = what.name, note } = await client.job("add", { file: what }, { signal, hear: progress });
-      if (note) this.#files.set(what.name, { file: what, note });
-      else this.#files.delete(what.name);
+      const { key = name, note } = await client.job("add", { files: what }, { signal, hear: progress });
+      if (note) this.#files.set(name, { files: what, note });
+      else this.#files.delete(name);
       return this.#idOf(key);
     } catch (error) {
-      if (client.state.loaded?.key !== what.name) this.#files.delete(what.name);
+      if (client.state.loaded?.key !== name) this.#files.delete(name);
       throw error;
     } finally {
       client.changed();
@@ -80,8 +81,8 @@ export class WorkerLibrary {
   async remove(id) {
     const part = this.client.state.unfinished.find(({ url }) => url === id);
     if (part) return this.client.job("discard", { url: id });
-    const { key, file } = this.find(id);
-    if (!file) return this.client.job("delete", { sha256: key });
+    const { key, files } = this.find(id);
+    if (!files) return this.client.job("delete", { sha256: key });
     this.#files.delete(key);
     this.client.changed();
   }
@@ -97,3 +98,5 @@ export class WorkerLibrary {
     return this.entries().find((one) => one.key === key)?.id;
   }
 }
+
+const sizeOf = (files) => files.reduce((sum, { size }) => sum + size, 0);

@@ -15,6 +15,7 @@ from llama_bridge import (
     ContextOverflow,
     LlamaBridge,
     ModelSource,
+    PartsSource,
     Progress,
     ReasoningDelta,
     TextDelta,
@@ -44,6 +45,11 @@ class Stopped(Exception):
 def tell(event: str, **values: object) -> None:
     message = {"event": event, **values}
     js.postMessage(to_js(message, dict_converter=js.Object.fromEntries))
+
+
+def source_of(files: list[Any]) -> ModelSource:
+    sources = [BlobSource(file, str(file.name)) for file in files]
+    return sources[0] if len(sources) == 1 else PartsSource(sources)
 
 
 class Chat:
@@ -130,12 +136,17 @@ class Chat:
         await self.have(job.model)
 
     async def do_add(self, job: Any) -> dict[str, object]:
-        """Load a file and keep a copy; it is loaded first because it may not be a model."""
-        file, name = job.file, str(job.file.name)
-        await self.load(BlobSource(file, name), name)
+        """Load a model's files and keep a copy; they are loaded first because they may not be a model."""
+        files = list(job.files)
+        name = str(files[0].name)
+        await self.load(source_of(files), name)
         self.waiting = True
+        tell_copy = partial(self.progress, "copy", name)
         try:
-            kept = await self.store.add(file, name, partial(self.progress, "copy", name))
+            if len(files) == 1:
+                kept = await self.store.add(files[0], name, tell_copy)
+            else:
+                kept = await self.store.add_parts(files, tell_copy)
         except (StoreFull, StoreUnavailable) as error:
             return {"note": str(error)}
         self.key = kept.sha256
@@ -196,8 +207,8 @@ class Chat:
             return
         if model.key == "demo":
             await self.load("demo", "demo")
-        elif file := getattr(model, "file", None):
-            await self.load(BlobSource(file, file.name), model.key)
+        elif files := getattr(model, "files", None):
+            await self.load(source_of(list(files)), model.key)
         else:
             async with self.store.open(model.key) as source:
                 await self.load(source, model.key)

@@ -129,7 +129,7 @@ class Person(Chatter):
         self.page.wait_for_timeout(20)
         self.until(lambda: self.page.locator(".library .job").count() == 0)
 
-    def pick(self, path: Path) -> None:
+    def pick(self, path: Path | list[Path]) -> None:
         self.open_models()
         self.page.set_input_files(".library input[type=file]", path)
         self.settled()

@@ -20,6 +20,7 @@ if not os.environ.get("CI"):  # there it is an error
 from playwright.sync_api import BrowserContext
 
 from tools.browser.server import serve
+from tools.split_model import split_model
 
 from .person import Person
 from .visiting import DEMO, DESKTOP, PHONE, ROOT, SMALL, STOP_WITHIN, TEN_LINES, Visit
@@ -104,6 +105,25 @@ def test_a_reload_keeps_the_talk_and_goes_on_with_the_same_model(guest: Person) 
     assert cost.is_visible()
     guest.press("Costs")
     assert not cost.is_visible()
+
+
+def test_a_split_model_is_taken_whole_and_a_missing_part_is_named(
+    guest: Person, tmp_path: Path
+) -> None:
+    first, second, third = split_model(DEMO, tmp_path / "chat", 3)
+    guest.pick([third, first])
+    assert f"Missing: {second.name}." in guest.trouble
+    assert guest.kept == []
+    guest.pick([third, first, second])
+    guest.until(lambda: guest.loaded == "chat.gguf")
+    assert guest.kept == ["chat.gguf"]
+    guest.close_models()
+    guest.say("My name is Zorblax.")
+    guest.page.reload()  # it is kept
+    guest.here()
+    guest.say("What is my name?")
+    assert "Zorblax" in guest.answers[1]
+    assert guest.model == "chat.gguf"
 
 
 def test_after_a_reload_a_model_that_is_not_kept_is_asked_for_by_name(

@@ -12,6 +12,7 @@ import pytest
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
 from llama_bridge.aio import AsyncLlamaBridge
 from llama_bridge.hub import transfer
+from llama_bridge.models.source import open_model
 from llama_bridge.serve import ServerSettings
 from llama_bridge.serve.app import application
 from llama_bridge.serve.current_model import CurrentModel
@@ -19,6 +20,7 @@ from llama_bridge.serve.served import Served
 from llama_bridge.testing.hub import HubServer
 from tests.hub.conftest import keep_compiled, real
 from tests.serve.serving import serving
+from tools.split_model import split_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -150,6 +152,25 @@ def test_a_file_is_dropped_and_a_model_is_opened_in_a_sandbox(
         assert "the native backend can" not in page.inner_text(".flags .has >> nth=0")
         lacks = page.locator(".flags .lacks", has_text="Save sessions as files").inner_text()
         assert "would run it without a sandbox" in lacks
+        page.keyboard.press("Escape")
+        person.say("Hello! My name is Zorblax.")
+        assert "Zorblax" in person.said[1]
+
+
+def test_a_split_model_is_taken_whole_and_a_missing_part_is_named(
+    context: BrowserContext, hub: HubServer, tmp_path: Path
+) -> None:
+    parts = split_model(open_model("demo").path, tmp_path / "chat", 3)
+    with window(context, tmp_path / "talks") as person:
+        page = person.page
+        page.locator(".composer input[type=file]").set_input_files([parts[2], parts[0]])
+        page.wait_for_selector(".trouble:has-text('Missing: chat-00002-of-00003.gguf.')")
+        assert row(person, "chat").count() == 0
+        page.locator("dialog input[type=file]").set_input_files([parts[2], parts[0], parts[1]])
+        page.wait_for_selector(".said:has-text('chat-00001-of-00003 is here.')")
+        assert row(person, "chat").count() == 1
+        person.press("Load chat-00001-of-00003")
+        page.wait_for_selector(".models .loaded:has-text('chat-00001-of-00003')")
         page.keyboard.press("Escape")
         person.say("Hello! My name is Zorblax.")
         assert "Zorblax" in person.said[1]
