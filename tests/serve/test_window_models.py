@@ -184,14 +184,14 @@ def test_the_model_in_use_stays_if_another_cannot_be_loaded(
 
 
 def test_it_says_what_the_model_can_do_and_why_not_the_rest(window: Address) -> None:
-    about = window.ask("GET", f"{PLACE}/about").json
+    about = window.ask("GET", "/app/about").json
     flags = {flag["name"]: flag for flag in about["flags"]}
     assert about["id"] == "demo"
     assert about["context"] == 1024
     assert flags["generate"]["has"]
     assert "made to generate" in flags["embeddings"]["why"]
     told(window.post(f"{PLACE}/use", {"model": "demo", "untrusted": True}))
-    about = window.ask("GET", f"{PLACE}/about").json
+    about = window.ask("GET", "/app/about").json
     flags = {flag["name"]: flag for flag in about["flags"]}
     assert about["untrusted"]
     assert flags["sandbox"]["has"]
