@@ -179,10 +179,10 @@ export class ModelsView {
   /** Do something that takes long with a model; returns what it returns, or null if it failed or was stopped, which is told. */
   async #do(what, work, { again = null, loads = false }) {
     const job = new JobView(what, Array.isArray(what) ? what[0].name : this.nameOf(what));
+    if (!this.jobs.length) this.troubles.replaceChildren(); // of several files, each may have its own
     this.jobs.push(job);
     if (loads) this.loading = job;
     this.work.append(job.place);
-    this.troubles.replaceChildren();
     if (this.dialog) await this.#show();
     let result = null;
     let trouble = null;
@@ -207,7 +207,7 @@ export class ModelsView {
     const shown = notice(words, error.kind === "large" && anyway ? again : null);
     again.onclick = anyway;
     shown.setAttribute("role", "alert");
-    this.troubles.replaceChildren(shown);
+    this.troubles.append(shown);
   }
 
   #say(words) {

@@ -178,6 +178,23 @@ def test_a_split_model_is_taken_whole_and_a_missing_part_is_named(
         assert "Zorblax" in person.said[1]
 
 
+def test_of_several_files_that_are_no_models_each_is_told(
+    context: BrowserContext, hub: HubServer, tmp_path: Path
+) -> None:
+    """Only the last was."""
+    with window(context, tmp_path / "talks") as person:
+        names = [f"m{i}.gguf" for i in range(3)]
+        person.press("Models")
+        handle = person.page.evaluate_handle("() => new DataTransfer()")
+        for name in names:
+            handle.evaluate("(all, name) => all.items.add(new File(['no model'], name))", name)
+        person.page.dispatch_event("#prompt", "drop", {"dataTransfer": handle})
+        person.until(lambda: person.page.locator(".library .trouble").count() == 3)
+        told = " ".join(person.page.locator(".library .trouble").all_inner_texts())
+        assert all(name in told for name in names)
+        person.until(lambda: person.page.locator(".library .job").count() == 0)
+
+
 def test_a_session_goes_to_another_window_and_nothing_is_read_again(
     context: BrowserContext, hub: HubServer, tmp_path: Path
 ) -> None:
