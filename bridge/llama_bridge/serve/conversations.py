@@ -160,7 +160,7 @@ def _stamped(path: Path) -> tuple[dict[str, Any] | None, str]:
     """The conversation in a file, None if there is none in it, and its stamp, "" if there is no file."""
     stamp = _stamp(
         path
-    )  # first: if it is replaced meanwhile, it seems older than it is, and is read again
+    )  # before: a file replaced meanwhile seems older than it is, and is read again
     talk = _object(path)
     return talk if talk is not None and talk.get("id") == path.stem else None, stamp
 
