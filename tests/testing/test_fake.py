@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -356,3 +358,14 @@ def _interrupted(call: Callable[[], None], at: int) -> bool:
     finally:
         sys.settrace(None)
     return False
+
+
+def test_one_that_nobody_closes_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    llama = FakeLlama(["Hello."])
+    assert list(tmp_path.iterdir())
+    del llama
+    gc.collect()
+    assert not list(tmp_path.iterdir())

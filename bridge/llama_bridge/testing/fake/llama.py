@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,10 +58,11 @@ class FakeLlama(LlamaBridge):
             prefill_token_seconds=prefill_token_seconds,
             load_error=load_error,
         )
-        self._fake_folder = tempfile.mkdtemp(prefix="llama-bridge-fake-")
+        folder = tempfile.mkdtemp(prefix="llama-bridge-fake-")
+        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:
             super().__init__(
-                write_fake_model(Path(self._fake_folder, "fake.gguf")) if model is None else model,
+                write_fake_model(Path(folder, "fake.gguf")) if model is None else model,
                 backend=self.fake,
                 n_ctx=n_ctx,
                 pooling=pooling,
@@ -69,7 +71,7 @@ class FakeLlama(LlamaBridge):
                 system=system,
             )
         except BaseException:
-            shutil.rmtree(self._fake_folder, ignore_errors=True)
+            self._remove_folder()
             raise
 
     @property
@@ -80,4 +82,4 @@ class FakeLlama(LlamaBridge):
     def close(self) -> None:
         """See :meth:`LlamaBridge.close`."""
         super().close()
-        shutil.rmtree(self._fake_folder, ignore_errors=True)
+        self._remove_folder()
