@@ -2,13 +2,13 @@
 const NAME = "llama-bridge";
 const PAGE = ["./", "worker.mjs", "chat.py", "wheels.json"];
 const APP = ["page.js", "app.css", "icon.svg"];
-const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip", "started.bin"];
+const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
 
 async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();
   const cache = await caches.open(NAME);
   const there = (folder, names) => names.map((name) => `${folder}/${name}`);
-  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...wheels.llama_bridge]);
+  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...wheels.llama_bridge, ...(wheels.started ?? [])]);
 }
 
 async function answer(request) {

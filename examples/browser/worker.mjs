@@ -13,9 +13,10 @@ self.onmessage = async ({ data: { flag, lock } }) => {
   navigator.locks?.request(lock, () => new Promise(() => {})); // held as long as this worker lives
   try {
     if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
-    const wheels = getWheels();
     const code = get("chat.py").then((answer) => answer.text());
-    const [python] = await Promise.all([startPython(), wheels, code]);
+    const { llama_bridge: paths, started = [] } = await (await get("wheels.json")).json();
+    const wheels = Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer()));
+    const [python] = await Promise.all([startPython(started), wheels, code]);
     for (const wheel of await wheels) python.unpackArchive(wheel, "wheel"); // in half the time of loadPackage()
     await python.runPythonAsync(await code);
     const chat = python.globals.get("Chat")(flag);
@@ -26,15 +27,10 @@ self.onmessage = async ({ data: { flag, lock } }) => {
   }
 };
 
-async function getWheels() {
-  const { llama_bridge: paths } = await (await get("wheels.json")).json();
-  return Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer()));
-}
-
-/** Its memory when it has started is a file beside it, and is read ten times sooner than Python starts. */
-async function startPython() {
-  const memory = getMemory();
-  memory.catch(() => {}); // that is told below
+/** Its memory once it has started and imported llama-bridge is a file, and is read ten times sooner. */
+async function startPython([path]) {
+  const memory = path ? getMemory(path) : Promise.reject();
+  memory.catch(() => {}); // that is seen below
   const { loadPyodide } = await import("./pyodide/pyodide.mjs");
   try {
     const python = await loadPyodide({ _loadSnapshot: memory });
@@ -45,7 +41,7 @@ async function startPython() {
   }
 }
 
-async function getMemory() {
-  const { body } = await get("pyodide/started.bin");
+async function getMemory(path) {
+  const { body } = await get(path);
   return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }

@@ -61,7 +61,7 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
     context: BrowserContext, visit: Visit, memory: bytes | None
 ) -> None:
     status, body = (404, b"") if memory is None else (200, memory)
-    context.route("**/started.bin", lambda route: route.fulfill(status=status, body=body))
+    context.route("**/started-*.bin", lambda route: route.fulfill(status=status, body=body))
     person = visit()
     person.say("My name is Zorblax.")
     assert "Zorblax" in person.answers[0]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tools.random_model.cache import cache_folder, kept
 
-__all__ = ["PAGE", "TESTS", "FetchError", "node", "node_modules", "pyodide", "started", "wheels"]
+__all__ = ["PAGE", "TESTS", "FetchError", "node", "node_modules", "pyodide", "wheels"]
 
 _HERE = Path(__file__).parent
 
@@ -76,22 +76,6 @@ def node_modules() -> Path:
 def pyodide() -> Path:
     """The folder of Pyodide that pages load."""
     return node_modules() / "pyodide"
-
-
-def started() -> Path:
-    """Pyodide's memory when Python has started, compressed: a page reads it ten times sooner than Python starts.
-
-    Raises:
-        FetchError: Pyodide could not make it.
-    """
-
-    def make(folder: Path) -> None:
-        folder.mkdir()
-        _run([str(node()), str(_HERE / "start.mjs"), str(pyodide()), "started.bin"], folder)
-
-    inputs = [pyodide() / "pyodide.asm.wasm", _HERE / "start.mjs"]
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()[:16]
-    return kept(cache_folder("started") / key, make) / "started.bin"
 
 
 def node() -> Path:
