@@ -60,7 +60,8 @@ types: setup  ## run mypy and pyright, both strict
 	@$(BIN)/mypy && $(BIN)/pyright
 
 screenshots: setup  ## take the pictures of the documentation, into build/pictures
-	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser tests/cli tests/examples
+	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/browser
+	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m pytest -q -m pictures tests/cli tests/examples
 	@LLAMA_BRIDGE_SCREENSHOTS=build/pictures $(BIN)/python -m tools.desktop -q -m pictures
 
 docs: screenshots  ## build the documentation site in build/docs, with pictures taken by tests
