@@ -18,6 +18,8 @@ for (const scheme of ["light", "dark"]) {
     const page = await browser.newPage();
     await page.goto(address);
     await page.evaluate(`(${story})(${JSON.stringify(questions)})`);
+    const trouble = await page.evaluate("document.querySelector('.turn .trouble')?.textContent");
+    if (trouble) throw new Error(trouble);
     for (const { width, height, path } of views.filter((view) => view.scheme === scheme)) {
       await page.setViewport({ width, height });
       await new Promise((done) => setTimeout(done, 300));

@@ -1,4 +1,4 @@
-"""The chat application at ``/`` of a server, in Firefox, used as a person would."""
+"""The chat application in Firefox, used as a person would: at ``/`` of a server, and in a page without a server."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if sys.platform == "emscripten":
     pytest.skip("it starts processes", allow_module_level=True)
 
 from tools.browser import browsers, fetch
+
+from .story import pictures_in_firefox
 
 if TYPE_CHECKING:
     from llama_bridge.testing import Asked
@@ -60,3 +62,12 @@ def test_firefox_asks_stops_renames_exports_and_a_reload_keeps_all(
     file = json.loads((tmp_path / "Seen-in-Firefox.json").read_text())["conversation"]
     texts = [message["text"].strip() for message in file["messages"].values()]
     assert texts[3] == seen["before"][3]
+
+
+@pytest.mark.pictures
+def test_the_page_without_a_server_answers_in_firefox(
+    address: str, pictures: Path, missing: Callable[[str], None]
+) -> None:
+    if browsers.find("firefox") is None:
+        missing("Firefox is not installed; on Debian: apt-get install firefox-esr")
+    pictures_in_firefox(address, pictures, "firefox-page")
