@@ -33,8 +33,9 @@ from llama_bridge.serve.shared_store import SharedFolder
 store = SharedFolder(Path(sys.argv[1]))
 with LlamaBridge("demo", backend=sys.argv[2], n_ctx=4096) as llama:
     llama.generate(sys.argv[3], chat=False, max_tokens=1)
-    print("ready", flush=True)
-    while True:
+    for n in range(1_000_000):
+        if n == 2:
+            print("ready", flush=True)
         id_ = "resp_" + os.urandom(20).hex()
         said = Kept(id_, "me", "demo", {}, [], [{"role": "user", "content": sys.argv[3] * 200}])
         store.write(f"{id_}.json", kept_record.to_bytes(said))
@@ -44,17 +45,27 @@ with LlamaBridge("demo", backend=sys.argv[2], n_ctx=4096) as llama:
 """
 
 
-def killed(folder: Path, backend: str, seconds: float) -> None:
-    """A replica writes for some time, until it is killed in the middle of a file."""
+def killed(folder: Path, backend: str, chance: random.Random) -> None:
+    """A replica writes, until it is killed in the middle of a file: it is stopped now and then, and looked at."""
     command = [sys.executable, "-c", _WRITER, str(folder), backend, TEXT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(seconds)
-        before, end = len(list(folder.rglob(_HALF))), time.monotonic() + 1
-        while len(list(folder.rglob(_HALF))) <= before and time.monotonic() < end:
-            time.sleep(0.003)
+        before = halves(folder)
+        for _ in range(500):
+            time.sleep(0.02 * chance.random())
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.005)
+            if halves(folder) - before:
+                break
+            process.send_signal(signal.SIGCONT)
+        else:
+            pytest.fail("it never writes")
         process.send_signal(signal.SIGKILL)
+
+
+def halves(folder: Path) -> set[Path]:
+    return set(folder.rglob(_HALF))
 
 
 def test_what_a_killed_replica_has_half_written_is_never_read(
@@ -64,8 +75,8 @@ def test_what_a_killed_replica_has_half_written_is_never_read(
         pytest.skip("there are no session files on this backend")
     folder, chance = tmp_path / "store", random.Random(12)
     for _ in range(KILLS):
-        killed(folder, llama_backend, 0.1 * chance.random())
-    assert list(folder.rglob(_HALF)), "no file was half written"
+        killed(folder, llama_backend, chance)
+    assert halves(folder), "no file was half written"
     store = SharedFolder(folder)
     there = [one.name for one in store.contents()]
     assert len(there) > 2
