@@ -5,6 +5,7 @@ import { wordsOf } from "./notices.mjs";
 import { addMessage, nextParent, pathTo } from "./talk.mjs";
 
 const SAVED_EVERY = 700; // milliseconds, while an answer is written
+const KEPT_IN = 1000; // milliseconds that it may take to keep its end, before it is over anyway
 
 export class Answering {
   running = new Map(); // by the conversation: {abort, talk, message}
@@ -50,8 +51,9 @@ export class Answering {
       else Object.assign(message, { state: "failed", trouble: wordsOf(error) });
       if (error.kind === "key") this.models.askForKey();
     }
-    this.running.delete(talk.id);
     talk.changed = Date.now();
+    await Promise.race([this.on.keep(talk), new Promise((done) => setTimeout(done, KEPT_IN))]); // an answer that is over outlives a reload
+    this.running.delete(talk.id);
     await this.on.over(talk, message);
   }
 

@@ -188,7 +188,6 @@ export class App {
   }
 
   async #over(talk, message) {
-    this.talks.save(talk);
     if (this.talk === talk) {
       this.screen.tellEnd(message);
       await this.models.learn();

@@ -154,8 +154,8 @@ def test_tabs_that_answer_at_once_keep_both_answers(come: Come) -> None:
         chatter.idle()
     again(one)
     one.until(lambda: len(one.said) == 4)
-    assert one.turns.nth(2).locator(".turner").inner_text() == "2/2"
-    assert one.said[3].endswith("end")
+    one.until(lambda: one.turns.nth(2).locator(".turner").text_content() == "2/2")
+    one.until(lambda: one.said[3].endswith("end"))
     one.press("Earlier version", 2)
     assert one.said[3].endswith("end")
 
