@@ -257,7 +257,7 @@ def test_two_conversations_at_once_wait_for_each_other(guest: Person, slow: Path
     guest.say("Hello again", wait=False)
     guest.until(lambda: guest.doing == "Waiting for another answer")
     guest.press("Stop")  # not the other
-    assert guest.ending == "Stopped."
+    guest.until(lambda: guest.ending == "Stopped.")
     guest.page.locator(".talks .open", has_text="Hello").last.click()
     guest.until(lambda: guest.page.is_visible("#stop"))
     guest.stop()
