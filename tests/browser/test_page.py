@@ -59,7 +59,7 @@ def test_it_can_be_used_before_python_is_there(person: Person) -> None:
     person.say("Hello!", wait=False)
     person.until(lambda: person.doing == "Starting Python")
     person.press("Stop")
-    assert person.ending == "Stopped."
+    person.until(lambda: person.ending == "Stopped.")
     person.say("My name is Zorblax.")
     assert "Zorblax" in person.answers[0]
 
@@ -215,7 +215,7 @@ def _stop_anywhere(person: Person, slow: Path, moments: tuple[float, ...]) -> No
         person.say(prompt, wait=False)
         person.page.wait_for_timeout(1000 * moment)
         assert person.stop() < STOP_WITHIN
-        assert person.ending == "Stopped."
+        person.until(lambda: person.ending == "Stopped.")
         assert person.answers == [""]  # the next question takes its place
 
     person.say("Hello", wait=False)
@@ -224,13 +224,13 @@ def _stop_anywhere(person: Person, slow: Path, moments: tuple[float, ...]) -> No
     assert person.stop() < STOP_WITHIN
     assert person.answers[-1].startswith(before)
     assert (person.costs[-1] or "").startswith("0 cached + 2 evaluated tokens")
-    assert person.ending == "Stopped."
+    person.until(lambda: person.ending == "Stopped.")
 
     person.say("Hello", wait=False)
     person.until(lambda: len(person.answers[-1]) > 20)
     person.page.keyboard.press("Escape")
     person.idle()
-    assert person.ending == "Stopped."
+    person.until(lambda: person.ending == "Stopped.")
 
 
 def test_progress_of_the_prefill_is_shown_and_the_page_lives(guest: Person, slow: Path) -> None:
