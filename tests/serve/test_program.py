@@ -76,8 +76,8 @@ def start() -> Iterator[Start]:
             program.end(signal.SIGKILL)
 
 
-def test_sigterm_finishes_what_streams(start: Start) -> None:
-    program = start()
+def long_answer(program: Program) -> Any:
+    """A stream that has begun."""
     stream: Any = program.address.openai().chat.completions.create(
         model="demo",
         messages=[{"role": "user", "content": "Tell me a story."}],
@@ -86,6 +86,12 @@ def test_sigterm_finishes_what_streams(start: Start) -> None:
         logit_bias={str(token): -100 for token in range(4)},  # nothing ends it
     )
     next(iter(stream))
+    return stream
+
+
+def test_sigterm_finishes_what_streams(start: Start) -> None:
+    program = start()
+    stream = long_answer(program)
     program.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     with pytest.raises(OSError, match="refused"):
@@ -224,14 +230,7 @@ def test_a_terminal_that_is_closed_ends_it_in_peace(start: Start) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
     program = start("--grace", "60")
     signal.signal(signal.SIGHUP, before)
-    stream: Any = program.address.openai().chat.completions.create(
-        model="demo",
-        messages=[{"role": "user", "content": "Tell me a story."}],
-        stream=True,
-        max_tokens=150,
-        logit_bias={str(token): -100 for token in range(4)},  # nothing ends it
-    )
-    next(iter(stream))
+    stream = long_answer(program)
     for _ in range(2):  # the shell tells it, and the system does
         program.process.send_signal(signal.SIGHUP)
         time.sleep(0.05)
