@@ -14,10 +14,10 @@ self.onmessage = async ({ data: { flag, lock } }) => {
   try {
     if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
     const code = get("chat.py").then((answer) => answer.text());
-    const { llama_bridge: paths, started = [] } = await (await get("wheels.json")).json();
-    const wheels = Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer()));
-    const [python] = await Promise.all([startPython(started), wheels, code]);
-    for (const wheel of await wheels) python.unpackArchive(wheel, "wheel"); // in half the time of loadPackage()
+    const { llama_bridge: paths, started } = await (await get("wheels.json")).json();
+    const wheels = started ? started.wheels.map(getUnpacked) : paths.map(async (path) => (await get(path)).arrayBuffer());
+    const [python] = await Promise.all([startPython(started?.memory), ...wheels, code]);
+    for (const wheel of wheels) python.unpackArchive(await wheel, "wheel"); // in half the time of loadPackage()
     await python.runPythonAsync(await code);
     const chat = python.globals.get("Chat")(flag);
     self.onmessage = ({ data }) => chat.hear(data);
@@ -28,8 +28,8 @@ self.onmessage = async ({ data: { flag, lock } }) => {
 };
 
 /** Its memory once it has started and imported llama-bridge is a file, and is read ten times sooner. */
-async function startPython([path]) {
-  const memory = path ? getMemory(path) : Promise.reject();
+async function startPython(path) {
+  const memory = path ? getUnpacked(path) : Promise.reject();
   memory.catch(() => {}); // that is seen below
   const { loadPyodide } = await import("./pyodide/pyodide.mjs");
   try {
@@ -41,7 +41,7 @@ async function startPython([path]) {
   }
 }
 
-async function getMemory(path) {
+async function getUnpacked(path) {
   const { body } = await get(path);
   return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }

@@ -6,18 +6,22 @@
     app/           the chat application, for pages that show it
     wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order; and in a compiled site
-                   {"started": [path of Python's memory once it has started and imported llama-bridge]}
+                   {"started": {"memory": path of Python's memory once it has started and imported llama-bridge,
+                                "wheels": [paths of the same wheels for a browser to decompress, not Python]}}, all gzipped
 
 The paths of ``micropip`` are for ``loadPyodide({ packages })``, the others for ``micropip.install(paths, deps=False)``.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,11 +80,17 @@ def lay_out(
             if path != own:
                 shutil.copy(path, packages)
         paths[group] = [f"wheels/{path.name}" for path in members]
+    listed: dict[str, object] = {**paths}
     if compiled:
         wheels = [folder / path for path in paths["llama_bridge"]]
         _compile(wheels)
-        paths["started"] = [f"pyodide/{_start(wheels, runtime).name}"]
-    (folder / "wheels.json").write_text(json.dumps(paths, indent=2) + "\n")
+        memory = _start(wheels, runtime)
+        stored = [_store(path, runtime) for path in wheels]
+        listed["started"] = {
+            "memory": f"pyodide/{memory.name}",
+            "wheels": [f"pyodide/{path.name}" for path in stored],
+        }
+    (folder / "wheels.json").write_text(json.dumps(listed, indent=2) + "\n")
     for path in extra:
         if path.is_dir():
             shutil.copytree(path, folder, dirs_exist_ok=True)
@@ -120,6 +130,19 @@ def _start(wheels: Sequence[Path], runtime: Path) -> Path:
     if result.returncode:
         words = result.stderr[-2000:]
         raise fetch.FetchError(f"Python's memory could not be written:\n{words}")
+    return file
+
+
+def _store(wheel: Path, runtime: Path) -> Path:
+    """Write the wheel as an archive without compression, gzipped whole: a browser decompresses it while Python starts."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(wheel) as packed, zipfile.ZipFile(archive, "w") as out:
+        for info in packed.infolist():
+            out.writestr(info, packed.read(info), zipfile.ZIP_STORED)
+    content = gzip.compress(archive.getvalue(), mtime=0)
+    digest = hashlib.sha256(content).hexdigest()
+    file = runtime / f"{wheel.name.partition('-')[0]}-{digest[:16]}.bin"
+    file.write_bytes(content)
     return file
 
 
