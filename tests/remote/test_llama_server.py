@@ -7,8 +7,9 @@ import math
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +468,32 @@ def test_a_server_that_swaps_its_model_is_noticed(tmp_path: Path, make_model: Ma
     with llama_server(tmp_path / "slots", other, port=port, n_ctx=8192):
         llama.generate("abc " * 400, chat=False, max_tokens=3)
     llama.close()
+
+
+def test_a_model_that_is_swapped_just_before_the_question_leaves_is_noticed(
+    tmp_path: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for once the question has left, and not before: what was so before says nothing of who answers."""
+    port, sent = free_port(), Connections.send
+    with (
+        llama_server(tmp_path / "slots", port=port) as server,
+        LlamaBridge(server.url, backend="remote", sampling=GREEDY) as llama,
+        ExitStack() as later,
+    ):
+        llama.generate(NAME)
+        tokens = llama.session().tokens
+
+        def swapping(by: Connections, method: str, path: str, *more: Any, kept: bool) -> Any:
+            if path == "/completion":
+                time.sleep(0.2)
+                server.kill()
+                later.enter_context(llama_server(tmp_path / "slots", make_model(), port=port))
+            return sent(by, method, path, *more, kept=kept)
+
+        monkeypatch.setattr(Connections, "send", swapping)
+        with pytest.raises(EngineError, match="another model than before"):
+            llama.generate_continue(ASK)
+        assert llama.session().tokens == tokens
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
