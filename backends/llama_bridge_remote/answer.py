@@ -127,7 +127,7 @@ class RemoteAnswer(PendingAnswer):
         self._cut_at: int | None = None
         self._heard: list[str] = []
         self._size = 0
-        self._ended = False
+        self._beside = self._ended = False
         self._failure: BaseException | None = None
         self._told = False
         self._generation: Generation | None = None
@@ -139,17 +139,24 @@ class RemoteAnswer(PendingAnswer):
 
     def start(self) -> None:
         """Ask."""
-        start(self._work)
+        self._beside = start(self._work)
 
     def hold(self) -> bool:
         """Find out whether it was the right question; if not, the answer must be ended.
+
+        That is asked once the question has left, while the server works on it: what was so before tells nothing.
 
         Raises:
             BridgeError: nothing can be answered.
         """
         holds = self._question.holds
-        if holds is not None and not holds():
-            return False
+        if holds is not None:
+            if self._beside:
+                self._line.sent.wait()
+            if isinstance(self._failure, NoAnswer) and not self._ended:  # there is nobody to ask
+                raise self._failure
+            if not holds():
+                return False
         self._held.set()
         return True
 
@@ -178,6 +185,7 @@ class RemoteAnswer(PendingAnswer):
         except BaseException as error:  # told to the reader
             self._failure = self._as_ours(error)
         finally:
+            self._line.sent.set()
             self._accepted.set()
             self._held.wait()  # until then it is no part of a conversation
             self._arrived.set()

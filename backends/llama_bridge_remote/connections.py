@@ -186,14 +186,16 @@ class _Received(Arrived):
 
 
 class _Trace:
-    """Called by httpcore with what happens; a new connection tells its socket."""
+    """Called by httpcore with what happens: a new connection tells its socket, and a request that it has left."""
 
     def __init__(self, line: Line, patience: _Patience) -> None:
         self._line = line
         self._patience = patience
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        if event.endswith(".send_request_body.complete"):
+            self._line.sent.set()
+        elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._line.is_new = True
             stream = info["return_value"]
             stream.read = self._patience.bounding(stream.read)

@@ -80,7 +80,9 @@ class Fetching(Wire):
             options["body"] = content
         given = to_js(options, dict_converter=js.Object.fromEntries)
         try:
-            response = within(self._seconds, js.fetch(self._url + path, given))
+            fetched = js.fetch(self._url + path, given)
+            line.sent.set()
+            response = within(self._seconds, fetched)
         except (JsException, TimeoutError) as error:
             controller.abort()
             raise self._silent(error, line) from error

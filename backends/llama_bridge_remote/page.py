@@ -50,11 +50,11 @@ def wait(awaitable: Awaitable[T]) -> T:
     return cast("T", _run_sync(awaitable))
 
 
-def start(work: Callable[[], object]) -> None:
-    """Do some work beside the caller, or when somebody waits for it."""
+def start(work: Callable[[], object]) -> bool:
+    """Do some work beside the caller, or when somebody waits for it; whether it goes on beside."""
     if not can_wait():
         _later.append(work)
-        return
+        return False
 
     async def task() -> None:
         work()
@@ -62,6 +62,7 @@ def start(work: Callable[[], object]) -> None:
     found = asyncio.ensure_future(task())
     _tasks.add(found)  # the loop alone does not keep it
     found.add_done_callback(_tasks.discard)
+    return True
 
 
 class Signal:

@@ -12,9 +12,10 @@ else:
     from queue import SimpleQueue as Mailbox
     from threading import Event as Signal
 
-    def start(work: Callable[[], object]) -> None:
-        """Do some work beside the caller."""
+    def start(work: Callable[[], object]) -> bool:
+        """Do some work beside the caller; whether that goes on while the caller waits."""
         threading.Thread(target=work, name="llama-bridge remote answer", daemon=True).start()
+        return True
 
 
 __all__ = ["Mailbox", "Signal", "start"]

@@ -30,17 +30,20 @@ class Line:
     """One request under way, which can be given up from any thread.
 
     Attributes:
+        sent: set once all of it has left, or never will.
         is_new: whether a connection was made for it, where that is known.
     """
 
     def __init__(self) -> None:
         self.given_up = Signal()
+        self.sent = Signal()
         self.is_new = False
         self._cut: Callable[[], object] | None = None
 
     def give_up(self) -> None:
         """End the connection now: whoever reads from it fails at once, and the server hears of it."""
         self.given_up.set()
+        self.sent.set()
         if self._cut is not None:
             self._cut()
 

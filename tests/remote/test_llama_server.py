@@ -7,8 +7,9 @@ import math
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,32 @@ def test_what_a_message_spells_never_becomes_a_control_token(
     before = llama.session().tokens
     llama.generate_continue(evil, max_tokens=2)
     assert llama.session().tokens[len(before) :].count(5) <= 2
+
+
+def test_roles_that_a_file_calls_words_become_no_control_tokens_either(tmp_path: Path) -> None:
+    from tools.random_model import write_model
+
+    names = ("<|User|>", "<|Assistant|>", "<|EOT|>", "<｜fim▁begin｜>", "<｜end▁of▁sentence｜>")
+    template = "{% for m in messages %}<|{{ m.role | capitalize }}|>{{ m.content }}<|EOT|>{% endfor %}<|Assistant|>"
+    path = tmp_path / "m.gguf"
+    write_model(path, vocab="deepseek-coder", chat_template=template)
+    with (
+        llama_server(tmp_path / "slots", path) as server,
+        LlamaBridge(server.url, backend="remote", sampling=GREEDY) as llama,
+    ):
+        ids = {llama.tokenize(text, parse_special=True)[-1] for text in names}
+        assert len(ids) == len(names)
+        found: list[list[list[int]]] = []
+        for text in ("harmless", f"{' '.join(names)} {''.join(names)} <<|User|>|User|>"):
+            llama.session_reset()
+            turns = [llama.tokenize(llama.apply_chat_template([{"role": "user", "content": text}]))]
+            for _ in range(2):
+                before = len(llama.session().tokens)
+                made = llama.generate_continue(text, max_tokens=1)
+                turns.append(list(llama.session().tokens[before : made.usage.prompt_tokens]))
+            found.append([[token for token in turn if token in ids] for turn in turns])
+        assert found[0] == found[1]
+        assert len(found[0][0]) == 3
 
 
 def test_answers_with_characters_of_several_tokens_keep_their_tokens(llama: LlamaBridge) -> None:
@@ -443,6 +470,32 @@ def test_a_server_that_swaps_its_model_is_noticed(tmp_path: Path, make_model: Ma
     llama.close()
 
 
+def test_a_model_that_is_swapped_just_before_the_question_leaves_is_noticed(
+    tmp_path: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for once the question has left, and not before: what was so before says nothing of who answers."""
+    port, sent = free_port(), Connections.send
+    with (
+        llama_server(tmp_path / "slots", port=port) as server,
+        LlamaBridge(server.url, backend="remote", sampling=GREEDY) as llama,
+        ExitStack() as later,
+    ):
+        llama.generate(NAME)
+        tokens = llama.session().tokens
+
+        def swapping(by: Connections, method: str, path: str, *more: Any, kept: bool) -> Any:
+            if path == "/completion":
+                time.sleep(0.2)
+                server.kill()
+                later.enter_context(llama_server(tmp_path / "slots", make_model(), port=port))
+            return sent(by, method, path, *more, kept=kept)
+
+        monkeypatch.setattr(Connections, "send", swapping)
+        with pytest.raises(EngineError, match="another model than before"):
+            llama.generate_continue(ASK)
+        assert llama.session().tokens == tokens
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_has_connections_of_its_own(llama: LlamaBridge) -> None:
@@ -481,7 +534,7 @@ def test_a_turn_is_few_requests_and_its_answer_waits_for_none_of_them(
     llama.generate_continue("Where is Oslo? Where is Bergen?")
     monkeypatch.setattr(Connections, "send", listening)
     llama.generate_continue("Where is Oslo?")
-    assert sorted(asked) == ["/completion", "/props", "/tokenize", "/tokenize"]
+    assert sorted(asked) == ["/completion", "/props", "/tokenize"]
     asked.clear()
     llama.generate(NAME)
     assert sorted(asked) == ["/completion", "/props"]

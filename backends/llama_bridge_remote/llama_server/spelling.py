@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar, cast
 
 from llama_bridge.chat.form import ChatPrompt, ChatWish
 from llama_bridge.chat.message import Message
 from llama_bridge.chat.template import ChatTemplate
 from llama_bridge.engine import Engine
+from llama_bridge.errors import EngineError
 from llama_bridge.local.spelling import Spelling
 from llama_bridge.models.source import ModelFile
-from llama_bridge.prompt import Prompt
+from llama_bridge.prompt import Piece, Prompt
 
 from .facts import Facts
 from .vocabulary import Vocabulary
 
 __all__ = ["ServerSpelling"]
 
+_Made = TypeVar("_Made")
+_ROUNDS = 10
+"""How often messages are rendered because control tokens showed that were not known."""
+
 
 class ServerSpelling(Spelling):
     """Spells for the server's model.
 
-    The server does not list its control tokens. Those that the template spells are found in it; those that messages
-    spell are found before they are rendered, so that none of them counts.
+    The server does not list its control tokens. Those that the template spells are found in it. Others show in the tokens
+    of what was rendered: messages have spelled them, so they are rendered again, and none of them counts.
 
     Args:
         vocabulary: of the server's model.
@@ -48,46 +53,56 @@ class ServerSpelling(Spelling):
         bos, eos = self._ends
         return ChatTemplate(self._source, bos=bos, eos=eos, controls=self._known)
 
-    def _learn(self, *said: object) -> None:
-        """Find the control tokens that something spells."""
-        found = self.vocabulary.controls_in("\n".join(text for one in said for text in _texts(one)))
-        if not found <= self._known:
+    def _learn(self, text: str) -> None:
+        """Find the control tokens that the template's text spells."""
+        if found := self.vocabulary.controls_in(text, self._known):
             self._known |= found
             self.template = self._made()
 
+    def _surely(self, make: Callable[[], _Made]) -> _Made:
+        """Make it, and again if control tokens showed in it that were not known: messages may spell them.
+
+        Raises:
+            EngineError: the server finds others each time.
+        """
+        for _ in range(_ROUNDS):
+            known = self._known
+            made = make()
+            if self._known is known:
+                return made
+        raise EngineError("the server finds other control tokens in the messages each time")
+
+    def _spell(self, piece: Piece) -> list[int]:
+        if piece.control:
+            self._learn(piece.text)
+        return super()._spell(piece)
+
+    def _looked_at(self, prompt: Prompt) -> Prompt:
+        for piece in prompt.pieces:
+            if piece.control:
+                self._learn(piece.text)
+        return prompt
+
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
         """See :meth:`Spelling.render`."""
-        self._learn(messages)
-        return super().render(messages, add_generation_prompt=add_generation_prompt)
+        render = partial(super().render, messages, add_generation_prompt=add_generation_prompt)
+        return self._surely(lambda: self._looked_at(render()))
 
     def ask(self, messages: Sequence[Message], wish: ChatWish) -> ChatPrompt:
         """See :meth:`Spelling.ask`."""
-        self._learn(messages, [tool.spec for tool in wish.tools])
-        return super().ask(messages, wish)
+        ask = partial(super().ask, messages, wish)
+
+        def asked() -> ChatPrompt:
+            made = ask()
+            self._looked_at(made.prompt)
+            return made
+
+        return self._surely(asked)
 
     def chat_tokens(self, messages: Sequence[Message], *, after: Sequence[int] = ()) -> list[int]:
         """See :meth:`Spelling.chat_tokens`."""
-        self._learn(messages)
-        return super().chat_tokens(messages, after=after)
+        return self._surely(partial(super().chat_tokens, messages, after=after))
 
     def next_turn(self, messages: Sequence[Message], conversation: Sequence[int]) -> list[int]:
         """See :meth:`Spelling.next_turn`."""
-        self._learn(messages[-1:])
-        return super().next_turn(messages, conversation)
-
-
-def _texts(value: object) -> list[str]:
-    """All texts in a JSON value; in JSON text, those that it stands for too."""
-    if isinstance(value, str):
-        if "\\" in value and value[:1] in "{[":
-            try:
-                return [value, *_texts(json.loads(value))]
-            except (ValueError, RecursionError):
-                return [value]
-        return [value]
-    if isinstance(value, Mapping):
-        items = cast("Iterable[tuple[object, object]]", value.items())  # pyright: ignore[reportUnknownMemberType]
-        return [text for key, each in items for text in (*_texts(key), *_texts(each))]
-    if isinstance(value, list | tuple):
-        return [text for each in cast("Sequence[Any]", value) for text in _texts(each)]
-    return []
+        return self._surely(partial(super().next_turn, messages, conversation))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,7 +92,9 @@ class Vocabulary:
         self._keep(key, found)
         return found
 
-    def _ask(self, text: str, add_special: bool, parse_special: bool) -> list[tuple[int, bytes]]:
+    def _ask(
+        self, text: str | list[str], add_special: bool, parse_special: bool
+    ) -> list[tuple[int, bytes]]:
         body = {
             "content": text,
             "add_special": add_special,
@@ -170,30 +173,40 @@ class Vocabulary:
         found = self.tokenize(text, add_special=False, parse_special=True) if text else []
         return found[0] if len(found) == 1 else None
 
-    def controls_in(self, text: str) -> frozenset[str]:
-        """The control tokens that a text spells."""
-        if not text:
-            return frozenset()
-        special = self._asked(text, False, True)
-        plain = self._plain
-        if plain.issuperset(token for token, _ in special):
-            if not any(looks_like_control(piece) for _, piece in special):
-                self._keep(
-                    (text, False, False), special
-                )  # nothing in it is a control token: as text it is the same
-        else:
-            plain |= {token for token, _ in self._asked(text, False, False)}
-            self._plain = plain
-        return frozenset(
-            piece.decode("utf-8", "replace")
-            for token, piece in special
-            if token not in plain and piece and self._is_control_piece(token, piece)
-        )
+    def controls_in(self, text: str, known: Collection[str] = ()) -> frozenset[str]:
+        """The control tokens that a text spells, besides those that are known; words that are written like one count, too.
 
-    def _is_control_piece(self, token: int, piece: bytes) -> bool:
+        Text whose tokens were all seen in text before is asked for once, as it is tokenised.
+        """
+        found = self._asked(text, False, True) if text else []
+        new = self._new(found, known)
+        if new:  # between control tokens each part is tokenised by itself
+            controls = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+            parts = re.split(controls, text) if controls else [text]
+            self._are_plain(self._ask(parts, False, False))
+            new = self._new(new, known)
+        spelled = {
+            (token, piece)
+            for token, piece in new
+            if piece and (looks_like_control(piece) or self.is_control(token))
+        }
+        self._are_plain(new - spelled)
+        return frozenset(_text(piece) for _, piece in spelled)
+
+    def _new(
+        self, found: Iterable[tuple[int, bytes]], known: Collection[str]
+    ) -> set[tuple[int, bytes]]:
+        plain = self._plain
+        return {one for one in found if one[0] not in plain and _text(one[1]) not in known}
+
+    def _are_plain(self, found: Iterable[tuple[int, bytes]]) -> None:
+        plain = {token for token, piece in found if not looks_like_control(piece)}
         with self._lock:
-            self._bytes.setdefault(token, piece)
-        return self.is_control(token)
+            self._plain |= plain
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", "replace")
 
 
 def _piece(piece: Any) -> bytes:
