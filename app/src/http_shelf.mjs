@@ -63,11 +63,10 @@ export class HttpShelf {
 
   /** Written only over what was merged with it; otherwise it is read again. */
   async #put(id) {
-    let talk;
+    const talk = this.waiting.get(id);
+    this.waiting.delete(id); // at once: if this fails, the next is written
     for (let tries = 1; ; tries++) {
       const { kept, stamp } = await this.#read(id);
-      talk = this.waiting.get(id) ?? talk;
-      this.waiting.delete(id);
       const isElsewhere = stamp !== this.stamps.get(id);
       if (!stamp && isElsewhere) { // deleted there
         this.stamps.delete(id);

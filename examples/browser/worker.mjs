@@ -34,7 +34,7 @@ async function startPython(path) {
   const { loadPyodide } = await import("./pyodide/pyodide.mjs");
   try {
     const python = await loadPyodide({ _loadSnapshot: memory });
-    python.runPython("import random; random.seed()"); // it would be the same in every page
+    python.runPython("import random, tempfile; random.seed(); tempfile._name_sequence = None"); // the same in every page
     return python;
   } catch {
     return loadPyodide(); // it is not there, damaged, or of another version

@@ -15,7 +15,7 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
-from playwright.sync_api import BrowserContext, Route
+from playwright.sync_api import Browser, BrowserContext, Route
 
 from tools.browser.server import serve
 
@@ -67,16 +67,24 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
     assert "Zorblax" in person.answers[0]
 
 
-def test_two_pages_draw_different_numbers(context: BrowserContext, visit: Visit) -> None:
+def test_two_pages_draw_different_numbers_and_have_the_times_of_their_computers(
+    browser: Browser, address: str
+) -> None:
     told: list[str] = []
-    context.on("console", lambda message: told.append(message.text))
     code = (EXAMPLE / "chat.py").read_text()
-    code += '\nimport random\njs.console.log(f"drawn {random.random()}")\n'
-    context.route("**/chat.py", lambda route: route.fulfill(body=code))
-    for _ in range(2):
-        visit().until(lambda: told and told[-1].startswith("drawn"))
-        told.append("")
-    assert len({one for one in told if one.startswith("drawn")}) == 2
+    code += "\nimport os, random, tempfile, time, uuid"
+    code += "\ndrawn = [random.random(), os.urandom(9).hex(), uuid.uuid4(), next(tempfile._get_candidate_names())]"
+    code += "\nahead = time.localtime().tm_gmtoff"
+    code += '\njs.console.log(f"drawn {ahead} {" ".join(map(str, drawn))}")\n'
+    for zone in ("Asia/Tokyo", "Africa/Lagos"):
+        with browser.new_context(timezone_id=zone) as context:
+            context.on("console", lambda message: told.append(message.text))
+            context.route("**/chat.py", lambda route: route.fulfill(body=code))
+            Person(context, address).until(lambda: told and told[-1].startswith("drawn"))
+            told.append("")
+    first, second = (one.split()[1:] for one in told if one.startswith("drawn"))
+    assert (first[0], second[0]) == ("32400", "3600")
+    assert all(one != other for one, other in zip(first, second, strict=True))
 
 
 def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(

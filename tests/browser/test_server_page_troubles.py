@@ -21,7 +21,7 @@ from tests.remote.servers import Handler, Heard, scripted
 from tests.serve.serving import Address, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Route
 
     from llama_bridge.testing import Asked
 
@@ -480,6 +480,28 @@ def test_a_conversation_that_cannot_be_kept_is_told(
     chatter.page.wait_for_selector(f".toast:has-text('cannot be kept in {folder}')")
     assert chatter.said[1] == "Answer to First."
     chatter.complaints.clear()
+
+
+def test_after_one_read_that_failed_the_conversation_is_kept_again(
+    window: Callable[[], Chatter], folder: Path
+) -> None:
+    """Nothing of it was ever written again, and nobody was told: a network that changes breaks what is on its way."""
+    chatter = window()
+    chatter.say("First")
+    broken: list[str] = []
+
+    def once(route: Route) -> None:
+        if broken or route.request.method != "GET":
+            route.continue_()
+        else:
+            broken.append(route.request.url)
+            route.abort("connectionreset")
+
+    chatter.page.route("**/app/conversations/t*", once)
+    chatter.say("Second")
+    chatter.until(lambda: broken)
+    chatter.say("Third")
+    chatter.until(lambda: "Third" in "".join(path.read_text() for path in folder.glob("t*.json")))
 
 
 def test_a_conversation_of_long_answers_opens_at_its_end(come: Come, tmp_path: Path) -> None:

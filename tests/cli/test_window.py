@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,13 +30,14 @@ class Place:
         temporary = folder / "temporary"
         temporary.mkdir()
         self._folder, self.temporary = folder, temporary
-        variables = {"PATH": str(folder), "TMPDIR": str(temporary), "BROWSER": "true"}
+        variables = {"PATH": str(folder), "TMPDIR": str(temporary), "PYTHONPATH": str(folder)}
+        variables["BROWSER"] = shutil.which("true") or ""
         self._environment = {**os.environ, **variables}
 
-    def app(self, model: str) -> subprocess.Popen[str]:
+    def app(self, model: str, **variables: str) -> subprocess.Popen[str]:
         command = [str(COMMAND), "app", model, "--conversations-dir", str(self._folder / "talks")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=self._environment, **pipes)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(command, env=self._environment | variables, **pipes)  # type: ignore[call-overload, no-any-return]
 
     def nothing_is_left(self) -> bool:
         return not list(self.temporary.glob("llama-bridge-*"))
@@ -46,6 +50,18 @@ here = Path(sys.argv[0]).parent
 (here / "began").touch()
 time.sleep(60)
 (here / "stayed").touch()
+"""
+
+
+STUCK = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){STAYS}"
+WEB_VIEW = """
+import sys, time
+from pathlib import Path
+settings = {}
+def create_window(*_, **__): pass
+def start():
+    Path(__file__).with_name("began").touch()
+    time.sleep(60)
 """
 
 
@@ -92,6 +108,51 @@ def test_where_the_window_cannot_open_the_usual_browser_does(tmp_path: Path) -> 
     with place.app("demo") as process:
         assert process.stderr is not None
         assert "Chatting in your browser" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+    assert place.nothing_is_left()
+
+
+@pytest.mark.parametrize(("number", "browser"), [("SIGTERM", STUCK), ("SIGHUP", STAYS)])
+def test_while_the_model_is_loaded_whatever_ends_the_command_ends_its_window(
+    tmp_path: Path, number: str, browser: str
+) -> None:
+    """SIGHUP is what a terminal sends that is closed. It left the window, and the file with the word that opens the server."""
+    if not hasattr(signal, number):
+        pytest.skip("Windows has no SIGHUP")
+    place = Place(tmp_path, browser)
+    model = tmp_path / "model.gguf"
+    os.mkfifo(model)  # whoever opens it waits
+    with place.app(str(model)) as process:
+        wait_for(tmp_path / "began")
+        process.send_signal(getattr(signal, number))
+        _, words = process.communicate(timeout=30)
+    assert (process.returncode, words) == (0, "")
+    assert place.nothing_is_left()
+
+
+def test_a_web_view_that_is_ended_is_followed_by_no_browser(tmp_path: Path) -> None:
+    """It opened one with an address that nobody answered any more."""
+    place = Place(tmp_path, "from pathlib import Path; Path(__file__).with_name('second').touch()")
+    (tmp_path / "webview.py").write_text(WEB_VIEW)
+    with place.app("demo") as process:
+        wait_for(tmp_path / "began")
+        process.terminate()
+        assert process.wait(30) == 0
+    time.sleep(0.3)
+    assert not (tmp_path / "second").exists()
+    assert place.nothing_is_left()
+
+
+def test_where_no_browser_starts_it_says_what_to_open(tmp_path: Path) -> None:
+    place = Place(tmp_path, "")
+    (tmp_path / "chromium").write_text("#!/nowhere\n")
+    with place.app("demo", BROWSER="false") as process:
+        assert process.stderr is not None
+        words = process.stderr.readline()
+        file = re.search(r"No browser starts here: open (\S+) in one", words)
+        assert file is not None, words
+        assert "#window=" in Path(file[1]).read_text()
         process.terminate()
         assert process.wait(30) == 0
     assert place.nothing_is_left()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 
-from llama_bridge import OutOfMemory
+from llama_bridge import ClosedError, LlamaBridge, OutOfMemory, Progress
 from llama_bridge.aio import AsyncLlamaBridge
 from llama_bridge.params import ModelParams
 from llama_bridge.serve.current_model import CurrentModel
@@ -16,6 +17,7 @@ from llama_bridge.serve.refusals import Refused
 from llama_bridge.serve.served import Served
 from llama_bridge.testing import FakeBackend, FakeLlama
 
+LONG = "root ::= [a-z ]{400}"
 FULL = OutOfMemory("demo", "there is no room for both")
 
 
@@ -86,3 +88,41 @@ def test_an_answer_that_is_being_written_keeps_its_model(llama: FakeLlama) -> No
         assert machine.tried == []
 
     anyio.run(run)
+
+
+def test_an_answer_that_begins_while_another_model_is_loaded_is_written_to_its_end() -> None:
+    """It was cut when the other model was there."""
+    waits, go = threading.Event(), threading.Event()
+
+    def wait(_: Progress) -> None:
+        waits.set()
+        go.wait(20)
+
+    async def run(llama: LlamaBridge) -> None:
+        models = CurrentModel(Served("demo", AsyncLlamaBridge.of(llama)), loading)
+        pieces: list[str] = []
+
+        async def ask() -> None:
+            await anyio.to_thread.run_sync(waits.wait, 20)
+            async with models.borrow(None) as served:
+                stream = served.llama.generate_stream("Hello!", grammar=LONG, max_tokens=30)
+                async for piece in stream:
+                    pieces.append(piece)
+                    go.set()
+                    await anyio.sleep(0.01)
+                assert (await stream.result()).finish_reason == "length"
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await models.use("demo", untrusted=False, on_progress=wait)
+        with pytest.raises(ClosedError):
+            llama.generate("Hello!")  # closed once its answer was written
+        (served,) = models.loaded()
+        assert (await served.llama.generate("Hello!")).text
+        await models.close()
+
+    def loading(name: str, untrusted: bool) -> dict[str, Any]:
+        return {"params": ModelParams(n_ctx=512)}
+
+    with LlamaBridge("demo") as llama:
+        anyio.run(run, llama)

@@ -40,6 +40,13 @@ _BROWSERS = (
 _AT_ONCE = 3
 """Seconds within which a browser ends that does not start."""
 
+_PEACE = 5
+"""Seconds that a window has to end by itself."""
+
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # Windows has no SIGHUP
+
 _STARTING = """<!doctype html>
 <meta charset="utf-8">
 <meta name="color-scheme" content="light dark">
@@ -66,7 +73,9 @@ class Window:
         self._is_open = self._is_left = False
 
     def __enter__(self) -> Window:
-        signal.signal(signal.SIGTERM, _end)  # until the server has a handler of its own
+        for number in _SIGNALS:  # until the server has handlers of its own
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has SIGHUP
+                signal.signal(number, _end)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +83,11 @@ class Window:
         self._is_left = True
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(10)
+            try:
+                self._process.wait(_PEACE)
+            except subprocess.TimeoutExpired:  # it is stuck
+                self._process.kill()
+                self._process.wait()
         self._left.close()
 
     def open(self) -> None:
@@ -86,8 +99,11 @@ class Window:
 
     def _show(self) -> None:
         if not self._in_web_view() and not self._in_browser_window():
-            webbrowser.open(self._file(self._folder()).as_uri())
-            click.echo("Chatting in your browser; Ctrl-C ends it.", err=True)
+            file = self._file(self._folder())
+            if webbrowser.open(file.as_uri()):
+                click.echo("Chatting in your browser; Ctrl-C ends it.", err=True)
+            else:
+                click.echo(f"No browser starts here: open {file} in one; Ctrl-C ends it.", err=True)
             return
         if not self._is_left:
             signal.raise_signal(signal.SIGTERM)
@@ -101,7 +117,7 @@ class Window:
             command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self._process.communicate(self._address)
-        return self._process.returncode == 0
+        return self._is_left or self._process.returncode == 0
 
     def _in_browser_window(self) -> bool:
         """Whether there was such a browser, which is closed now. Some refuse to start, as Chromium does for root."""
@@ -113,7 +129,10 @@ class Window:
         command = [program, f"--user-data-dir={folder / 'profile'}", "--no-first-run"]
         command += ["--no-default-browser-check", f"--app={self._file(folder).as_uri()}"]
         began = time.monotonic()
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+        try:
+            self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+        except OSError:
+            return False
         fails = self._process.wait() != 0 and time.monotonic() < began + _AT_ONCE
         return self._is_left or not fails
 

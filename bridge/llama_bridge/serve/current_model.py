@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class CurrentModel(Models):
     ) -> None:
         self._served: Served | None = served
         self._arguments = arguments
-        self._users = 0
+        self._users: Counter[Served] = Counter()  # answers by their model
         self._changing = False
         self._untrusted = untrusted
 
@@ -59,11 +60,12 @@ class CurrentModel(Models):
             raise Refused(503, "no model is loaded now: load one", param="model", code="no_model")
         if name is not None and name != served.name:
             raise self.unknown(name)
-        self._users += 1
+        self._users[served] += 1
         try:
             yield served
         finally:
-            self._users -= 1
+            self._users[served] -= 1
+            await self._leave(served)
 
     async def use(self, name: str, *, untrusted: bool, on_progress: OnProgress | None) -> None:
         """Load a model in place of this one, which stays if that fails or is cancelled.
@@ -76,7 +78,7 @@ class CurrentModel(Models):
         """
         if self._changing:
             raise Refused(409, "a model is being loaded: wait for it, or stop it", code="busy")
-        if self._users:
+        if self._users.total():
             raise Refused(409, "an answer is being written: stop it first", code="busy")
         self._changing = True
         try:
@@ -89,7 +91,7 @@ class CurrentModel(Models):
         try:
             llama = await self._load(name, untrusted, on_progress, shorter=before is None)
         except OutOfMemory:
-            if before is None or self._users:
+            if before is None or self._users.total():
                 raise
             self._served = None
             await _close(before)
@@ -102,7 +104,13 @@ class CurrentModel(Models):
             before = None
         self._served, self._untrusted = Served(name, llama), untrusted
         if before is not None:
-            await _close(before)
+            await self._leave(before)
+
+    async def _leave(self, served: Served) -> None:
+        """Close a model that another has replaced once its last answer is written: one may have begun while that was loaded."""
+        if served is not self._served and not self._users[served]:
+            del self._users[served]
+            await _close(served)
 
     async def _load(
         self, name: str, untrusted: bool, on_progress: OnProgress | None, *, shorter: bool
