@@ -98,6 +98,18 @@ def test_a_file_that_does_not_fit_is_refused_by_its_name_and_can_be_read_again(
         assert str(tmp_path) not in broken.error["message"]
 
 
+def test_a_disk_that_gets_full_while_a_file_arrives_is_told(one: Address) -> None:
+    resource = pytest.importorskip("resource", reason="Windows bounds no file")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        refused = one.ask("PUT", f"{PLACE}/files/x.session", bytes(3 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.status == 507
+    assert "File too large" in refused.error["message"]
+
+
 def test_what_is_not_in_the_cache_is_not_saved(one: Address) -> None:
     refused = one.ask("GET", f"{PLACE}/resp_nothing/file")
     assert refused.status == 404

@@ -140,6 +140,9 @@ async def _receive(request: Request, path: Path) -> None:
                 await to_thread.run_sync(file.write, piece)
     except ClientDisconnect:
         raise ClientGone from None
+    except OSError as error:
+        why = f"it cannot be written in {path.parent.parent}: {error.strerror}: make room there"
+        raise Refused(507, why) from error
 
 
 def _kept(id_: str, owner: str, model: str, info: SessionInfo) -> Kept:
