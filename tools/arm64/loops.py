@@ -11,7 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Loop", "inner_loops"]
+__all__ = ["Count", "Loop", "count_instructions", "inner_loops"]
+
+_MOST = 26
+"""Instructions for 128 multiply-adds in the prefill loop of Q4_0, with sums of fours."""
+_TILE = 128
+"""Multiply-adds of one turn of a prefill loop: four values of eight rows and of four tokens."""
 
 _SDOT = (0xFFE0FC00, 0x4E809400)  # 16 products of bytes, added up in fours
 _SMULL = (0xBF20FC00, 0x0E20C000)  # 8 products, of bytes where the size says so
@@ -39,6 +44,38 @@ class Loop:
         return 16 * self.dots + 8 * self.products
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Instructions of the prefill loops, for 128 multiply-adds; all formats share one, Q4_0's is the shortest."""
+
+    pairs: int
+    fours: int
+
+    @property
+    def too_many(self) -> bool:
+        """Whether a sum of four products is not the one instruction that it should be."""
+        return self.fours > _MOST
+
+    def __str__(self) -> str:
+        return f"{self.fours} instructions for {_TILE} multiply-adds in fours (at most {_MOST}), {self.pairs} in pairs"
+
+
+def count_instructions(cache: Path) -> Count:
+    """Count in the newest module of an ARM64 machine's cache that has such loops.
+
+    Raises:
+        ValueError: there is none.
+    """
+    files = sorted(cache.rglob("*.cwasm"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        tiles = [loop for loop in inner_loops(path) if loop.multiply_adds == _TILE]
+        pairs = [loop.instructions for loop in tiles if not loop.dots]
+        fours = [loop.instructions for loop in tiles if loop.dots]
+        if pairs and fours:
+            return Count(min(pairs), min(fours))
+    raise ValueError(f"no module in {cache} has prefill loops in both forms")
+
+
 def inner_loops(path: Path) -> list[Loop]:
     """Those of a compiled module that multiply bytes.
 
@@ -50,7 +87,9 @@ def inner_loops(path: Path) -> list[Loop]:
     """
     code = _text(path.read_bytes())
     words = struct.unpack(f"<{len(code) // 4}I", code[: len(code) // 4 * 4])
-    loops = sorted({(to, at) for at, to in _branches_back(words)}, key=lambda loop: loop[1] - loop[0])
+    loops = sorted(
+        {(to, at) for at, to in _branches_back(words)}, key=lambda loop: loop[1] - loop[0]
+    )
     found: list[Loop] = []
     taken: list[tuple[int, int]] = []
     for first, last in loops:

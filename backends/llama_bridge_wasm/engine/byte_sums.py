@@ -23,7 +23,7 @@ FORMS = ("pairs", "fours")
 _Q4_0 = 2
 _VALUES, _ROWS, _TOKENS = 1024, 16, 21
 """Of a product with weights in Q4_0: tokens that meet the weights together, as in prefill, and one that is left, as in decode."""
-_REPEAT, _TURNS = 8, 3
+_REPEAT, _TURNS = 4, 6
 _CLEARLY = 0.95
 """Of the time for pairs: what is hardly faster may be slower with other formats."""
 _measured: int | None = None
