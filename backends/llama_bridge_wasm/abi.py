@@ -33,7 +33,7 @@ __all__ = [
     "model_paths",
 ]
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 MAX_MEMORY = 1 << 32
 """The most that a 32-bit module can have."""
 MODEL_PATH = "/model.gguf"
@@ -160,6 +160,11 @@ class Guest(Protocol):
     @property
     def has_threads(self) -> bool:
         """Whether more than one thread can compute; at least two were tried."""
+        ...
+
+    @property
+    def has_final_code(self) -> bool:
+        """Whether its machine code stays as it is: what takes so long once takes so long from then on."""
         ...
 
     def call(self, name: str, *args: int) -> int:

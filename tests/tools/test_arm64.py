@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.arm64.compare import compare
+from tools.arm64.loops import Loop, count_instructions, inner_loops
 from tools.arm64.probe import main as probe
 
 
@@ -94,3 +95,62 @@ def test_the_same_machine_gives_the_same_results_twice(tmp_path: Path) -> None:
     values = struct.unpack(f"<{len(logits) // 4}f", logits)
     assert all(map(math.isfinite, values))
     assert len(set(values)) > len(values) / 2
+
+
+def module(folder: Path, *words: int, name: bytes = b".text") -> Path:
+    """An ELF file of 64 bits with this code."""
+    code, names = struct.pack(f"<{len(words)}I", *words), b"\0" + name + b"\0"
+    head = struct.pack("<6s34xQ10xHHH", b"\x7fELF\x02\x01", 64, 64, 2, 1)
+    start = 64 + 128
+    text = struct.pack("<II4Q24x", 1, 1, 0, 0, start, len(code))
+    strings = struct.pack("<II4Q24x", 0, 3, 0, 0, start + len(code), len(names))
+    path = folder / "module.cwasm"
+    path.write_bytes(head.ljust(64, b"\0") + text + strings + code + names)
+    return path
+
+
+NOP, SDOT, SMULL, SMULL2, WIDER = 0xD503201F, 0x4E829420, 0x0E22C020, 0x4E22C020, 0x0E62C020
+
+
+def back(instructions: int) -> int:
+    """A branch that is taken where two are not equal: b.ne."""
+    return 0x54000001 | (-instructions & 0x7FFFF) << 5
+
+
+def test_the_inner_loops_that_multiply_bytes_are_counted(tmp_path: Path) -> None:
+    code = [
+        NOP,
+        SDOT,
+        SDOT,
+        NOP,
+        back(3),
+        SMULL,
+        SMULL2,
+        back(2),
+        WIDER,
+        NOP,
+        back(2),
+        NOP,
+        back(12),
+    ]
+    assert inner_loops(module(tmp_path, *code)) == [Loop(3, 0, 2), Loop(4, 2, 0)]
+
+
+def test_the_prefill_loops_of_a_cache_are_counted(tmp_path: Path) -> None:
+    fours, pairs = [SDOT] * 8, [SMULL, SMULL2] * 8
+    module(tmp_path, *fours, NOP, back(9), *pairs, back(16))
+    assert str(count_instructions(tmp_path)).startswith("10 instructions for 128 multiply-adds")
+    assert not count_instructions(tmp_path).too_many
+    module(tmp_path, *fours, *[NOP] * 18, back(26), *pairs, back(16))
+    assert count_instructions(tmp_path).too_many
+
+
+def test_what_has_no_such_loops_is_refused(tmp_path: Path) -> None:
+    module(tmp_path, *[SDOT] * 8, back(8))
+    with pytest.raises(ValueError, match="in both forms"):
+        count_instructions(tmp_path)
+    with pytest.raises(ValueError, match="no code"):
+        inner_loops(module(tmp_path, NOP, name=b".data"))
+    (tmp_path / "no.cwasm").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="no ELF file"):
+        inner_loops(tmp_path / "no.cwasm")

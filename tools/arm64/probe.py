@@ -20,6 +20,7 @@ from llama_bridge.engine import Engine
 from llama_bridge.models.source import open_model
 from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.abi import CHECK_PARAMS, CheckOp, Guest
+from llama_bridge_wasm.engine.byte_sums import FORMS
 from llama_bridge_wasm.engine.wasm_engine import WasmEngine
 
 __all__ = ["main"]
@@ -128,11 +129,13 @@ def _products(folder: Path) -> None:
     engine = BACKEND.load(open_model("demo"), PARAMS)
     assert isinstance(engine, WasmEngine)
     rng = Random(7)
-    for format in FORMATS:
-        for kind, tokens in _activations(rng, width=512):
-            for n in (1, 5):  # four at once, then the last one alone
-                found = _multiply(engine.guest, format, rng, tokens[:n])
-                (folder / f"product-{format.name}-{kind}-{n}.f32").write_bytes(found)
+    for form, name in enumerate(FORMS):
+        engine.guest.call("lb_byte_sums", form)
+        for format in FORMATS:
+            for kind, tokens in _activations(rng, width=512):
+                for n in (1, 5):  # four at once, then the last one alone
+                    found = _multiply(engine.guest, format, rng, tokens[:n])
+                    (folder / f"product-{format.name}-{name}-{kind}-{n}.f32").write_bytes(found)
     values = [*SPECIAL, *(rng.randrange(-4000, 4000) / 32 for _ in range(90))]
     for op in (CheckOp.SILU, CheckOp.SOFTMAX):
         for kind, row in (("special", values), ("ordinary", values[len(SPECIAL) :])):

@@ -132,8 +132,10 @@ void gemm(int64_t, int64_t start, int64_t end, const uint8_t * weights, const ch
     }
 }
 
+constexpr kernels HALVES = {gemv, gemm, nullptr};
+
 } // namespace
 
-const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, STEP, 2 * STEP, sizeof(half_block), pack, unpack, gemv, gemm, nullptr, FEW_GROUPS};
+const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, STEP, 2 * STEP, sizeof(half_block), pack, unpack, {HALVES, HALVES}, FEW_GROUPS};
 
 } // namespace lb

@@ -132,11 +132,11 @@ struct middle_sums {
 };
 
 // Values 64 * c to 64 * c + 63 of a block of eight rows.
-template <bool five, int c>
+template <byte_sums by, bool five, int c>
 inline void add_chunk(const uint8_t * block, const char * y, const char * corrections, const char * sums, middle_sums & to) {
     using packed = middle_block<five>;
-    vec l0 = five ? wasm_v128_load32_splat(corrections + 8 * c) : zeros(), l1 = l0;
-    vec h0 = five ? wasm_v128_load32_splat(corrections + 8 * c + 4) : zeros(), h1 = h0;
+    vec l0 = five ? begun<by>(wasm_v128_load32_splat(corrections + 8 * c)) : zeros(), l1 = l0;
+    vec h0 = five ? begun<by>(wasm_v128_load32_splat(corrections + 8 * c + 4)) : zeros(), h1 = h0;
     const uint8_t * w = block + offsetof(packed, words) + 256 * c;
     const uint8_t * f = block + offsetof(packed, fifth);
     const char * v = y + 64 * c;
@@ -148,10 +148,10 @@ inline void add_chunk(const uint8_t * block, const char * y, const char * correc
         const vec w0 = wasm_v128_load(w + 32 * j), w1 = wasm_v128_load(w + 32 * j + 16); \
         const vec f0 = five ? wasm_v128_load(f + 32 * j) : zeros();                  \
         const vec f1 = five ? wasm_v128_load(f + 32 * j + 16) : zeros();             \
-        l0 = add_dot(l0, spread<j>(low), low_codes<five, c>(w0, f0));                \
-        l1 = add_dot(l1, spread<j>(low), low_codes<five, c>(w1, f1));                \
-        h0 = add_dot(h0, spread<j>(high), high_codes<five, c>(w0, f0));              \
-        h1 = add_dot(h1, spread<j>(high), high_codes<five, c>(w1, f1));              \
+        l0 = add_dot<by>(l0, spread<j>(low), low_codes<five, c>(w0, f0));                \
+        l1 = add_dot<by>(l1, spread<j>(low), low_codes<five, c>(w1, f1));                \
+        h0 = add_dot<by>(h0, spread<j>(high), high_codes<five, c>(w0, f0));              \
+        h1 = add_dot<by>(h1, spread<j>(high), high_codes<five, c>(w1, f1));              \
     }
         STEP(0) STEP(1)
 #undef STEP
@@ -162,8 +162,8 @@ inline void add_chunk(const uint8_t * block, const char * y, const char * correc
     } while (v != end);
     const vec s0 = wasm_u16x8_load8x8(block + offsetof(packed, small_scales) + 16 * c);
     const vec s1 = wasm_u16x8_load8x8(block + offsetof(packed, small_scales) + 16 * c + 8);
-    to.codes[0] = add_dot16(add_dot16(to.codes[0], l0, evens(s0)), h0, odds(s0));
-    to.codes[1] = add_dot16(add_dot16(to.codes[1], l1, evens(s1)), h1, odds(s1));
+    to.codes[0] = add_times<by>(add_times<by>(to.codes[0], l0, evens(s0)), h0, odds(s0));
+    to.codes[1] = add_times<by>(add_times<by>(to.codes[1], l1, evens(s1)), h1, odds(s1));
     const vec s = wasm_v128_load32_splat(sums + 4 * c);
     to.minima[0] = add_dot16(to.minima[0], wasm_u16x8_load8x8(block + offsetof(packed, small_minima) + 16 * c), s);
     to.minima[1] = add_dot16(to.minima[1], wasm_u16x8_load8x8(block + offsetof(packed, small_minima) + 16 * c + 8), s);
@@ -173,7 +173,7 @@ inline void add_chunk(const uint8_t * block, const char * y, const char * correc
     }
 }
 
-template <bool five> void gemv_middle(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+template <byte_sums by, bool five> void gemv_middle(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     using packed = middle_block<five>;
     const activation_layout at(five ? Q5_K_ACTIVATIONS : Q4_K_ACTIVATIONS, k, 1);
     const char * y = activations, *scales = activations + at.scales, *corrections = activations + at.corrections;
@@ -182,10 +182,10 @@ template <bool five> void gemv_middle(int64_t k, const uint8_t * weights, const 
     vec a0 = zeros(), a1 = zeros();
     LB_ROLLED do {
         middle_sums s = {{zeros(), zeros()}, {zeros(), zeros()}, {zeros(), zeros()}};
-        add_chunk<five, 0>(weights, y, corrections, sums, s);
-        add_chunk<five, 1>(weights, y, corrections, sums, s);
-        add_chunk<five, 2>(weights, y, corrections, sums, s);
-        add_chunk<five, 3>(weights, y, corrections, sums, s);
+        add_chunk<by, five, 0>(weights, y, corrections, sums, s);
+        add_chunk<by, five, 1>(weights, y, corrections, sums, s);
+        add_chunk<by, five, 2>(weights, y, corrections, sums, s);
+        add_chunk<by, five, 3>(weights, y, corrections, sums, s);
         if (five) { // the corrections took 16 times the sums of too much from each code
             s.codes[0] = wasm_i32x4_add(s.codes[0], wasm_i32x4_shl(s.scales[0], 4));
             s.codes[1] = wasm_i32x4_add(s.codes[1], wasm_i32x4_shl(s.scales[1], 4));
@@ -265,7 +265,7 @@ template <int h> inline vec high_six(vec words, vec upper) {
 }
 
 // Values 128 * n + 32 * h + (0 to 31), and 64 more, of a block of eight rows.
-template <int n, int h>
+template <byte_sums by, int n, int h>
 inline void add_half(const uint8_t * block, const char * y, const char * corrections, vec & s0, vec & s1) {
     const uint8_t * w = block + offsetof(large_block, words) + 512 * n + 256 * h;
     const uint8_t * u = block + offsetof(large_block, upper) + 256 * n;
@@ -274,7 +274,7 @@ inline void add_half(const uint8_t * block, const char * y, const char * correct
     const char * v = y + 128 * n + 32 * h;
     const char * const end = v + 32;
     LB_ROLLED do {
-        vec l0 = wasm_v128_load32_splat(c), l1 = l0, h0 = wasm_v128_load32_splat(c + 16), h1 = h0;
+        vec l0 = begun<by>(wasm_v128_load32_splat(c)), l1 = l0, h0 = begun<by>(wasm_v128_load32_splat(c + 16)), h1 = h0;
         const char * const middle = v + 16;
         LB_ROLLED do {
             const vec low = wasm_v128_load64_zero(v), high = wasm_v128_load64_zero(v + 64);
@@ -282,10 +282,10 @@ inline void add_half(const uint8_t * block, const char * y, const char * correct
     {                                                                                        \
         const vec w0 = wasm_v128_load(w + 32 * j), w1 = wasm_v128_load(w + 32 * j + 16);     \
         const vec u0 = wasm_v128_load(u + 32 * j), u1 = wasm_v128_load(u + 32 * j + 16);     \
-        l0 = add_dot(l0, spread<j>(low), low_six<h>(w0, u0));                                \
-        l1 = add_dot(l1, spread<j>(low), low_six<h>(w1, u1));                                \
-        h0 = add_dot(h0, spread<j>(high), high_six<h>(w0, u0));                              \
-        h1 = add_dot(h1, spread<j>(high), high_six<h>(w1, u1));                              \
+        l0 = add_dot<by>(l0, spread<j>(low), low_six<h>(w0, u0));                                \
+        l1 = add_dot<by>(l1, spread<j>(low), low_six<h>(w1, u1));                                \
+        h0 = add_dot<by>(h0, spread<j>(high), high_six<h>(w0, u0));                              \
+        h1 = add_dot<by>(h1, spread<j>(high), high_six<h>(w1, u1));                              \
     }
             STEP(0) STEP(1)
 #undef STEP
@@ -295,25 +295,25 @@ inline void add_half(const uint8_t * block, const char * y, const char * correct
             LB_STEP(v, w);
         } while (v != middle);
         const vec low = wasm_i16x8_load8x8(small), high = wasm_i16x8_load8x8(small + 32);
-        s0 = add_dot16(add_dot16(s0, l0, doubled_low(low)), h0, doubled_low(high));
-        s1 = add_dot16(add_dot16(s1, l1, doubled_high(low)), h1, doubled_high(high));
+        s0 = add_times<by>(add_times<by>(s0, l0, doubled_low(low)), h0, doubled_low(high));
+        s1 = add_times<by>(add_times<by>(s1, l1, doubled_high(low)), h1, doubled_high(high));
         small += 8;
         c += 4;
         LB_STEP(small, c);
     } while (v != end);
 }
 
-void gemv_large(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+template <byte_sums by> void gemv_large(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     const activation_layout at(Q6_K_ACTIVATIONS, k, 1);
     const char * y = activations, *scales = activations + at.scales, *corrections = activations + at.corrections;
     const char * const end = y + k;
     vec a0 = zeros(), a1 = zeros();
     LB_ROLLED do {
         vec s0 = zeros(), s1 = zeros();
-        add_half<0, 0>(weights, y, corrections, s0, s1);
-        add_half<0, 1>(weights, y, corrections, s0, s1);
-        add_half<1, 0>(weights, y, corrections, s0, s1);
-        add_half<1, 1>(weights, y, corrections, s0, s1);
+        add_half<by, 0, 0>(weights, y, corrections, s0, s1);
+        add_half<by, 0, 1>(weights, y, corrections, s0, s1);
+        add_half<by, 1, 0>(weights, y, corrections, s0, s1);
+        add_half<by, 1, 1>(weights, y, corrections, s0, s1);
         const vec d = wasm_v128_load32_splat(scales);
         a0 = scaled(s0, wasm_f32x4_mul(wasm_v128_load(weights), d), a0);
         a1 = scaled(s1, wasm_f32x4_mul(wasm_v128_load(weights + 16), d), a1);
@@ -390,7 +390,7 @@ void expand_large(const uint8_t * block, expanded<16> & to) {
 }
 
 // One block of eight rows of weights times four rows of activations, added to `sums`.
-template <int subs, bool zero, bool minima>
+template <byte_sums by, int subs, bool zero, bool minima>
 inline void tile(const expanded<subs> & block, const char * y, const char * scales, const char * corrections,
                  const char * activation_sums, vec * sums) {
     vec s[8];
@@ -402,20 +402,20 @@ inline void tile(const expanded<subs> & block, const char * y, const char * scal
     LB_ROLLED for (int sub = 0; sub < subs; sub++) {
         vec q[8];
         for (int a = 0; a < 4; a++) {
-            q[2 * a] = q[2 * a + 1] = zero ? wasm_v128_load32_splat(corrections + 4 * a) : zeros();
+            q[2 * a] = q[2 * a + 1] = zero ? begun<by>(wasm_v128_load32_splat(corrections + 4 * a)) : zeros();
         }
         const char * const end = y + 1024 / subs;
         LB_ROLLED do {
             const vec v = wasm_v128_load(y), w0 = wasm_v128_load(w), w1 = wasm_v128_load(w + 16);
-            add_dots(v, w0, w1, q);
+            add_dots<by>(v, w0, w1, q);
             y += 16;
             w += 32;
             LB_STEP(y, w);
         } while (y != end);
         const vec s0 = wasm_v128_load(small), s1 = wasm_v128_load(small + 16);
         for (int a = 0; a < 4; a++) {
-            s[2 * a] = add_dot16(s[2 * a], q[2 * a], s0);
-            s[2 * a + 1] = add_dot16(s[2 * a + 1], q[2 * a + 1], s1);
+            s[2 * a] = add_times<by>(s[2 * a], q[2 * a], s0);
+            s[2 * a + 1] = add_times<by>(s[2 * a + 1], q[2 * a + 1], s1);
         }
         small += 32;
         corrections += 16;
@@ -450,7 +450,7 @@ inline void tile(const expanded<subs> & block, const char * y, const char * scal
 #undef ROW
 }
 
-template <int subs, bool zero, bool minima>
+template <byte_sums by, int subs, bool zero, bool minima>
 void gemm(const activation_kind & kind, void (*expand)(const uint8_t *, expanded<subs> &), size_t packed_size, int64_t k,
           int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
           float * const * to, char * scratch) {
@@ -463,33 +463,36 @@ void gemm(const activation_kind & kind, void (*expand)(const uint8_t *, expanded
             const char * group = activations + static_cast<size_t>(i) * group_size;
             vec sums[8];
             load_sums(b == 0, to + 4 * i, sums);
-            tile<subs, zero, minima>(block, group + b * 1024, group + at.scales + b * 16,
+            tile<by, subs, zero, minima>(block, group + b * 1024, group + at.scales + b * 16,
                                      group + at.corrections + b * subs * 16, group + at.sums + b * 64, sums);
             store_sums(to + 4 * i, sums);
         }
     }
 }
 
-template <bool five>
+template <byte_sums by, bool five>
 void gemm_middle(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
                  int64_t n, float * const * to, char * scratch) {
-    gemm<8, five, true>(five ? Q5_K_ACTIVATIONS : Q4_K_ACTIVATIONS, expand_middle<five>, sizeof(middle_block<five>), k,
+    gemm<by, 8, five, true>(five ? Q5_K_ACTIVATIONS : Q4_K_ACTIVATIONS, expand_middle<five>, sizeof(middle_block<five>), k,
                         start, end, weights, activations, group_size, n, to, scratch);
 }
 
+template <byte_sums by>
 void gemm_large(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
                 int64_t n, float * const * to, char * scratch) {
-    gemm<16, true, false>(Q6_K_ACTIVATIONS, expand_large, sizeof(large_block), k, start, end, weights, activations,
+    gemm<by, 16, true, false>(Q6_K_ACTIVATIONS, expand_large, sizeof(large_block), k, start, end, weights, activations,
                           group_size, n, to, scratch);
 }
 
+template <byte_sums by, bool five> constexpr kernels MIDDLE = {gemv_middle<by, five>, gemm_middle<by, five>, nullptr};
+template <byte_sums by> constexpr kernels LARGE = {gemv_large<by>, gemm_large<by>, nullptr};
+
 } // namespace
 
-const format Q4_K = {GGML_TYPE_Q4_K,          Q4_K_ACTIVATIONS,          256, sizeof(block_q4_K),  sizeof(middle_block<false>),
-                     pack_middle<block_q4_K>, unpack_middle<block_q4_K>, gemv_middle<false>, gemm_middle<false>, nullptr, FEW_GROUPS};
-const format Q5_K = {GGML_TYPE_Q5_K,          Q5_K_ACTIVATIONS,          256, sizeof(block_q5_K),  sizeof(middle_block<true>),
-                     pack_middle<block_q5_K>, unpack_middle<block_q5_K>, gemv_middle<true>,  gemm_middle<true>, nullptr, FEW_GROUPS};
-const format Q6_K = {GGML_TYPE_Q6_K, Q6_K_ACTIVATIONS, 256, sizeof(block_q6_K), sizeof(large_block),
-                     pack_large,     unpack_large,     gemv_large,         gemm_large, nullptr, FEW_GROUPS};
+const format Q4_K = {GGML_TYPE_Q4_K,          Q4_K_ACTIVATIONS,          256,                                          sizeof(block_q4_K), sizeof(middle_block<false>),
+                     pack_middle<block_q4_K>, unpack_middle<block_q4_K>, {MIDDLE<PAIRS, false>, MIDDLE<FOURS, false>}, FEW_GROUPS};
+const format Q5_K = {GGML_TYPE_Q5_K,          Q5_K_ACTIVATIONS,          256,                                        sizeof(block_q5_K), sizeof(middle_block<true>),
+                     pack_middle<block_q5_K>, unpack_middle<block_q5_K>, {MIDDLE<PAIRS, true>, MIDDLE<FOURS, true>}, FEW_GROUPS};
+const format Q6_K = {GGML_TYPE_Q6_K, Q6_K_ACTIVATIONS, 256, sizeof(block_q6_K), sizeof(large_block), pack_large, unpack_large, {LARGE<PAIRS>, LARGE<FOURS>}, FEW_GROUPS};
 
 } // namespace lb

@@ -92,8 +92,8 @@ template <bool five, int j> inline vec high_codes(vec words, vec fifth) {
     return wasm_v128_or(codes, wasm_v128_and(wasm_u16x8_shr(fifth, j), wasm_i8x16_const_splat(0x10)));
 }
 
-inline vec scaled(vec sums, vec scales, vec acc) {
-    return multiply_add(wasm_f32x4_convert_i32x4(wasm_i32x4_extadd_pairwise_i16x8(sums)), scales, acc);
+template <byte_sums by> inline vec scaled(vec sums, vec scales, vec acc) {
+    return multiply_add(wasm_f32x4_convert_i32x4(complete<by>(sums)), scales, acc);
 }
 
 // Sums of eight rows times four of activations: f += q, times the scales of the rows and lane a of those of the activations.
@@ -124,7 +124,7 @@ template <int rows> inline void store_rows(const vec * f, float * const * to) {
     }
 }
 
-template <bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+template <byte_sums by, bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     using packed = small_block<five>;
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 1);
     const char * y = activations;
@@ -134,23 +134,23 @@ template <bool five> void gemv_small(int64_t k, const uint8_t * weights, const c
     vec a0 = zeros(), a1 = zeros();
     LB_ROLLED do {
         const vec low = wasm_v128_load(y), high = wasm_v128_load(y + 16);
-        vec q0 = wasm_v128_load32_splat(scales + to_corrections), q1 = q0;
+        vec q0 = begun<by>(wasm_v128_load32_splat(scales + to_corrections)), q1 = q0;
         const vec f0 = five ? wasm_v128_load(weights + offsetof(packed, fifth)) : zeros();
         const vec f1 = five ? wasm_v128_load(weights + offsetof(packed, fifth) + 16) : zeros();
 #define STEP(j)                                                                        \
     {                                                                                  \
         const vec w0 = wasm_v128_load(weights + offsetof(packed, words) + 32 * j);      \
-        q0 = add_dot(q0, spread<j>(low), low_codes<five, j>(w0, f0));                  \
-        q0 = add_dot(q0, spread<j>(high), high_codes<five, j>(w0, f0));                \
+        q0 = add_dot<by>(q0, spread<j>(low), low_codes<five, j>(w0, f0));                  \
+        q0 = add_dot<by>(q0, spread<j>(high), high_codes<five, j>(w0, f0));                \
         const vec w1 = wasm_v128_load(weights + offsetof(packed, words) + 32 * j + 16); \
-        q1 = add_dot(q1, spread<j>(low), low_codes<five, j>(w1, f1));                  \
-        q1 = add_dot(q1, spread<j>(high), high_codes<five, j>(w1, f1));                \
+        q1 = add_dot<by>(q1, spread<j>(low), low_codes<five, j>(w1, f1));                  \
+        q1 = add_dot<by>(q1, spread<j>(high), high_codes<five, j>(w1, f1));                \
     }
         STEP(0) STEP(1) STEP(2) STEP(3)
 #undef STEP
         const vec d = wasm_v128_load32_splat(scales);
-        a0 = scaled(q0, wasm_f32x4_mul(small_halves(weights), d), a0);
-        a1 = scaled(q1, wasm_f32x4_mul(small_halves(weights + 8), d), a1);
+        a0 = scaled<by>(q0, wasm_f32x4_mul(small_halves(weights), d), a0);
+        a1 = scaled<by>(q1, wasm_f32x4_mul(small_halves(weights + 8), d), a1);
         y += 32;
         scales += 4;
         weights += sizeof(packed);
@@ -189,6 +189,7 @@ template <bool five> void expand(const uint8_t * weights, int64_t n, expanded_bl
 }
 
 // Eight rows of weights times four of activations, over n blocks, added to `sums`.
+template <byte_sums by>
 inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_scales, const char * y,
                        const char * scales, const char * corrections, vec * sums) {
     vec f[8];
@@ -198,18 +199,18 @@ inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_sc
     LB_ROLLED for (int64_t b = 0; b < n; b++) {
         vec q[8];
         for (int a = 0; a < 4; a++) {
-            q[2 * a] = q[2 * a + 1] = wasm_v128_load32_splat(corrections + 4 * a);
+            q[2 * a] = q[2 * a + 1] = begun<by>(wasm_v128_load32_splat(corrections + 4 * a));
         }
         const char * const end = y + 128;
         LB_ROLLED do {
             const vec v = wasm_v128_load(y), w0 = wasm_v128_load(codes), w1 = wasm_v128_load(codes + 16);
-            add_dots(v, w0, w1, q);
+            add_dots<by>(v, w0, w1, q);
             y += 16;
             codes += 32;
             LB_STEP(y, codes);
         } while (y != end);
         const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
-        add_scaled<scaled>(q, d0, d1, d, f);
+        add_scaled<scaled<by>>(q, d0, d1, d, f);
         weight_scales += GROUP;
         scales += 16;
         corrections += 16;
@@ -221,7 +222,7 @@ inline void tile_small(int64_t n, const uint8_t * codes, const float * weight_sc
 
 enum { CHUNK = 64 }; // blocks expanded at a time: their codes, 16 KiB, stay in the first-level cache
 
-template <bool five>
+template <byte_sums by, bool five>
 void gemm_small(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
                 int64_t n, float * const * to, char * scratch) {
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 4);
@@ -235,7 +236,7 @@ void gemm_small(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
             const char * group = activations + static_cast<size_t>(i) * group_size;
             vec sums[8];
             load_sums(first == 0, to + 4 * i, sums);
-            tile_small(count, &codes->codes[0][0][0], scales, group + first * 128, group + at.scales + first * 16,
+            tile_small<by>(count, &codes->codes[0][0][0], scales, group + first * 128, group + at.scales + first * 16,
                        group + at.corrections + first * 16, sums);
             store_sums(to + 4 * i, sums);
         }
@@ -243,7 +244,7 @@ void gemm_small(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
 }
 
 // The same of the first rows of a group, straight from the packed weights.
-template <bool five, int rows> void few_small(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
+template <byte_sums by, bool five, int rows> void few_small(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
     using packed = small_block<five>;
     const activation_layout at(five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, k, 4);
     const char * y = activations;
@@ -258,7 +259,7 @@ template <bool five, int rows> void few_small(int64_t k, const uint8_t * weights
     LB_ROLLED do {
         vec q[2 * rows];
         for (int a = 0; a < rows; a++) {
-            q[2 * a] = q[2 * a + 1] = wasm_v128_load32_splat(scales + to_corrections + 4 * a);
+            q[2 * a] = q[2 * a + 1] = begun<by>(wasm_v128_load32_splat(scales + to_corrections + 4 * a));
         }
         vec b0 = five ? wasm_v128_load(weights + offsetof(packed, fifth)) : zeros();
         vec b1 = five ? wasm_v128_load(weights + offsetof(packed, fifth) + 16) : zeros();
@@ -276,13 +277,13 @@ template <bool five, int rows> void few_small(int64_t k, const uint8_t * weights
                 b0 = wasm_u16x8_shr(b0, 1);
                 b1 = wasm_u16x8_shr(b1, 1);
             }
-            add_dots_of<rows>(wasm_v128_load(y), l0, l1, q);
-            add_dots_of<rows>(wasm_v128_load(y + 64), h0, h1, q);
+            add_dots_of<by, rows>(wasm_v128_load(y), l0, l1, q);
+            add_dots_of<by, rows>(wasm_v128_load(y + 64), h0, h1, q);
             y += 16;
             words += 32;
             LB_STEP(y, words);
         } while (y != end);
-        add_scaled_of<scaled, rows>(q, small_halves(weights), small_halves(weights + 8), wasm_v128_load(scales), f);
+        add_scaled_of<scaled<by>, rows>(q, small_halves(weights), small_halves(weights + 8), wasm_v128_load(scales), f);
         y += 64;
         scales += 16;
         weights += sizeof(packed);
@@ -291,9 +292,9 @@ template <bool five, int rows> void few_small(int64_t k, const uint8_t * weights
     store_rows<rows>(f, to);
 }
 
-template <bool five>
+template <byte_sums by, bool five>
 void few_small(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to) {
-    (rows == 2 ? few_small<five, 2> : rows == 3 ? few_small<five, 3> : few_small<five, 4>)(k, weights, activations, to);
+    (rows == 2 ? few_small<by, five, 2> : rows == 3 ? few_small<by, five, 3> : few_small<by, five, 4>)(k, weights, activations, to);
 }
 
 // --- Q8_0: eight scales, then 16 pairs of values of each row
@@ -486,13 +487,16 @@ void few_bytes(int64_t k, const uint8_t * weights, const char * activations, int
     (rows == 2 ? few_bytes<2> : rows == 3 ? few_bytes<3> : few_bytes<4>)(k, weights, activations, to);
 }
 
+template <byte_sums by, bool five> constexpr kernels SMALL = {gemv_small<by, five>, gemm_small<by, five>, few_small<by, five>};
+constexpr kernels BYTES = {gemv_bytes, gemm_bytes, few_bytes};
+
 } // namespace
 
-const format Q4_0 = {GGML_TYPE_Q4_0,     Q4_0_ACTIVATIONS,       32, sizeof(block_q4_0), sizeof(small_block<false>),
-                     pack_small<block_q4_0>, unpack_small<block_q4_0>, gemv_small<false>,  gemm_small<false>, few_small<false>, FEW_GROUPS};
-const format Q5_0 = {GGML_TYPE_Q5_0,     Q5_0_ACTIVATIONS,       32, sizeof(block_q5_0), sizeof(small_block<true>),
-                     pack_small<block_q5_0>, unpack_small<block_q5_0>, gemv_small<true>,   gemm_small<true>, few_small<true>, 1};
-const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block),
-                     pack_bytes,     unpack_bytes,     gemv_bytes,         gemm_bytes, few_bytes, FEW_GROUPS};
+const format Q4_0 = {GGML_TYPE_Q4_0,         Q4_0_ACTIVATIONS,         32,                                        sizeof(block_q4_0), sizeof(small_block<false>),
+                     pack_small<block_q4_0>, unpack_small<block_q4_0>, {SMALL<PAIRS, false>, SMALL<FOURS, false>}, FEW_GROUPS};
+const format Q5_0 = {GGML_TYPE_Q5_0,         Q5_0_ACTIVATIONS,         32,                                      sizeof(block_q5_0), sizeof(small_block<true>),
+                     pack_small<block_q5_0>, unpack_small<block_q5_0>, {SMALL<PAIRS, true>, SMALL<FOURS, true>}, 1};
+// Codes of eight bits and a sign do not fit what multiplies bytes.
+const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block), pack_bytes, unpack_bytes, {BYTES, BYTES}, FEW_GROUPS};
 
 } // namespace lb

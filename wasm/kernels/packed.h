@@ -10,10 +10,26 @@
 
 #include "activations.h"
 #include "ggml.h"
+#include "simd.h"
 
 namespace lb {
 
 enum { GROUP = 8, FEW_GROUPS = 4 };
+
+// How bytes are multiplied: see simd.h. It changes no result, and is not changed while an operation runs.
+extern byte_sums byte_products;
+
+struct kernels {
+    // to[0..7] = eight rows times one row of activations.
+    void (*gemv)(int64_t k, const uint8_t * weights, const char * activations, float * to);
+    // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go. Of the k values only
+    // those from `start` to `end`, multiples of 256 or k, added to what is there unless they are the first.
+    void (*gemm)(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
+                 int64_t n, float * const * to, char * scratch);
+    // The same for the first `rows`, 2 to 4, of one group and all k values, set in to[a][0..7]. It reads the weights in one stream,
+    // with no scratch memory between, which is faster where few rows meet them. May be null.
+    void (*few)(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to);
+};
 
 struct format {
     ggml_type type;
@@ -26,15 +42,7 @@ struct format {
     void (*pack)(const uint8_t * from, size_t stride, uint8_t * to);
     // The file's block of one of the rows.
     void (*unpack)(const uint8_t * from, int row, uint8_t * to);
-    // to[0..7] = eight rows times one row of activations.
-    void (*gemv)(int64_t k, const uint8_t * weights, const char * activations, float * to);
-    // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go. Of the k values only
-    // those from `start` to `end`, multiples of 256 or k, added to what is there unless they are the first.
-    void (*gemm)(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
-                 int64_t n, float * const * to, char * scratch);
-    // The same for the first `rows`, 2 to 4, of one group and all k values, set in to[a][0..7]. It reads the weights in one stream,
-    // with no scratch memory between, which is faster where few rows meet them. May be null.
-    void (*few)(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to);
+    kernels by[2]; // in pairs and in fours; twice the same where bytes are not multiplied as bytes
     int few_groups; // so many groups at most meet the weights eight rows at a time, which then come from memory once
 };
 

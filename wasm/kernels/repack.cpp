@@ -23,6 +23,8 @@
 
 namespace lb {
 
+byte_sums byte_products = PAIRS;
+
 const format * find_format(ggml_type type) {
     for (const format * f : {&F16, &Q4_0, &Q5_0, &Q8_0, &Q4_K, &Q5_K, &Q6_K}) {
         if (f->type == type) {
@@ -84,7 +86,7 @@ struct work {
     char * scratch;
 
     work(const format & f, int64_t k, int64_t rows, const ggml_compute_params * params)
-        : whole(rows / 4), left(f.few != nullptr && rows % 4 > 1 ? rows % 4 : 0), groups(whole + (left > 0 ? 1 : 0)),
+        : whole(rows / 4), left(f.by[byte_products].few != nullptr && rows % 4 > 1 ? rows % 4 : 0), groups(whole + (left > 0 ? 1 : 0)),
           singles(rows % 4 - left), single_size(activation_layout(f.activations, k, 1).size),
           group_size(activation_layout(f.activations, k, 4).size), activations(static_cast<char *>(params->wdata)),
           scratch(activations + end() + static_cast<size_t>(params->ith) * SCRATCH_SIZE) {
@@ -133,7 +135,7 @@ void multiply_groups(const packed_rows & rows, const work & w, span values, span
         results[i] = const_cast<float *>(row_of(dst, 4 * groups.from + i)) + of_weights.from;
     }
     const auto gemm = [&](int64_t row, float * const * to) {
-        rows.f->gemm(k, values.from, values.to, rows.group(row), w.group(groups.from), w.group_size, n, to, w.scratch);
+        rows.f->by[byte_products].gemm(k, values.from, values.to, rows.group(row), w.group(groups.from), w.group_size, n, to, w.scratch);
     };
     for (int64_t row = of_weights.from; row < whole; row += GROUP) {
         gemm(row, results);
@@ -157,14 +159,14 @@ void multiply_few(const packed_rows & rows, const work & w, span of_weights, int
     for (int64_t row = of_weights.from; row < of_weights.to; row += GROUP) {
         const uint8_t * weights = rows.group(row);
         const auto product = [&](float * const * to) {
-            if (f.few == nullptr && first < w.whole) {
-                f.gemm(k, 0, k, weights, w.group(first), w.group_size, w.whole - first, to, w.scratch);
+            if (f.by[byte_products].few == nullptr && first < w.whole) {
+                f.by[byte_products].gemm(k, 0, k, weights, w.group(first), w.group_size, w.whole - first, to, w.scratch);
             }
-            for (int64_t i = first; f.few != nullptr && i < w.groups; i++) {
-                f.few(k, weights, w.group(i), w.rows_of(i), to + 4 * (i - first));
+            for (int64_t i = first; f.by[byte_products].few != nullptr && i < w.groups; i++) {
+                f.by[byte_products].few(k, weights, w.group(i), w.rows_of(i), to + 4 * (i - first));
             }
             for (int64_t i = 0; i < w.singles; i++) {
-                f.gemv(k, weights, w.single(i), to[n - w.singles + i]);
+                f.by[byte_products].gemv(k, weights, w.single(i), to[n - w.singles + i]);
             }
         };
         if (of_weights.to - row >= GROUP) {
@@ -253,7 +255,7 @@ void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
                 const char * y = activations + static_cast<size_t>(slot % x->ne[1] + token * x->ne[1]) * single_size;
                 float * results = const_cast<float *>(row_of(dst, slot, token, 0));
                 for (int64_t row = from; row < to; row += GROUP) {
-                    rows.f->gemv(k, rows.group(expert * n_rows + row), y, results + row);
+                    rows.f->by[byte_products].gemv(k, rows.group(expert * n_rows + row), y, results + row);
                 }
             }
         }
@@ -415,6 +417,13 @@ size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * t) {
 }
 
 } // namespace
+
+int32_t multiply_bytes_by(int32_t form) {
+    if (form == PAIRS || form == FOURS) {
+        byte_products = static_cast<byte_sums>(form);
+    }
+    return byte_products;
+}
 
 void forget_weights() {
     waiting.clear();

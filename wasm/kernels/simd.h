@@ -25,16 +25,38 @@ template <int lane> inline vec spread(vec v) {
     return wasm_i32x4_shuffle(v, v, lane, lane, lane, lane);
 }
 
+// Products of bytes are added up in pairs, at 16 bits, or in fours, at 32. The integers are the same in the end, and which is faster
+// depends on the CPU and the engine: see docs/performance.md.
+enum byte_sums : int32_t { PAIRS, FOURS };
+
 #ifdef __wasm_relaxed_simd__ // only where kernels.cmake says so
-// acc plus the sums of pairs of products. `codes` are at most 127: within that the instruction is exact and the same
-// on every CPU. Sums wrap around at 16 bits; callers see to it that the last one fits.
-inline vec add_dot(vec acc, vec signed_bytes, vec codes) {
-    return wasm_i16x8_add(acc, wasm_i16x8_relaxed_dot_i8x16_i7x16(signed_bytes, codes));
+// acc plus the sums of products. `codes` are at most 127: within that the instructions are exact and the same on every CPU. Sums of
+// pairs wrap around at 16 bits; callers see to it that the last one fits.
+template <byte_sums by> inline vec add_dot(vec acc, vec signed_bytes, vec codes) {
+    if constexpr (by == PAIRS) {
+        return wasm_i16x8_add(acc, wasm_i16x8_relaxed_dot_i8x16_i7x16(signed_bytes, codes));
+    }
+    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(signed_bytes, codes, acc);
 }
 #endif
 
+// Of sums in pairs, which is what the corrections of activations are: what sums begin with.
+template <byte_sums by> inline vec begun(vec pairs) {
+    return by == PAIRS ? pairs : wasm_i32x4_extadd_pairwise_i16x8(pairs);
+}
+
+// Sums that are complete, at 32 bits.
+template <byte_sums by> inline vec complete(vec sums) {
+    return by == PAIRS ? wasm_i32x4_extadd_pairwise_i16x8(sums) : sums;
+}
+
 inline vec add_dot16(vec acc, vec a, vec b) {
     return wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(a, b));
+}
+
+// acc plus complete sums times integer scales, which are there twice, at 16 bits.
+template <byte_sums by> inline vec add_times(vec acc, vec sums, vec scales) {
+    return by == PAIRS ? add_dot16(acc, sums, scales) : wasm_i32x4_add(acc, wasm_i32x4_mul(sums, wasm_i32x4_shr(scales, 16)));
 }
 
 // Two instructions, not relaxed_madd: that is fused on one CPU and not on the next, and results would differ. What it
@@ -95,25 +117,25 @@ inline void transpose16(const vec * r, vec * to) {
 
 #ifdef __wasm_relaxed_simd__
 // s[2 * r] and s[2 * r + 1] += lane r of v, four activations, times w0 and w1, four codes each of four rows.
-inline void add_dots(vec v, vec w0, vec w1, vec * s) {
-    s[0] = add_dot(s[0], spread<0>(v), w0);
-    s[1] = add_dot(s[1], spread<0>(v), w1);
-    s[2] = add_dot(s[2], spread<1>(v), w0);
-    s[3] = add_dot(s[3], spread<1>(v), w1);
-    s[4] = add_dot(s[4], spread<2>(v), w0);
-    s[5] = add_dot(s[5], spread<2>(v), w1);
-    s[6] = add_dot(s[6], spread<3>(v), w0);
-    s[7] = add_dot(s[7], spread<3>(v), w1);
+template <byte_sums by> inline void add_dots(vec v, vec w0, vec w1, vec * s) {
+    s[0] = add_dot<by>(s[0], spread<0>(v), w0);
+    s[1] = add_dot<by>(s[1], spread<0>(v), w1);
+    s[2] = add_dot<by>(s[2], spread<1>(v), w0);
+    s[3] = add_dot<by>(s[3], spread<1>(v), w1);
+    s[4] = add_dot<by>(s[4], spread<2>(v), w0);
+    s[5] = add_dot<by>(s[5], spread<2>(v), w1);
+    s[6] = add_dot<by>(s[6], spread<3>(v), w0);
+    s[7] = add_dot<by>(s[7], spread<3>(v), w1);
 }
 #endif
 
 #ifdef __wasm_relaxed_simd__
 // The same for the first `rows` lanes.
-template <int rows> inline void add_dots_of(vec v, vec w0, vec w1, vec * s) {
+template <byte_sums by, int rows> inline void add_dots_of(vec v, vec w0, vec w1, vec * s) {
     const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
     for (int i = 0; i < rows; i++) {
-        s[2 * i] = add_dot(s[2 * i], a[i], w0);
-        s[2 * i + 1] = add_dot(s[2 * i + 1], a[i], w1);
+        s[2 * i] = add_dot<by>(s[2 * i], a[i], w0);
+        s[2 * i + 1] = add_dot<by>(s[2 * i + 1], a[i], w1);
     }
 }
 #endif

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define LB_ABI_VERSION 8
+#define LB_ABI_VERSION 9
 #define LB_SEQUENCES 64 // in the KV cache
 #define LB_GUESSES 15 // in one lb_decode_ahead
 #define LB_ADAPTERS 128 // loaded at once
@@ -148,6 +148,9 @@ LB_EXPORT(lb_last_error) const char * lb_last_error(void); // of the last call t
 // Where a host finds, also after a trap, whether malloc had no room for something in the last call that might fail for it.
 LB_EXPORT(lb_refused_flag) int32_t * lb_refused_flag(void);
 LB_EXPORT(lb_set_log_level) void lb_set_log_level(int32_t level); // 1 debug, 2 info, 3 warning, 4 error, 5 nothing
+// How kernels multiply bytes, from now on: 0 sums of pairs, 1 sums of fours. The results are the same bits. Any other number changes
+// nothing. What is in force.
+LB_EXPORT(lb_byte_sums) int32_t lb_byte_sums(int32_t form);
 
 // --- the model
 LB_EXPORT(lb_load) int32_t lb_load(const char * path, const lb_load_params * params); // replaces a loaded one

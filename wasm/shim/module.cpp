@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "state.h"
+#include "weights.h"
 
 namespace lb {
 
@@ -91,6 +92,10 @@ const char * lb_last_error(void) {
 
 void lb_set_log_level(int32_t level) {
     lb::minimum_level = level;
+}
+
+int32_t lb_byte_sums(int32_t form) {
+    return lb::multiply_bytes_by(form);
 }
 
 int32_t * lb_refused_flag(void) {

@@ -8,6 +8,7 @@
     adapters.py     LoRA adapters that the guest holds
     embedder.py     embeddings, batch by batch
     vocabulary.py   text to tokens and back, from any thread
+    byte_sums.py    which form of the kernels is faster here
     loading.py      loads a model into a guest, or says why it cannot
     reading.py      progress of a load
     sampler.py      sampler settings in the guest's form

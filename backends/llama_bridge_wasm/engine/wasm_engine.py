@@ -29,6 +29,7 @@ from llama_bridge.params import ModelParams
 from .. import abi
 from ..abi import Guest, Status
 from .adapters import LoadedAdapters
+from .byte_sums import settle_byte_sums
 from .calls import Calls
 from .embedder import Embedder
 from .loading import describe, is_encoder, load_model
@@ -131,6 +132,7 @@ class WasmEngine(WasmSequence, Engine):
                 raise EngineError(
                     f"llama.wasm has ABI {found}, but this package needs {abi.ABI_VERSION}: build it again"
                 )
+            version += f", bytes summed in {settle_byte_sums(guest)}"
             buffer = Buffer(guest)
             reading.begin()
             load_model(guest, buffer, model, params, reading)

@@ -79,11 +79,13 @@ class Hosted(Memory, ABC):
         world: the imports of the guest.
         threads: how many threads compute; that many were tried.
         has_threads: whether more than one can compute; at least two were tried.
+        has_final_code: whether its machine code stays as it is.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]]
     threads = 1
     has_threads = False
+    has_final_code = False
 
     def __init__(self, file: GuestFile) -> None:
         files = (file, *file.more)

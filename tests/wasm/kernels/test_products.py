@@ -31,6 +31,8 @@ from .kernel_check import (
     widened,
 )
 
+pytestmark = pytest.mark.usefixtures("byte_sums")
+
 EXACT = 1e-6
 """Of the sum of the magnitudes of what is added up."""
 

@@ -51,6 +51,7 @@ class WasmtimeGuest(Hosted):
     """A new instance of llama.wasm that can read the files of one model. See :class:`~.abi.Guest`."""
 
     failures = FAILURES
+    has_final_code = True
 
     def __init__(
         self,

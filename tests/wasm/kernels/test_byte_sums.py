@@ -1,0 +1,118 @@
+"""Products of bytes, added up in pairs or in fours: the same bits, and the faster form is taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llama_bridge import BackendUnavailable, LlamaBridge
+from llama_bridge_wasm.abi import Guest
+from llama_bridge_wasm.engine import byte_sums
+from llama_bridge_wasm.engine.byte_sums import ENVIRONMENT, FORMS, settle_byte_sums
+
+from .kernel_check import FORMATS, Format, multiply, random_weights
+from .test_products import activations
+
+
+@pytest.fixture(autouse=True)
+def _as_at_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(byte_sums, "_measured", None)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 9, 70])
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_both_forms_give_the_same_bits(guest: Guest, format: Format, n: int) -> None:
+    raw, x = random_weights(format, 16, 1024), activations(n, 1024)
+    x[0, 5], x[-1, 300] = np.inf, np.nan
+    found = []
+    for form in range(len(FORMS)):
+        guest.call("lb_byte_sums", form)
+        found.append(multiply(guest, format, raw, x).values)
+    guest.call("lb_byte_sums", 0)
+    numbers = ~np.isnan(found[0])
+    assert (np.isnan(found[1]) == ~numbers).all()
+    pairs, fours = (one[numbers].view(np.uint32) for one in found)
+    np.testing.assert_array_equal(pairs, fours)
+
+
+def test_a_form_that_does_not_exist_changes_nothing(guest: Guest) -> None:
+    assert guest.call("lb_byte_sums", 1) == 1
+    for wrong in (-1, 2, 1 << 20):
+        assert guest.call("lb_byte_sums", wrong) == 1
+    assert guest.call("lb_byte_sums", 0) == 0
+
+
+class Slow:
+    """A guest whose products take longer in one of the forms, by a clock that moves with them."""
+
+    def __init__(self, guest: Guest, seconds: Callable[[int], float]) -> None:
+        self._guest, self._seconds = guest, seconds
+        self.now = 0.0
+        self.form = self.checks = 0
+        self.write = guest.write
+        self.has_final_code = True
+
+    def call(self, name: str, *args: int) -> int:
+        found = self._guest.call(name, *args)
+        if name == "lb_byte_sums":
+            self.form = found
+        elif name == "lb_check":
+            self.checks += 1
+            self.now += self._seconds(self.form)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("pairs", "fours", "taken"),
+    [(1.0, 0.5, "fours"), (0.5, 1.0, "pairs"), (1.0, 0.98, "pairs"), (1.0, 0.9, "fours")],
+)
+def test_the_form_that_is_clearly_faster_is_taken_also_on_a_noisy_machine(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, pairs: float, fours: float, taken: str
+) -> None:
+    noise = iter([9, 1, 1, 7, 3, 1, 1, 1, 5, 9, 2, 1] * 2)
+    slow = Slow(guest, lambda form: (pairs, fours)[form] * next(noise))
+    monkeypatch.setattr(time, "perf_counter", lambda: slow.now)
+    assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
+    tried = slow.checks
+    assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
+    assert slow.checks == tried > 2, "measured once in a process"
+    guest.call("lb_byte_sums", 0)
+
+
+def test_nothing_is_timed_where_code_gets_better_while_it_runs(guest: Guest) -> None:
+    slow = Slow(guest, lambda _: 1.0)
+    slow.has_final_code = False
+    assert settle_byte_sums(slow) == "pairs"  # type: ignore[arg-type]
+    assert slow.checks == 0
+
+
+def test_it_takes_a_few_milliseconds(guest: Guest) -> None:
+    took = []
+    for _ in range(5):
+        byte_sums._measured = None
+        clock = time.perf_counter()
+        settle_byte_sums(guest)
+        took.append(time.perf_counter() - clock)
+    guest.call("lb_byte_sums", 0)
+    assert min(took) < 0.005
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_environment_names_the_form_and_the_engine_says_it(
+    wasm: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, form)
+    with LlamaBridge("demo", backend="wasm") as llama:
+        assert f"bytes summed in {form}" in llama.info.version
+        assert llama.generate("My name is", max_tokens=4, temperature=0).text
+
+
+def test_a_form_that_nobody_knows_is_refused(wasm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, "threes")
+    with pytest.raises(BackendUnavailable, match=r"(?s)'threes'.*pairs or fours"):
+        LlamaBridge("demo", backend="wasm")
