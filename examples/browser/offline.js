@@ -8,7 +8,7 @@ async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();
   const cache = await caches.open(NAME);
   const there = (folder, names) => names.map((name) => `${folder}/${name}`);
-  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...wheels.llama_bridge, ...(wheels.started ?? [])]);
+  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...(wheels.started ?? wheels.llama_bridge)]);
 }
 
 async function answer(request) {

@@ -15,8 +15,9 @@ self.onmessage = async ({ data: { flag, lock } }) => {
     if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
     const code = get("chat.py").then((answer) => answer.text());
     const { llama_bridge: paths, started } = await (await get("wheels.json")).json();
-    const wheels = started ? started.wheels.map(getUnpacked) : paths.map(async (path) => (await get(path)).arrayBuffer());
-    const [python] = await Promise.all([startPython(started?.memory), ...wheels, code]);
+    const [memory, ...unpacked] = started ?? [];
+    const wheels = started ? unpacked.map(getUnpacked) : paths.map(async (path) => (await get(path)).arrayBuffer());
+    const [python] = await Promise.all([startPython(memory), ...wheels, code]);
     for (const wheel of wheels) python.unpackArchive(await wheel, "wheel"); // in half the time of loadPackage()
     await python.runPythonAsync(await code);
     const chat = python.globals.get("Chat")(flag);

@@ -6,8 +6,8 @@
     app/           the chat application, for pages that show it
     wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order; and in a compiled site
-                   {"started": {"memory": path of Python's memory once it has started and imported llama-bridge,
-                                "wheels": [paths of the same wheels for a browser to decompress, not Python]}}, all gzipped
+                   {"started": [path of Python's memory once it has started and imported llama-bridge, paths of the same
+                   wheels for a browser to decompress, not Python]}, all gzipped
 
 The paths of ``micropip`` are for ``loadPyodide({ packages })``, the others for ``micropip.install(paths, deps=False)``.
 """
@@ -80,17 +80,13 @@ def lay_out(
             if path != own:
                 shutil.copy(path, packages)
         paths[group] = [f"wheels/{path.name}" for path in members]
-    listed: dict[str, object] = {**paths}
     if compiled:
         wheels = [folder / path for path in paths["llama_bridge"]]
         _compile(wheels)
         memory = _start(wheels, runtime)
         stored = [_store(path, runtime) for path in wheels]
-        listed["started"] = {
-            "memory": f"pyodide/{memory.name}",
-            "wheels": [f"pyodide/{path.name}" for path in stored],
-        }
-    (folder / "wheels.json").write_text(json.dumps(listed, indent=2) + "\n")
+        paths["started"] = [f"pyodide/{path.name}" for path in (memory, *stored)]
+    (folder / "wheels.json").write_text(json.dumps(paths, indent=2) + "\n")
     for path in extra:
         if path.is_dir():
             shutil.copytree(path, folder, dirs_exist_ok=True)
