@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_bridge_wasm.abi import CHECK_PARAMS, CheckOp, Guest
+from llama_bridge_wasm.engine.byte_sums import FORMS
 
 from ..conftest import put
 
@@ -52,6 +53,23 @@ FORMATS = (
     Format(Type.Q4_K, (0, 2), 256, 256),
     Format(Type.Q5_K, (0, 2), 256, 256),
     Format(Type.Q6_K, (208,), 256, 256),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """The kernels of a format, in one of their forms: a number of ``lb_byte_sums``."""
+
+    format: Format
+    form: int
+
+    def __str__(self) -> str:
+        return f"{self.format}-{FORMS[self.form]}" if self.form else str(self.format)
+
+
+KERNELS = (
+    *(Kernel(format, 0) for format in FORMATS),
+    *(Kernel(format, 1) for format in FORMATS if format.type not in (Type.F16, Type.Q8_0)),
 )
 
 

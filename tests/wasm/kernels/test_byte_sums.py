@@ -91,13 +91,13 @@ def test_nothing_is_timed_where_code_gets_better_while_it_runs(guest: Guest) -> 
     assert slow.checks == 0
 
 
-def test_it_takes_a_few_milliseconds(guest: Guest) -> None:
+def test_it_takes_a_few_milliseconds(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     took = []
     for _ in range(5):
-        byte_sums._measured = None
-        clock = time.perf_counter()
+        monkeypatch.setattr(byte_sums, "_measured", None)
+        clock = time.thread_time()  # others may use the processor meanwhile
         settle_byte_sums(guest)
-        took.append(time.perf_counter() - clock)
+        took.append(time.thread_time() - clock)
     guest.call("lb_byte_sums", 0)
     assert min(took) < 0.005
 

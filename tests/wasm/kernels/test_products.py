@@ -6,6 +6,7 @@ activation would show.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from llama_bridge_wasm.abi import CheckOp, Guest
 
 from .kernel_check import (
     FORMATS,
+    KERNELS,
     Array,
     Format,
+    Kernel,
     Type,
     check,
     dequantized,
@@ -31,16 +34,17 @@ from .kernel_check import (
     widened,
 )
 
-pytestmark = pytest.mark.usefixtures("byte_sums")
-
 EXACT = 1e-6
 """Of the sum of the magnitudes of what is added up."""
 
 
-@pytest.fixture(params=FORMATS, ids=str)
-def format(request: pytest.FixtureRequest) -> Format:
-    found: Format = request.param
-    return found
+@pytest.fixture(params=KERNELS, ids=str)
+def format(request: pytest.FixtureRequest, guest: Guest) -> Iterator[Format]:
+    """A format, and the kernels that multiply it: in one form, or in two."""
+    kernel: Kernel = request.param
+    assert guest.call("lb_byte_sums", kernel.form) == kernel.form
+    yield kernel.format
+    guest.call("lb_byte_sums", 0)
 
 
 def activations(n: int, k: int, seed: int = 1) -> Array:
@@ -97,6 +101,7 @@ def test_long_rows_meet_many_tokens_in_pieces(
     np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
 
 
+@pytest.mark.parametrize("format", FORMATS, ids=str)
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_fewer_than_eight_rows_are_ggmls_own(guest: Guest, format: Format, rows: int) -> None:
     raw, x = random_weights(format, rows, 256), activations(5, 256)
@@ -230,6 +235,7 @@ def every_half(format: Format, raw: Array) -> None:
         set_halves(format, raw, place, (bits + place % step).astype(np.uint16).view(np.float16))
 
 
+@pytest.mark.parametrize("format", FORMATS, ids=str)
 @pytest.mark.parametrize("more", [0, 3])
 def test_rows_read_are_those_of_the_file_bit_by_bit(
     guest: Guest, format: Format, more: int
