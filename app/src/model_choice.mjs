@@ -10,6 +10,8 @@ export class ModelChoice {
   all = null; // until they are found
   missing = null; // why none can be had, in words
   finding = null; // the first search for them, a promise
+  latest = null; // the last one
+  searches = 0;
 
   /** on: {show(): something has changed, chosen(): another one for the open conversation, talk(): that conversation} */
   constructor(client, on) {
@@ -23,11 +25,19 @@ export class ModelChoice {
     return this.all?.find(({ id }) => id === talk.model) ?? null;
   }
 
-  async find() {
+  find() {
+    return (this.latest = this.#find((this.searches += 1)));
+  }
+
+  /** What a search finds counts if no other was begun meanwhile: it may not have what was added since. */
+  async #find(search) {
     try {
-      this.all = await this.client.models();
+      const found = await this.client.models();
+      if (search !== this.searches) return this.latest;
+      this.all = found;
       this.missing = null;
     } catch (error) {
+      if (search !== this.searches) return this.latest;
       this.all ??= [];
       this.missing = wordsOf(error);
       if (error.kind === "key") this.askForKey();

@@ -482,6 +482,33 @@ def test_a_conversation_that_cannot_be_kept_is_told(
     chatter.complaints.clear()
 
 
+def test_a_list_of_models_that_comes_late_does_not_undo_a_newer_one(
+    come: Come, context: BrowserContext
+) -> None:
+    asked: list[Route] = []
+
+    def models(route: Route, *names: str) -> None:
+        route.fulfill(json={"object": "list", "data": [{"id": name} for name in names]})
+
+    def on_models(route: Route) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.fulfill(status=500)
+        elif len(asked) == 3:
+            models(route, "fake", "other")
+
+    context.route("**/v1/models", on_models)
+    chatter = come()
+    chatter.press("Try again")
+    chatter.until(lambda: len(asked) == 2)
+    chatter.press("Try again")
+    chatter.until(lambda: chatter.page.input_value("#model") == "fake")
+    models(asked[1], "other")
+    chatter.page.wait_for_timeout(200)
+    assert chatter.page.input_value("#model") == "fake"
+    assert chatter.page.locator("#model option").all_inner_texts() == ["fake", "other"]
+
+
 def test_after_one_read_that_failed_the_conversation_is_kept_again(
     window: Callable[[], Chatter], folder: Path
 ) -> None:
