@@ -144,10 +144,13 @@ def test_a_web_view_that_is_ended_is_followed_by_no_browser(tmp_path: Path) -> N
     assert place.nothing_is_left()
 
 
-def test_where_no_browser_starts_it_says_what_to_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "display", ["", ":9"]
+)  # with one, webbrowser tries that Chromium once more
+def test_where_no_browser_starts_it_says_what_to_open(tmp_path: Path, display: str) -> None:
     place = Place(tmp_path, "")
     (tmp_path / "chromium").write_text("#!/nowhere\n")
-    with place.app("demo", BROWSER="false") as process:
+    with place.app("demo", BROWSER="false", DISPLAY=display) as process:
         assert process.stderr is not None
         words = process.stderr.readline()
         file = re.search(r"No browser starts here: open (\S+) in one", words)

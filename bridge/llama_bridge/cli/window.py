@@ -100,7 +100,7 @@ class Window:
     def _show(self) -> None:
         if not self._in_web_view() and not self._in_browser_window():
             file = self._file(self._folder())
-            if webbrowser.open(file.as_uri()):
+            if _in_usual_browser(file.as_uri()):
                 click.echo("Chatting in your browser; Ctrl-C ends it.", err=True)
             else:
                 click.echo(f"No browser starts here: open {file} in one; Ctrl-C ends it.", err=True)
@@ -145,6 +145,14 @@ class Window:
         path = folder / "open.html"
         path.write_text(_STARTING.format(address=html.escape(self._address)))
         return path
+
+
+def _in_usual_browser(address: str) -> bool:
+    """Whether one began; of some that cannot be executed, webbrowser says so by an error."""
+    try:
+        return webbrowser.open(address)
+    except (OSError, webbrowser.Error):
+        return False
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
