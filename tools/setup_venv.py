@@ -5,12 +5,15 @@ Every make target runs it. It is quick if nothing has changed: a stamp has a dig
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,8 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "setup-digest"
 LOG = VENV / "native-build.log"
+NATIVE_STAMP = VENV / "native-digest"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 NEEDED = (3, 11)
+NATIVE_OPTIONS = ("-U__AMX_INT8__", "-U__AVX512FP16__")
+"""What llama.cpp shall not know of the CPU.
+
+- GCC before 12.4 compiles AMX wrongly, and the first prompt would end the process: see native's has_amx().
+- With AVX512-FP16 it multiplies 16-bit floats 128 at a time and the rest one by one, so attention over heads of 64 values
+  (Qwen2-0.5B, Llama 3.2 1B) is slow, and it adds up in 16 bits.
+"""
 
 
 def say(text: str) -> None:
@@ -78,35 +89,40 @@ def make_venv() -> None:
         fail("Python could not make a virtual environment; on Debian: apt-get install python3-venv")
 
 
-def has_native() -> bool:
-    """Whether the native backend is installed in .venv."""
-    code = "import importlib.metadata as m; m.version('llama-cpp-python')"
-    return subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0
+def native_key(requirements: list[str]) -> str:
+    """A digest of everything that the native wheel depends on, this machine's CPU included."""
+    cpu = platform.machine()
+    if (told := Path("/proc/cpuinfo")).is_file():
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", told.read_text(), re.MULTILINE)
+        cpu += " ".join(sorted(flags[1].split())) if flags else ""
+    given = [os.environ.get(name, "") for name in ("CC", "CXX", "CMAKE_ARGS")]
+    state = [cpu, sys.platform, *requirements, *NATIVE_OPTIONS, *given]
+    return hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
 
 
-def install_native(requirements: list[str]) -> None:
-    """Compile the native backend and show progress. If that fails, the wasm backend is enough."""
-    compilers = [os.environ.get("CC") or "cc", os.environ.get("CXX") or "c++"]
-    missing = [name for name in compilers if not shutil.which(name.split()[0])]
-    if missing:
-        say(f"no compiler ({', '.join(missing)} not found): continuing without the native backend.")
-        say("  llama-bridge works with its wasm backend. For the native one, install a C and a C++")
-        say("  compiler (Debian: apt-get install build-essential) and run this again.")
-        return
+def native_wheel(requirements: list[str], key: str) -> Path | None:
+    """Compile llama-cpp-python into the per-user cache, unless it is there; None if that fails.
+
+    pip's own cache does not tell wheels with other options, or for another CPU, apart.
+    """
+    sys.path.insert(0, str(ROOT / "wasm"))
+    from source import cache_folder
+
+    folder = cache_folder("native") / key
+    if found := sorted(folder.glob("*.whl")):
+        return found[0]
     say("native backend: compiling llama.cpp, a few minutes the first time")
-    command = [str(PYTHON), "-m", "pip", "install", "--verbose", *requirements]
-    # GCC before 12.4 compiles AMX wrongly, and the first prompt would end the process: see native's has_amx().
-    options = [f"-DCMAKE_{language}_FLAGS=-U__AMX_INT8__" for language in ("C", "CXX")]
-    environment = {
-        **os.environ,
-        "CMAKE_ARGS": " ".join([os.environ.get("CMAKE_ARGS", ""), *options]),
-    }
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{key}-"))
+    options = " ".join(NATIVE_OPTIONS)
+    flags = [f"-DCMAKE_{language}_FLAGS='{options}'" for language in ("C", "CXX")]
+    arguments = " ".join([os.environ.get("CMAKE_ARGS", ""), *flags])
     started = shown = time.monotonic()
     with LOG.open("w") as log:
+        command = [str(PYTHON), "-m", "pip", "wheel", "--verbose", "--no-cache-dir", "--no-deps"]
         process = subprocess.Popen(
-            command,
+            [*command, "--wheel-dir", str(part), *requirements],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, "CMAKE_ARGS": arguments},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -119,11 +135,36 @@ def install_native(requirements: list[str]) -> None:
                 shown = time.monotonic()
                 say(f"  {step[1]} of {step[2]} files, {shown - started:.0f} s")
     if process.wait():
+        shutil.rmtree(part)
+        return None
+    say(f"native backend: compiled in {time.monotonic() - started:.0f} s")
+    with contextlib.suppress(OSError):  # another one was quicker
+        part.rename(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    return next(folder.glob("*.whl"))
+
+
+def install_native(requirements: list[str]) -> None:
+    """Install the native backend, if it is another than the one that is there. If that fails, the wasm backend is enough."""
+    key = native_key(requirements)
+    if NATIVE_STAMP.is_file() and NATIVE_STAMP.read_text() == key:
+        return
+    compilers = [os.environ.get("CC") or "cc", os.environ.get("CXX") or "c++"]
+    missing = [name for name in compilers if not shutil.which(name.split()[0])]
+    if missing:
+        say(f"no compiler ({', '.join(missing)} not found): continuing without the native backend.")
+        say("  llama-bridge works with its wasm backend. For the native one, install a C and a C++")
+        say("  compiler (Debian: apt-get install build-essential) and run this again.")
+        return
+    wheel = native_wheel(requirements, key)
+    if wheel is None:
         say(f"the native backend could not be built; the end of {LOG.relative_to(ROOT)}:")
         print("".join(LOG.read_text().splitlines(keepends=True)[-15:]))
         say("continuing with the wasm backend only")
-    else:
-        say(f"native backend: ready after {time.monotonic() - started:.0f} s")
+        return
+    pip(str(wheel))
+    pip("--force-reinstall", "--no-deps", str(wheel))
+    NATIVE_STAMP.write_text(key)
 
 
 def main() -> None:
@@ -142,8 +183,7 @@ def main() -> None:
         say("the project and its tools")
         pip("--editable", ".[cli,hub,serve,remote]", *requirements["dev"])
         STAMP.write_text(fresh)
-    if not has_native():
-        install_native(project()["native"])
+    install_native(project()["native"])
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def test_the_form_that_is_clearly_faster_is_taken_also_on_a_noisy_machine(
     noise = iter([9, 1, 1, 7, 3, 1, 1, 1, 5, 9, 2, 1] * 2)
     slow = Slow(guest, lambda form: (pairs, fours)[form] * next(noise))
     monkeypatch.setattr(time, "perf_counter", lambda: slow.now)
+    monkeypatch.setattr(time, "thread_time", lambda: 0.0)
     assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
     tried = slow.checks
     assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
@@ -89,6 +90,15 @@ def test_nothing_is_timed_where_code_gets_better_while_it_runs(guest: Guest) -> 
     slow.has_final_code = False
     assert settle_byte_sums(slow) == "pairs"  # type: ignore[arg-type]
     assert slow.checks == 0
+
+
+def test_a_slow_machine_tries_less_often(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(guest, lambda form: (0.010, 0.005)[form])
+    for clock in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(time, clock, lambda: slow.now)
+    assert settle_byte_sums(slow) == "fours"  # type: ignore[arg-type]
+    assert slow.checks == 6
+    guest.call("lb_byte_sums", 0)
 
 
 def test_it_takes_a_few_milliseconds(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
