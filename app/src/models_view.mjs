@@ -79,7 +79,6 @@ export class ModelsView {
     const again = () => this.add(what, { ...how, anyway: true });
     const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
     if (id === null) return;
-    await this.refresh();
     if (this.library.takes.loads) return this.use(id);
     this.#say(t("isHere", { name: this.nameOf(id) }));
     await this.changed(null);
@@ -191,10 +190,10 @@ export class ModelsView {
     } catch (error) {
       if (error.name !== "AbortError") trouble = error;
     }
+    await this.refresh().catch((error) => (trouble ??= error)); // the job is shown meanwhile: what follows it begins at once
     this.jobs.splice(this.jobs.indexOf(job), 1);
     job.place.remove();
     if (job === this.loading) this.loading = null;
-    await this.refresh().catch((error) => (trouble ??= error));
     if (trouble) this.#trouble(trouble, again);
     return result;
   }

@@ -187,15 +187,15 @@ def candidates(choice: Choice = AUTO) -> list[Backend]:
             raise BackendUnavailable(AUTO, reasons, hint)
         return usable
     named = [backend for backend in backends() if backend.name == choice]
+    availability = _probe(named[0]) if named else None
+    if availability is not None and availability.ok:
+        return named
     others = [a.name for a in probe_all() if a.ok and a.name != choice]
     way_out = f"or use one that is available here: {', '.join(others)}" if others else ""
-    if not named:
+    if availability is None:
         raise BackendUnavailable(choice, "no backend of that name is installed", way_out)
-    availability = _probe(named[0])
-    if not availability.ok:
-        hint = "\n".join(line for line in (availability.hint, way_out) if line)
-        raise BackendUnavailable(choice, availability.reason, hint)
-    return named
+    hint = "\n".join(line for line in (availability.hint, way_out) if line)
+    raise BackendUnavailable(choice, availability.reason, hint)
 
 
 def _several(choice: object) -> list[Backend]:

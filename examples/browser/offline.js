@@ -1,5 +1,6 @@
 // A second visit works without the network: the page's files come from its server, or from this cache.
 const NAME = "llama-bridge";
+const DIGEST = /-[0-9a-f]{16}\.bin$/;
 const PAGE = ["./", "worker.mjs", "chat.py", "wheels.json"];
 const APP = ["page.js", "app.css", "icon.svg"];
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
@@ -13,6 +14,7 @@ async function keepAll() {
 
 async function answer(request) {
   const cache = await caches.open(NAME);
+  if (DIGEST.test(request.url)) return (await cache.match(request)) ?? (await fetched(request, cache));
   try {
     const found = await fetch(request);
     const kept = await cache.match(request);
@@ -24,6 +26,16 @@ async function answer(request) {
     if (kept) return kept;
     throw error;
   }
+}
+
+/** A file whose name changes with its content: what it replaces is of no use any more. */
+async function fetched(request, cache) {
+  const found = await fetch(request);
+  if (!found.ok) return found;
+  const same = ({ url }) => url.replace(DIGEST, "") === request.url.replace(DIGEST, "");
+  for (const old of (await cache.keys()).filter(same)) await cache.delete(old);
+  await cache.put(request, found.clone()).catch(() => {});
+  return found;
 }
 
 self.oninstall = (event) => event.waitUntil(keepAll());

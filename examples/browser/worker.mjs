@@ -4,6 +4,9 @@ const get = async (path) => {
   throw new Error(`${path}: ${answer.status}`);
 };
 
+const started = start(); // while the page's first message is on its way
+started.catch(() => {}); // the page is told below
+
 self.onunhandledrejection = ({ reason }) => {
   throw reason; // so that the page hears of it
 };
@@ -12,15 +15,7 @@ self.onmessage = async ({ data: { flag, lock } }) => {
   self.onmessage = null;
   navigator.locks?.request(lock, () => new Promise(() => {})); // held as long as this worker lives
   try {
-    if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
-    const code = get("chat.py").then((answer) => answer.text());
-    const { llama_bridge: paths, started } = await (await get("wheels.json")).json();
-    const [memory, ...unpacked] = started ?? [];
-    const wheels = started ? unpacked.map(getUnpacked) : paths.map(async (path) => (await get(path)).arrayBuffer());
-    const [python] = await Promise.all([startPython(memory), ...wheels, code]);
-    for (const wheel of wheels) python.unpackArchive(await wheel, "wheel"); // in half the time of loadPackage()
-    await python.runPythonAsync(await code);
-    const chat = python.globals.get("Chat")(flag);
+    const chat = (await started).Chat(flag);
     self.onmessage = ({ data }) => chat.hear(data);
     postMessage({ event: "ready" });
   } catch (error) {
@@ -28,21 +23,59 @@ self.onmessage = async ({ data: { flag, lock } }) => {
   }
 };
 
-/** Its memory once it has started and imported llama-bridge is a file, and is read ten times sooner. */
-async function startPython(path) {
-  const memory = path ? getUnpacked(path) : Promise.reject();
-  memory.catch(() => {}); // that is seen below
-  const { loadPyodide } = await import("./pyodide/pyodide.mjs");
-  try {
-    const python = await loadPyodide({ _loadSnapshot: memory });
-    python.runPython("import random, tempfile; random.seed(); tempfile._name_sequence = None"); // the same in every page
-    return python;
-  } catch {
-    return loadPyodide(); // it is not there, damaged, or of another version
+/** chat.py, in a Python that has llama-bridge. */
+async function start() {
+  if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
+  import("./pyodide/pyodide.asm.mjs").catch(() => {}); // pyodide.mjs asks for it only later
+  const runtime = import("./pyodide/pyodide.mjs");
+  const code = get("chat.py").then((answer) => answer.text());
+  const { llama_bridge: wheels, started } = await (await get("wheels.json")).json();
+  const [python, folder] = await (started ? readPython(runtime, ...started) : startPython(runtime, wheels));
+  python.FS.writeFile(`${folder}/chat.py`, await code);
+  return python.pyimport("chat");
+}
+
+/** Python, and the folder that it imports from. */
+async function startPython(runtime, paths) {
+  const wheels = Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer()));
+  const { loadPyodide } = await runtime;
+  const [python, archives] = await Promise.all([loadPyodide(), wheels]);
+  const folder = folderOf(python);
+  for (const wheel of archives) python.unpackArchive(wheel, "wheel", { extractDir: folder }); // in half the time of loadPackage()
+  return [python, folder];
+}
+
+/** The same in a quarter of the time: what Python's memory is once it has started and imported llama-bridge is a file. */
+async function readPython(runtime, memoryPath, filesPath) {
+  const memory = getUnpacked(memoryPath);
+  const files = getUnpacked(filesPath, memory);
+  const { loadPyodide } = await runtime;
+  const python = await loadPyodide({ _loadSnapshot: memory }).catch((error) => {
+    console.warn(`Python starts in full: ${error.message}`); // its memory is missing, damaged, or of another version
+    return loadPyodide();
+  });
+  const folder = folderOf(python);
+  unpack(python.FS, folder, new Uint8Array(await files));
+  // The same in every page, and looked at before those files were there.
+  python.runPython("import importlib, random, tempfile; importlib.invalidate_caches(); random.seed(); tempfile._name_sequence = None");
+  return [python, folder];
+}
+
+const folderOf = (python) => python.runPython("import site; site.getsitepackages()[0]");
+
+/** A line of JSON has names and sizes of the files that follow: see tools/browser/site.py. */
+function unpack(FS, folder, files) {
+  let at = files.indexOf(10) + 1;
+  for (const [name, size] of JSON.parse(new TextDecoder().decode(files.subarray(0, at)))) {
+    const path = `${folder}/${name}`;
+    FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+    FS.writeFile(path, files.subarray(at, (at += size)), { canOwn: true }); // not copied
   }
 }
 
-async function getUnpacked(path) {
-  const { body } = await get(path);
-  return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+/** Decompressed once the other is there: what is needed first gets the processor. Fetched whole, which is faster than in pieces. */
+async function getUnpacked(path, other) {
+  const packed = await (await get(path)).arrayBuffer();
+  await other?.catch(() => {});
+  return new Response(new Response(packed).body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }

@@ -314,6 +314,49 @@ def test_a_second_visit_needs_no_server(visit: Visit, site: Path) -> None:
     assert "Zorblax" in person.answers[1]
 
 
+def test_what_replaces_a_file_named_by_its_digest_is_kept_and_the_old_one_is_forgotten(
+    visit: Visit, context: BrowserContext
+) -> None:
+    person = visit()
+    page = person.page
+    page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+    page.reload()  # now what it fetches comes through the service worker
+    names = """async () => {
+        const cache = await caches.open("llama-bridge");
+        return (await cache.keys()).map(({ url }) => url.split("/").at(-1)).filter((name) => name.endsWith(".bin"));
+    }"""
+    before = sorted(page.evaluate(names))
+    assert [name.partition("-")[0] for name in before] == ["llama_bridge", "started"]
+    old = f"pyodide/{before[1][:-20]}0123456789abcdef.bin"
+    page.evaluate(
+        """async ([old, now]) => {
+            const cache = await caches.open("llama-bridge");
+            await cache.put(old, new Response("of the last deploy"));
+            await cache.delete(now);
+            await (await fetch(now)).arrayBuffer();
+        }""",
+        [old, f"pyodide/{before[1]}"],
+    )
+    person.until(lambda: sorted(page.evaluate(names)) == before)
+    context.set_offline(True)
+    size = "async (path) => (await (await fetch(path)).arrayBuffer()).byteLength"
+    assert page.evaluate(size, f"pyodide/{before[1]}") > 1e6
+    context.set_offline(False)
+
+
+def test_python_is_read_and_not_started(visit: Visit, context: BrowserContext) -> None:
+    asked: list[str] = []
+    told: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    context.on("console", lambda message: told.append(message.text))
+    person = visit()
+    person.say("My name is Zorblax.")
+    assert "Zorblax" in person.answers[0]
+    assert any("/started-" in url for url in asked)
+    assert not [url for url in asked if url.endswith(".whl")]
+    assert told == []
+
+
 def test_a_download_can_be_stopped_and_goes_on_from_there(guest: Person, site: Path) -> None:
     size = (site / "models" / "tiny.gguf").stat().st_size
     guest.get("models/tiny.gguf?slow", wait=False)

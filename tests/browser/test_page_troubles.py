@@ -62,9 +62,12 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
 ) -> None:
     status, body = (404, b"") if memory is None else (200, memory)
     context.route("**/started-*.bin", lambda route: route.fulfill(status=status, body=body))
+    told: list[str] = []
+    context.on("console", lambda message: told.append(message.text))
     person = visit()
     person.say("My name is Zorblax.")
     assert "Zorblax" in person.answers[0]
+    assert any(text.startswith("Python starts in full: ") for text in told)
 
 
 def test_two_pages_draw_different_numbers_and_have_the_times_of_their_computers(

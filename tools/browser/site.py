@@ -6,8 +6,8 @@
     app/           the chat application, for pages that show it
     wheels/        the wheels to install
     wheels.json    {"micropip": [paths], "llama_bridge": [paths], "tests": [paths]}, in this order; and in a compiled site
-                   {"started": [path of Python's memory once it has started and imported llama-bridge, paths of the same
-                   wheels for a browser to decompress, not Python]}, all gzipped
+                   {"started": [path of Python's memory once it has started and imported llama-bridge, path of the files
+                   of the same wheels for a browser to unpack, not Python]}, both gzipped
 
 The paths of ``micropip`` are for ``loadPyodide({ packages })``, the others for ``micropip.install(paths, deps=False)``.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import shutil
 import subprocess
@@ -83,9 +82,8 @@ def lay_out(
     if compiled:
         wheels = [folder / path for path in paths["llama_bridge"]]
         _compile(wheels)
-        memory = _start(wheels, runtime)
-        stored = [_store(path, runtime) for path in wheels]
-        paths["started"] = [f"pyodide/{path.name}" for path in (memory, *stored)]
+        written = _start(wheels, runtime), _store(wheels, runtime)
+        paths["started"] = [f"pyodide/{path.name}" for path in written]
     (folder / "wheels.json").write_text(json.dumps(paths, indent=2) + "\n")
     for path in extra:
         if path.is_dir():
@@ -129,16 +127,21 @@ def _start(wheels: Sequence[Path], runtime: Path) -> Path:
     return file
 
 
-def _store(wheel: Path, runtime: Path) -> Path:
-    """Write the wheel as an archive without compression, gzipped whole: a browser decompresses it while Python starts."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(wheel) as packed, zipfile.ZipFile(archive, "w") as out:
-        for info in packed.infolist():
-            out.writestr(info, packed.read(info), zipfile.ZIP_STORED)
-    content = gzip.compress(archive.getvalue(), mtime=0)
-    digest = hashlib.sha256(content).hexdigest()
-    file = runtime / f"{wheel.name.partition('-')[0]}-{digest[:16]}.bin"
-    file.write_bytes(content)
+def _store(wheels: Sequence[Path], runtime: Path) -> Path:
+    """Write the files of the wheels one after the other, behind a line of JSON with their names and sizes, and gzip all.
+
+    The page's worker unpacks that in a tenth of the time that Python takes for the wheels.
+    """
+    files = dict[str, bytes]()
+    for path in wheels:
+        with zipfile.ZipFile(path) as wheel:
+            files |= {
+                info.filename: wheel.read(info) for info in wheel.infolist() if not info.is_dir()
+            }
+    line = json.dumps([[name, len(content)] for name, content in files.items()])
+    packed = gzip.compress(b"".join([line.encode(), b"\n", *files.values()]), mtime=0)
+    file = runtime / f"llama_bridge-{hashlib.sha256(packed).hexdigest()[:16]}.bin"
+    file.write_bytes(packed)
     return file
 
 
