@@ -105,8 +105,8 @@ def native_wheel(requirements: list[str], key: str) -> Path | None:
 
     pip's own cache does not tell wheels with other options, or for another CPU, apart.
     """
-    sys.path.insert(0, str(ROOT / "wasm"))
-    from source import cache_folder
+    sys.path.insert(0, str(ROOT))  # this file is run as a program
+    from wasm.source import cache_folder
 
     folder = cache_folder("native") / key
     if found := sorted(folder.glob("*.whl")):

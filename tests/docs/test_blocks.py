@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from llama_bridge.models.source import open_model
 from llama_bridge.testing.adapters import write_adapter
 from llama_bridge.testing.hub import HubServer
 from tests.making import embedding_model
+from tools.setup_venv import NATIVE_OPTIONS
 
 from .pages import PAGES, ROOT, Block, blocks, commands
 
@@ -34,6 +36,7 @@ from tests.serve.serving import serving
 SESSIONS = Capability.SESSION_PERSISTENCE | Capability.SESSION_TOOLS | Capability.KV_CONTINUATION
 
 ELSEWHERE = {
+    "export CMAKE_ARGS=": "tools/setup_venv.py compiles so: see test_native_is_compiled_as_the_set_up_does",
     "pip install": "tests/packaging installs the wheel into an empty environment",
     "make ": "the targets are looked up below",
     "pytest": "tests/testing/test_plugin.py runs the plugin with these options",
@@ -151,6 +154,13 @@ def typed() -> list[tuple[str, str]]:
             for command in commands(block):
                 found.setdefault(command, str(block))
     return list(found.items())
+
+
+def test_native_is_compiled_as_the_set_up_does() -> None:
+    (command,) = (each for each, _ in typed() if each.startswith("export CMAKE_ARGS="))
+    arguments = shlex.split(shlex.split(command)[1].partition("=")[2])
+    flags = " ".join(NATIVE_OPTIONS)
+    assert arguments == [f"-DCMAKE_{language}_FLAGS={flags}" for language in ("C", "CXX")]
 
 
 @pytest.mark.parametrize(("command", "place"), typed())

@@ -1,6 +1,7 @@
 """How the kernels add up products of bytes: in pairs or in fours. The results are the same bits, the time depends on CPU and host.
 
-On ARM64 a sum of four products is one instruction, and on x86-64 under wasmtime three. So both are timed, once in a process.
+On ARM64 a sum of four products is one instruction, on x86-64 under wasmtime three, and in Chromium one on a CPU with AVX-VNNI and three on others.
+So both are timed, once in a process.
 """
 
 from __future__ import annotations
@@ -14,38 +15,65 @@ from llama_bridge.errors import BackendUnavailable
 
 from ..abi import CHECK_PARAMS, CheckOp, Guest
 
-__all__ = ["ENVIRONMENT", "FORMS", "settle_byte_sums"]
+__all__ = ["ENVIRONMENT", "FORMS", "ByteSums"]
 
 ENVIRONMENT = "LLAMA_BRIDGE_WASM_KERNELS"
 FORMS = ("pairs", "fours")
 """By the numbers that ``lb_byte_sums`` takes."""
 
 _Q4_0 = 2
-_VALUES, _ROWS, _TOKENS = 1024, 16, 21
-"""Of a product with weights in Q4_0: tokens that meet the weights together, as in prefill, and one that is left, as in decode."""
-_REPEAT, _TURNS = 4, 6
-_FEWEST, _ENOUGH = 3, 0.003
+_VALUES, _ROWS, _TOKENS = 1024, 64, 20
+"""Of a product with weights in Q4_0, as in prefill. With fewer rows most of the time is not the product's."""
+_REPEAT, _TURNS = 3, 6
+_FEWEST, _ENOUGH = 3, 0.002
 """Turns that there are in any case, and seconds of this thread's processor time after which there is no other."""
 _CLEARLY = 0.95
 """Of the time for pairs: what is hardly faster may be slower with other formats."""
+_TRIALS, _PAUSE = 3, 0.5
+"""Where machine code gets better while it runs: measurements, of which the last counts, and the seconds between two.
+
+The first makes a browser compile both forms anew, which takes it up to 0.1 s beside the page.
+"""
 _measured: int | None = None
 
 
-def settle_byte_sums(guest: Guest) -> str:
-    """Let the kernels of ``guest`` use the faster form, or the one that the environment names, and return its name.
+class ByteSums:
+    """Which form the kernels of a guest use: the faster one, or the one that the environment names.
 
-    Where machine code gets better while it runs, as in a page, nothing can be timed at a start: it takes pairs.
-
-    Raises:
-        BackendUnavailable: the environment names no form.
+    Attributes:
+        form: its name.
     """
-    global _measured
-    form = _named()
-    if form is None and guest.has_final_code:
-        if _measured is None:
+
+    def __init__(self, guest: Guest) -> None:
+        """Measure, unless that was done in this process. Where machine code gets better while it runs, take pairs for now.
+
+        Raises:
+            BackendUnavailable: the environment names no form.
+        """
+        global _measured
+        self._guest = guest
+        form = _named()
+        if form is None and _measured is None and guest.has_final_code:
             _measured = _measure(guest)
-        form = _measured
-    return FORMS[guest.call("lb_byte_sums", form or 0)]
+        self._trials = 0 if form is not None or _measured is not None else _TRIALS
+        self._next = 0.0
+        self._use(_measured if form is None else form)
+
+    def try_again(self) -> bool:
+        """Between two calls of the guest, after a prompt: measure if that is still to be done; True if the form has changed."""
+        global _measured
+        if not self._trials or time.monotonic() < self._next:
+            return False
+        self._trials -= 1
+        before, found = self.form, _measure(self._guest)
+        self._next = time.monotonic() + _PAUSE
+        if not self._trials:
+            _measured = found
+        self._use(None if self._trials else found)
+        return self.form != before
+
+    def _use(self, form: int | None) -> None:
+        self.form = FORMS[self._guest.call("lb_byte_sums", form or 0)]
 
 
 def _named() -> int | None:
@@ -75,9 +103,10 @@ def _measure(guest: Guest) -> int | None:
         inputs = start + given + len(params)
         arguments = (start + given, inputs, inputs + len(pointers))
         best = [float("inf"), float("inf")]
-        began = time.thread_time()
+        spent = getattr(time, "thread_time", time.perf_counter)  # Pyodide has no thread_time
+        began = spent()
         for turn in range(_TURNS):
-            if turn >= _FEWEST and time.thread_time() - began > _ENOUGH:
+            if turn >= _FEWEST and spent() - began > _ENOUGH:
                 break
             for form in range(len(FORMS)):
                 guest.call("lb_byte_sums", form)

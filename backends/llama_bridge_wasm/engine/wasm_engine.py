@@ -29,7 +29,7 @@ from llama_bridge.params import ModelParams
 from .. import abi
 from ..abi import Guest, Status
 from .adapters import LoadedAdapters
-from .byte_sums import settle_byte_sums
+from .byte_sums import ByteSums
 from .calls import Calls
 from .embedder import Embedder
 from .loading import describe, is_encoder, load_model
@@ -65,6 +65,9 @@ _OF_ENCODERS = (
     | Capability.RERANK
     | Capability.ADAPTERS
 )
+_SUMMED = ", bytes summed in "
+_A_PROMPT = 8
+"""Tokens from which a decode is one of a prompt, which a few milliseconds more do not matter to."""
 
 
 class WasmEngine(WasmSequence, Engine):
@@ -83,6 +86,7 @@ class WasmEngine(WasmSequence, Engine):
         model: ModelFile,
         capabilities: Capability,
         info: EngineInfo,
+        sums: ByteSums,
     ) -> None:
         self.guest = guest
         self.capabilities = capabilities
@@ -95,6 +99,7 @@ class WasmEngine(WasmSequence, Engine):
         self._adapters = LoadedAdapters(guest, self.calls, buffer, model)
         self._applied = info.adapters  # what the guest was told
         self._embedder = Embedder(guest, self.calls, buffer, info)
+        self._sums = sums
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
         self.begin_as(self, 0)
@@ -132,7 +137,7 @@ class WasmEngine(WasmSequence, Engine):
                 raise EngineError(
                     f"llama.wasm has ABI {found}, but this package needs {abi.ABI_VERSION}: build it again"
                 )
-            version += f", bytes summed in {settle_byte_sums(guest)}"
+            sums = ByteSums(guest)
             buffer = Buffer(guest)
             reading.begin()
             load_model(guest, buffer, model, params, reading)
@@ -141,7 +146,7 @@ class WasmEngine(WasmSequence, Engine):
                 capabilities |= Capability.THREADS
             if model.chat_template is None or missing():
                 capabilities &= ~(Capability.CHAT_TEMPLATE | Capability.TOOLS)
-            info = describe(guest, buffer, model, params, version)
+            info = describe(guest, buffer, model, params, _told(version, sums))
             if info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID):
                 capabilities &= ~Capability.PREFIX_CACHE
             if info.pooling == "none":
@@ -153,7 +158,7 @@ class WasmEngine(WasmSequence, Engine):
             kind = cls
             if is_encoder(guest):
                 kind, capabilities = WasmEncoder, capabilities & _OF_ENCODERS
-            engine = kind(guest, buffer, model, capabilities, info)
+            engine = kind(guest, buffer, model, capabilities, info, sums)
             reading.finish()
             return engine
         except BaseException:
@@ -214,6 +219,7 @@ class WasmEngine(WasmSequence, Engine):
         packed = check_sequences(sequences, self.info.n_vocab, self.info.n_ctx)
         self.settle_adapters()
         found = self._embedder.embed(packed, lambda: self.cancelled)
+        self._settle_sums()
         if found is None:
             self._cancelled = True
         return found
@@ -277,14 +283,26 @@ class WasmEngine(WasmSequence, Engine):
         if status == Status.CANCELLED:
             self._cancelled = True
             return False
+        if n_tokens >= _A_PROMPT:
+            self._settle_sums()
         if n_tokens == self.info.n_batch:  # more may follow, in this call or the next
             self.guest.pause()
         return True
+
+    def _settle_sums(self) -> None:
+        with self.calls.lock:
+            changed = self._sums.try_again()
+        if changed:
+            self.info = replace(self.info, version=_told(self.info.version, self._sums))
 
     def settle_adapters(self) -> None:
         """Make good what an interrupt of :meth:`set_adapters` left undone."""
         if self._applied is not self.info.adapters:
             self._apply_adapters()
+
+
+def _told(version: str, sums: ByteSums) -> str:
+    return f"{version.partition(_SUMMED)[0]}{_SUMMED}{sums.form}"
 
 
 class WasmEncoder(EncoderCalls, WasmEngine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from llama_bridge import BackendUnavailable, LlamaBridge
 from llama_bridge_wasm.abi import Guest
 from llama_bridge_wasm.engine import byte_sums
-from llama_bridge_wasm.engine.byte_sums import ENVIRONMENT, FORMS, settle_byte_sums
+from llama_bridge_wasm.engine.byte_sums import ENVIRONMENT, FORMS, ByteSums
 
 from .kernel_check import FORMATS, Format, multiply, random_weights
 from .test_products import activations
@@ -67,6 +68,10 @@ class Slow:
         return found
 
 
+def of(slow: Slow) -> ByteSums:
+    return ByteSums(cast(Guest, slow))
+
+
 @pytest.mark.parametrize(
     ("pairs", "fours", "taken"),
     [(1.0, 0.5, "fours"), (0.5, 1.0, "pairs"), (1.0, 0.98, "pairs"), (1.0, 0.9, "fours")],
@@ -78,25 +83,67 @@ def test_the_form_that_is_clearly_faster_is_taken_also_on_a_noisy_machine(
     slow = Slow(guest, lambda form: (pairs, fours)[form] * next(noise))
     monkeypatch.setattr(time, "perf_counter", lambda: slow.now)
     monkeypatch.setattr(time, "thread_time", lambda: 0.0)
-    assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
+    assert of(slow).form == taken
     tried = slow.checks
-    assert settle_byte_sums(slow) == taken  # type: ignore[arg-type]
+    assert of(slow).form == taken
     assert slow.checks == tried > 2, "measured once in a process"
     guest.call("lb_byte_sums", 0)
 
 
-def test_nothing_is_timed_where_code_gets_better_while_it_runs(guest: Guest) -> None:
-    slow = Slow(guest, lambda _: 1.0)
+def test_where_code_gets_better_while_it_runs_the_last_of_three_measurements_counts(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = iter([(1.0, 9.0), (3.0, 1.0), (1.0, 0.8)])
+    slow = Slow(guest, lambda form: now[form])
     slow.has_final_code = False
-    assert settle_byte_sums(slow) == "pairs"  # type: ignore[arg-type]
-    assert slow.checks == 0
+    for clock in ("perf_counter", "thread_time", "monotonic"):
+        monkeypatch.setattr(time, clock, lambda: slow.now)
+    sums = of(slow)
+    assert (sums.form, slow.checks) == ("pairs", 0), "nothing is timed at a load"
+    for last in (False, False, True):
+        now = next(quality)
+        before = slow.checks
+        assert sums.try_again() is last
+        assert slow.checks > before
+        assert sums.form == ("fours" if last else "pairs")
+        before = slow.checks
+        assert sums.try_again() is False
+        assert slow.checks == before, "a while is to pass"
+        slow.now += 1
+    assert sums.try_again() is False
+    assert slow.checks == before
+    again = Slow(guest, lambda form: 1.0)
+    again.has_final_code = False
+    assert (of(again).form, again.checks) == ("fours", 0), "it is known in this process"
+    guest.call("lb_byte_sums", 0)
+
+
+def test_where_the_form_changes_in_the_middle_the_engine_says_it_and_answers_stay_the_same(
+    wasm: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0, 0, 1])
+    monkeypatch.setattr(type(guest), "has_final_code", False)
+    monkeypatch.setattr(byte_sums, "_measure", lambda guest: next(found))
+    monkeypatch.setattr(byte_sums, "_PAUSE", 0.0)
+    asked = [f"{greeting}, my name is Zorblax. What is it?" for greeting in ("Hi", "Hello", "Yo")]
+    with LlamaBridge("demo", backend="wasm") as llama:
+        forms, answers = [], []
+        for prompt in asked:
+            answers.append(llama.generate(prompt, temperature=0, max_tokens=20).text)
+            forms.append(llama.info.version.rpartition(" ")[2])
+    assert forms == ["pairs", "pairs", "fours"]
+    monkeypatch.setenv(ENVIRONMENT, "pairs")
+    with LlamaBridge("demo", backend="wasm") as llama:
+        assert answers == [
+            llama.generate(prompt, temperature=0, max_tokens=20).text for prompt in asked
+        ]
 
 
 def test_a_slow_machine_tries_less_often(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(guest, lambda form: (0.010, 0.005)[form])
     for clock in ("perf_counter", "thread_time"):
         monkeypatch.setattr(time, clock, lambda: slow.now)
-    assert settle_byte_sums(slow) == "fours"  # type: ignore[arg-type]
+    assert of(slow).form == "fours"
     assert slow.checks == 6
     guest.call("lb_byte_sums", 0)
 
@@ -106,7 +153,7 @@ def test_it_takes_a_few_milliseconds(guest: Guest, monkeypatch: pytest.MonkeyPat
     for _ in range(5):
         monkeypatch.setattr(byte_sums, "_measured", None)
         clock = time.thread_time()  # others may use the processor meanwhile
-        settle_byte_sums(guest)
+        ByteSums(guest)
         took.append(time.thread_time() - clock)
     guest.call("lb_byte_sums", 0)
     assert min(took) < 0.005
