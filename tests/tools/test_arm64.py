@@ -136,17 +136,24 @@ def test_the_inner_loops_that_multiply_bytes_are_counted(tmp_path: Path) -> None
     assert inner_loops(module(tmp_path, *code)) == [Loop(3, 0, 2), Loop(4, 2, 0)]
 
 
-def test_the_prefill_loops_of_a_cache_are_counted(tmp_path: Path) -> None:
+def test_the_loops_of_prefill_and_decode_in_a_cache_are_counted(tmp_path: Path) -> None:
     fours, pairs = [SDOT] * 8, [SMULL, SMULL2] * 8
-    module(tmp_path, *fours, NOP, back(9), *pairs, back(16))
-    assert str(count_instructions(tmp_path)).startswith("10 instructions for 128 multiply-adds")
-    assert not count_instructions(tmp_path).too_many
-    module(tmp_path, *fours, *[NOP] * 18, back(26), *pairs, back(16))
-    assert count_instructions(tmp_path).too_many
+    prefill = [*fours, NOP, back(9), *pairs, back(16)]
+    decode = [*fours, *fours, NOP, NOP, NOP, back(19), *pairs, *pairs, back(32)]
+    module(tmp_path, *prefill, *decode)
+    assert [str(count) for count in count_instructions(tmp_path)] == [
+        "prefill: 10 instructions for 128 multiply-adds in fours (at most 26), 17 in pairs",
+        "decode: 10 instructions for 128 multiply-adds in fours (at most 26), 16.5 in pairs",
+    ]
+    assert not any(count.too_many for count in count_instructions(tmp_path))
+    module(tmp_path, *fours, *[NOP] * 18, back(26), *pairs, back(16), *decode)
+    assert [count.too_many for count in count_instructions(tmp_path)] == [True, False]
+    module(tmp_path, *prefill, *fours, *fours, *[NOP] * 40, back(56), *pairs, *pairs, back(32))
+    assert [count.too_many for count in count_instructions(tmp_path)] == [False, True]
 
 
 def test_what_has_no_such_loops_is_refused(tmp_path: Path) -> None:
-    module(tmp_path, *[SDOT] * 8, back(8))
+    module(tmp_path, *[SDOT] * 8, back(8), *[SMULL, SMULL2] * 8, back(16))
     with pytest.raises(ValueError, match="in both forms"):
         count_instructions(tmp_path)
     with pytest.raises(ValueError, match="no code"):

@@ -14,9 +14,10 @@ from pathlib import Path
 __all__ = ["Count", "Loop", "count_instructions", "inner_loops"]
 
 _MOST = 26
-"""Instructions for 128 multiply-adds in the prefill loop of Q4_0, with sums of fours."""
-_TILE = 128
-"""Multiply-adds of one turn of a prefill loop: four values of eight rows and of four tokens."""
+"""Instructions for 128 multiply-adds of Q4_0, with sums of fours."""
+_UNIT = 128
+_TILES = {"prefill": 128, "decode": 256}
+"""Multiply-adds of one turn: of prefill four values of eight rows and of four tokens, of decode a block of 32 values of eight rows."""
 
 _SDOT = (0xFFE0FC00, 0x4E809400)  # 16 products of bytes, added up in fours
 _SMULL = (0xBF20FC00, 0x0E20C000)  # 8 products, of bytes where the size says so
@@ -46,10 +47,11 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Instructions of the prefill loops, for 128 multiply-adds; all formats share one, Q4_0's is the shortest."""
+    """Instructions of a loop for 128 multiply-adds. Q4_0's is the shortest, in decode and in prefill, where formats share it."""
 
-    pairs: int
-    fours: int
+    name: str
+    pairs: float
+    fours: float
 
     @property
     def too_many(self) -> bool:
@@ -57,23 +59,33 @@ class Count:
         return self.fours > _MOST
 
     def __str__(self) -> str:
-        return f"{self.fours} instructions for {_TILE} multiply-adds in fours (at most {_MOST}), {self.pairs} in pairs"
+        return f"{self.name}: {self.fours:g} instructions for {_UNIT} multiply-adds in fours (at most {_MOST}), {self.pairs:g} in pairs"
 
 
-def count_instructions(cache: Path) -> Count:
-    """Count in the newest module of an ARM64 machine's cache that has such loops.
+def count_instructions(cache: Path) -> list[Count]:
+    """Count in the newest module of an ARM64 machine's cache that has such loops, for prefill and decode.
 
     Raises:
         ValueError: there is none.
     """
     files = sorted(cache.rglob("*.cwasm"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files:
-        tiles = [loop for loop in inner_loops(path) if loop.multiply_adds == _TILE]
-        pairs = [loop.instructions for loop in tiles if not loop.dots]
-        fours = [loop.instructions for loop in tiles if loop.dots]
-        if pairs and fours:
-            return Count(min(pairs), min(fours))
-    raise ValueError(f"no module in {cache} has prefill loops in both forms")
+        loops = inner_loops(path)
+        counts = [_count(name, loops) for name in _TILES]
+        found = [count for count in counts if count is not None]
+        if len(found) == len(_TILES):
+            return found
+    raise ValueError(f"no module in {cache} has loops of prefill and decode in both forms")
+
+
+def _count(name: str, loops: Sequence[Loop]) -> Count | None:
+    size = _TILES[name]
+    tiles = [loop for loop in loops if loop.multiply_adds == size]
+    pairs = [loop.instructions for loop in tiles if not loop.dots]
+    fours = [loop.instructions for loop in tiles if loop.dots]
+    if not (pairs and fours):
+        return None
+    return Count(name, min(pairs) * _UNIT / size, min(fours) * _UNIT / size)
 
 
 def inner_loops(path: Path) -> list[Loop]:
