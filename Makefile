@@ -105,8 +105,9 @@ wheels: setup  ## look at the wheel, install it and run its demo, under each Pyt
 	@$(BIN)/python -m pytest tests/packaging
 	@$(BIN)/python -m tools.without_native.wheels
 
-arm64: setup  ## run llama.wasm on emulated ARM64: the same bits, the demo, the kernel tests
+arm64: setup  ## run llama.wasm on emulated ARM64, with and without sdot: the same bits, the demo, the kernel tests
 	@$(BIN)/python -m tools.arm64
+	@$(BIN)/python -m tools.arm64 --cpu cortex-a53
 
 arm64-short: setup  ## the same in three minutes: the demo model and each kernel, no tests
 	@$(BIN)/python -m tools.arm64 --short

@@ -9,7 +9,9 @@ async function keepAll() {
   const wheels = await (await fetch("wheels.json")).json();
   const cache = await caches.open(NAME);
   const there = (folder, names) => names.map((name) => `${folder}/${name}`);
-  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...(wheels.started ?? wheels.llama_bridge)]);
+  const ours = wheels.started ?? wheels.llama_bridge;
+  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...ours]);
+  for (const path of ours) await forgetOlder(cache, new URL(path, location).href);
 }
 
 async function answer(request) {
@@ -28,14 +30,18 @@ async function answer(request) {
   }
 }
 
-/** A file whose name changes with its content: what it replaces is of no use any more. */
+/** A file whose name changes with its content is asked for once. */
 async function fetched(request, cache) {
   const found = await fetch(request);
   if (!found.ok) return found;
-  const same = ({ url }) => url.replace(DIGEST, "") === request.url.replace(DIGEST, "");
-  for (const old of (await cache.keys()).filter(same)) await cache.delete(old);
-  await cache.put(request, found.clone()).catch(() => {});
+  const kept = cache.put(request, found.clone()).then(() => forgetOlder(cache, request.url));
+  await kept.catch(() => {}); // no space: then the page needs the network
   return found;
+}
+
+async function forgetOlder(cache, url) {
+  const isOlder = (old) => old !== url && DIGEST.test(old) && old.replace(DIGEST, "") === url.replace(DIGEST, "");
+  for (const { url: old } of await cache.keys()) if (isOlder(old)) await cache.delete(old);
 }
 
 self.oninstall = (event) => event.waitUntil(keepAll());

@@ -4,8 +4,13 @@ const get = async (path) => {
   throw new Error(`${path}: ${answer.status}`);
 };
 
-const started = start(); // while the page's first message is on its way
-started.catch(() => {}); // the page is told below
+/** A promise that is awaited only later; until then nobody need hear that it failed. */
+const later = (promise) => {
+  promise.catch(() => {});
+  return promise;
+};
+
+const started = later(start()); // while the page's first message is on its way
 
 self.onunhandledrejection = ({ reason }) => {
   throw reason; // so that the page hears of it
@@ -26,9 +31,9 @@ self.onmessage = async ({ data: { flag, lock } }) => {
 /** chat.py, in a Python that has llama-bridge. */
 async function start() {
   if (!self.WebAssembly) throw new Error("this browser has no WebAssembly, or it is switched off");
-  import("./pyodide/pyodide.asm.mjs").catch(() => {}); // pyodide.mjs asks for it only later
-  const runtime = import("./pyodide/pyodide.mjs");
-  const code = get("chat.py").then((answer) => answer.text());
+  later(import("./pyodide/pyodide.asm.mjs")); // pyodide.mjs does so, too, but after the memory is there
+  const runtime = later(import("./pyodide/pyodide.mjs"));
+  const code = later(get("chat.py").then((answer) => answer.text()));
   const { llama_bridge: wheels, started } = await (await get("wheels.json")).json();
   const [python, folder] = await (started ? readPython(runtime, ...started) : startPython(runtime, wheels));
   python.FS.writeFile(`${folder}/chat.py`, await code);
@@ -37,7 +42,7 @@ async function start() {
 
 /** Python, and the folder that it imports from. */
 async function startPython(runtime, paths) {
-  const wheels = Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer()));
+  const wheels = later(Promise.all(paths.map(async (path) => (await get(path)).arrayBuffer())));
   const { loadPyodide } = await runtime;
   const [python, archives] = await Promise.all([loadPyodide(), wheels]);
   const folder = folderOf(python);
@@ -47,8 +52,8 @@ async function startPython(runtime, paths) {
 
 /** The same in a quarter of the time: what Python's memory is once it has started and imported llama-bridge is a file. */
 async function readPython(runtime, memoryPath, filesPath) {
-  const memory = getUnpacked(memoryPath);
-  const files = getUnpacked(filesPath, memory);
+  const memory = later(getUnpacked(memoryPath));
+  const files = later(getUnpacked(filesPath, memory));
   const { loadPyodide } = await runtime;
   const python = await loadPyodide({ _loadSnapshot: memory }).catch((error) => {
     console.warn(`Python starts in full: ${error.message}`); // its memory is missing, damaged, or of another version

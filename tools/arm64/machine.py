@@ -44,11 +44,13 @@ class Machine:
         emulator: its path.
         debian: the unpacked system.
         path: folders to import from.
+        cpu: one of QEMU's names; by default one that can do all that QEMU can.
     """
 
     emulator: Path
     debian: Debian
     path: Sequence[Path]
+    cpu: str = "max"
 
     @property
     def cache(self) -> Path:
@@ -69,5 +71,13 @@ class Machine:
             "PYTHONPATH": os.pathsep.join(map(str, [*self.path, ROOT])),
         }
         # Through -E: only the emulated Python may see PYTHONHOME.
-        command = [str(self.emulator), "-L", str(root), "-E", f"PYTHONHOME={root}/usr"]
+        command = [
+            str(self.emulator),
+            "-cpu",
+            self.cpu,
+            "-L",
+            str(root),
+            "-E",
+            f"PYTHONHOME={root}/usr",
+        ]
         return run(step, [*command, self.debian.python, *arguments], clock, environment=environment)

@@ -114,11 +114,12 @@ def _compile(wheels: Sequence[Path]) -> None:
 def _start(wheels: Sequence[Path], runtime: Path) -> Path:
     """Write Python's memory once it has started and imported llama-bridge, compressed: it is read ten times sooner.
 
-    Its name changes with the wheels, so that a page never mixes two versions of them.
+    Its name changes with all that it is made of, so that a page never mixes two versions, and a browser may keep it.
     """
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in wheels)).hexdigest()
-    file = runtime / f"started-{digest[:16]}.bin"
     make = Path(__file__).with_name("start.mjs")
+    parts = [*wheels, make, runtime / "pyodide.asm.wasm", runtime / "python_stdlib.zip"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
+    file = runtime / f"started-{digest[:16]}.bin"
     command = [fetch.node(), make, fetch.pyodide(), file, *wheels]
     result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
     if result.returncode:
