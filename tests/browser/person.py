@@ -131,7 +131,10 @@ class Person(Chatter):
 
     def pick(self, path: Path | list[Path]) -> None:
         self.open_models()
-        self.page.set_input_files(".library input[type=file]", path)
+        field = self.page.locator(".library input[type=file]")
+        field.evaluate("(one) => one.addEventListener('change', () => (one.title = 'seen'))")
+        field.set_input_files(path)
+        self.until(lambda: field.get_attribute("title"))  # the browser tells the page later
         self.settled()
 
     def drop(self, url: str, name: str) -> None:
