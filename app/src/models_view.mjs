@@ -190,10 +190,10 @@ export class ModelsView {
     } catch (error) {
       if (error.name !== "AbortError") trouble = error;
     }
-    await this.refresh().catch((error) => (trouble ??= error)); // the job is shown meanwhile: what follows it begins at once
     this.jobs.splice(this.jobs.indexOf(job), 1);
     job.place.remove();
     if (job === this.loading) this.loading = null;
+    await this.refresh().catch((error) => (trouble ??= error));
     if (trouble) this.#trouble(trouble, again);
     return result;
   }
