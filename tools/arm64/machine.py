@@ -54,8 +54,8 @@ class Machine:
 
     @property
     def cache(self) -> Path:
-        """Its own per-user cache, so that machine code for ARM64 does not displace this machine's."""
-        return cache_folder("arm64") / "cache"
+        """Its own per-user cache, so that its machine code does not displace this machine's, or another CPU's."""
+        return cache_folder("arm64") / f"cache-{self.cpu}"
 
     def python(self, step: str, arguments: Sequence[str | Path], clock: Clock) -> str:
         """Run Python there, in the project's folder, and return its output.
