@@ -6,8 +6,8 @@ const python = await loadPyodide();
 const clock = performance.now();
 await python.loadPackage(wheels.map((path) => new URL(path, location).href), { messageCallback() {} });
 await python.runPythonAsync(`
-from llama_bridge import LlamaBridge, SamplingParams
-stream = LlamaBridge("demo").generate_stream("Hello!", params=SamplingParams(temperature=0))
+from llama_bridge import LlamaBridge
+stream = LlamaBridge("demo").generate_stream("Hello!", temperature=0)
 next(stream)
 `);
 postMessage((performance.now() - clock) / 1000);

@@ -29,7 +29,7 @@ async def run(prompt, n):
     """One greedy generation of raw text."""
     params = SamplingParams(temperature=0, max_tokens=n)
     bridge.session_reset()  # or the prompt would still be in the KV cache
-    usage = bridge.generate(prompt, params=params, chat=False).usage
+    usage = bridge.generate(prompt, sampling=params, chat=False).usage
     return json.dumps(
         {
             "n_prompt": usage.evaluated_tokens,

@@ -118,3 +118,14 @@ def test_an_unknown_section_or_backend_is_named() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "cuda, warp" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_comparison_in_chromium_runs() -> None:
+    if browsers.find("chromium") is None:
+        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
+    command = [sys.executable, "-m", "benchmarks.browser", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for contender in ("llama.wasm in Chromium", "llama.wasm in wasmtime", "wllama in Chromium"):
+        assert contender in done.stdout
