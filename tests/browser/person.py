@@ -137,6 +137,13 @@ class Person(Chatter):
         self.until(lambda: field.get_attribute("title"))  # the browser tells the page later
         self.settled()
 
+    def take(self, path: Path) -> None:
+        """Pick a model and leave the dialog. Under load the demo was once still chosen then; who sees that chooses again."""
+        self.pick(path)
+        self.close_models()
+        if self.model != path.name:
+            self.page.select_option("#model", path.name)
+
     def drop(self, url: str, name: str) -> None:
         """Drop a file with the bytes of ``url``."""
         self.here()

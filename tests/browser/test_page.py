@@ -152,8 +152,7 @@ def test_after_a_reload_a_model_that_is_not_kept_is_asked_for_by_name(
 
 
 def test_a_reload_at_a_bad_moment_loses_nothing_that_was_seen(guest: Person, slow: Path) -> None:
-    guest.pick(slow)
-    guest.close_models()
+    guest.take(slow)
     prompt = ("one two three " * 400).strip()
     guest.say(prompt, wait=False)
     guest.until(lambda: guest.doing.startswith("Reading"))
@@ -208,8 +207,7 @@ def test_it_stops_as_soon_where_the_page_has_one_thread(
 
 
 def _stop_anywhere(person: Person, slow: Path, moments: tuple[float, ...]) -> None:
-    person.pick(slow)
-    person.close_models()
+    person.take(slow)
     prompt = "one two three " * 800
     for moment in moments:
         person.say(prompt, wait=False)
@@ -234,8 +232,7 @@ def _stop_anywhere(person: Person, slow: Path, moments: tuple[float, ...]) -> No
 
 
 def test_progress_of_the_prefill_is_shown_and_the_page_lives(guest: Person, slow: Path) -> None:
-    guest.pick(slow)
-    guest.close_models()
+    guest.take(slow)
     longest_gap = guest.watch_the_page_thread()
     guest.say("one two three " * 400, wait=False)
     guest.until(lambda: re.fullmatch(r"Reading: [\d,]+ of 1,201", guest.doing))
@@ -249,8 +246,7 @@ def test_progress_of_the_prefill_is_shown_and_the_page_lives(guest: Person, slow
 
 
 def test_two_conversations_at_once_wait_for_each_other(guest: Person, slow: Path) -> None:
-    guest.pick(slow)
-    guest.close_models()
+    guest.take(slow)
     guest.say("Hello", wait=False)
     guest.until(lambda: guest.answers and len(guest.answers[-1]) > 20)
     guest.press("New chat")
