@@ -1,6 +1,8 @@
 #include "activations.h"
 
+#include <algorithm>
 #include <cfloat>
+#include <cmath>
 
 #include "ggml-impl.h"
 #include "simd.h"
@@ -61,6 +63,7 @@ vec pair_sums(vec low, vec high) {
 }
 
 constexpr float SMALLEST = 0x1p-121f; // below it 127 over it may be infinite: such values count as 0
+constexpr float SMALLEST_WIDE = 0x1p-112f; // the same of 32,767
 
 void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, const float * x, char * to) {
     const activation_layout at(kind, k, rows);
@@ -98,30 +101,53 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
     }
 }
 
+// The sum of the magnitudes over `MAX_SUM`, without an overflow.
+constexpr float MAX_SUM = 65000.0f;
+
+float scaled_sum(const float * x, int n) {
+    vec sum = zeros();
+    for (int i = 0; i < n; i += 4) {
+        sum = wasm_f32x4_add(sum, wasm_f32x4_mul(wasm_f32x4_abs(wasm_v128_load(x + i)), wasm_f32x4_const_splat(1.0f / MAX_SUM)));
+    }
+    return sum_of(sum);
+}
+
+// Sixteen bits. The magnitudes of a block's codes add up to 65,016 at most, so products with weights below 2^15 fit in 32 bits.
+void widen_row(const activation_kind & kind, int64_t k, int rows, int row, const float * x, char * to) {
+    auto * values = to + 4 * row;
+    auto * scales = reinterpret_cast<float *>(to + activation_layout(kind, k, rows).scales) + row;
+    const vec magic = wasm_f32x4_const_splat(0x1.8p23f);
+    for (int64_t b = 0; b < k / 32; b++) {
+        const float * block = x + 32 * b;
+        const float largest = magnitude(block, 32);
+        const bool finite = largest <= FLT_MAX;
+        const float scale = std::max(scaled_sum(block, 32), largest / 32767.0f);
+        scales[b * rows] = finite ? scale : NAN;
+        const vec inverse = wasm_f32x4_splat(finite && largest > SMALLEST_WIDE ? 1.0f / scale : 0.0f);
+        for (int i = 0; i < 32; i += 8) {
+            vec r[2];
+            for (int j = 0; j < 2; j++) {
+                r[j] = wasm_i32x4_sub(wasm_f32x4_add(wasm_f32x4_mul(wasm_v128_load(block + i + 4 * j), inverse), magic), magic);
+            }
+            const vec codes = wasm_v128_and(wasm_i16x8_narrow_i32x4(r[0], r[1]), wasm_i16x8_splat(finite ? -1 : 0));
+            if (rows == 1) {
+                wasm_v128_store(values + 2 * (32 * b + i), codes);
+                continue;
+            }
+            char * unit = values + 8 * (32 * b + i);
+            wasm_v128_store32_lane(unit, codes, 0);
+            wasm_v128_store32_lane(unit + 16, codes, 1);
+            wasm_v128_store32_lane(unit + 32, codes, 2);
+            wasm_v128_store32_lane(unit + 48, codes, 3);
+        }
+    }
+}
+
 } // namespace
 
 void prepare_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to) {
-    if (kind.block == 1) {
-        const vec factor = wasm_f32x4_const_splat(ACTIVATION_FACTOR);
-        auto * values = static_cast<float *>(to);
-        for (int64_t i = 0; i < k; i += 4) {
-            vec v[4], columns[4];
-            for (int row = 0; row < rows; row++) {
-                v[row] = wasm_f32x4_mul(rounded_to_half(wasm_v128_load(from[row] + i)), factor);
-            }
-            if (rows == 1) {
-                wasm_v128_store(values + i, v[0]);
-                continue;
-            }
-            transpose(v, columns);
-            for (int j = 0; j < 4; j++) {
-                wasm_v128_store(values + 4 * (i + j), columns[j]);
-            }
-        }
-        return;
-    }
     for (int row = 0; row < rows; row++) {
-        quantize_row(kind, k, rows, row, from[row], static_cast<char *>(to));
+        (kind.wide ? widen_row : quantize_row)(kind, k, rows, row, from[row], static_cast<char *>(to));
     }
 }
 

@@ -1,7 +1,7 @@
-// Activations laid out as the kernels read them: at eight bits, or for weights of half precision as they are.
+// Activations laid out as the kernels read them: at eight bits, or for weights of half precision at sixteen.
 //
-// The numbers are those of ggml's own Q8_0 (a scale for 32 values, rounded to half precision), Q8_K (one for 256) and F16,
-// so that results stay next to those of the native backend.
+// Those of eight bits are the numbers of ggml's own Q8_0 (a scale for 32 values, rounded to half precision) and Q8_K (one for
+// 256), so that results stay next to those of the native backend.
 #pragma once
 
 #include <stddef.h>
@@ -11,11 +11,12 @@ namespace lb {
 
 // How a weight format wants the activations it is multiplied with.
 struct activation_kind {
-    int block; // values per scale: 32 or 256; 1: no scales, single precision
+    int block; // values per scale: 32 or 256
     int unit;  // values of one row that stand together in a group of four rows: 4, or 2 for weights of eight bits
     int zero;  // what codes of weights have above their values; the sums that undo it are stored per `sub` values
     int sub;   // 32 or 16
     bool sums; // of 32 values, for weights with a minimum
+    bool wide; // sixteen bits
 };
 
 // Where the parts of one group of `rows` rows of `k` values are, in bytes from its start. In the header, because kernels ask for
@@ -25,10 +26,6 @@ struct activation_layout {
 
     activation_layout(const activation_kind & kind, int64_t k, int rows) {
         const auto values = static_cast<size_t>(k), n = static_cast<size_t>(rows);
-        if (kind.block == 1) {
-            scales = corrections = sums = size = padded(values * n * sizeof(float));
-            return;
-        }
         scales = padded(values * n * (is_wide(kind, rows) ? 2 : 1));
         corrections = scales + padded(values / static_cast<size_t>(kind.block) * n * sizeof(float));
         sums = corrections + padded(kind.zero != 0 ? values / static_cast<size_t>(kind.sub) * n * 4 : 0);
@@ -36,18 +33,15 @@ struct activation_layout {
     }
 
     // Whether values take 16 bits.
-    static bool is_wide(const activation_kind & kind, int rows) { return rows == 4 && kind.unit == 2; }
+    static bool is_wide(const activation_kind & kind, int rows) { return kind.wide || (rows == 4 && kind.unit == 2); }
 
   private:
     static size_t padded(size_t n) { return (n + 15) & ~static_cast<size_t>(15); }
 };
 
-// What single-precision activations are multiplied with, so that their products with small_halves() stay normal.
-constexpr float ACTIVATION_FACTOR = 0x1p56f;
-
-// A group of 1 or 4 rows. Without scales: float [k][rows], times ACTIVATION_FACTOR. Else, the parts are:
-//   values       int8 [k / unit][rows][unit]; int16 where four rows have units of 2
-//   scales       float [k / block][rows]          for blocks of 32 times HALF_FACTOR
+// A group of 1 or 4 rows. The parts are:
+//   values       int8 [k / unit][rows][unit]; int16 where they have sixteen bits, or four rows have units of 2
+//   scales       float [k / block][rows]          for blocks of 32 values of eight bits times HALF_FACTOR
 //   corrections  int16 [k / sub][rows][2]      -zero * sum of the values in even and in odd pairs
 //   sums         int16 [k / 256][rows][8]      of 32 values
 void prepare_activations(const activation_kind & kind, int64_t k, int rows, const float * const * from, void * to);

@@ -1,141 +1,181 @@
-// F16: no blocks and no scales; activations stay single precision, rounded to half precision as everywhere in ggml.
+// F16, held as integers of 16 bits with a scale for 32 weights, a power of two: multiplying such integers takes a third of the
+// instructions. What is at least a sixteenth of the largest of its block is exact; what is less, to 2^-15 of that.
 #include <string.h>
 
 #include <algorithm>
 
+#include "ggml-impl.h"
+
 #include "formats.h"
+#include "scaled.h"
 #include "simd.h"
 
 namespace lb {
 
 namespace {
 
-enum {
-    STEP = 16,  // values of a row in one packed block
-    CHUNK = 256, // values expanded at a time: eight rows of them, 8 KiB, stay in the first-level cache
+// Scales at half precision, 2 to the power of n, and codes from -2^15 to 2^15: a weight is its code times its scale over 2^14.
+struct wide_block {
+    uint16_t scales[GROUP];
+    int16_t pairs[16][GROUP][2];
 };
 
-// Pairs of neighbouring values, as in the file, of eight rows.
-struct half_block {
-    uint16_t pairs[STEP / 2][GROUP][2];
-};
+constexpr float CODES = 0x1p14f; // the code of what is as large as its scale
+constexpr uint16_t INFINITE = 0x7c00, NOT_A_NUMBER = 0x7e00;
+
+// The largest power of two that is not above any of 32 numbers of half precision; that of zeros is 0.
+uint16_t scale_of(const uint8_t * halves) {
+    vec m = zeros();
+    for (int i = 0; i < 64; i += 16) {
+        m = wasm_i16x8_max(m, wasm_v128_and(wasm_v128_load(halves + i), wasm_i16x8_const_splat(0x7fff)));
+    }
+    m = wasm_i16x8_max(m, wasm_i32x4_shuffle(m, m, 2, 3, 0, 1));
+    m = wasm_i16x8_max(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2));
+    const auto largest = static_cast<uint32_t>(std::max(wasm_i16x8_extract_lane(m, 0), wasm_i16x8_extract_lane(m, 1)));
+    if (largest >= INFINITE) {
+        return NOT_A_NUMBER;
+    }
+    const uint32_t exponent = largest & INFINITE;
+    return static_cast<uint16_t>(exponent != 0 || largest == 0 ? exponent : 1u << (31 - __builtin_clz(largest)));
+}
+
+// Four half-precision numbers times `factor`, rounded to nearest: adding 1.5 * 2^23 leaves the integer in the low bits.
+vec four_codes_of(const uint8_t * halves, vec factor) {
+    const vec magic = wasm_f32x4_const_splat(0x1.8p23f);
+    const vec numbers = wasm_f32x4_mul(small_halves(halves), wasm_f32x4_const_splat(HALF_FACTOR));
+    return wasm_i32x4_sub(multiply_add(numbers, factor, magic), magic);
+}
+
+vec codes_of(const uint8_t * halves, vec factor) {
+    return wasm_i16x8_narrow_i32x4(four_codes_of(halves, factor), four_codes_of(halves + 8, factor));
+}
 
 void pack(const uint8_t * from, size_t stride, uint8_t * to) {
-    for (int i = 0; i < STEP; i += 8) {
+    auto & packed = *reinterpret_cast<wide_block *>(to);
+    vec factors[GROUP];
+    for (int r = 0; r < GROUP; r++) {
+        const uint16_t scale = scale_of(from + static_cast<size_t>(r) * stride);
+        packed.scales[r] = scale;
+        const bool none = scale == 0 || scale == NOT_A_NUMBER;
+        factors[r] = wasm_f32x4_splat(none ? 0.0f : CODES / GGML_FP16_TO_FP32(scale));
+    }
+    for (int i = 0; i < 64; i += 16) {
         for (int half = 0; half < GROUP; half += 4) {
             vec rows[4], columns[4];
             for (int r = 0; r < 4; r++) {
-                rows[r] = wasm_v128_load(from + static_cast<size_t>(half + r) * stride + 2 * static_cast<size_t>(i));
+                rows[r] = codes_of(from + static_cast<size_t>(half + r) * stride + i, factors[half + r]);
             }
             transpose(rows, columns);
             for (int p = 0; p < 4; p++) {
-                wasm_v128_store(to + 16 * i + 32 * p + 4 * half, columns[p]);
+                wasm_v128_store(packed.pairs[i / 4 + p][half], columns[p]);
             }
         }
     }
 }
 
 void unpack(const uint8_t * from, int r, uint8_t * to) {
-    const auto & packed = *reinterpret_cast<const half_block *>(from);
-    for (int p = 0; p < STEP / 2; p++) {
-        memcpy(to + 4 * p, packed.pairs[p][r], 4);
+    const auto & packed = *reinterpret_cast<const wide_block *>(from);
+    const float scale = GGML_FP16_TO_FP32(packed.scales[r]) / CODES;
+    for (int i = 0; i < 32; i++) {
+        const ggml_fp16_t value = GGML_FP32_TO_FP16(scale * static_cast<float>(packed.pairs[i / 2][r][i % 2]));
+        memcpy(to + 2 * i, &value, 2);
     }
 }
 
-// The second and the first values of four pairs, over HALF_FACTOR. A product with 2^13 moves as a shift would, the sign
-// with it, but other units do it: shifts are what is scarce here.
-inline vec second(vec pairs) {
-    return wasm_v128_and(wasm_i32x4_shr(pairs, 3), wasm_i32x4_const_splat((int) 0x8fffe000));
-}
-
-inline vec first(vec pairs) {
-    const vec moved = wasm_i32x4_dot_i16x8(pairs, wasm_i32x4_const_splat(1 << 13));
-    return wasm_v128_and(moved, wasm_i32x4_const_splat((int) 0x8fffe000));
+// The scales of four rows.
+inline vec scales_at(const uint8_t * weights) {
+    return wasm_f32x4_mul(small_halves(weights), wasm_f32x4_const_splat(HALF_FACTOR / CODES));
 }
 
 void gemv(int64_t k, const uint8_t * weights, const char * activations, float * to) {
+    const activation_layout at(F16_ACTIVATIONS, k, 1);
     const char * y = activations;
-    const char * const end = y + 4 * k;
-    vec a[4] = {zeros(), zeros(), zeros(), zeros()};
+    const char * const end = y + 2 * k;
+    const char * scales = activations + at.scales;
+    vec a0 = zeros(), a1 = zeros();
     LB_ROLLED do {
-        const vec v = wasm_v128_load(y);
-#define STEP(i)                                                                                                \
-    {                                                                                                          \
-        const vec w0 = wasm_v128_load(weights + 32 * i), w1 = wasm_v128_load(weights + 32 * i + 16);           \
-        a[0] = multiply_add(first(w0), spread<2 * i>(v), a[0]);                                                \
-        a[1] = multiply_add(first(w1), spread<2 * i>(v), a[1]);                                                \
-        a[2] = multiply_add(second(w0), spread<2 * i + 1>(v), a[2]);                                           \
-        a[3] = multiply_add(second(w1), spread<2 * i + 1>(v), a[3]);                                           \
-    }
-        STEP(0) STEP(1)
+        vec q0 = zeros(), q1 = zeros();
+        const vec d0 = scales_at(weights), d1 = scales_at(weights + 8);
+        const char * const block_end = y + 64;
+        LB_ROLLED do {
+            const vec v = wasm_v128_load(y);
+#define STEP(p)                                                                   \
+    q0 = add_dot16(q0, wasm_v128_load(weights + 16 + 32 * p), spread<p>(v)); \
+    q1 = add_dot16(q1, wasm_v128_load(weights + 32 + 32 * p), spread<p>(v));
+            STEP(0) STEP(1) STEP(2) STEP(3)
 #undef STEP
-        y += 16;
-        weights += 64;
-        LB_STEP(y, weights);
+            y += 16;
+            weights += 128;
+            LB_STEP(y, weights);
+        } while (y != block_end);
+        const vec d = wasm_v128_load32_splat(scales);
+        a0 = scaled32(q0, wasm_f32x4_mul(d0, d), a0);
+        a1 = scaled32(q1, wasm_f32x4_mul(d1, d), a1);
+        weights += 16;
+        scales += 4;
+        LB_STEP(scales, weights);
     } while (y != end);
-    const vec factor = wasm_f32x4_const_splat(HALF_FACTOR / ACTIVATION_FACTOR);
-    wasm_v128_store(to, wasm_f32x4_mul(wasm_f32x4_add(a[0], a[2]), factor));
-    wasm_v128_store(to + 4, wasm_f32x4_mul(wasm_f32x4_add(a[1], a[3]), factor));
+    wasm_v128_store(to, a0);
+    wasm_v128_store(to + 4, a1);
 }
 
-// s[2 * r] and s[2 * r + 1] += lane r of v times w0 and w1.
-inline void add_outer(vec v, vec w0, vec w1, vec * s) {
-    s[0] = multiply_add(spread<0>(v), w0, s[0]);
-    s[1] = multiply_add(spread<0>(v), w1, s[1]);
-    s[2] = multiply_add(spread<1>(v), w0, s[2]);
-    s[3] = multiply_add(spread<1>(v), w1, s[3]);
-    s[4] = multiply_add(spread<2>(v), w0, s[4]);
-    s[5] = multiply_add(spread<2>(v), w1, s[5]);
-    s[6] = multiply_add(spread<3>(v), w0, s[6]);
-    s[7] = multiply_add(spread<3>(v), w1, s[7]);
-}
-
-// One step at a time: of two, wasmtime keeps two sums in memory.
-inline void tile(int64_t n, const char * weights, const char * y, vec * sums) {
-    vec s[8];
-    for (int i = 0; i < 8; i++) {
-        s[i] = sums[i];
-    }
-    const char * const end = y + 16 * n;
-    LB_ROLLED do {
-        add_outer(wasm_v128_load(y), wasm_v128_load(weights), wasm_v128_load(weights + 16), s);
+// Eight rows of weights times the first `rows` of four of activations, over n blocks, added to f.
+template <int rows> inline void tile(int64_t n, const uint8_t * weights, const char * y, const char * scales, vec * f) {
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        vec q[2 * rows];
+        const uint8_t * pairs = weights + offsetof(wide_block, pairs);
+        const char * const end = y + 256;
+        add_pairs<true, rows>(wasm_v128_load(pairs), wasm_v128_load(pairs + 16), y, q);
         y += 16;
-        weights += 32;
-        LB_STEP(y, weights);
-    } while (y != end);
-    for (int i = 0; i < 8; i++) {
-        sums[i] = s[i];
+        pairs += 32;
+        LB_ROLLED do {
+            LB_STEP(y, pairs);
+            add_pairs<false, rows>(wasm_v128_load(pairs), wasm_v128_load(pairs + 16), y, q);
+            y += 16;
+            pairs += 32;
+        } while (y != end);
+        add_scaled_of<scaled32, rows>(q, scales_at(weights), scales_at(weights + 8), wasm_v128_load(scales), f);
+        scales += 16;
+        weights += sizeof(wide_block);
+        LB_STEP(scales, weights);
     }
 }
 
-void gemm(int64_t, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-          float * const * to, char * scratch) {
-    const vec factor = wasm_f32x4_const_splat(HALF_FACTOR / ACTIVATION_FACTOR);
-    auto * wide = reinterpret_cast<float *>(scratch);
-    static_assert(sizeof(float) * GROUP * CHUNK <= SCRATCH_SIZE, "");
-    for (int64_t at = start; at < end; at += CHUNK) {
-        const int64_t count = std::min<int64_t>(end - at, CHUNK);
-        const uint8_t * from = weights + static_cast<size_t>(at) * 2 * GROUP;
-        LB_ROLLED for (int64_t i = 0; i < count; i++) { // half of the rows of a pair of values
-            const vec pairs = wasm_v128_load(from + 16 * i);
-            float * values = wide + i / 2 * 16 + i % 2 * 4;
-            wasm_v128_store(values, wasm_f32x4_mul(first(pairs), factor));
-            wasm_v128_store(values + 8, wasm_f32x4_mul(second(pairs), factor));
-        }
+enum { CHUNK = 32 }; // blocks that stay in the first-level cache while activations pass by: 16 KiB
+
+void gemm(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
+          float * const * to, char *) {
+    const activation_layout at(F16_ACTIVATIONS, k, 4);
+    for (int64_t first = start / 32; first < end / 32; first += CHUNK) {
+        const int64_t count = std::min<int64_t>(end / 32 - first, CHUNK);
         for (int64_t i = 0; i < n; i++) {
+            const char * group = activations + static_cast<size_t>(i) * group_size;
             vec sums[8];
-            load_sums(at == 0, to + 4 * i, sums);
-            tile(count, reinterpret_cast<const char *>(wide),
-                 activations + static_cast<size_t>(i) * group_size + static_cast<size_t>(at) * 16, sums);
+            load_sums(first == 0, to + 4 * i, sums);
+            tile<4>(count, weights + static_cast<size_t>(first) * sizeof(wide_block), group + first * 256, group + at.scales + first * 16, sums);
             store_sums(to + 4 * i, sums);
         }
     }
 }
 
-constexpr kernels HALVES = {gemv, gemm, nullptr};
+template <int rows> void few(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
+    const activation_layout at(F16_ACTIVATIONS, k, 4);
+    vec f[2 * rows];
+    for (int i = 0; i < 2 * rows; i++) {
+        f[i] = zeros();
+    }
+    tile<rows>(k / 32, weights, activations, activations + at.scales, f);
+    store_rows<rows>(f, to);
+}
+
+void few(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to) {
+    (rows == 2 ? few<2> : rows == 3 ? few<3> : few<4>)(k, weights, activations, to);
+}
+
+constexpr kernels WIDE = {gemv, gemm, few};
 
 } // namespace
 
-const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, STEP, 2 * STEP, sizeof(half_block), pack, unpack, {HALVES, HALVES}, FEW_GROUPS};
+const format F16 = {GGML_TYPE_F16, F16_ACTIVATIONS, 32, 64, sizeof(wide_block), pack, unpack, {WIDE, WIDE}, FEW_GROUPS};
 
 } // namespace lb

@@ -7,6 +7,7 @@
 #include "ggml-common.h"
 
 #include "formats.h"
+#include "scaled.h"
 #include "simd.h"
 
 namespace lb {
@@ -94,34 +95,6 @@ template <bool five, int j> inline vec high_codes(vec words, vec fifth) {
 
 template <byte_sums by> inline vec scaled(vec sums, vec scales, vec acc) {
     return multiply_add(wasm_f32x4_convert_i32x4(complete<by>(sums)), scales, acc);
-}
-
-// Sums of eight rows times four of activations: f += q, times the scales of the rows and lane a of those of the activations.
-template <vec (*scaled)(vec, vec, vec)> inline void add_scaled(const vec * q, vec d0, vec d1, vec d, vec * f) {
-    f[0] = scaled(q[0], wasm_f32x4_mul(d0, spread<0>(d)), f[0]);
-    f[1] = scaled(q[1], wasm_f32x4_mul(d1, spread<0>(d)), f[1]);
-    f[2] = scaled(q[2], wasm_f32x4_mul(d0, spread<1>(d)), f[2]);
-    f[3] = scaled(q[3], wasm_f32x4_mul(d1, spread<1>(d)), f[3]);
-    f[4] = scaled(q[4], wasm_f32x4_mul(d0, spread<2>(d)), f[4]);
-    f[5] = scaled(q[5], wasm_f32x4_mul(d1, spread<2>(d)), f[5]);
-    f[6] = scaled(q[6], wasm_f32x4_mul(d0, spread<3>(d)), f[6]);
-    f[7] = scaled(q[7], wasm_f32x4_mul(d1, spread<3>(d)), f[7]);
-}
-
-// The same for the first rows of activations.
-template <vec (*scaled)(vec, vec, vec), int rows> inline void add_scaled_of(const vec * q, vec d0, vec d1, vec d, vec * f) {
-    const vec a[4] = {spread<0>(d), spread<1>(d), spread<2>(d), spread<3>(d)};
-    for (int i = 0; i < rows; i++) {
-        f[2 * i] = scaled(q[2 * i], wasm_f32x4_mul(d0, a[i]), f[2 * i]);
-        f[2 * i + 1] = scaled(q[2 * i + 1], wasm_f32x4_mul(d1, a[i]), f[2 * i + 1]);
-    }
-}
-
-template <int rows> inline void store_rows(const vec * f, float * const * to) {
-    for (int a = 0; a < rows; a++) {
-        wasm_v128_store(to[a], f[2 * a]);
-        wasm_v128_store(to[a] + 4, f[2 * a + 1]);
-    }
 }
 
 template <byte_sums by, bool five> void gemv_small(int64_t k, const uint8_t * weights, const char * activations, float * to) {
@@ -329,10 +302,6 @@ void unpack_bytes(const uint8_t * from, int r, uint8_t * to) {
     }
 }
 
-inline vec scaled32(vec sums, vec scales, vec acc) {
-    return multiply_add(wasm_f32x4_convert_i32x4(sums), scales, acc);
-}
-
 void gemv_bytes(int64_t k, const uint8_t * weights, const char * activations, float * to) {
     const activation_layout at(Q8_0_ACTIVATIONS, k, 1);
     const char * y = activations;
@@ -385,16 +354,6 @@ void expand_bytes(const uint8_t * weights, int64_t n, wide_block * wide, float *
     }
 }
 
-// Products of a pair of values of eight rows and of four of activations: added to q, or, first of a block, set.
-template <bool first> inline void add_pairs(const char * weights, const char * y, vec * q) {
-    const vec v = wasm_v128_load(y), w0 = wasm_v128_load(weights), w1 = wasm_v128_load(weights + 16);
-    const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
-    for (int i = 0; i < 4; i++) {
-        q[2 * i] = first ? wasm_i32x4_dot_i16x8(w0, a[i]) : add_dot16(q[2 * i], w0, a[i]);
-        q[2 * i + 1] = first ? wasm_i32x4_dot_i16x8(w1, a[i]) : add_dot16(q[2 * i + 1], w1, a[i]);
-    }
-}
-
 inline void tile_bytes(int64_t n, const char * weights, const float * weight_scales, const char * y, const char * scales, vec * sums) {
     vec f[8];
     for (int i = 0; i < 8; i++) {
@@ -403,12 +362,12 @@ inline void tile_bytes(int64_t n, const char * weights, const float * weight_sca
     LB_ROLLED for (int64_t b = 0; b < n; b++) {
         vec q[8];
         const char * const end = y + 256;
-        add_pairs<true>(weights, y, q);
+        add_pairs<true, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
         y += 16;
         weights += 32;
         LB_ROLLED do {
             LB_STEP(y, weights);
-            add_pairs<false>(weights, y, q);
+            add_pairs<false, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
             y += 16;
             weights += 32;
         } while (y != end);
@@ -443,15 +402,6 @@ void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
     }
 }
 
-template <bool first, int rows> inline void add_pairs_of(const uint8_t * weights, const char * y, vec * q) {
-    const vec v = wasm_v128_load(y), w0 = wasm_i16x8_load8x8(weights), w1 = wasm_i16x8_load8x8(weights + 8);
-    const vec a[4] = {spread<0>(v), spread<1>(v), spread<2>(v), spread<3>(v)};
-    for (int i = 0; i < rows; i++) {
-        q[2 * i] = first ? wasm_i32x4_dot_i16x8(w0, a[i]) : add_dot16(q[2 * i], w0, a[i]);
-        q[2 * i + 1] = first ? wasm_i32x4_dot_i16x8(w1, a[i]) : add_dot16(q[2 * i + 1], w1, a[i]);
-    }
-}
-
 // As above, of the first rows of a group, straight from the packed weights.
 template <int rows> void few_bytes(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
     const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
@@ -466,12 +416,12 @@ template <int rows> void few_bytes(int64_t k, const uint8_t * weights, const cha
         vec q[2 * rows];
         const uint8_t * pairs = weights + offsetof(byte_block, pairs);
         const char * const end = y + 256;
-        add_pairs_of<true, rows>(pairs, y, q);
+        add_pairs<true, rows>(wasm_i16x8_load8x8(pairs), wasm_i16x8_load8x8(pairs + 8), y, q);
         y += 16;
         pairs += 16;
         LB_ROLLED do {
             LB_STEP(y, pairs);
-            add_pairs_of<false, rows>(pairs, y, q);
+            add_pairs<false, rows>(wasm_i16x8_load8x8(pairs), wasm_i16x8_load8x8(pairs + 8), y, q);
             y += 16;
             pairs += 16;
         } while (y != end);

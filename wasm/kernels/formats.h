@@ -6,14 +6,13 @@
 
 namespace lb {
 
-constexpr activation_kind Q4_0_ACTIVATIONS = {32, 4, 8, 32, false};
-constexpr activation_kind Q5_0_ACTIVATIONS = {32, 4, 16, 32, false};
-constexpr activation_kind Q8_0_ACTIVATIONS = {32, 2, 0, 32, false};
-constexpr activation_kind Q4_K_ACTIVATIONS = {256, 4, 0, 32, true};
-constexpr activation_kind Q5_K_ACTIVATIONS = {256, 4, 16, 32, true};
-constexpr activation_kind Q6_K_ACTIVATIONS = {256, 4, 32, 16, false};
-
-constexpr activation_kind F16_ACTIVATIONS = {1, 1, 0, 1, false};
+constexpr activation_kind F16_ACTIVATIONS = {32, 2, 0, 32, false, true};
+constexpr activation_kind Q4_0_ACTIVATIONS = {32, 4, 8, 32, false, false};
+constexpr activation_kind Q5_0_ACTIVATIONS = {32, 4, 16, 32, false, false};
+constexpr activation_kind Q8_0_ACTIVATIONS = {32, 2, 0, 32, false, false};
+constexpr activation_kind Q4_K_ACTIVATIONS = {256, 4, 0, 32, true, false};
+constexpr activation_kind Q5_K_ACTIVATIONS = {256, 4, 16, 32, true, false};
+constexpr activation_kind Q6_K_ACTIVATIONS = {256, 4, 32, 16, false, false};
 
 extern const format F16, Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K;
 

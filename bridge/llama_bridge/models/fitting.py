@@ -13,7 +13,7 @@ from typing import Literal
 from ..params import AUTO, MAX_N_CTX, KvType, ModelParams
 from ..system_memory import SystemMemory
 from .ggml_types import GGML_TYPES, KV_TYPES
-from .gguf import GgufHeader
+from .gguf import GgufHeader, TensorInfo
 from .memory import MOST_LAYERS
 from .memory_need import CELLS, MemoryNeed, cache_by_layer, gpu_work, memory_need
 from .pooling import is_causal
@@ -59,6 +59,7 @@ class Place:
         own: bytes without a model.
         per_token: bytes for each token of the vocabulary.
         least: tokens that an automatic context has at least, even if they do not fit what is free.
+        per_half: bytes for each matrix weight of half precision.
     """
 
     name: str
@@ -67,11 +68,13 @@ class Place:
     own: int
     per_token: int
     least: int
+    per_half: float = 0
 
 
 NATIVE = Place("native", 512, None, 0, 0, 2048)
-WASM = Place("wasm", 128, 16, 34 * _MIB, 270, 512)
-"""Measured with 32,000 to 150,000 tokens in the vocabulary: llama.wasm itself, its threads, and what it reads into."""
+WASM = Place("wasm", 128, 16, 34 * _MIB, 270, 512, per_half=2 / 32)
+"""Measured with 32,000 to 150,000 tokens in the vocabulary: llama.wasm itself, its threads, and what it reads into. It keeps a
+scale for 32 weights of half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,12 @@ def need_of(
         return need
     drawing = _DRAWING * (params.n_parallel - 1)
     more = place.own + (place.per_token + drawing) * header.n_vocab
-    return MemoryNeed(need.weights, need.cache, need.work + more)
+    halves = sum(tensor.n_bytes or 0 for tensor in header.tensors if _is_half_matrix(tensor)) // 2
+    return MemoryNeed(need.weights + int(place.per_half * halves), need.cache, need.work + more)
+
+
+def _is_half_matrix(tensor: TensorInfo) -> bool:
+    return tensor.type_name == "F16" and len(tensor.shape) > 1
 
 
 def longest_context(most: int, fits: Callable[[int], bool]) -> int:

@@ -27,13 +27,15 @@ class Format:
         type: as in a file.
         halves: where in a block of it half-precision numbers stand.
         unit: what the length of a row is a multiple of.
-        activations: values that share a scale; 1: they are rounded to half precision instead.
+        activations: values that share a scale.
+        wide: whether codes of weights and activations have sixteen bits.
     """
 
     type: Type
     halves: tuple[int, ...]
     unit: int
     activations: int
+    wide: bool = False
 
     def __str__(self) -> str:
         return str(self.type.name)
@@ -46,7 +48,7 @@ class Format:
 
 
 FORMATS = (
-    Format(Type.F16, (), 32, 1),
+    Format(Type.F16, (), 32, 32, wide=True),
     Format(Type.Q4_0, (0,), 32, 32),
     Format(Type.Q5_0, (0,), 32, 32),
     Format(Type.Q8_0, (0,), 32, 32),
@@ -162,8 +164,20 @@ def dequantized(format: Format, raw: Array) -> Array:
         return np.asarray(gguf.dequantize(raw, format.type), np.float32)
 
 
-def parts(format: Format, raw: Array) -> list[Array]:
+def coded(raw: Array) -> Array:
+    """Half-precision weights as they are held, in float64: codes of 16 bits, and a power of two for each 32."""
+    with np.errstate(all="ignore"):
+        weights = raw.view(np.float16).astype(np.float64).reshape(len(raw), -1, 32)
+        largest = np.abs(weights).max(-1, keepdims=True)
+        exponent = np.frexp(np.where(largest < np.inf, largest, 1))[1]
+        scale = np.where(largest < np.inf, np.ldexp(1.0, exponent - 15), np.nan)
+        return np.reshape(np.rint(weights / scale) * scale, (len(raw), -1))
+
+
+def parts(format: Format, raw: Array, packed: bool = True) -> list[Array]:
     """Arrays in float64 whose sum the weights are: single precision rounds a scale less a minimum, but not these."""
+    if format.wide and packed:
+        return [coded(raw)]
     if len(format.halves) < 2:
         return [dequantized(format, raw).astype(np.float64)]
     found = []
@@ -174,11 +188,27 @@ def parts(format: Format, raw: Array) -> list[Array]:
     return found
 
 
-def rounded(format: Format, x: Array) -> Array:
-    """Activations as ggml rounds them for these weights: Q8_0, Q8_K or F16; in float64."""
+def widely_rounded(x: Array) -> Array:
+    """Activations at sixteen bits, in float64. The sum of magnitudes is added up in the order of the kernel."""
+    blocks = np.abs(x.astype(np.float32)).reshape(len(x), -1, 8, 4)
     with np.errstate(all="ignore"):
-        if format.activations == 1:
-            return x.astype(np.float16).astype(np.float64)
+        sums = np.zeros_like(blocks[:, :, 0])
+        for i in range(8):
+            sums += blocks[:, :, i] * (np.float32(1) / np.float32(65000))
+        sums = sums[..., :2] + sums[..., 2:]
+        largest = blocks.max((2, 3))
+        scale = np.maximum(sums[..., 0] + sums[..., 1], largest / np.float32(32767))
+        inverse = np.where(largest > 2.0**-112, np.float32(1) / scale, np.float32(0))
+        codes = np.rint(x.astype(np.float32).reshape(*scale.shape, 32) * inverse[..., None])
+        return np.reshape(codes.astype(np.float64) * scale[..., None].astype(np.float64), x.shape)
+
+
+def rounded(format: Format, x: Array, packed: bool = True) -> Array:
+    """Activations as the kernel rounds them for these weights, ours or, not packed, ggml's; in float64."""
+    if format.wide:
+        with np.errstate(all="ignore"):
+            return widely_rounded(x) if packed else x.astype(np.float16).astype(np.float64)
+    with np.errstate(all="ignore"):
         blocks = x.reshape(len(x), -1, format.activations)
         largest = np.abs(blocks).max(-1, keepdims=True)
         scale = largest / np.float32(127)
@@ -189,10 +219,10 @@ def rounded(format: Format, x: Array) -> Array:
         return np.reshape(codes.astype(np.float64) * scale.astype(np.float64), x.shape)
 
 
-def product(format: Format, raw: Array, x: Array) -> tuple[Array, Array]:
+def product(format: Format, raw: Array, x: Array, packed: bool = True) -> tuple[Array, Array]:
     """Activations [n][k] times weights [rows][k], and the sum of the magnitudes of what is added up."""
-    y = rounded(format, x)
-    each = parts(format, raw)
+    y = rounded(format, x, packed)
+    each = parts(format, raw, packed)
     with np.errstate(all="ignore"):
         exact = sum(y @ part.T for part in each)
         size = sum(np.abs(y) @ np.abs(part).T for part in each)
