@@ -7,6 +7,7 @@ WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 # Each has a target of its own, and is a step of CI.
 TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py tests/remote/test_interrupts.py \
+    tests/files/test_kill.py tests/native/test_long_texts.py tests/wasm/test_any_thread.py \
     $(addprefix tests/local/test_,interrupts.py company_interrupts.py interrupts_at_rest.py soak.py \
         speculation_by_chance.py stateful.py) \
     $(addprefix tests/structured/test_,grammars_by_chance.py official_suite.py schemas_by_chance.py)

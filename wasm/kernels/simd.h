@@ -140,14 +140,6 @@ template <byte_sums by, int rows> inline void add_dots_of(vec v, vec w0, vec w1,
 }
 #endif
 
-// Rounded to the 11 bits, or below 2^-14 to the multiples of 2^-24, that half precision has.
-inline vec rounded_to_half(vec x) {
-    const vec small = wasm_f32x4_lt(wasm_f32x4_abs(x), wasm_f32x4_const_splat(0x1p-14f));
-    const vec shifted = wasm_f32x4_sub(wasm_f32x4_add(x, wasm_f32x4_const_splat(0.75f)), wasm_f32x4_const_splat(0.75f));
-    const vec t = wasm_f32x4_mul(x, wasm_f32x4_const_splat(8193.0f)); // Veltkamp's splitting
-    return wasm_v128_bitselect(shifted, wasm_f32x4_sub(t, wasm_f32x4_sub(t, x)), small);
-}
-
 // e to the power of x is what this returns times 2 to the power of n; NaN of NaN. x from -104 to 89.
 inline vec exponential_parts(vec x, vec & n) {
     // Added to a small number, this leaves the nearest integer in the low bits.
