@@ -299,7 +299,7 @@ def test_half_precision_weights_are_exact_or_next_to_it() -> None:
     raw = random_weights(HALF, 8192, 4 * HALF.unit)
     every_half(HALF, raw)
     weights = widened(raw.view(np.float16)).reshape(-1, 32)
-    finite: Array = np.isfinite(weights).all(-1)
+    finite = np.asarray(np.isfinite(weights).all(-1))
     differ = np.abs(coded(raw).reshape(-1, 32)[finite] - weights[finite])
     largest = np.abs(weights[finite]).max(-1, keepdims=True)
     assert (differ <= 2.0**-15 * largest).all()
