@@ -192,6 +192,27 @@ def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(guest: Person) ->
     assert guest.model == "demo"
 
 
+def test_a_file_that_changes_once_it_is_chosen_is_told_and_the_model_stays(
+    guest: Person, tmp_path: Path
+) -> None:
+    file = tmp_path / "changing.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    guest.open_models()
+    with guest.holding("add") as let_go:
+        guest.page.set_input_files(".library input[type=file]", file)
+        guest.until(lambda: guest.job)
+        os.utime(file, (1, 1))
+        let_go()
+        guest.settled()
+    why = "cannot be read: it was changed, moved or deleted after it was chosen: choose it again"
+    assert guest.trouble == f"changing.gguf: {why}"
+    guest.pick(file)
+    guest.until(lambda: guest.loaded == "changing.gguf")
+    assert guest.trouble == ""
+    guest.close_models()
+    assert guest.model == "changing.gguf"
+
+
 def test_a_model_that_the_server_does_not_have(guest: Person) -> None:
     guest.get("models/nowhere.gguf")
     assert guest.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
