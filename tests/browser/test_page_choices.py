@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -139,3 +140,41 @@ def test_a_file_that_is_no_model_is_told_beside_one_that_is(
     assert "other.gguf is loaded" in guest.text(".library .said")
     guest.close_models()
     assert guest.model == other.name
+
+
+def test_a_model_that_another_tab_has_deleted_is_told_by_its_name(
+    guest: Person, address: str, other: Path
+) -> None:
+    guest.take(other)
+    guest.press_there("Load demo")
+    guest.close_models()
+    guest.page.select_option("#model", other.name)  # it would be loaded with the next question
+    second = Person(guest.context, address)
+    second.delete(other.name)
+    second.page.close()
+    guest.say("My name is Zorblax.")
+    assert guest.ending == f"{other.name}: it is no longer kept here"
+    told = guest.page.locator(f".toast:has-text('{other.name} is not here')")
+    told.wait_for()
+    assert guest.model == "demo"
+    guest.press("Try again")
+    guest.until(lambda: guest.answers and "Zorblax" in guest.answers[-1])
+
+
+def test_a_model_that_cannot_be_kept_now_is_chosen_all_the_same(guest: Person, other: Path) -> None:
+    name = hashlib.sha256(f"file:{other.name}:{other.stat().st_size}".encode()).hexdigest()[:32]
+    guest.page.evaluate(
+        """async (name) => {
+            let folder = await navigator.storage.getDirectory();
+            for (const part of ["llama-bridge", "parts"]) folder = await folder.getDirectoryHandle(part);
+            const file = await folder.getFileHandle(name, { create: true });
+            self.held = await file.createWritable(); // as another tab that copies it
+        }""",
+        f"{name}.part",
+    )
+    guest.take(other)
+    assert "another tab of this page has it open" in guest.models()[1]
+    guest.close_models()
+    guest.say("My name is Zorblax.")
+    assert "Zorblax" in guest.answers[0]
+    guest.page.evaluate("async () => await self.held.abort()")

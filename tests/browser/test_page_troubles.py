@@ -390,3 +390,31 @@ said.append(str(await store.models()))
     assert said[9].startswith("ModelBusy {'path': 'demo-copy.gguf'")
     assert said[10].startswith("ModelBusy ")
     assert said[11:] == ["fine", "fine", "[]"]
+
+
+def test_models_are_listed_while_another_tab_deletes_some(programmer: Programmer) -> None:
+    """The list failed, and with it every job of a page: it waited for ever."""
+    code = """
+import asyncio
+import js
+from llama_bridge_wasm.store.model_store import *
+from llama_bridge_wasm.page import to_js
+store = ModelStore("listed")
+await store.models()
+root = await js.navigator.storage.getDirectory()
+for name in ("listed", "models"):
+    root = await root.getDirectoryHandle(name)
+create = to_js({"create": True}, dict_converter=js.Object.fromEntries)
+names = ["%064x.gguf" % i for i in range(8)]
+async def come_and_go():
+    for _ in range(20):
+        for name in names:
+            await root.getFileHandle(name, create)
+        for name in names:
+            await root.removeEntry(name)
+async def look():
+    return [len(await store.models()) for _ in range(60)]
+_, seen = await asyncio.gather(come_and_go(), look())
+str(max(seen) > 0)
+"""
+    assert programmer.run(code) == "True"
