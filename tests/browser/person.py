@@ -60,8 +60,8 @@ class Person(Chatter):
     @property
     def doing(self) -> str:
         """What is done before the answer begins."""
-        found = self.page.locator(".turn:last-child .doing p")
-        return found.inner_text() if found.count() else ""
+        # at one moment: it may be gone at the next
+        return " ".join(self.page.locator(".turn:last-child .doing p").all_inner_texts())
 
     @property
     def ending(self) -> str:

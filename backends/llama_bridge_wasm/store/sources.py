@@ -23,7 +23,7 @@ _BLOCK = 4 << 20
 """Bytes read at once: never more than this is in memory twice."""
 
 
-def why_unreadable(error: JsException) -> str:
+def why_unreadable(error: Exception) -> str:
     """Why the browser gives no bytes of a file, for people."""
     if str(getattr(error, "name", "")) in ("NotReadableError", "NotFoundError"):
         return "it was changed, moved or deleted after it was chosen: choose it again"
