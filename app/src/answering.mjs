@@ -61,7 +61,7 @@ export class Answering {
     const { system, sampling } = talk;
     const messages = pathTo(talk, message.parent);
     if (!this.models.all && this.client.flags.starts) this.on.doing(talk, message, { doing: "start" });
-    const { id: model, context: room } = await this.#model(talk, signal);
+    const { id: model, context: room } = await this.#model(talk, message, signal);
     message.model = model;
     let saved = performance.now();
     for await (const piece of this.client.ask({ model, system, sampling, messages, signal })) {
@@ -78,10 +78,11 @@ export class Answering {
     }
   }
 
-  /** The model that answers; somebody may ask before any is found. */
-  async #model(talk, signal) {
+  /** The model that answers; somebody may ask before any is found, and before the one that is chosen is loaded. */
+  async #model(talk, message, signal) {
     const { models } = this;
     await orAborted(models.finding, signal);
+    await models.settled(talk, signal, (name) => this.on.doing(talk, message, { doing: "load", name }));
     if (models.missing) await orAborted(models.find(), signal); // perhaps they are there now
     if (models.missing) throw new Trouble("refused", models.missing);
     models.useFor(talk);

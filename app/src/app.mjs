@@ -24,7 +24,7 @@ export class App {
     const { client } = this;
     this.models = new ModelChoice(client, {
       show: () => this.#show(),
-      chosen: () => this.#keep(),
+      chosen: (id, model) => this.#chosen(id, model),
       talk: () => this.talk,
     });
     this.answering = new Answering(client, this.models, {
@@ -193,6 +193,12 @@ export class App {
       await this.models.learn();
     }
     this.#show();
+  }
+
+  /** Another model for a conversation, which need not be the open one any more. */
+  #chosen(id, model) {
+    if (id === this.talk.id) return this.#keep();
+    if (this.talks.heads.has(id)) return this.talks.change(id, (talk) => (talk.model = model));
   }
 
   #keep() {

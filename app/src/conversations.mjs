@@ -54,7 +54,7 @@ export class Conversations {
   #begin() {
     const { unsent } = this;
     const hasDraft = unsent?.leaf === null && (unsent.draft || unsent.draftFiles.length);
-    return hasDraft ? unsent : newTalk({ model: preferences.model });
+    return hasDraft ? Object.assign(unsent, { model: preferences.model }) : newTalk({ model: preferences.model });
   }
 
   async save(talk) {

@@ -1,4 +1,5 @@
 // Which model answers: those that the host has, the one that a conversation goes on with, and where another is chosen.
+import { orAborted } from "./client.mjs";
 import { isModelFile } from "./model_files.mjs";
 import { ModelsView } from "./models_view.mjs";
 import { askForKey, tell, wordsOf } from "./notices.mjs";
@@ -12,12 +13,16 @@ export class ModelChoice {
   finding = null; // the first search for them, a promise
   latest = null; // the last one
   searches = 0;
+  #choices = 0; // so far: each has its number
+  #newest = 0; // of those that are in force in any conversation
+  #inForce = new Map(); // by the id of a conversation: the number of its choice
+  #coming = new Set(); // choices whose model is not loaded yet: {number, name, talks: ids of conversations, over: a promise}
 
-  /** on: {show(): something has changed, chosen(): another one for the open conversation, talk(): that conversation} */
+  /** on: {show(): something has changed, chosen(id, model): another one for this conversation, talk(): the open one} */
   constructor(client, on) {
     Object.assign(this, { client, on });
     this.picker = new Picker((id) => this.#choose(id));
-    this.library = client.library && new ModelsView(client.library, (id) => this.#changed(id));
+    this.library = client.library && new ModelsView(client.library, { changed: () => this.find(), coming: (name, model) => this.#await(name, model) });
   }
 
   /** The model of a conversation; null if it is not here. */
@@ -46,11 +51,12 @@ export class ModelChoice {
     this.useFor(this.on.talk());
     this.on.show();
     const others = this.library?.refresh(); // nobody has to wait for what is not loaded
-    others?.then(() => this.useFor(this.on.talk())).catch(() => {}); // its own view tells what is wrong
+    others?.then(() => search === this.searches && this.useFor(this.on.talk())).catch(() => {}); // its own view tells what is wrong
   }
 
-  /** A conversation whose model is not here goes on with one that is. */
+  /** A conversation whose model is not here goes on with one that is. A new one takes the choice that is on its way. */
   useFor(talk) {
+    if (talk.leaf === null) for (const { number, talks } of this.#coming) if (number > this.#newest) talks.add(talk.id);
     if (!this.all?.length) return;
     const known = (name) => this.all.some(({ id }) => id === name);
     if (!known(talk.model)) {
@@ -59,6 +65,16 @@ export class ModelChoice {
       if (was && talk.leaf !== null) tell(t("otherModel", { was, model: talk.model }));
     }
     this.picker.show(this.all, this.library?.ready ?? [], this.on.talk().model);
+  }
+
+  /** Wait until what was chosen for a conversation is loaded, or cannot be. tell(name) is told for what one waits. */
+  async settled(talk, signal, tell) {
+    const isLast = ({ number, talks }) => talks.has(talk.id) && number > (this.#inForce.get(talk.id) ?? 0);
+    for (let last; (last = [...this.#coming].findLast(isLast)); ) {
+      tell(last.name);
+      await orAborted(last.over, signal);
+    }
+    await orAborted(this.latest, signal);
   }
 
   /** After an answer, it is loaded, and what it can do is known. */
@@ -82,17 +98,34 @@ export class ModelChoice {
   }
 
   async #choose(model) {
-    if (this.all.some(({ id }) => id === model)) await this.#changed(model);
+    if (this.all.some(({ id }) => id === model)) await this.#take(model, { number: (this.#choices += 1), talks: new Set([this.on.talk().id]) });
     else if (!(await this.library.use(model))) this.useFor(this.on.talk()); // that is told
   }
 
-  /** Others are here, or another one answers. */
-  async #changed(model) {
-    if (model) {
-      this.on.talk().model = preferences.model = model;
+  /** A choice that comes into force once its model is loaded; whether it was. model: a promise of its id, or of null. */
+  async #await(name, model) {
+    const choice = { number: (this.#choices += 1), name, talks: new Set([this.on.talk().id]) };
+    const taken = model.then((id) => id !== null && this.#take(id, choice));
+    choice.over = taken.catch(() => {}).finally(() => this.#coming.delete(choice));
+    this.#coming.add(choice);
+    return taken;
+  }
+
+  /** What was chosen answers in those conversations for which nothing was chosen later. */
+  async #take(model, { number, talks }) {
+    if (number > this.#newest) {
+      this.#newest = number;
+      preferences.model = model;
       savePreferences();
-      this.on.chosen();
+    }
+    const open = this.on.talk();
+    for (const id of talks) {
+      if (number < this.#inForce.get(id)) continue;
+      this.#inForce.set(id, number);
+      if (id === open.id) open.model = model;
+      this.on.chosen(id, model);
     }
     await this.find();
+    return true;
   }
 }

@@ -12,10 +12,12 @@ export class ModelsView {
   loading = null; // the job that loads a model: there is one at most
   found = { models: [], used: 0, free: null, note: null };
 
-  /** library: see client.mjs. changed(id): another model is loaded, or there are more or fewer; id is what is loaded now, or null. */
-  constructor(library, changed) {
-    this.library = library;
-    this.changed = changed;
+  /**
+   * library: see client.mjs. on: {changed(): there are more models, or fewer, coming(name, model): somebody has chosen one that is
+   * not loaded yet; model: a promise of its id, or of null if it cannot be had; returns a promise of whether it was}
+   */
+  constructor(library, on) {
+    Object.assign(this, { library, on });
     this.troubles = make("div", { className: "troubles" });
     this.work = make("div", { className: "jobs", role: "group", "aria-live": "polite" });
     this.list = make("ul", { className: "models" });
@@ -48,18 +50,24 @@ export class ModelsView {
   }
 
   /** Load a model; whether that worked. The dialog shows how far it is. */
-  async use(id, how = {}) {
-    const opened = !this.dialog;
-    if (opened) this.open();
-    const loaded = await this.#do(id, async (running) => {
+  use(id, how = {}) {
+    const closes = !this.dialog;
+    if (closes) this.open();
+    this.#begin();
+    return this.on.coming(this.nameOf(id), this.#load(id, { how, closes }));
+  }
+
+  /** closes: whether the dialog is closed then, if it has nothing else to tell. One that is closed already stays so. */
+  async #load(id, { how = {}, closes = false } = {}) {
+    const load = async (running) => {
       await this.library.use(id, { ...how, ...running });
-      return true;
-    }, { loads: true });
-    if (!loaded) return false;
-    if (opened) this.dialog?.close();
+      return id;
+    };
+    const loaded = await this.#do(id, load, { loads: true });
+    if (loaded === null) return null;
+    if (closes && !this.jobs.length && !this.troubles.childElementCount) this.dialog?.close();
     else this.#say(t("isLoaded", { name: this.nameOf(id) }));
-    await this.changed(id);
-    return true;
+    return id;
   }
 
   /** Get the models in some Files. One that is not whole is told, and not begun. */
@@ -74,14 +82,21 @@ export class ModelsView {
   }
 
   /** Get a model: its Files, in order, or its name. */
-  async add(what, how = {}) {
+  add(what, how = {}) {
     if (!this.dialog) this.open();
+    this.#begin();
+    const id = this.#get(what, how);
+    if (this.library.takes.loads) return this.on.coming(this.#nameOf(what), id.then((got) => got && this.#load(got)));
+    return id.then((got) => {
+      if (got === null) return;
+      this.#say(t("isHere", { name: this.nameOf(got) }));
+      return this.on.changed();
+    });
+  }
+
+  #get(what, how) {
     const again = () => this.add(what, { ...how, anyway: true });
-    const id = await this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
-    if (id === null) return;
-    if (this.library.takes.loads) return this.use(id);
-    this.#say(t("isHere", { name: this.nameOf(id) }));
-    await this.changed(null);
+    return this.#do(what, (running) => this.library.add(what, { ...how, ...running }), { again });
   }
 
   // what is on the screen
@@ -166,7 +181,7 @@ export class ModelsView {
       try {
         await this.library.remove(id);
         await this.refresh();
-        await this.changed(null);
+        await this.on.changed();
       } catch (error) {
         this.#trouble(error);
       }
@@ -175,10 +190,18 @@ export class ModelsView {
 
   // work
 
+  #nameOf(what) {
+    return Array.isArray(what) ? what[0].name : this.nameOf(what);
+  }
+
+  /** Somebody wants something else: what went wrong before is over. Of several files, each may have its own trouble. */
+  #begin() {
+    if (!this.jobs.length) this.troubles.replaceChildren();
+  }
+
   /** Do something that takes long with a model; returns what it returns, or null if it failed or was stopped, which is told. */
   async #do(what, work, { again = null, loads = false }) {
-    const job = new JobView(what, Array.isArray(what) ? what[0].name : this.nameOf(what));
-    if (!this.jobs.length) this.troubles.replaceChildren(); // of several files, each may have its own
+    const job = new JobView(what, this.#nameOf(what));
     this.jobs.push(job);
     if (loads) this.loading = job;
     this.work.append(job.place);
@@ -210,8 +233,9 @@ export class ModelsView {
   }
 
   #say(words) {
-    if (this.dialog) this.troubles.replaceChildren(make("p", { className: "said", role: "status", textContent: words }));
-    else tell(words);
+    if (!this.dialog) return tell(words);
+    this.troubles.querySelector(".said")?.remove();
+    this.troubles.prepend(make("p", { className: "said", role: "status", textContent: words }));
   }
 }
 

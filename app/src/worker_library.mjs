@@ -31,8 +31,8 @@ export class WorkerLibrary {
   find(id) {
     const found = this.entries().find((one) => one.id === id);
     if (!found) throw new Trouble("refused", t("noModel", { model: id }));
-    const { key, files } = found;
-    return files ? { key, files } : { key };
+    const { key, name, files } = found;
+    return files ? { key, files } : { key, name };
   }
 
   async all() {

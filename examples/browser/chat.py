@@ -14,6 +14,7 @@ from llama_bridge import (
     ChatStream,
     ContextOverflow,
     LlamaBridge,
+    ModelNotFound,
     ModelSource,
     PartsSource,
     Progress,
@@ -29,9 +30,8 @@ from llama_bridge_wasm.hosts.browser import stop, threads
 from llama_bridge_wasm.store import (
     BlobSource,
     ModelStore,
-    StoreFull,
+    StoreError,
     StoreProgress,
-    StoreUnavailable,
 )
 
 BREATH = 0.05
@@ -84,7 +84,7 @@ class Chat:
         before = self.key
         end = await self.outcome(job)
         self.waiting = False
-        if job.job != "ask" or self.key != before:
+        if job.job != "ask" or self.key != before or end["event"] == "failed":
             await self.tell_state()
         tell(**end)
 
@@ -104,7 +104,7 @@ class Chat:
             state["models"] = [asdict(model) for model in await self.store.models()]
             state["unfinished"] = [asdict(part) for part in await self.store.unfinished()]
             _, state["free"] = await self.store.space()
-        except StoreUnavailable as error:
+        except StoreError as error:
             state["note"] = str(error)
         tell("state", loaded=self.about() if self.key else None, **state)
 
@@ -147,7 +147,7 @@ class Chat:
                 kept = await self.store.add(files[0], name, tell_copy)
             else:
                 kept = await self.store.add_parts(files, tell_copy)
-        except (StoreFull, StoreUnavailable) as error:
+        except (StoreError, ModelNotFound) as error:  # it answers all the same
             return {"note": str(error)}
         self.key = kept.sha256
         return {"key": kept.sha256}
@@ -210,8 +210,11 @@ class Chat:
         elif files := getattr(model, "files", None):
             await self.load(source_of(list(files)), model.key)
         else:
-            async with self.store.open(model.key) as source:
-                await self.load(source, model.key)
+            try:
+                async with self.store.open(model.key) as source:
+                    await self.load(source, model.key)
+            except ModelNotFound as error:  # another tab has deleted it, and its name too
+                raise ModelNotFound(model.name, error.reason) from error
 
     async def load(self, model: str | ModelSource, key: str) -> None:
         self.name = model if isinstance(model, str) else model.name

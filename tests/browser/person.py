@@ -60,8 +60,8 @@ class Person(Chatter):
     @property
     def doing(self) -> str:
         """What is done before the answer begins."""
-        found = self.page.locator(".turn:last-child .doing p")
-        return found.inner_text() if found.count() else ""
+        # at one moment: it may be gone at the next
+        return " ".join(self.page.locator(".turn:last-child .doing p").all_inner_texts())
 
     @property
     def ending(self) -> str:
@@ -138,11 +138,11 @@ class Person(Chatter):
         self.settled()
 
     def take(self, path: Path) -> None:
-        """Pick a model and leave the dialog. Under load the demo was once still chosen then; who sees that chooses again."""
+        """Pick a model and leave the dialog: it is what answers from now on."""
         self.pick(path)
+        assert self.trouble == ""
         self.close_models()
-        if self.model != path.name:
-            self.page.select_option("#model", path.name)
+        assert self.model == path.name
 
     def drop(self, url: str, name: str) -> None:
         """Drop a file with the bytes of ``url``."""
@@ -244,6 +244,31 @@ class Person(Chatter):
         session.send("Storage.overrideQuotaForOrigin", {"origin": address, "quotaSize": size})
         yield
         session.send("Storage.overrideQuotaForOrigin", {"origin": address})
+
+    @contextmanager
+    def holding(self, job: str) -> Generator[Callable[[], None]]:
+        """Such jobs reach the worker only once the function is called, which gives the rest of the page its turn."""
+        self.page.evaluate(
+            """(job) => {
+                const { postMessage } = Worker.prototype;
+                const held = [];
+                Worker.prototype.postMessage = function (...given) {
+                    if (given[0].job === job) held.push(() => postMessage.apply(this, given));
+                    else postMessage.apply(this, given);
+                };
+                self.letGo = () => {
+                    Worker.prototype.postMessage = postMessage;
+                    for (const send of held.splice(0)) send();
+                };
+            }""",
+            job,
+        )
+
+        def let_go() -> None:
+            self.page.evaluate("() => self.letGo()")
+
+        yield let_go
+        let_go()
 
     def watch_the_page_thread(self) -> Callable[[], float]:
         """Returns a function that tells the longest gap, in ms, since this call in which the page did nothing."""

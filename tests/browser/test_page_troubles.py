@@ -192,6 +192,27 @@ def test_a_file_that_is_no_gguf_is_refused_and_the_model_stays(guest: Person) ->
     assert guest.model == "demo"
 
 
+def test_a_file_that_changes_once_it_is_chosen_is_told_and_the_model_stays(
+    guest: Person, tmp_path: Path
+) -> None:
+    file = tmp_path / "changing.gguf"
+    file.write_bytes(DEMO.read_bytes())
+    guest.open_models()
+    with guest.holding("add") as let_go:
+        guest.page.set_input_files(".library input[type=file]", file)
+        guest.until(lambda: guest.job)
+        os.utime(file, (1, 1))
+        let_go()
+        guest.settled()
+    why = "cannot be read: it was changed, moved or deleted after it was chosen: choose it again"
+    assert guest.trouble == f"changing.gguf: {why}"
+    guest.pick(file)
+    guest.until(lambda: guest.loaded == "changing.gguf")
+    assert guest.trouble == ""
+    guest.close_models()
+    assert guest.model == "changing.gguf"
+
+
 def test_a_model_that_the_server_does_not_have(guest: Person) -> None:
     guest.get("models/nowhere.gguf")
     assert guest.trouble.endswith("models/nowhere.gguf: the server has no such file (status 404)")
@@ -369,3 +390,31 @@ said.append(str(await store.models()))
     assert said[9].startswith("ModelBusy {'path': 'demo-copy.gguf'")
     assert said[10].startswith("ModelBusy ")
     assert said[11:] == ["fine", "fine", "[]"]
+
+
+def test_models_are_listed_while_another_tab_deletes_some(programmer: Programmer) -> None:
+    """The list failed, and with it every job of a page: it waited for ever."""
+    code = """
+import asyncio
+import js
+from llama_bridge_wasm.store.model_store import *
+from llama_bridge_wasm.page import to_js
+store = ModelStore("listed")
+await store.models()
+root = await js.navigator.storage.getDirectory()
+for name in ("listed", "models"):
+    root = await root.getDirectoryHandle(name)
+create = to_js({"create": True}, dict_converter=js.Object.fromEntries)
+names = ["%064x.gguf" % i for i in range(8)]
+async def come_and_go():
+    for _ in range(20):
+        for name in names:
+            await root.getFileHandle(name, create)
+        for name in names:
+            await root.removeEntry(name)
+async def look():
+    return [len(await store.models()) for _ in range(60)]
+_, seen = await asyncio.gather(come_and_go(), look())
+str(max(seen) > 0)
+"""
+    assert programmer.run(code) == "True"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llama_bridge import LlamaBridge, MemoryKind, ModelParams, SamplingParams
-from tools.random_model import CHATML, TINY, vocabulary, write_model
+from tools.random_model import CHATML, TINY, cached_model, vocabulary, write_model, writer
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0)
 # Threads that wait for each other make a tiny model slow on a busy machine.
@@ -106,3 +108,19 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_gives_others(
 def test_an_unknown_vocabulary_names_those_that_there_are() -> None:
     with pytest.raises(KeyError, match="gpt-2"):
         vocabulary("gpt-9")
+
+
+def test_a_model_that_is_used_again_stays_as_it_is_for_those_who_have_chosen_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser no longer reads a file that has a new time: a page went on with its old model."""
+    monkeypatch.setattr(writer, "cache_folder", lambda _: tmp_path)
+    model = cached_model(**TINY)
+    assert model.parent == tmp_path
+    an_hour_ago, two_days_ago = time.time() - 3600, time.time() - 2 * 86_400
+    os.utime(model, (an_hour_ago, an_hour_ago))
+    cached_model(**TINY)
+    assert model.stat().st_mtime == pytest.approx(an_hour_ago, abs=1)
+    os.utime(model, (two_days_ago, two_days_ago))
+    cached_model(**TINY)  # nobody takes it for one that is not used any more
+    assert model.stat().st_mtime > an_hour_ago

@@ -115,6 +115,8 @@ _BLOCKS: dict[Quantization, _Block] = {
 
 _UNUSED = 86_400
 """Seconds after which a model of another version is removed."""
+_RECENT = _UNUSED / 2
+"""Seconds in which a model counts as used just now."""
 
 
 def cached_model(**parameters: Any) -> Path:
@@ -132,7 +134,8 @@ def cached_model(**parameters: Any) -> Path:
                 ):  # otherwise another checkout may be using it
                     old.unlink()
     made = kept(file, lambda path: write_model(path, **parameters))
-    made.touch()
+    if time.time() - made.stat().st_mtime > _RECENT:
+        made.touch()  # not each time: a browser refuses to read a file that was touched after somebody chose it
     return made
 
 

@@ -89,7 +89,10 @@ class Arrivals:
                         await self._folder.remove(part, shown=part)
                 continue
             url, name = part_urls(str(about["url"]))[0], str(about["name"])
-            size, total = await self._folder.size(part), about["total"]
+            try:
+                size, total = await self._folder.size(part), about["total"]
+            except ModelNotFound:  # another tab has just taken or deleted it
+                continue
             if (called := read_part_name(name)) is not None:
                 name, total = called.whole, about.get("of_all")
                 size += found[url].size if url in found else 0

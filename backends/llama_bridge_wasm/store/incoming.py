@@ -20,6 +20,7 @@ from .errors import DownloadError, StoreFull
 from .hub import expected_of
 from .opfs import mapped_errors
 from .patience import SILENT, answered
+from .sources import why_unreadable
 
 __all__ = ["Incoming", "StoreProgress", "Tell", "Transfer", "blob_pieces", "request"]
 
@@ -152,9 +153,8 @@ async def blob_pieces(blob: Any, name: str) -> AsyncIterator[Any]:
     for start in range(0, int(blob.size), _PIECE):
         try:
             buffer = await blob.slice(start, start + _PIECE).arrayBuffer()
-        except JsException as error:  # moved or deleted since it was chosen
-            reason = f"cannot be read: {getattr(error, 'message', error)}"
-            raise ModelNotFound(name, reason) from error
+        except JsException as error:
+            raise ModelNotFound(name, f"cannot be read: {why_unreadable(error)}") from error
         yield new(js.Uint8Array, buffer)
 
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from llama_bridge.errors import InvalidModel
+from llama_bridge.errors import InvalidModel, ModelNotFound
 from llama_bridge.models.gguf import read_gguf
 from llama_bridge.models.part_name import read_part_name
 from llama_bridge.models.parts_source import PartsSource
@@ -104,7 +104,10 @@ class ModelStore:
         for file in await folder.names():
             if file.endswith(_MODEL):
                 sha256 = file.removesuffix(_MODEL)
-                sizes[sha256] = await folder.size(file)
+                try:
+                    sizes[sha256] = await folder.size(file)
+                except ModelNotFound:  # another tab has just deleted it
+                    continue
                 abouts[sha256] = await folder.read_json(sha256 + _ABOUT) or {}
         found: list[KeptModel] = []
         for sha256, about in abouts.items():

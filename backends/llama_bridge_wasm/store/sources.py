@@ -17,10 +17,17 @@ from llama_bridge.models.part_name import read_part_name
 
 from ..page import FillsMemory, JsException, js, new
 
-__all__ = ["BlobSource", "HandleSource", "UrlSource", "part_urls"]
+__all__ = ["BlobSource", "HandleSource", "UrlSource", "part_urls", "why_unreadable"]
 
 _BLOCK = 4 << 20
 """Bytes read at once: never more than this is in memory twice."""
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why the browser gives no bytes of a file, for people."""
+    if str(getattr(error, "name", "")) in ("NotReadableError", "NotFoundError"):
+        return "it was changed, moved or deleted after it was chosen: choose it again"
+    return f"the browser could not read it: {getattr(error, 'message', error)}"
 
 
 class _Reader(io.RawIOBase, FillsMemory):
@@ -61,7 +68,7 @@ class _Reader(io.RawIOBase, FillsMemory):
                 self._block_at, start = self._at, 0
                 self._block_size = self._read_at(self._block.subarray(0, size), self._at)
         except JsException as error:
-            raise OSError(None, f"the browser could not read it: {error}") from error
+            raise OSError(None, why_unreadable(error)) from error
         n = min(int(array.length), self._block_size - start)
         array.set(self._block.subarray(start, start + n))
         return n
