@@ -47,6 +47,14 @@ def kept() -> list[str]:
     return [path.name for _, path in kept_addresses()]
 
 
+def test_a_name_that_is_longer_than_a_file_s_may_be_is_cut(hub: HubServer) -> None:
+    name = "\u6a21\u578b" * 60 + ".gguf"  # 365 bytes
+    hub.add("org/repo", {name: real("mark")})
+    path = find_model(hub.address("org/repo", name))
+    assert path.read_bytes() == real("mark")
+    assert path.suffix == ".gguf"
+
+
 def test_it_is_fetched_once_and_then_nobody_is_asked(
     hub: HubServer, url: str, heard: Heard
 ) -> None:

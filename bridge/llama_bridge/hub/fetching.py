@@ -99,7 +99,8 @@ def writing(name: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        why = f"the cache cannot be written to: {error.strerror or error}: {error.filename}"
+        where = f": {error.filename}" if error.filename else ""
+        why = f"the cache cannot be written to: {error.strerror or error}{where}"
         raise DownloadError(name, why) from error
 
 
