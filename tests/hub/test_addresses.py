@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +131,29 @@ def test_a_file_that_changes_between_two_tries_of_one_run_is_fetched_anew(
             hub.add("org/repo", {"my model.gguf": real("next")})
 
     assert content(find_model(url, changes)) == real("next")
+
+
+def test_who_waits_for_another_fetch_of_it_is_told_and_can_end_that(
+    hub: HubServer, url: str, heard: Heard
+) -> None:
+    hub.fail("slow", path="/plain/*", seconds=0.3, times=None)
+    first = threading.Thread(target=find_model, args=(url, heard))
+    first.start()
+    while not heard:
+        time.sleep(0.01)
+    seen: list[Progress] = []
+
+    def end(step: Progress) -> None:
+        seen.append(step)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_model(url, end)
+    assert first.is_alive()
+    assert seen[0].stage == "download"
+    hub.faults.clear()
+    first.join(20)
+    assert content(find_model(url)) == real("mark")
 
 
 @pytest.mark.parametrize(
