@@ -62,7 +62,7 @@ export class Answering {
       await this.#write(talk, message, signal);
     } catch (error) {
       if (error.kind !== "gone") throw error;
-      await this.models.find(); // another window has loaded another one: that answers, and it is told
+      await this.models.find(); // another window has removed or replaced it: another one answers, and that is told
       await this.#write(talk, message, signal);
     }
   }

@@ -14,6 +14,7 @@ from llama_bridge import (
     ChatStream,
     ContextOverflow,
     LlamaBridge,
+    ModelNotFound,
     ModelSource,
     PartsSource,
     Progress,
@@ -84,7 +85,7 @@ class Chat:
         before = self.key
         end = await self.outcome(job)
         self.waiting = False
-        if job.job != "ask" or self.key != before:
+        if job.job != "ask" or self.key != before or end.get("kind") == "gone":
             await self.tell_state()
         tell(**end)
 
@@ -94,8 +95,9 @@ class Chat:
         except (asyncio.CancelledError, Stopped):
             return {"event": "stopped"}
         except Exception as error:  # the page shows every error
+            is_gone = isinstance(error, ModelNotFound) and job.job in ("ask", "use")
             kind = "full" if isinstance(error, ContextOverflow) else "refused"
-            return {"event": "failed", "kind": kind, "words": str(error)}
+            return {"event": "failed", "kind": "gone" if is_gone else kind, "words": str(error)}
 
     async def tell_state(self) -> None:
         state: dict[str, object] = {"models": [], "unfinished": [], "free": None}

@@ -442,6 +442,51 @@ def test_a_second_tab_shares_the_models_but_not_a_download(guest: Person, addres
     guest.settled()
 
 
+def test_a_model_that_another_tab_removes_is_told_and_another_one_answers(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/demo-copy.gguf")
+    guest.close_models()
+    guest.say("My name is Zorvane.")
+    second = Person(guest.context, address)
+    second.here()
+    assert second.model == "demo-copy.gguf"
+    second.open_models()
+    guest.press_there("Load demo")
+    guest.delete("demo-copy.gguf")
+    guest.close_models()
+    second.press_there("Load demo-copy.gguf")
+    assert second.trouble == "demo-copy.gguf is not here any more. Choose a model."
+    assert second.kept == []
+    second.close_models()
+    second.say("What is my name?")
+    assert "Zorvane" in second.answers[1]
+    assert second.model == "demo"
+    second.check()
+    second.page.close()
+
+
+def test_a_tab_that_has_not_heard_of_it_goes_on_with_another_model(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/demo-copy.gguf")
+    guest.close_models()
+    second = Person(guest.context, address)
+    second.here()
+    assert second.model == "demo-copy.gguf"
+    guest.press_there("Load demo")
+    guest.delete("demo-copy.gguf")
+    guest.close_models()
+    second.say("My name is Zorvane.")
+    assert "Zorvane" in second.answers[0]
+    assert second.model == "demo"
+    assert "demo-copy.gguf is not here: this conversation goes on with demo." in second.text(
+        ".toast"
+    )
+    second.check()
+    second.page.close()
+
+
 def test_what_goes_wrong_is_a_typed_error_in_python(programmer: Programmer, address: str) -> None:
     code = f"""
 import js
