@@ -106,7 +106,7 @@ export class WorkerClient {
   #start() {
     this.worker ??= new Promise((resolve, reject) => {
       const worker = this.make();
-      const lock = `llama-bridge ${crypto.randomUUID()}`;
+      const lock = `llama-bridge ${Math.random()}`; // no randomUUID: addresses with http have none
       const cannot = (words) => new Trouble("refused", t(this.ready ? "workerLost" : "cannotRun", { words: words.replace(/\.$/, "") }));
       const gone = (trouble) => {
         worker.terminate();

@@ -86,7 +86,10 @@ class Chat:
         end = await self.outcome(job)
         self.waiting = False
         if job.job != "ask" or self.key != before or end.get("kind") == "gone":
-            await self.tell_state()
+            try:
+                await self.tell_state()
+            except Exception as error:  # the page waits for an end, whatever it is
+                end = {"event": "failed", "kind": "refused", "words": str(error)}
         tell(**end)
 
     async def outcome(self, job: Any) -> dict[str, Any]:

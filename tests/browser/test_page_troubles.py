@@ -17,13 +17,14 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
-from playwright.sync_api import Browser, BrowserContext, Route
+from playwright.sync_api import Browser, BrowserContext, Playwright, Route
 
+from tools.browser import browsers
 from tools.browser.server import serve
 
 from .person import Person
 from .programmer import Programmer
-from .visiting import DEMO, EXAMPLE, PlainHandler, Visit
+from .visiting import ARGUMENTS, DEMO, EXAMPLE, PlainHandler, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +139,27 @@ def test_a_start_that_takes_long_is_told(context: BrowserContext, visit: Visit) 
     held[0].continue_()
     note.wait_for(state="detached")
     person.here()
+
+
+def test_at_an_address_with_http_it_works_with_what_browsers_allow_there(
+    playwright: Playwright, address: str
+) -> None:
+    """No storage, no locks, no service worker, one thread."""
+    names = [*ARGUMENTS, "--host-resolver-rules=MAP llama.test 127.0.0.1"]
+    program = browsers.find("chromium")
+    with playwright.chromium.launch(executable_path=program, args=names) as chromium:
+        person = Person(chromium.new_context(), address.replace("127.0.0.1", "llama.test"))
+        assert not person.page.evaluate("() => isSecureContext")
+        person.say("My name is Zorblax.")
+        assert "Zorblax" in person.answers[0]
+        person.open_models()
+        assert "this browser keeps no files for this page: its address" in person.text(".library")
+        person.pick(DEMO)
+        assert person.trouble == ""
+        person.close_models()
+        person.say("Hello!")
+        assert person.model == DEMO.name
+        assert person.answers[1]
 
 
 def test_half_a_deploy_spoils_nothing_that_was_kept(
