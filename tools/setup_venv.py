@@ -15,7 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+import zlib
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -33,12 +36,16 @@ NATIVE_OPTIONS = ("-U__AMX_INT8__", "-U__AVX512FP16__")
 """
 
 
+DAY = 86_400.0
+"""Seconds after which what a compilation left that was killed is removed."""
+
+
 def say(text: str) -> None:
     """Print a line for the user."""
     print(f"setup: {text}", flush=True)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """Stop with a reason and advice."""
     sys.exit(f"setup: {text}")
 
@@ -79,6 +86,21 @@ def digest() -> str:
     return state.hexdigest()
 
 
+def wait_for_others() -> None:
+    """One set-up of this folder at a time: the lock is held until this process ends."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    handle = os.open(ROOT, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another set-up of this folder")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
 def make_venv() -> None:
     """Create .venv, or recreate it if its Python is gone."""
     if PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], capture_output=True).returncode == 0:
@@ -100,33 +122,61 @@ def native_key(requirements: list[str]) -> str:
     return hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
 
 
+def is_whole(wheel: Path) -> bool:
+    """Whether a wheel can be unpacked: a disk that got full, or a power cut, may have left half of it."""
+    try:
+        with zipfile.ZipFile(wheel) as files:
+            return files.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def remove_what_is_left(folder: Path) -> None:
+    """Remove a damaged wheel's folder, and the folders of compilations that were killed."""
+    for path in folder.parent.glob(f"{'[0-9a-f]' * 16}-*"):
+        with contextlib.suppress(OSError):  # another one removes it
+            if time.time() - path.stat().st_mtime > DAY:
+                shutil.rmtree(path)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def native_wheel(requirements: list[str], key: str) -> Path | None:
     """Compile llama-cpp-python into the per-user cache, unless it is there; None if that fails.
 
     pip's own cache does not tell wheels with other options, or for another CPU, apart.
     """
     sys.path.insert(0, str(ROOT))  # this file is run as a program
-    from wasm.source import cache_folder
+    from wasm.source import BuildError, cache_folder
 
-    folder = cache_folder("native") / key
-    if found := sorted(folder.glob("*.whl")):
-        return found[0]
+    try:
+        folder = cache_folder("native") / key
+        if found := [path for path in folder.glob("*.whl") if is_whole(path)]:
+            return found[0]
+        remove_what_is_left(folder)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{key}-"))
+    except BuildError as error:
+        fail(str(error))
+    except OSError as error:
+        why = f"{error.strerror}: {error.filename}"
+        fail(f"cannot write to the cache ({why}): set XDG_CACHE_HOME to a writable folder")
     say("native backend: compiling llama.cpp, a few minutes the first time")
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{key}-"))
     options = " ".join(NATIVE_OPTIONS)
     flags = [f"-DCMAKE_{language}_FLAGS='{options}'" for language in ("C", "CXX")]
     arguments = " ".join([os.environ.get("CMAKE_ARGS", ""), *flags])
     started = shown = time.monotonic()
-    with LOG.open("w") as log:
-        command = [str(PYTHON), "-m", "pip", "wheel", "--verbose", "--no-cache-dir", "--no-deps"]
-        process = subprocess.Popen(
+    command = [str(PYTHON), "-m", "pip", "wheel", "--verbose", "--no-cache-dir", "--no-deps"]
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(
             [*command, "--wheel-dir", str(part), *requirements],
             cwd=ROOT,
             env={**os.environ, "CMAKE_ARGS": arguments},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             log.write(line)
@@ -134,7 +184,7 @@ def native_wheel(requirements: list[str], key: str) -> Path | None:
             if step and time.monotonic() - shown > 10:
                 shown = time.monotonic()
                 say(f"  {step[1]} of {step[2]} files, {shown - started:.0f} s")
-    if process.wait():
+    if process.returncode:
         shutil.rmtree(part)
         return None
     say(f"native backend: compiled in {time.monotonic() - started:.0f} s")
@@ -172,6 +222,7 @@ def main() -> None:
     if sys.version_info < NEEDED:
         have = ".".join(map(str, sys.version_info[:3]))
         fail(f"Python 3.11 or newer is needed, this is {have}; try: make PYTHON=python3.12")
+    wait_for_others()
     fresh = digest()
     if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fresh):
         make_venv()

@@ -58,6 +58,16 @@ export class Answering {
   }
 
   async #ask(talk, message, signal) {
+    try {
+      await this.#write(talk, message, signal);
+    } catch (error) {
+      if (error.kind !== "gone") throw error;
+      await this.models.find(); // another window has removed or replaced it: another one answers, and that is told
+      await this.#write(talk, message, signal);
+    }
+  }
+
+  async #write(talk, message, signal) {
     const { system, sampling } = talk;
     const messages = pathTo(talk, message.parent);
     if (!this.models.all && this.client.flags.starts) this.on.doing(talk, message, { doing: "start" });

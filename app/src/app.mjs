@@ -12,6 +12,8 @@ import { openSettings } from "./settings_view.mjs";
 import * as talks from "./talk.mjs";
 import { speak, t } from "./words.mjs";
 
+const LATE = 20_000; // ms without a model to ask, after which that is told
+
 export class App {
   /** openShelf: see shelf.mjs. */
   constructor(client, openShelf) {
@@ -49,7 +51,10 @@ export class App {
     const ready = this.talks.start(this.openShelf, preferences.last);
     client.changed = () => ready.then(() => this.models.find());
     this.models.finding = ready.then(() => this.models.find());
+    const late = setTimeout(() => this.#late(true), LATE);
     await this.models.finding;
+    clearTimeout(late);
+    this.#late(false);
   }
 
   /** The conversation that is open. */
@@ -199,6 +204,11 @@ export class App {
   #chosen(id, model) {
     if (id === this.talk.id) return this.#keep();
     if (this.talks.heads.has(id)) return this.talks.change(id, (talk) => (talk.model = model));
+  }
+
+  #late(isLate) {
+    this.screen.late = isLate;
+    this.#show();
   }
 
   #keep() {

@@ -50,7 +50,7 @@
 
 export class Trouble extends Error {
   /** kind: "key" (one is needed), "unreachable", "strange" (no answer of such a host), "full" (of the context), "large" (for the memory),
-      "mismatch" (of a session), "changed" (by another window) or "refused". */
+      "gone" (the model), "mismatch" (of a session), "changed" (by another window) or "refused". */
   constructor(kind, message) {
     super(message);
     this.kind = kind;

@@ -121,7 +121,7 @@ export class HttpClient {
 export function refusal(status, answer) {
   const told = answer?.error;
   const kinds = { 401: "key" };
-  const codes = { context_length_exceeded: "full", session_mismatch: "mismatch", conversation_changed: "changed" };
+  const codes = { context_length_exceeded: "full", model_not_found: "gone", session_mismatch: "mismatch", conversation_changed: "changed" };
   const kind = codes[told?.code] ?? kinds[status] ?? "refused";
   return Object.assign(new Trouble(kind, told?.message ?? `${status}`), { param: told?.param });
 }

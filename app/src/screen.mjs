@@ -17,6 +17,7 @@ export class Screen {
    */
   constructor(models, on) {
     Object.assign(this, { models, on });
+    this.late = false; // whether a first model is long in coming
     this.sidebar = new Sidebar({ ...on.conversations, settings: on.settings, close: () => this.closeMenu() });
     this.thread = new ThreadView(on.messages);
     this.thread.onscroll = (atEnd) => (this.down.hidden = atEnd);
@@ -95,6 +96,7 @@ export class Screen {
   #showNotes(talk, model, lasting) {
     const { missing } = this.models;
     const notes = [];
+    if (this.late) notes.push(make("p", { role: "status", textContent: t("late") }));
     if (missing) notes.push(make("p", { className: "missing", role: "alert" }, missing, " ", make("button", { type: "button", textContent: t("tryAgain"), onclick: () => this.models.find() })));
     const usage = pathTo(talk).findLast((message) => message.usage)?.usage;
     const share = usage && model?.context ? usage.used / model.context : null;

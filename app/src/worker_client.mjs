@@ -106,7 +106,8 @@ export class WorkerClient {
   #start() {
     this.worker ??= new Promise((resolve, reject) => {
       const worker = this.make();
-      const lock = `llama-bridge ${crypto.randomUUID()}`;
+      const lock = `llama-bridge ${Math.random()}`; // no randomUUID: addresses with http have none
+      const cannot = (words) => new Trouble("refused", t(this.ready ? "workerLost" : "cannotRun", { words: words.replace(/\.$/, "") }));
       const gone = (trouble) => {
         worker.terminate();
         if (!worker.onmessage) return;
@@ -121,15 +122,14 @@ export class WorkerClient {
       this.flag = new Int32Array(self.crossOriginIsolated ? new SharedArrayBuffer(4) : 4);
       worker.onerror = (event) => {
         event.preventDefault();
-        const words = event.message || t("noWorker");
-        gone(new Trouble("refused", t(this.ready ? "workerLost" : "cannotRun", { words })));
+        gone(cannot(event.message || t("noWorker")));
       };
       worker.onmessage = ({ data: { event, ...values } }) => {
         if (event === "ready") {
           this.ready = true;
           resolve(worker);
-          navigator.locks?.request(lock, () => gone(new Trouble("refused", t("workerLost", { words: t("workerEnded") }))));
-        } else if (event === "broken") gone(new Trouble("refused", t("cannotRun", values)));
+          navigator.locks?.request(lock, () => gone(cannot(t("workerEnded"))));
+        } else if (event === "broken") gone(cannot(values.words));
         else this.#hear(event, values);
       };
       worker.postMessage({ flag: this.flag, lock });

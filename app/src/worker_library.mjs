@@ -30,7 +30,7 @@ export class WorkerLibrary {
   /** What the worker is told of a model. */
   find(id) {
     const found = this.entries().find((one) => one.id === id);
-    if (!found) throw new Trouble("refused", t("noModel", { model: id }));
+    if (!found) throw gone(id);
     const { key, name, files } = found;
     return files ? { key, files } : { key, name };
   }
@@ -75,7 +75,9 @@ export class WorkerLibrary {
   }
 
   async use(id, { signal, progress }) {
-    await this.client.job("use", { model: this.find(id) }, { signal, hear: progress });
+    await this.client.job("use", { model: this.find(id) }, { signal, hear: progress }).catch((error) => {
+      throw error.kind === "gone" ? gone(id) : error; // another tab has removed it
+    });
   }
 
   async remove(id) {
@@ -99,4 +101,5 @@ export class WorkerLibrary {
   }
 }
 
+const gone = (model) => new Trouble("gone", t("noModel", { model }));
 const sizeOf = (files) => files.reduce((sum, { size }) => sum + size, 0);

@@ -85,7 +85,10 @@ class Chat:
         end = await self.outcome(job)
         self.waiting = False
         if job.job != "ask" or self.key != before or end["event"] == "failed":
-            await self.tell_state()
+            try:
+                await self.tell_state()
+            except Exception as error:  # the page waits for an end, whatever it is
+                end = {"event": "failed", "kind": "refused", "words": str(error)}
         tell(**end)
 
     async def outcome(self, job: Any) -> dict[str, Any]:
@@ -94,8 +97,9 @@ class Chat:
         except (asyncio.CancelledError, Stopped):
             return {"event": "stopped"}
         except Exception as error:  # the page shows every error
+            is_gone = isinstance(error, ModelNotFound) and job.job in ("ask", "use")
             kind = "full" if isinstance(error, ContextOverflow) else "refused"
-            return {"event": "failed", "kind": kind, "words": str(error)}
+            return {"event": "failed", "kind": "gone" if is_gone else kind, "words": str(error)}
 
     async def tell_state(self) -> None:
         state: dict[str, object] = {"models": [], "unfinished": [], "free": None}

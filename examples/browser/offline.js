@@ -1,42 +1,31 @@
-// A second visit works without the network: the page's files come from its server, or from this cache.
+// A second visit works without the network: the page's files come from its server, or from this cache, where all are of one version.
 const NAME = "llama-bridge";
-const DIGEST = /-[0-9a-f]{16}\.bin$/;
-const PAGE = ["./", "worker.mjs", "chat.py", "wheels.json"];
+const DIGEST = /-[0-9a-f]{16}\.bin$/; // what has such a name never changes
+const LIST = "wheels.json";
+const PAGE = ["./", "worker.mjs", "chat.py"];
 const APP = ["page.js", "app.css", "icon.svg"];
 const PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
+let renewing = null;
 
+/** Fetch all files, and only then put them into the cache; the list, which names others, comes last. */
 async function keepAll() {
-  const wheels = await (await fetch("wheels.json")).json();
-  const cache = await caches.open(NAME);
+  const list = await whole(LIST);
+  const { started, llama_bridge } = await list.clone().json();
+  const ours = started ?? llama_bridge;
   const there = (folder, names) => names.map((name) => `${folder}/${name}`);
-  const ours = wheels.started ?? wheels.llama_bridge;
-  await cache.addAll([...PAGE, ...there("app", APP), ...there("pyodide", PYODIDE), ...ours]);
+  const paths = [...ours, ...there("pyodide", PYODIDE), ...there("app", APP), ...PAGE];
+  const found = await Promise.all(paths.map(async (path) => [path, (DIGEST.test(path) && (await kept(path))) || (await whole(path))]));
+  const cache = await caches.open(NAME);
+  for (const [path, answer] of [...found, [LIST, list]]) await cache.put(path, answer);
   for (const path of ours) await forgetOlder(cache, new URL(path, location).href);
 }
 
-async function answer(request) {
-  const cache = await caches.open(NAME);
-  if (DIGEST.test(request.url)) return (await cache.match(request)) ?? (await fetched(request, cache));
-  try {
-    const found = await fetch(request);
-    const kept = await cache.match(request);
-    if (found.ok && kept?.headers.get("ETag") !== found.headers.get("ETag"))
-      await cache.put(request, found.clone()).catch(() => {}); // no space: then the page needs the network
-    return found;
-  } catch (error) {
-    const kept = await cache.match(request);
-    if (kept) return kept;
-    throw error;
-  }
-}
-
-/** A file whose name changes with its content is asked for once. */
-async function fetched(request, cache) {
-  const found = await fetch(request);
-  if (!found.ok) return found;
-  const kept = cache.put(request, found.clone()).then(() => forgetOlder(cache, request.url));
-  await kept.catch(() => {}); // no space: then the page needs the network
-  return found;
+/** A file as its server has it now, read to its end: no connection is held by one that nobody reads. */
+async function whole(path) {
+  const answer = await fetch(path, { cache: "no-cache" });
+  const isPage = answer.headers.get("Content-Type")?.startsWith("text/html"); // some servers send one instead of status 404
+  if (!answer.ok || (isPage && path !== "./")) throw new Error(`${path}: the server does not have it`);
+  return new Response(await answer.blob(), { headers: answer.headers });
 }
 
 async function forgetOlder(cache, url) {
@@ -44,9 +33,44 @@ async function forgetOlder(cache, url) {
   for (const { url: old } of await cache.keys()) if (isOlder(old)) await cache.delete(old);
 }
 
+/** What the cache has. A browser that cannot read it is one that has nothing. */
+async function kept(request) {
+  try {
+    return await (await caches.open(NAME)).match(request);
+  } catch {
+    return undefined;
+  }
+}
+
+async function answer(event) {
+  const { request } = event;
+  const before = DIGEST.test(request.url) && (await kept(request));
+  if (before) return before;
+  try {
+    const found = await fetch(request);
+    if (found.status >= 500) return (await kept(request)) ?? found;
+    if (found.ok) event.waitUntil(renewIfOther(request.url, found.headers));
+    return found;
+  } catch (error) {
+    const old = await kept(request);
+    if (old) return old;
+    throw error;
+  }
+}
+
+/** The page comes from its server, and the cache has another version of it: get all of this one. The page does not wait for that. */
+async function renewIfOther(url, now) {
+  const before = await kept(url);
+  const told = ["ETag", "Last-Modified"].find((name) => now.has(name));
+  const isOther = before ? told && before.headers.get(told) !== now.get(told) : DIGEST.test(url);
+  if (!isOther) return;
+  renewing ??= keepAll().finally(() => (renewing = null));
+  await renewing.catch(() => {}); // no network any more, or no space: the older version stays
+}
+
 self.oninstall = (event) => event.waitUntil(keepAll());
 self.onfetch = (event) => {
   const { method, url, cache } = event.request;
   const isModel = cache === "no-store" || new URL(url).pathname.endsWith(".gguf");
-  if (method === "GET" && !isModel) event.respondWith(answer(event.request));
+  if (method === "GET" && !isModel) event.respondWith(answer(event));
 };

@@ -17,7 +17,7 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Route
 
 from tools.browser.server import serve
 from tools.split_model import split_model
@@ -53,13 +53,17 @@ def test_two_turns_with_the_demo_model_and_the_second_remembers_the_first(person
     assert person.network_troubles == []
 
 
-def test_it_can_be_used_before_python_is_there(person: Person) -> None:
+def test_it_can_be_used_before_python_is_there(context: BrowserContext, visit: Visit) -> None:
+    held: list[Route] = []
+    context.route("**/chat.py", lambda route: held.append(route))
+    person = visit()
     shown = person.page.evaluate("() => performance.getEntriesByName('first-paint')[0].startTime")
     assert shown < 1000  # some 100 on an idle machine
     person.say("Hello!", wait=False)
     person.until(lambda: person.doing == "Starting Python")
     person.press("Stop")
     person.until(lambda: person.ending == "Stopped.")
+    held[0].continue_()
     person.say("My name is Zorblax.")
     assert "Zorblax" in person.answers[0]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +17,14 @@ if sys.platform == "emscripten":
 if not os.environ.get("CI"):  # there it is an error
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 
-from playwright.sync_api import Browser, BrowserContext, Route
+from playwright.sync_api import Browser, BrowserContext, Playwright, Route
 
+from tools.browser import browsers
 from tools.browser.server import serve
 
 from .person import Person
 from .programmer import Programmer
-from .visiting import DEMO, EXAMPLE, Visit
+from .visiting import ARGUMENTS, DEMO, EXAMPLE, PlainHandler, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +51,7 @@ def test_without_webassembly_the_page_says_so(context: BrowserContext, visit: Vi
     person.until(lambda: person.page.locator(".missing").count())
     told = person.text(".missing")
     assert told.startswith(
-        "This browser cannot run the page: this browser has no WebAssembly, or it is switched off."
+        "This page cannot start: this browser has no WebAssembly, or it is switched off."
     )
     assert "Chrome 137" in told
     assert person.page.is_disabled("#send")
@@ -68,6 +71,169 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
     person.say("My name is Zorblax.")
     assert "Zorblax" in person.answers[0]
     assert any(text.startswith("Python starts in full: ") for text in told)
+
+
+HTML = {"content_type": "text/html", "body": "<!doctype html><title>Home</title>"}
+GONE = {"status": 404, "body": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "why"),
+    [
+        ("chat.py", HTML, "the server sends a web page instead"),
+        ("wheels.json", {"body": '{"llama_bridge": ["whe'}, ""),
+        ("pyodide/llama_bridge-", GONE, "the server answers with status 404"),
+        ("pyodide/llama_bridge-", {"body": "nonsense"}, ""),
+        ("pyodide/pyodide.asm.wasm", GONE, ""),
+        ("pyodide/pyodide.asm.wasm", HTML, ""),
+        (
+            "pyodide/pyodide.asm.wasm",
+            {"body": b"\0asm\1\0\0\0\1\2", "content_type": "application/wasm"},
+            "",
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_named(
+    context: BrowserContext, visit: Visit, path: str, sent: dict[str, Any], why: str
+) -> None:
+    where = f"**/{path}*"
+    context.route(where, lambda route: route.fulfill(**sent))
+    person = visit()
+    person.page.wait_for_selector(f".missing:has-text('This page cannot start: {path}')")
+    assert why in person.text(".missing")
+    context.unroute(where)
+    person.press("Try again")
+    person.here()
+    assert person.page.locator(".missing").count() == 0
+
+
+def test_a_server_that_does_not_know_what_wasm_is_will_do(
+    context: BrowserContext, visit: Visit, site: Path
+) -> None:
+    body = (site / "pyodide" / "pyodide.asm.wasm").read_bytes()
+    context.route("**/pyodide.asm.wasm", lambda route: route.fulfill(body=body))
+    visit().here()
+
+
+def test_a_page_whose_script_does_not_come_says_so(context: BrowserContext, address: str) -> None:
+    context.route("**/page.js", lambda route: route.fulfill(**GONE))
+    page = context.new_page()
+    page.goto(address)
+    told = page.locator(".late")
+    assert not told.is_visible()
+    told.evaluate("(one) => one.getAnimations().forEach((wait) => wait.finish())")
+    assert "a file of this page is missing on its server" in told.inner_text()
+    assert told.is_visible()
+
+
+def test_a_start_that_takes_long_is_told(context: BrowserContext, visit: Visit) -> None:
+    held: list[Route] = []
+    context.route("**/started-*.bin", lambda route: held.append(route))
+    context.clock.install()
+    person = visit()
+    person.until(lambda: held)
+    note = person.page.locator(".notes:has-text('This takes long: ')")
+    assert note.count() == 0
+    context.clock.fast_forward(21_000)
+    note.wait_for()
+    held[0].continue_()
+    note.wait_for(state="detached")
+    person.here()
+
+
+def test_at_an_address_with_http_it_works_with_what_browsers_allow_there(
+    playwright: Playwright, address: str
+) -> None:
+    """No storage, no locks, no service worker, one thread."""
+    names = [*ARGUMENTS, "--host-resolver-rules=MAP llama.test 127.0.0.1"]
+    program = browsers.find("chromium")
+    with playwright.chromium.launch(executable_path=program, args=names) as chromium:
+        person = Person(chromium.new_context(), address.replace("127.0.0.1", "llama.test"))
+        assert not person.page.evaluate("() => isSecureContext")
+        person.say("My name is Zorblax.")
+        assert "Zorblax" in person.answers[0]
+        person.open_models()
+        assert "this browser keeps no files for this page: its address" in person.text(".library")
+        person.pick(DEMO)
+        assert person.trouble == ""
+        person.close_models()
+        person.say("Hello!")
+        assert person.model == DEMO.name
+        assert person.answers[1]
+
+
+def test_half_a_deploy_spoils_nothing_that_was_kept(
+    context: BrowserContext, visit: Visit, site: Path, tmp_path: Path
+) -> None:
+    class Server(PlainHandler):
+        pass
+
+    for path in site.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    for name in ("wheels.json", "chat.py", "pyodide"):
+        (tmp_path / name).unlink()
+    (tmp_path / "pyodide").mkdir()
+    for path in (site / "pyodide").iterdir():
+        (tmp_path / "pyodide" / path.name).symlink_to(path)
+    wheels = json.loads((site / "wheels.json").read_text())
+    code = (site / "chat.py").read_text()
+
+    def deploy(version: int) -> None:
+        memory, files = wheels["started"]
+        now = [memory, f"pyodide/llama_bridge-{version:016x}.bin" if version else files]
+        (tmp_path / "wheels.json").write_text(json.dumps(wheels | {"started": now}))
+        (tmp_path / "chat.py").write_text(f'{code}\njs.console.log("version {version}")\n')
+        for name in ("wheels.json", "chat.py"):
+            os.utime(tmp_path / name, (1e9 + version * 10, 1e9 + version * 10))
+
+    told: list[str] = []
+    context.on("console", lambda message: told.append(message.text))
+
+    def starts(version: int) -> None:
+        person.until(lambda: f"version {version}" in told)
+        person.here()
+        told.clear()
+
+    with serve(tmp_path, handler=Server) as address:
+        deploy(0)
+        person = visit(address)
+        starts(0)
+        person.page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+        deploy(1)  # but for the file that its list names
+        person.page.reload()
+        why = "This page cannot start: pyodide/llama_bridge-0000000000000001.bin: the server sends a web page instead."
+        person.page.wait_for_selector(f".missing:has-text('{why}')")
+        Server.down = True
+        person.page.reload()
+        starts(0)
+        Server.down = False
+        (tmp_path / "pyodide" / "llama_bridge-0000000000000001.bin").symlink_to(
+            site / wheels["started"][1]
+        )
+        person.page.reload()
+        starts(1)
+        kept = """async () => Boolean(await (await caches.open("llama-bridge")).match("wheels.json").then((found) => found.text()
+            .then((text) => text.includes("-0000000000000001.bin"))))"""
+        person.until(lambda: person.page.evaluate(kept))
+        Server.down = True
+        person.page.reload()
+        starts(1)
+
+
+def test_a_cache_that_cannot_be_read_keeps_nobody_from_the_page(
+    context: BrowserContext, visit: Visit, site: Path, tmp_path: Path
+) -> None:
+    for path in site.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "offline.js").unlink()
+    broken = "self.onactivate = () => { caches.open = async () => { throw new DOMException('', 'UnknownError'); }; };"
+    (tmp_path / "offline.js").write_text((site / "offline.js").read_text() + broken)
+    with serve(tmp_path) as address:
+        person = visit(address)
+        person.page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+        person.page.reload()
+        assert person.page.evaluate("() => Boolean(navigator.serviceWorker.controller)")
+        person.here()
 
 
 def test_two_pages_draw_different_numbers_and_have_the_times_of_their_computers(
@@ -317,6 +483,51 @@ def test_a_second_tab_shares_the_models_but_not_a_download(guest: Person, addres
     second.page.close()
     guest.page.click(".library .job button")
     guest.settled()
+
+
+def test_a_model_that_another_tab_removes_is_told_and_another_one_answers(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/demo-copy.gguf")
+    guest.close_models()
+    guest.say("My name is Zorvane.")
+    second = Person(guest.context, address)
+    second.here()
+    assert second.model == "demo-copy.gguf"
+    second.open_models()
+    guest.press_there("Load demo")
+    guest.delete("demo-copy.gguf")
+    guest.close_models()
+    second.press_there("Load demo-copy.gguf")
+    assert second.trouble == "demo-copy.gguf is not here any more. Choose a model."
+    assert second.kept == []
+    second.close_models()
+    second.say("What is my name?")
+    assert "Zorvane" in second.answers[1]
+    assert second.model == "demo"
+    second.check()
+    second.page.close()
+
+
+def test_a_tab_that_has_not_heard_of_it_goes_on_with_another_model(
+    guest: Person, address: str
+) -> None:
+    guest.get("models/demo-copy.gguf")
+    guest.close_models()
+    second = Person(guest.context, address)
+    second.here()
+    assert second.model == "demo-copy.gguf"
+    guest.press_there("Load demo")
+    guest.delete("demo-copy.gguf")
+    guest.close_models()
+    second.say("My name is Zorvane.")
+    assert "Zorvane" in second.answers[0]
+    assert second.model == "demo"
+    assert "demo-copy.gguf is not here: this conversation goes on with demo." in second.text(
+        ".toast"
+    )
+    second.check()
+    second.page.close()
 
 
 def test_what_goes_wrong_is_a_typed_error_in_python(programmer: Programmer, address: str) -> None:

@@ -113,6 +113,38 @@ def test_a_model_is_fetched_loaded_asked_and_removed(
         row(person, "a-Q4_K_M").wait_for(state="detached")
 
 
+def test_a_conversation_goes_on_when_its_model_is_removed_in_another_tab(
+    context: BrowserContext, hub: HubServer, tmp_path: Path
+) -> None:
+    with window(context, tmp_path / "talks") as person:
+        page = person.page
+        person.press("Models")
+        get(person, "hf:org/repo")
+        page.wait_for_selector(".said:has-text('a-Q4_K_M is here.')")
+        person.press("Load a-Q4_K_M")
+        page.wait_for_selector(".models .loaded:has-text('a-Q4_K_M')")
+        page.keyboard.press("Escape")
+        person.say("Hello! My name is Zorblax.")
+        other = context.new_page()
+        key = page.evaluate("() => history.state.key")
+        other.add_init_script(
+            f"history.replaceState({{ key: {key!r} }}, '');"
+        )  # as in a copied tab
+        other.goto(page.url)
+        other.click(".bar [aria-label='Models']")
+        other.get_by_role("button", name="Load demo", exact=True).click()
+        other.wait_for_selector(".models .loaded:has-text('demo')")
+        other.get_by_role("button", name="Delete a-Q4_K_M", exact=True).click()
+        other.locator(".trouble").get_by_role("button", name="Delete").click()
+        other.locator(".models li", has_text="a-Q4_K_M").wait_for(state="detached")
+        person.say("What is my name?")
+        assert "Zorblax" in person.said[3]
+        told = "hf:org/repo/a-Q4_K_M.gguf is not here: this conversation goes on with demo."
+        assert told in page.inner_text(".toast")
+        assert page.locator("#model option").all_inner_texts() == ["demo"]
+        other.close()
+
+
 def test_a_download_is_stopped_and_goes_on(
     context: BrowserContext, hub: HubServer, tmp_path: Path
 ) -> None:

@@ -49,3 +49,23 @@ class SpoiltHandler(Handler):
                 self._left -= len(data)
                 time.sleep(0.05)
         super().copyfile(source, outputfile)
+
+
+class PlainHandler(Handler):
+    """A server that says of a file only when it was changed, sends its front page instead of what it does not have, and may be down."""
+
+    down = False
+
+    def send_head(self) -> Any:
+        if self.down:
+            self.close_connection = True
+            return None
+        if not Path(self.translate_path(self.path)).exists():
+            self.path = "/"
+        return super().send_head()
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword == "ETag":
+            nanoseconds = int(value.strip('"').partition("-")[0], 16)
+            keyword, value = "Last-Modified", self.date_time_string(nanoseconds / 1e9)
+        super().send_header(keyword, value)

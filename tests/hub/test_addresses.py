@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,14 @@ def content(path: object) -> bytes:
 
 def kept() -> list[str]:
     return [path.name for _, path in kept_addresses()]
+
+
+def test_a_name_that_is_longer_than_a_file_s_may_be_is_cut(hub: HubServer) -> None:
+    name = "\u6a21\u578b" * 60 + ".gguf"  # 365 bytes
+    hub.add("org/repo", {name: real("mark")})
+    path = Path(str(find_model(hub.address("org/repo", name))))
+    assert path.read_bytes() == real("mark")
+    assert path.suffix == ".gguf"
 
 
 def test_it_is_fetched_once_and_then_nobody_is_asked(
@@ -121,6 +131,29 @@ def test_a_file_that_changes_between_two_tries_of_one_run_is_fetched_anew(
             hub.add("org/repo", {"my model.gguf": real("next")})
 
     assert content(find_model(url, changes)) == real("next")
+
+
+def test_who_waits_for_another_fetch_of_it_is_told_and_can_end_that(
+    hub: HubServer, url: str, heard: Heard
+) -> None:
+    hub.fail("slow", path="/plain/*", seconds=0.3, times=None)
+    first = threading.Thread(target=find_model, args=(url, heard))
+    first.start()
+    while not heard:
+        time.sleep(0.01)
+    seen: list[Progress] = []
+
+    def end(step: Progress) -> None:
+        seen.append(step)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_model(url, end)
+    assert first.is_alive()
+    assert seen[0].stage == "download"
+    hub.faults.clear()
+    first.join(20)
+    assert content(find_model(url)) == real("mark")
 
 
 @pytest.mark.parametrize(

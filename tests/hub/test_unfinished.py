@@ -58,6 +58,16 @@ def test_it_is_listed_by_a_name_that_goes_on_with_it(name: str, hub: HubServer) 
     assert unfinished_models() == []
 
 
+@pytest.mark.parametrize("kind", NAMES)
+def test_of_a_file_that_never_began_nothing_is_listed(hub: HubServer, kind: str) -> None:
+    hub.add("org/repo", {"x-Q4_0.gguf": real("mark")})
+    name = kind if kind.startswith("hf:") else hub.address("org/repo", "no.gguf")
+    hub.fail("status", path="/blob/*", status=403, times=None)
+    with pytest.raises(ModelError):
+        find_model(name)
+    assert unfinished_models() == []
+
+
 def test_it_is_removed_and_nothing_stays(name: str) -> None:
     (model,) = models_named(name)
     assert remove_model(model) == 1_000_000

@@ -13,7 +13,8 @@ import pytest
 from llama_bridge import LlamaBridge, ModelParams, SamplingParams
 from llama_bridge.aio import AsyncLlamaBridge
 from llama_bridge.hub import transfer
-from llama_bridge.serve import ServerSettings
+from llama_bridge.hub.shelf import KeptModel, kept_models
+from llama_bridge.serve import ServerSettings, library
 from llama_bridge.serve.app import application
 from llama_bridge.serve.current_model import CurrentModel
 from llama_bridge.serve.served import Served
@@ -156,6 +157,22 @@ def test_a_file_is_taken_and_what_is_no_model_is_refused(window: Address) -> Non
     assert set(listed(window)) == {"demo", str(path)}
     assert window.post(f"{PLACE}/remove", {"model": str(path)}).status == 200
     assert not path.parent.exists()
+
+
+def test_a_model_that_goes_while_the_list_is_made_hides_no_other(
+    window: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(window.ask("PUT", f"{PLACE}/files/gone.gguf", real("gone")).json["id"])
+
+    def kept() -> list[KeptModel]:
+        found = kept_models()
+        path.unlink()  # as another window does it
+        return found
+
+    monkeypatch.setattr(library, "kept_models", kept)
+    models = listed(window)
+    assert models["demo"]["state"] == "loaded"
+    assert "no such file" in models[str(path)]["problem"]
 
 
 def test_a_path_is_used_where_it_is(window: Address, tmp_path: Path) -> None:

@@ -44,10 +44,18 @@ def mapped_errors(name: str, needed: int = 0, free: int = 0) -> Generator[None]:
         raise StoreError(name, f"the browser's storage failed: {words}") from error
 
 
+def _storage() -> Any:
+    storage = getattr(js.navigator, "storage", None)
+    if storage is None:
+        why = "its address begins with http, and this is another computer than its server"
+        raise StoreUnavailable("model store", f"this browser keeps no files for this page: {why}")
+    return storage
+
+
 async def free_space() -> tuple[int, int]:
     """How many bytes this page uses of the browser's storage, and how many more it may use."""
     with mapped_errors("model store"):
-        estimate = await settled(js.navigator.storage, "estimate")
+        estimate = await settled(_storage(), "estimate")
     used = int(estimate.usage)
     return used, max(0, int(estimate.quota) - used)
 
@@ -66,7 +74,7 @@ class Folder:
             StoreUnavailable: this browser keeps no files here.
         """
         with mapped_errors("model store"):
-            handle = await settled(js.navigator.storage, "getDirectory")
+            handle = await settled(_storage(), "getDirectory")
             for part in path.split("/"):
                 handle = await settled(handle, "getDirectoryHandle", part, _options(create=True))
         return cls(handle)

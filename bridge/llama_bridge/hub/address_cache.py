@@ -35,7 +35,7 @@ from ..user_cache import user_cache
 from .answers import Answer, Get, validator_in
 from .digests import check_digest, file_digest, known_digest, remember
 from .fetching import only_one, writing
-from .folders import matching
+from .folders import matching, short_name
 from .of_all import OfAll
 from .transfer import Wanted, receive
 
@@ -205,7 +205,7 @@ def address_folder(name: UrlName) -> Path | None:
 
 
 def _file_name(name: UrlName) -> str:
-    text = re.sub(r"[^\w.-]", "_", name.file_name)[-120:].lstrip(".")
+    text = short_name(re.sub(r"[^\w.-]", "_", name.file_name))
     return text if text.lower().endswith(".gguf") else f"{text or 'model'}.gguf"
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +20,15 @@ from ..models.gguf import read_gguf
 from ..models.part_name import read_part_name
 from ..user_cache import user_cache
 from .fetching import writing
+from .folders import matching, short_name
 from .transfer import free_space
 
 __all__ = ["Dropped", "room_for_models", "taking"]
 
 _SPARE = 256 << 20
 """Bytes that stay free on the disk: one that is full harms more than this model is worth."""
+_LEFT = 3600.0
+"""Seconds after which what nobody writes to any more is what a program left that was killed."""
 
 
 class Dropped:
@@ -35,7 +39,9 @@ class Dropped:
         self._size = size
         self._path = path
         self._part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")  # which nobody lists
-        self._file = self._part.open("xb")
+        self._file = self._part.open(
+            "xb", buffering=0
+        )  # nothing is left to write when it is closed
         self._beginning = b""
 
     def write(self, piece: bytes) -> None:
@@ -50,7 +56,9 @@ class Dropped:
             if len(self._beginning) >= min(BEGINNING, self._size):
                 self._check_beginning()
         with writing(self._name):
-            self._file.write(piece)
+            left = memoryview(piece)
+            while left:
+                left = left[self._file.write(left) :]
 
     def _check_beginning(self) -> None:
         kind = file_kind(self._beginning)
@@ -96,7 +104,8 @@ def taking(name: str, size: int) -> Generator[Dropped]:
     base = user_cache()
     if base is None:
         raise DownloadError(name, "this user has no cache folder: set XDG_CACHE_HOME to one")
-    stem = re.sub(r"[^\w.-]", "_", name.removesuffix(".gguf"))[-120:].lstrip(".") or "model"
+    _remove_what_was_left(base)
+    stem = short_name(re.sub(r"[^\w.-]", "_", name.removesuffix(".gguf"))) or "model"
     part = read_part_name(f"{stem}.gguf")
     key = hashlib.sha256(f"dropped {part.base if part else stem}".encode()).hexdigest()[:32]
     folder = base / "downloads" / key
@@ -112,6 +121,15 @@ def taking(name: str, size: int) -> Generator[Dropped]:
         yield dropped
     finally:
         dropped.close()
+
+
+def _remove_what_was_left(base: Path) -> None:
+    """A program that is killed while a file arrives cannot remove it, and nobody lists it."""
+    for path in matching(base, f"downloads/*/*.gguf.{'[0-9a-f]' * 8}.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT:
+                path.unlink()
+                path.parent.rmdir()  # if nothing else is in it
 
 
 def room_for_models() -> int | None:

@@ -99,7 +99,8 @@ def writing(name: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        why = f"the cache cannot be written to: {error.strerror or error}: {error.filename}"
+        where = f": {error.filename}" if error.filename else ""
+        why = f"the cache cannot be written to: {error.strerror or error}{where}"
         raise DownloadError(name, why) from error
 
 
@@ -114,8 +115,10 @@ def only_one(
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o664)
         try:
             while not is_mine(handle):
-                if on_progress is not None and total is not None:
-                    on_progress(Progress("download", min(_size(part), total), total, "bytes"))
+                if on_progress is not None:  # also so that whoever is told can end it
+                    done = _size(part)
+                    known = done + 1 if total is None else total
+                    on_progress(Progress("download", min(done, known), known, "bytes"))
                 time.sleep(_LOOK)
             if not _is_there(handle, lock):
                 continue  # somebody has cleared the cache meanwhile: others lock another file

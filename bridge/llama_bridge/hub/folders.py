@@ -1,10 +1,13 @@
-"""What is in folders. One that this user may not read counts as empty: it must not hide what others have."""
+"""What is in folders, and what files there may be called. One that this user may not read counts as empty: it must not hide what others have."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["matching"]
+__all__ = ["matching", "short_name"]
+
+_CHARACTERS, _BYTES = 120, 235
+"""Of a name, so that it may have a suffix: most systems allow 255 bytes, and a letter takes up to four."""
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -13,3 +16,9 @@ def matching(folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))
     except OSError:
         return []
+
+
+def short_name(name: str) -> str:
+    """The end of a name, as much as a file may be called; it does not begin with a dot."""
+    end = name[-_CHARACTERS:].encode()[-_BYTES:]
+    return end.decode(errors="ignore").lstrip(".")

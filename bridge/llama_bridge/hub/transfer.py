@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
@@ -75,7 +76,7 @@ def seconds_without_data() -> float:
 def receive(part: Path, get: Get, wanted: Wanted, on_progress: OnProgress | None) -> str:
     """Write a file to ``part``, after what is there already; returns its sha256.
 
-    What has arrived stays in ``part`` if this fails, for the next try, unless it is wrong or the disk is full.
+    What has arrived stays in ``part`` if this fails, for the next try, unless it is nothing or wrong, or the disk is full.
 
     Raises:
         DownloadError: no answer, a refusal, or another size than promised.
@@ -88,9 +89,12 @@ def receive(part: Path, get: Get, wanted: Wanted, on_progress: OnProgress | None
             digest = _Transfer(file, get, wanted, on_progress).run()
             file.flush()
             return digest
-    except (DigestMismatch, _DiskFull):
+    except BaseException as error:
         with suppress(OSError):
-            part.unlink()
+            found = part.lstat()
+            is_nothing = stat.S_ISREG(found.st_mode) and not found.st_size
+            if is_nothing or isinstance(error, DigestMismatch | _DiskFull):
+                part.unlink()
         raise
 
 

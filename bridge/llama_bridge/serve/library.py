@@ -158,7 +158,10 @@ def _kept(model: KeptModel, backend: str) -> dict[str, Any]:
     facts = _facts(model.name, model.path.stem, model.size, model.place)
     if model.problem:
         return facts | {"problem": model.problem.partition("\n")[0]}
-    return facts | _of_file(open_model(model.path), backend)
+    try:
+        return facts | _of_file(open_model(model.path), backend)
+    except ModelError as error:  # another window has removed it meanwhile
+        return facts | {"problem": error.reason.partition("\n")[0]}
 
 
 def _part(model: KeptModel) -> dict[str, Any]:
