@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import http.client
 import json
 import threading
@@ -98,6 +99,8 @@ def serving(app: ASGIApp, port: int = 0) -> Iterator[Address]:
         server.should_exit = True
         thread.join(20)
         listener.close()
+        if thread.is_alive():
+            faulthandler.dump_traceback(2)  # what holds it
         assert not thread.is_alive()
 
 
