@@ -11,9 +11,13 @@ TRIALS := tests/fuzz tests/attack tests/backends/test_many_schemas.py tests/remo
     $(addprefix tests/local/test_,interrupts.py company_interrupts.py interrupts_at_rest.py soak.py \
         speculation_by_chance.py stateful.py) \
     $(addprefix tests/structured/test_,grammars_by_chance.py official_suite.py schemas_by_chance.py)
-ELSEWHERE := $(TRIALS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py tests/remote/test_command_line.py
+# Many architectures, vocabularies and templates; the suite has the usual ones.
+KINDS := tests/chat/test_families.py tests/testing/test_parallel_kinds.py tests/tools/test_random_model.py \
+    $(addprefix tests/local/test_,memory_kinds.py verify.py) \
+    $(addprefix tests/native/test_,embeddings.py memory_need.py real_vocabularies.py)
+ELSEWHERE := $(TRIALS) $(KINDS) tests/browser tests/docs tests/packaging tests/tools/test_benchmarks.py tests/remote/test_command_line.py
 
-.PHONY: desktop benches on-servers guides trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
+.PHONY: desktop benches on-servers guides kinds trials load openai-npm screenshots help setup demo browser test pages quick fuzz fuzz-models attack lint types docs bench bench-browser wheel wheels wasm pyodide without-native fleet arm64 arm64-short clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,8 +31,11 @@ demo: setup  ## show a conversation continued, saved and restored, and the fallb
 browser: setup  ## chat in a web page: serve examples/browser and print the address
 	@$(BIN)/python -m tools.browser examples/browser
 
-test: setup  ## run the suite, on every backend; "trials", "guides", "pages", "benches" and "wheels" run the rest
+test: setup  ## run the suite, on every backend; "kinds", "trials", "guides", "pages", "benches" and "wheels" run the rest
 	@$(BIN)/python -m pytest $(WORKERS) $(ELSEWHERE:%=--ignore=%)
+
+kinds: setup  ## run tests over many architectures, vocabularies and chat templates
+	@$(BIN)/python -m pytest $(WORKERS) $(KINDS)
 
 trials: setup  ## try many cases by chance, hostile files, and an interrupt at every fifth line
 	@$(BIN)/python -m pytest $(WORKERS) $(TRIALS)
