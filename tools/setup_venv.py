@@ -90,7 +90,7 @@ def wait_for_others() -> None:
     """One set-up of this folder at a time: the lock is held until this process ends."""
     if sys.platform == "win32":
         return
-    import fcntl
+    import fcntl  # Windows has none
 
     handle = os.open(ROOT, os.O_RDONLY)
     with contextlib.suppress(OSError):  # a file system without locks

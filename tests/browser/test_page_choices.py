@@ -21,6 +21,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A file that is no model."""
+    path = tmp_path / "broken.gguf"
+    path.write_text("<!doctype html>")
+    return path
+
+
+@pytest.fixture
 def other(tmp_path: Path) -> Path:
     """The demo model under another name."""
     path = tmp_path / "other.gguf"
@@ -59,10 +67,8 @@ def test_what_is_chosen_while_another_model_loads_answers(guest: Person, other: 
 
 
 def test_of_two_loads_the_one_that_was_begun_last_counts_if_it_works(
-    guest: Person, other: Path, tmp_path: Path
+    guest: Person, other: Path, broken: Path
 ) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_text("<!doctype html>")
     with guest.holding("add") as let_go:
         begin(guest, other)
         begin(guest, broken)
@@ -129,10 +135,8 @@ def test_a_new_conversation_takes_the_model_that_is_on_its_way(guest: Person, ot
 
 
 def test_a_file_that_is_no_model_is_told_beside_one_that_is(
-    guest: Person, other: Path, tmp_path: Path
+    guest: Person, other: Path, broken: Path
 ) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_text("<!doctype html>")
     guest.pick([broken, other])
     guest.until(lambda: guest.loaded == other.name)
     guest.settled()
