@@ -71,7 +71,7 @@ def build(output: Path, files: Sequence[str] = FILES) -> None:
             _publish(folder, made)
     output.mkdir(exist_ok=True)
     for name in files:
-        temporary = output / f".{name}"
+        temporary = output / f".{name}.{os.getpid()}"  # another build may write there, too
         shutil.copyfile(made / name, temporary)
         os.replace(temporary, output / name)
     size = sum((output / name).stat().st_size for name in files)

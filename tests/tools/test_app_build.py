@@ -41,3 +41,14 @@ def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
     )
     assert result.returncode == 1
     assert "set XDG_CACHE_HOME" in result.stderr
+
+
+def test_two_builds_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Two test workers that build the wheel do so: one took away what the other had half written."""
+    code = (
+        f"import build, pathlib; [build.build(pathlib.Path({str(tmp_path)!r})) for _ in range(40)]"
+    )
+    command = [sys.executable, "-c", code]
+    folder = Path(__file__).parents[2] / "app"
+    both = [subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [one.wait(60) for one in both] == [0, 0]
