@@ -144,15 +144,23 @@ template <int rows> inline void tile(int64_t n, const uint8_t * weights, const c
 enum { CHUNK = 32 }; // blocks that stay in the first-level cache while activations pass by: 16 KiB
 
 void gemm(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
-          float * const * to, char *) {
+          float * const * to, char * scratch) {
     const activation_layout at(F16_ACTIVATIONS, k, 4);
+    auto * scales = reinterpret_cast<float *>(scratch);
     for (int64_t first = start / 32; first < end / 32; first += CHUNK) {
         const int64_t count = std::min<int64_t>(end / 32 - first, CHUNK);
+        const uint8_t * chunk = weights + static_cast<size_t>(first) * sizeof(wide_block);
+        for (int64_t b = 0; b < count; b++) {
+            const uint8_t * block = chunk + static_cast<size_t>(b) * sizeof(wide_block);
+            wasm_v128_store(scales + GROUP * b, scales_at(block));
+            wasm_v128_store(scales + GROUP * b + 4, scales_at(block + 8));
+        }
         for (int64_t i = 0; i < n; i++) {
             const char * group = activations + static_cast<size_t>(i) * group_size;
             vec sums[8];
             load_sums(first == 0, to + 4 * i, sums);
-            tile<4>(count, weights + static_cast<size_t>(first) * sizeof(wide_block), group + first * 256, group + at.scales + first * 16, sums);
+            tile_pairs<offsetof(wide_block, pairs)>(count, chunk + offsetof(wide_block, pairs), scales, group + first * 256,
+                                                    group + at.scales + first * 16, sums);
             store_sums(to + 4 * i, sums);
         }
     }

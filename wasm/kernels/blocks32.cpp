@@ -354,33 +354,6 @@ void expand_bytes(const uint8_t * weights, int64_t n, wide_block * wide, float *
     }
 }
 
-inline void tile_bytes(int64_t n, const char * weights, const float * weight_scales, const char * y, const char * scales, vec * sums) {
-    vec f[8];
-    for (int i = 0; i < 8; i++) {
-        f[i] = sums[i];
-    }
-    LB_ROLLED for (int64_t b = 0; b < n; b++) {
-        vec q[8];
-        const char * const end = y + 256;
-        add_pairs<true, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
-        y += 16;
-        weights += 32;
-        LB_ROLLED do {
-            LB_STEP(y, weights);
-            add_pairs<false, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
-            y += 16;
-            weights += 32;
-        } while (y != end);
-        const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
-        add_scaled<scaled32>(q, d0, d1, d, f);
-        weight_scales += GROUP;
-        scales += 16;
-    }
-    for (int i = 0; i < 8; i++) {
-        sums[i] = f[i];
-    }
-}
-
 enum { WIDE_CHUNK = 32 }; // blocks, 16 KiB at 16 bits
 
 void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
@@ -396,7 +369,7 @@ void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
             const char * group = activations + static_cast<size_t>(i) * group_size;
             vec sums[8];
             load_sums(first == 0, to + 4 * i, sums);
-            tile_bytes(count, reinterpret_cast<const char *>(wide), scales, group + first * 256, group + at.scales + first * 16, sums);
+            tile_pairs<0>(count, reinterpret_cast<const uint8_t *>(wide), scales, group + first * 256, group + at.scales + first * 16, sums);
             store_sums(to + 4 * i, sums);
         }
     }

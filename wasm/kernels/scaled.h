@@ -47,4 +47,33 @@ template <bool first, int rows> inline void add_pairs(vec w0, vec w1, const char
     }
 }
 
+// Eight rows of weights, as pairs, times four of activations, over n blocks, added to `sums`. Blocks of weights are `gap` bytes apart.
+template <int gap> inline void tile_pairs(int64_t n, const uint8_t * weights, const float * weight_scales, const char * y, const char * scales, vec * sums) {
+    vec f[8];
+    for (int i = 0; i < 8; i++) {
+        f[i] = sums[i];
+    }
+    LB_ROLLED for (int64_t b = 0; b < n; b++) {
+        vec q[8];
+        const char * const end = y + 256;
+        add_pairs<true, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
+        y += 16;
+        weights += 32;
+        LB_ROLLED do {
+            LB_STEP(y, weights);
+            add_pairs<false, 4>(wasm_v128_load(weights), wasm_v128_load(weights + 16), y, q);
+            y += 16;
+            weights += 32;
+        } while (y != end);
+        const vec d0 = wasm_v128_load(weight_scales), d1 = wasm_v128_load(weight_scales + 4), d = wasm_v128_load(scales);
+        add_scaled<scaled32>(q, d0, d1, d, f);
+        weights += gap;
+        weight_scales += 8;
+        scales += 16;
+    }
+    for (int i = 0; i < 8; i++) {
+        sums[i] = f[i];
+    }
+}
+
 } // namespace lb
