@@ -138,6 +138,7 @@ SHARED = {
     "wasmtime_host._process": "replaced in a fork only, which has one thread then",
     "wasmtime_host._left_behind": "added to in a fork only",
     "stop._array": "a page has one stop button",
+    "kept._writing": "a page has one thread of Python",
     "page._later": "a page has one thread of Python; who waits does what is in it, whoever has begun it",
     "page._tasks": "the same; only kept from being freed",
 }

@@ -167,6 +167,14 @@ class Guest(Protocol):
         """Whether its machine code stays as it is: what takes so long once takes so long from then on."""
         ...
 
+    def recall(self, name: str) -> str:
+        """The word that the host keeps by this name from one process or visit to the next, or an empty one."""
+        ...
+
+    def keep(self, name: str, word: str) -> None:
+        """Keep a word by this name, if the host can."""
+        ...
+
     def call(self, name: str, *args: int) -> int:
         """Call an export and return its signed 32-bit result, or 0 if it has none.
 

@@ -1,7 +1,7 @@
 """How the kernels add up products of bytes: in pairs or in fours. The results are the same bits, the time depends on CPU and host.
 
 On ARM64 a sum of four products is one instruction, on x86-64 under wasmtime three, and in Chromium one on a CPU with AVX-VNNI and three on others.
-So both are timed, once in a process.
+So both are timed, once in a process. A page begins with what its last visit found.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _TRIALS, _PAUSE = 3, 0.5
 
 The first makes a browser compile both forms anew, which takes it up to 0.1 s beside the page.
 """
+_KEPT = "kernels"
+"""The name by which a page keeps the form."""
 _measured: int | None = None
 
 
@@ -45,7 +47,7 @@ class ByteSums:
     """
 
     def __init__(self, guest: Guest) -> None:
-        """Measure, unless that was done in this process. Where machine code gets better while it runs, take pairs for now.
+        """Measure, unless that was done in this process. Where machine code gets better while it runs, take what is kept for now, or pairs.
 
         Raises:
             BackendUnavailable: the environment names no form.
@@ -55,9 +57,11 @@ class ByteSums:
         form = _named()
         if form is None and _measured is None and guest.has_final_code:
             _measured = _measure(guest)
-        self._trials = 0 if form is not None or _measured is not None else _TRIALS
+        known = _measured if form is None else form
+        self._trials = _TRIALS if known is None else 0
         self._next = 0.0
-        self._use(_measured if form is None else form)
+        self._begun = _kept(guest) if known is None else known
+        self._use(self._begun)
 
     def try_again(self) -> bool:
         """Between two calls of the guest, after a prompt: measure if that is still to be done; True if the form has changed."""
@@ -67,13 +71,16 @@ class ByteSums:
         self._trials -= 1
         before, found = self.form, _measure(self._guest)
         self._next = time.monotonic() + _PAUSE
-        if not self._trials:
+        if self._trials or found is None:
+            self._use(self._begun)
+        else:
             _measured = found
-        self._use(None if self._trials else found)
+            self._use(found)
+            self._guest.keep(_KEPT, self.form)
         return self.form != before
 
-    def _use(self, form: int | None) -> None:
-        self.form = FORMS[self._guest.call("lb_byte_sums", form or 0)]
+    def _use(self, form: int) -> None:
+        self.form = FORMS[self._guest.call("lb_byte_sums", form)]
 
 
 def _named() -> int | None:
@@ -85,6 +92,11 @@ def _named() -> int | None:
             f"set it to {' or '.join(FORMS)}, or remove it: then the faster one is found",
         )
     return FORMS.index(name) if name else None
+
+
+def _kept(guest: Guest) -> int:
+    name = guest.recall(_KEPT)
+    return FORMS.index(name) if name in FORMS else 0
 
 
 def _measure(guest: Guest) -> int | None:

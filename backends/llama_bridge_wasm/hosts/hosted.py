@@ -111,6 +111,13 @@ class Hosted(Memory, ABC):
     def _words(self, error: Exception) -> str:
         """A failure as one line."""
 
+    def recall(self, name: str) -> str:
+        """See :class:`~.abi.Guest`."""
+        return ""
+
+    def keep(self, name: str, word: str) -> None:
+        """See :class:`~.abi.Guest`."""
+
     def probe(self, threads: int) -> bool:
         """Whether this many threads can run at once over one memory here. If not, close this guest.
 

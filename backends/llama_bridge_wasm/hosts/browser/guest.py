@@ -19,7 +19,7 @@ from ...page import FillsMemory, JsException, js, let_messages_in, new, proxy
 from ..hosted import Hosted, tell_compile
 from ..linear_memory import MemoryImport, find_memory, unshared
 from ..wasi import WASI, GuestFile
-from . import stop
+from . import kept, stop
 from .threads import Threads
 
 __all__ = ["BrowserGuest"]
@@ -108,6 +108,12 @@ class BrowserGuest(Hosted):
     def memory_size(self) -> int:
         self._check_open()
         return int(self._memory.buffer.byteLength)
+
+    def recall(self, name: str) -> str:
+        return kept.recall(name)
+
+    def keep(self, name: str, word: str) -> None:
+        kept.keep(name, word)
 
     def _run(self, name: str, args: tuple[int, ...]) -> int:
         result = getattr(self._exports, name)(*args)
