@@ -4,6 +4,7 @@ const waiting = [];
 worker.onmessage = ({ data }) => waiting.shift()(data);
 const ask = (data) => new Promise((answer) => (waiting.push(answer), worker.postMessage(data)));
 globalThis.load = (...args) => ask(["load", ...args]);
+globalThis.about = () => ask(["about"]);
 globalThis.run = (...args) => ask(["run", ...args]);
 globalThis.first = () =>
   new Promise((answer) => {

@@ -25,6 +25,11 @@ async def load(url, n_ctx, n_threads):
     return json.dumps({"threads": bridge.info.n_threads, "seconds": seconds, "memory": memory})
 
 
+async def about():
+    """Which llama.wasm it is, and the form of its kernels."""
+    return json.dumps({"version": bridge.info.version})
+
+
 async def run(prompt, n):
     """One greedy generation of raw text."""
     params = SamplingParams(temperature=0, max_tokens=n)
