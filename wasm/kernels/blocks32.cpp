@@ -1,4 +1,4 @@
-// Q4_0, Q5_0 and Q8_0: a scale for 32 weights.
+// Q4_0 and Q5_0: a scale for 32 weights.
 #include <string.h>
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace lb {
 
 namespace {
 
-// --- Q4_0 and Q5_0: eight scales, 8 vectors of nibbles, and for Q5_0 the fifth bits of all in 2 vectors
-
+// Eight scales, 8 vectors of nibbles, and for Q5_0 the fifth bits of all in 2 vectors.
+//
 // A byte of words is value 4 * j + i in its low half and 16 + 4 * j + i in its high half.
 template <bool five> struct small_block {
     uint16_t scales[GROUP];
@@ -270,148 +270,7 @@ void few_small(int64_t k, const uint8_t * weights, const char * activations, int
     (rows == 2 ? few_small<by, five, 2> : rows == 3 ? few_small<by, five, 3> : few_small<by, five, 4>)(k, weights, activations, to);
 }
 
-// --- Q8_0: eight scales, then 16 pairs of values of each row
-
-struct byte_block {
-    uint16_t scales[GROUP];
-    int8_t pairs[16][GROUP][2];
-};
-
-void pack_bytes(const uint8_t * from, size_t stride, uint8_t * to) {
-    auto & packed = *reinterpret_cast<byte_block *>(to);
-    for (int half = 0; half < 2; half++) {
-        vec rows[GROUP], columns[GROUP];
-        for (int r = 0; r < GROUP; r++) {
-            const auto & row = *reinterpret_cast<const block_q8_0 *>(from + static_cast<size_t>(r) * stride);
-            packed.scales[r] = row.d;
-            rows[r] = wasm_v128_load(row.qs + 16 * half);
-        }
-        transpose16(rows, columns);
-        for (int p = 0; p < 8; p++) {
-            wasm_v128_store(packed.pairs[8 * half + p], columns[p]);
-        }
-    }
-}
-
-void unpack_bytes(const uint8_t * from, int r, uint8_t * to) {
-    const auto & packed = *reinterpret_cast<const byte_block *>(from);
-    auto & row = *reinterpret_cast<block_q8_0 *>(to);
-    row.d = packed.scales[r];
-    for (int p = 0; p < 16; p++) {
-        memcpy(row.qs + 2 * p, packed.pairs[p][r], 2);
-    }
-}
-
-void gemv_bytes(int64_t k, const uint8_t * weights, const char * activations, float * to) {
-    const activation_layout at(Q8_0_ACTIVATIONS, k, 1);
-    const char * y = activations;
-    const char * const end = y + k;
-    const char * scales = activations + at.scales;
-    vec a0 = zeros(), a1 = zeros();
-    LB_ROLLED do {
-        vec q0 = zeros(), q1 = zeros();
-        const vec d0 = small_halves(weights), d1 = small_halves(weights + 8);
-        const char * const block_end = y + 32;
-        LB_ROLLED do {
-            const vec v = wasm_i16x8_load8x8(y);
-#define STEP(p)                                                               \
-    q0 = add_dot16(q0, wasm_i16x8_load8x8(weights + 16 + 16 * p), spread<p>(v)); \
-    q1 = add_dot16(q1, wasm_i16x8_load8x8(weights + 24 + 16 * p), spread<p>(v));
-            STEP(0) STEP(1) STEP(2) STEP(3)
-#undef STEP
-            y += 8;
-            weights += 64;
-            LB_STEP(y, weights);
-        } while (y != block_end);
-        const vec d = wasm_v128_load32_splat(scales);
-        a0 = scaled32(q0, wasm_f32x4_mul(d0, d), a0);
-        a1 = scaled32(q1, wasm_f32x4_mul(d1, d), a1);
-        weights += 16;
-        scales += 4;
-        LB_STEP(scales, weights);
-    } while (y != end);
-    wasm_v128_store(to, a0);
-    wasm_v128_store(to + 4, a1);
-}
-
-// Values at 16 bits and scales in single precision.
-struct wide_block {
-    int16_t pairs[16][GROUP][2];
-};
-
-void expand_bytes(const uint8_t * weights, int64_t n, wide_block * wide, float * scales) {
-    LB_ROLLED for (int64_t b = 0; b < n; b++) {
-        int16_t * to = &wide->pairs[0][0][0];
-        const uint8_t * from = weights + offsetof(byte_block, pairs);
-        for (int i = 0; i < 32; i++) {
-            wasm_v128_store(to + 8 * i, wasm_i16x8_load8x8(from + 8 * i));
-        }
-        wasm_v128_store(scales, small_halves(weights));
-        wasm_v128_store(scales + 4, small_halves(weights + 8));
-        weights += sizeof(byte_block);
-        wide += 1;
-        scales += GROUP;
-    }
-}
-
-enum { WIDE_CHUNK = 32 }; // blocks, 16 KiB at 16 bits
-
-void gemm_bytes(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size,
-                int64_t n, float * const * to, char * scratch) {
-    const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
-    auto * wide = reinterpret_cast<wide_block *>(scratch);
-    auto * scales = reinterpret_cast<float *>(wide + WIDE_CHUNK);
-    static_assert(sizeof(wide_block) * WIDE_CHUNK + sizeof(float) * GROUP * WIDE_CHUNK <= SCRATCH_SIZE, "");
-    for (int64_t first = start / 32; first < end / 32; first += WIDE_CHUNK) {
-        const int64_t count = std::min<int64_t>(end / 32 - first, WIDE_CHUNK);
-        expand_bytes(weights + static_cast<size_t>(first) * sizeof(byte_block), count, wide, scales);
-        for (int64_t i = 0; i < n; i++) {
-            const char * group = activations + static_cast<size_t>(i) * group_size;
-            vec sums[8];
-            load_sums(first == 0, to + 4 * i, sums);
-            tile_pairs<0>(count, reinterpret_cast<const uint8_t *>(wide), scales, group + first * 256, group + at.scales + first * 16, sums);
-            store_sums(to + 4 * i, sums);
-        }
-    }
-}
-
-// As above, of the first rows of a group, straight from the packed weights.
-template <int rows> void few_bytes(int64_t k, const uint8_t * weights, const char * activations, float * const * to) {
-    const activation_layout at(Q8_0_ACTIVATIONS, k, 4);
-    const char * y = activations;
-    const char * const last = y + 8 * k;
-    const char * scales = activations + at.scales;
-    vec f[2 * rows];
-    for (int i = 0; i < 2 * rows; i++) {
-        f[i] = zeros();
-    }
-    LB_ROLLED do {
-        vec q[2 * rows];
-        const uint8_t * pairs = weights + offsetof(byte_block, pairs);
-        const char * const end = y + 256;
-        add_pairs<true, rows>(wasm_i16x8_load8x8(pairs), wasm_i16x8_load8x8(pairs + 8), y, q);
-        y += 16;
-        pairs += 16;
-        LB_ROLLED do {
-            LB_STEP(y, pairs);
-            add_pairs<false, rows>(wasm_i16x8_load8x8(pairs), wasm_i16x8_load8x8(pairs + 8), y, q);
-            y += 16;
-            pairs += 16;
-        } while (y != end);
-        add_scaled_of<scaled32, rows>(q, small_halves(weights), small_halves(weights + 8), wasm_v128_load(scales), f);
-        scales += 16;
-        weights += sizeof(byte_block);
-        LB_STEP(scales, weights);
-    } while (y != last);
-    store_rows<rows>(f, to);
-}
-
-void few_bytes(int64_t k, const uint8_t * weights, const char * activations, int rows, float * const * to) {
-    (rows == 2 ? few_bytes<2> : rows == 3 ? few_bytes<3> : few_bytes<4>)(k, weights, activations, to);
-}
-
 template <byte_sums by, bool five> constexpr kernels SMALL = {gemv_small<by, five>, gemm_small<by, five>, few_small<by, five>};
-constexpr kernels BYTES = {gemv_bytes, gemm_bytes, few_bytes};
 
 } // namespace
 
@@ -419,7 +278,5 @@ const format Q4_0 = {GGML_TYPE_Q4_0,         Q4_0_ACTIVATIONS,         32,      
                      pack_small<block_q4_0>, unpack_small<block_q4_0>, {SMALL<PAIRS, false>, SMALL<FOURS, false>}, FEW_GROUPS};
 const format Q5_0 = {GGML_TYPE_Q5_0,         Q5_0_ACTIVATIONS,         32,                                      sizeof(block_q5_0), sizeof(small_block<true>),
                      pack_small<block_q5_0>, unpack_small<block_q5_0>, {SMALL<PAIRS, true>, SMALL<FOURS, true>}, 1};
-// Codes of eight bits and a sign do not fit what multiplies bytes.
-const format Q8_0 = {GGML_TYPE_Q8_0, Q8_0_ACTIVATIONS, 32, sizeof(block_q8_0), sizeof(byte_block), pack_bytes, unpack_bytes, {BYTES, BYTES}, FEW_GROUPS};
 
 } // namespace lb
