@@ -167,6 +167,10 @@ DEMO: dict[str, tuple[Edit, str]] = {
         architecture("rwkv7", value("rwkv7.wkv.head_size", 31)),
         "wkv.head_size is 31",
     ),
+    "heads of RWKV past whose end ggml reads and writes": (
+        architecture("rwkv7", value("rwkv7.wkv.head_size", 32)),
+        "wkv.head_size is 32, not a multiple of 64",
+    ),
 }
 
 
@@ -199,6 +203,8 @@ RIGHT: dict[str, Edit] = {
     "one expert, which is none": architecture(
         "hunyuan-dense", value("hunyuan-dense.expert_count", 1)
     ),
+    "heads of RWKV": architecture("rwkv7", value("rwkv7.wkv.head_size", 64)),
+    "smaller heads of RWKV 6": architecture("rwkv6", value("rwkv6.wkv.head_size", 32)),
     "half a rope where that is right": architecture("phi2", value("phi2.rope.dimension_count", 16)),
     "no rope where that is right": architecture("bert", value("bert.rope.dimension_count", 0)),
     "layers without heads": architecture(

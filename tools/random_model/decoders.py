@@ -138,12 +138,12 @@ def mamba2(shape: Shape, i: int) -> Iterator[Tensor]:
 
 
 def rwkv7_metadata(shape: Shape) -> Metadata:
-    """No attention at all."""
+    """No attention at all. Heads are those of real models: ggml computes no smaller ones."""
     return common(shape) | {
         "attention.head_count": 0,
         "attention.head_count_kv": 0,
         "attention.layer_norm_epsilon": 1e-5,
-        "wkv.head_size": shape.n_embd_head,
+        "wkv.head_size": 64,
         "attention.decay_lora_rank": _RANK,
         "attention.iclr_lora_rank": _RANK,
         "attention.value_residual_mix_lora_rank": _RANK,

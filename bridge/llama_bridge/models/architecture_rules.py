@@ -352,6 +352,8 @@ _SECTIONED = frozenset(
 )
 """Each position has several parts, which turn parts of a head."""
 _OF_RWKV = frozenset(["arwkv7", "rwkv6", "rwkv6qwen2", "rwkv7"])
+_HEADS_OF_64 = frozenset(["arwkv7", "rwkv7"])
+"""ggml computes their heads in steps of 64 numbers where it has AVX-512, of 32 and 16 elsewhere, and does not stop at a head's end."""
 _DIVIDED_BY_HEADS = ("olmo2", "phimoe")
 """The width is divided by their number before anything is checked."""
 _DIVIDED_BY_EXPERTS = frozenset(
@@ -425,6 +427,8 @@ def wrong_for_architecture(of: Hyperparameters) -> Generator[str]:
     size = of.number("wkv.head_size")
     if arch in _OF_RWKV and (size < 1 or width % size):
         yield f"wkv.head_size is {size}, which does not divide the width of {width}"
+    elif arch in _HEADS_OF_64 and size % 64:
+        yield f"wkv.head_size is {size}, not a multiple of 64"
     yield from _wrong_states(of)
     yield from _wrong_windows(of)
     yield from _wrong_tensors(of)
