@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_bridge import LlamaBridge, OutOfMemory
-from llama_bridge.models.source import ModelFile
+from llama_bridge import LlamaBridge, ModelParams, OutOfMemory
+from llama_bridge.models.source import ModelFile, open_model
+from llama_bridge_wasm import BACKEND
 from llama_bridge_wasm.abi import EMBED_PARAMS, Guest, Info, Status
 from tests.making import MakeModel, embedding_model
 
@@ -130,3 +132,24 @@ def test_without_memory_for_a_long_text_it_says_so_and_goes_on(
         with pytest.raises(OutOfMemory):
             llama.embed("word " * 60_000)
         assert len(llama.embed("short")) == llama.info.n_embd
+
+
+def test_without_memory_for_the_first_text_it_says_so_and_goes_on(
+    wasm: Path, make_model: MakeModel
+) -> None:
+    """Whatever llama.cpp lacks first: where it is the plan of a computation, llama.cpp would end the guest."""
+    model = open_model(make_model(**MODELS["bert"]))
+    with closing(BACKEND.load(model, ModelParams(n_ctx=64))) as engine:
+        loaded = engine.guest.memory_size
+    outcomes = []
+    for more in (1, 12, 22, 30):
+        params = ModelParams(n_ctx=64, memory_limit=loaded + (more << 20), check_memory=False)
+        with closing(BACKEND.load(model, params)) as engine:
+            for _ in range(2):
+                try:
+                    engine.embed([[5] * 60])
+                    outcomes.append(True)
+                except OutOfMemory:
+                    outcomes.append(False)
+    assert outcomes == sorted(outcomes)
+    assert (outcomes[0], outcomes[-1]) == (False, True)

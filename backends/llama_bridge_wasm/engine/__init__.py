@@ -15,6 +15,7 @@
     lazy_grammar.py
                     waits for the trigger of a grammar
     fit.py          whether a model can fit at all, from its header
+    plans.py        room for llama.cpp's plan of a computation
     marshal.py      arguments and results through guest memory
 
 May import ``llama_bridge`` and ``abi.py``, but no host, no store, and nothing of wasmtime or a browser.

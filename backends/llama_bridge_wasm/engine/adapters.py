@@ -13,16 +13,13 @@ from llama_bridge.models.source import ModelFile
 from .. import abi
 from ..abi import Guest, Status
 from .calls import Calls
-from .marshal import Buffer, as_pointer, last_error
+from .marshal import Buffer, last_error
+from .plans import bytes_of_plan, has_room
 
 __all__ = ["LoadedAdapters"]
 
 _MIB = 1 << 20
 _WARNINGS, _ERRORS = 3, 4
-_LEAST_NODES, _NODES_PER_TENSOR, _NODES_PER_PAIR = 1024, 8, 6
-"""How many nodes llama.cpp plans for: ``llama_context::graph_max_nodes``."""
-_BYTES_PER_NODE = 17 << 10
-"""Of ``ggml_backend_sched_new``, which has room for thirty inputs of each node, twice. Measured: 16.3 KiB."""
 _logger = logging.getLogger("llama_bridge.wasm")
 
 
@@ -38,7 +35,7 @@ class LoadedAdapters:
 
     def __init__(self, guest: Guest, calls: Calls, buffer: Buffer, model: ModelFile) -> None:
         self._path = model.path
-        self._n_tensors = len(model.header.tensors)
+        self._model = model
         self._guest = guest
         self._calls = calls
         self._buffer = buffer
@@ -68,20 +65,15 @@ class LoadedAdapters:
 
         It then plans its graphs anew, for more nodes, and keeps the old plan meanwhile.
         """
-        pairs = sum(len(adapter.file.header.tensors) for adapter in adapters) // 2
-        n_nodes = max(_LEAST_NODES, _NODES_PER_TENSOR * self._n_tensors) + _NODES_PER_PAIR * pairs
         files = sum(
             adapter.file.header.file_size
             for adapter in adapters
             if adapter.sha256 not in self._numbers
         )
-        needed = n_nodes * _BYTES_PER_NODE + files
+        needed = bytes_of_plan(self._model, adapters) + files
         self._calls.line_up()
         with self._calls.lock:
-            # lb_alloc takes 32 bits, and no guest has more.
-            room = 0 if needed >= 1 << 32 else as_pointer(self._guest.call("lb_alloc", needed))
-            self._guest.call("lb_free", room)
-            if not room:
+            if not has_room(self._guest, needed):
                 raise OutOfMemory(
                     self._path,
                     f"other adapters need about {needed / _MIB:.0f} MiB beside the model "

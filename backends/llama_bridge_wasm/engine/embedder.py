@@ -7,18 +7,22 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from llama_bridge.engine import EngineInfo, MemoryKind, batches_of
-from llama_bridge.errors import EngineError
+from llama_bridge.errors import EngineError, OutOfMemory
+from llama_bridge.models.adapter import Adapter
 from llama_bridge.models.pooling import POOLINGS
+from llama_bridge.models.source import ModelFile
 
 from .. import abi
 from ..abi import Guest, Status
 from .calls import Calls
 from .marshal import Buffer
+from .plans import BEFORE_A_PLAN, bytes_of_plan, has_room
 
 __all__ = ["Embedder"]
 
 _STATEFUL_SEQUENCES = 4
 _MOST_WIDTH = 1 << 16
+_MIB = 1 << 20
 
 
 class Embedder:
@@ -28,14 +32,20 @@ class Embedder:
         guest: what computes.
         calls: access to it.
         buffer: arguments and results.
-        info: facts about the model.
+        model: the loaded model.
+        info: facts about it.
     """
 
-    def __init__(self, guest: Guest, calls: Calls, buffer: Buffer, info: EngineInfo) -> None:
+    def __init__(
+        self, guest: Guest, calls: Calls, buffer: Buffer, model: ModelFile, info: EngineInfo
+    ) -> None:
         self._guest = guest
         self._calls = calls
         self._buffer = buffer
+        self._model = model
         self._info = info
+        self._adapters: Sequence[Adapter] = ()
+        self._has_context = False  # in the guest; a larger one takes the place of a smaller one
         self._pooling = POOLINGS.index(info.pooling)
         stateful = info.memory in (MemoryKind.RECURRENT, MemoryKind.HYBRID)
         self._n_sequences = _STATEFUL_SEQUENCES if stateful else abi.EMBED_SEQUENCES
@@ -57,6 +67,10 @@ class Embedder:
             rows += found
             self._guest.pause()
         return memoryview(bytes(rows)).cast("f", (len(sequences), self._width))
+
+    def use(self, adapters: Sequence[Adapter]) -> None:
+        """The guest has put these in force, and makes its context anew. With the lock held."""
+        self._adapters, self._has_context = adapters, False
 
     def _compute(self, batch: list[array[int]]) -> bytearray | None:
         """The rows of one batch; None if cancelled. With the lock held."""
@@ -80,11 +94,25 @@ class Embedder:
         self._guest.write(pointer, data)
         after = pointer + len(params)
         out = pointer + len(data)
+        if not self._has_context:
+            self._check_room()
         status = self._guest.call("lb_embed", pointer, after, after + len(lengths), out)
+        self._has_context = status >= 0 or status == Status.CANCELLED
         if status == Status.CANCELLED:
             return None
         self._calls.checked(status)
         return self._guest.read(out, n_bytes)
+
+    def _check_room(self) -> None:
+        """Refuse what would end the guest. What comes after the plan llama.cpp refuses itself."""
+        needed = BEFORE_A_PLAN + bytes_of_plan(self._model, self._adapters)
+        if not has_room(self._guest, needed):
+            raise OutOfMemory(
+                str(self._model.path),
+                f"to embed takes about {needed / _MIB:.0f} MiB beside the model "
+                f"({self._guest.memory_size / _MIB:.0f} MiB in use): load it with a smaller n_ctx, or with a larger "
+                "memory_limit (4 GiB at most)",
+            )
 
     def _ask_width(self) -> int:
         width = self._calls.call("lb_embed_width", self._pooling)

@@ -98,7 +98,7 @@ class WasmEngine(WasmSequence, Engine):
         self._model = model
         self._adapters = LoadedAdapters(guest, self.calls, buffer, model)
         self._applied = info.adapters  # what the guest was told
-        self._embedder = Embedder(guest, self.calls, buffer, info)
+        self._embedder = Embedder(guest, self.calls, buffer, model, info)
         self._sums = sums
         self._set_flag = guest.flag(as_pointer(guest.call("lb_cancel_flag")))
         self._cancelled = False
@@ -246,6 +246,7 @@ class WasmEngine(WasmSequence, Engine):
         self.calls.line_up()
         with self.calls.lock:
             self._adapters.apply(wanted)
+            self._embedder.use(wanted)
         self._applied = wanted
 
     # cancelling: takes no lock
