@@ -82,8 +82,15 @@ void quantize_row(const activation_kind & kind, int64_t k, int rows, int row, co
         const vec finite = wasm_i8x16_splat(largest <= FLT_MAX ? -1 : 0); // in other blocks each code is 0; the scale says the rest
         for (int i = 0; i < kind.block; i += 32) {
             const int64_t position = b * kind.block + i;
-            const vec low = wasm_v128_and(round16(block + i, inverse), finite);
-            const vec high = wasm_v128_and(round16(block + i + 16, inverse), finite);
+            vec low = wasm_v128_and(round16(block + i, inverse), finite);
+            vec high = wasm_v128_and(round16(block + i + 16, inverse), finite);
+            if (kind.by_sign) {
+                int8_t * below = values + at.below + position * rows;
+                store(kind, rows, below, wasm_i8x16_max(wasm_i8x16_neg(low), zeros()));
+                store(kind, rows, below + 16 * rows, wasm_i8x16_max(wasm_i8x16_neg(high), zeros()));
+                low = wasm_i8x16_max(low, zeros());
+                high = wasm_i8x16_max(high, zeros());
+            }
             store(kind, rows, values + position * rows * width, low);
             store(kind, rows, values + (position + 16) * rows * width, high);
             if (kind.zero != 0 && kind.sub == 32) {

@@ -484,15 +484,15 @@ void gemm_large(int64_t k, int64_t start, int64_t end, const uint8_t * weights, 
                           group_size, n, to, scratch);
 }
 
-template <byte_sums by, bool five> constexpr kernels MIDDLE = {gemv_middle<by, five>, gemm_middle<by, five>, nullptr};
-template <byte_sums by> constexpr kernels LARGE = {gemv_large<by>, gemm_large<by>, nullptr};
+template <byte_sums by, bool five> constexpr kernels MIDDLE = {five ? Q5_K_ACTIVATIONS : Q4_K_ACTIVATIONS, gemv_middle<by, five>, gemm_middle<by, five>, nullptr};
+template <byte_sums by> constexpr kernels LARGE = {Q6_K_ACTIVATIONS, gemv_large<by>, gemm_large<by>, nullptr};
 
 } // namespace
 
-const format Q4_K = {GGML_TYPE_Q4_K,          Q4_K_ACTIVATIONS,          256,                                          sizeof(block_q4_K), sizeof(middle_block<false>),
+const format Q4_K = {GGML_TYPE_Q4_K,          256,                     sizeof(block_q4_K),                                sizeof(middle_block<false>),
                      pack_middle<block_q4_K>, unpack_middle<block_q4_K>, {MIDDLE<PAIRS, false>, MIDDLE<FOURS, false>}, FEW_GROUPS};
-const format Q5_K = {GGML_TYPE_Q5_K,          Q5_K_ACTIVATIONS,          256,                                        sizeof(block_q5_K), sizeof(middle_block<true>),
+const format Q5_K = {GGML_TYPE_Q5_K,          256,                     sizeof(block_q5_K),                              sizeof(middle_block<true>),
                      pack_middle<block_q5_K>, unpack_middle<block_q5_K>, {MIDDLE<PAIRS, true>, MIDDLE<FOURS, true>}, FEW_GROUPS};
-const format Q6_K = {GGML_TYPE_Q6_K, Q6_K_ACTIVATIONS, 256, sizeof(block_q6_K), sizeof(large_block), pack_large, unpack_large, {LARGE<PAIRS>, LARGE<FOURS>}, FEW_GROUPS};
+const format Q6_K = {GGML_TYPE_Q6_K, 256, sizeof(block_q6_K), sizeof(large_block), pack_large, unpack_large, {LARGE<PAIRS>, LARGE<FOURS>}, FEW_GROUPS};
 
 } // namespace lb

@@ -270,13 +270,14 @@ void few_small(int64_t k, const uint8_t * weights, const char * activations, int
     (rows == 2 ? few_small<by, five, 2> : rows == 3 ? few_small<by, five, 3> : few_small<by, five, 4>)(k, weights, activations, to);
 }
 
-template <byte_sums by, bool five> constexpr kernels SMALL = {gemv_small<by, five>, gemm_small<by, five>, few_small<by, five>};
+template <byte_sums by, bool five> constexpr kernels SMALL = {five ? Q5_0_ACTIVATIONS : Q4_0_ACTIVATIONS, gemv_small<by, five>, gemm_small<by, five>,
+                                                              few_small<by, five>};
 
 } // namespace
 
-const format Q4_0 = {GGML_TYPE_Q4_0,         Q4_0_ACTIVATIONS,         32,                                        sizeof(block_q4_0), sizeof(small_block<false>),
+const format Q4_0 = {GGML_TYPE_Q4_0,         32,                       sizeof(block_q4_0),                              sizeof(small_block<false>),
                      pack_small<block_q4_0>, unpack_small<block_q4_0>, {SMALL<PAIRS, false>, SMALL<FOURS, false>}, FEW_GROUPS};
-const format Q5_0 = {GGML_TYPE_Q5_0,         Q5_0_ACTIVATIONS,         32,                                      sizeof(block_q5_0), sizeof(small_block<true>),
+const format Q5_0 = {GGML_TYPE_Q5_0,         32,                       sizeof(block_q5_0),                            sizeof(small_block<true>),
                      pack_small<block_q5_0>, unpack_small<block_q5_0>, {SMALL<PAIRS, true>, SMALL<FOURS, true>}, 1};
 
 } // namespace lb

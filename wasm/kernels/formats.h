@@ -6,13 +6,14 @@
 
 namespace lb {
 
-constexpr activation_kind F16_ACTIVATIONS = {32, 2, 0, 32, false, true};
-constexpr activation_kind Q4_0_ACTIVATIONS = {32, 4, 8, 32, false, false};
-constexpr activation_kind Q5_0_ACTIVATIONS = {32, 4, 16, 32, false, false};
-constexpr activation_kind Q8_0_ACTIVATIONS = {32, 2, 0, 32, false, false};
-constexpr activation_kind Q4_K_ACTIVATIONS = {256, 4, 0, 32, true, false};
-constexpr activation_kind Q5_K_ACTIVATIONS = {256, 4, 16, 32, true, false};
-constexpr activation_kind Q6_K_ACTIVATIONS = {256, 4, 32, 16, false, false};
+constexpr activation_kind F16_ACTIVATIONS = {32, 2, 0, 32, false, true, false};
+constexpr activation_kind Q4_0_ACTIVATIONS = {32, 4, 8, 32, false, false, false};
+constexpr activation_kind Q5_0_ACTIVATIONS = {32, 4, 16, 32, false, false, false};
+constexpr activation_kind Q8_0_ACTIVATIONS = {32, 2, 0, 32, false, false, false};
+constexpr activation_kind Q8_0_FOURS_ACTIVATIONS = {32, 4, 0, 32, false, false, true};
+constexpr activation_kind Q4_K_ACTIVATIONS = {256, 4, 0, 32, true, false, false};
+constexpr activation_kind Q5_K_ACTIVATIONS = {256, 4, 16, 32, true, false, false};
+constexpr activation_kind Q6_K_ACTIVATIONS = {256, 4, 32, 16, false, false, false};
 
 extern const format F16, Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K;
 

@@ -21,6 +21,7 @@ foreach(function ggml_vec_silu_f32 ggml_vec_swiglu_f32 ggml_vec_soft_max_f32 ggm
   list(APPEND VEC_CPP_NAMES "${function}=${function}_of_ggml")
 endforeach()
 set_source_files_properties("${VEC_CPP}" TARGET_DIRECTORY ggml-cpu PROPERTIES COMPILE_DEFINITIONS "${VEC_CPP_NAMES}")
-# These two multiply bytes by a relaxed instruction, within what is exact on every CPU.
-set_property(SOURCE "${CMAKE_CURRENT_LIST_DIR}/blocks32.cpp" "${CMAKE_CURRENT_LIST_DIR}/blocks256.cpp" TARGET_DIRECTORY ggml-cpu
+# These multiply bytes by a relaxed instruction, within what is exact on every CPU.
+set_property(SOURCE "${CMAKE_CURRENT_LIST_DIR}/blocks32.cpp" "${CMAKE_CURRENT_LIST_DIR}/blocks256.cpp"
+  "${CMAKE_CURRENT_LIST_DIR}/signs.cpp" TARGET_DIRECTORY ggml-cpu
   APPEND PROPERTY COMPILE_OPTIONS "${LB_RELAXED_CPU}")

@@ -20,6 +20,7 @@ enum { GROUP = 8, FEW_GROUPS = 4 };
 extern byte_sums byte_products;
 
 struct kernels {
+    activation_kind activations;
     // to[0..7] = eight rows times one row of activations.
     void (*gemv)(int64_t k, const uint8_t * weights, const char * activations, float * to);
     // The same for `n` groups of four rows of activations; to[4 * i + a] is where their results go. Of the k values only
@@ -33,7 +34,6 @@ struct kernels {
 
 struct format {
     ggml_type type;
-    activation_kind activations;
     int values;         // of one row in a packed block
     size_t block_size;  // bytes of them in the file
     size_t packed_size; // bytes of a block of eight rows, packed

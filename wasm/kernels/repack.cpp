@@ -87,14 +87,15 @@ struct work {
 
     work(const format & f, int64_t k, int64_t rows, const ggml_compute_params * params)
         : whole(rows / 4), left(f.by[byte_products].few != nullptr && rows % 4 > 1 ? rows % 4 : 0), groups(whole + (left > 0 ? 1 : 0)),
-          singles(rows % 4 - left), single_size(activation_layout(f.activations, k, 1).size),
-          group_size(activation_layout(f.activations, k, 4).size), activations(static_cast<char *>(params->wdata)),
+          singles(rows % 4 - left), single_size(activation_layout(f.by[byte_products].activations, k, 1).size),
+          group_size(activation_layout(f.by[byte_products].activations, k, 4).size), activations(static_cast<char *>(params->wdata)),
           scratch(activations + end() + static_cast<size_t>(params->ith) * SCRATCH_SIZE) {
         GGML_ASSERT(end() + static_cast<size_t>(params->nth) * SCRATCH_SIZE <= params->wsize);
     }
 
     static size_t size(const format & f, int64_t k, int64_t rows, int n_threads) {
-        const size_t four = activation_layout(f.activations, k, 4).size, one = activation_layout(f.activations, k, 1).size;
+        const activation_kind & kind = f.by[byte_products].activations;
+        const size_t four = activation_layout(kind, k, 4).size, one = activation_layout(kind, k, 1).size;
         return static_cast<size_t>(rows / 4) * four + std::max(four, static_cast<size_t>(rows % 4) * one) +
                static_cast<size_t>(n_threads) * SCRATCH_SIZE;
     }
@@ -194,7 +195,7 @@ void multiply(const ggml_compute_params * params, ggml_tensor * dst) {
         for (int r = 0; r < 4; r++) {
             from[r] = row_of(x, first + std::min(r, count - 1)); // a place that no row has takes another's
         }
-        prepare_activations(rows.f->activations, k, grouped ? 4 : 1, from, grouped ? w.group(i) : w.single(i - w.groups));
+        prepare_activations(rows.f->by[byte_products].activations, k, grouped ? 4 : 1, from, grouped ? w.group(i) : w.single(i - w.groups));
     }
 
     const int64_t many = w.groups > rows.f->few_groups ? w.whole : 0; // groups that stay while weights pass by, not the other way round
@@ -230,13 +231,13 @@ void multiply_by_id(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * weights = dst->src[0], *x = dst->src[1], *ids = dst->src[2];
     const packed_rows rows(weights);
     const int64_t k = weights->ne[0], n_rows = weights->ne[1], n = ggml_nrows(x);
-    const size_t single_size = activation_layout(rows.f->activations, k, 1).size;
+    const size_t single_size = activation_layout(rows.f->by[byte_products].activations, k, 1).size;
     char * const activations = static_cast<char *>(params->wdata);
     GGML_ASSERT(static_cast<size_t>(n) * single_size <= params->wsize);
 
     for (int64_t i = params->ith; i < n; i += params->nth) {
         const float * from = row_of(x, i);
-        prepare_activations(rows.f->activations, k, 1, &from, activations + static_cast<size_t>(i) * single_size);
+        prepare_activations(rows.f->by[byte_products].activations, k, 1, &from, activations + static_cast<size_t>(i) * single_size);
     }
     ggml_barrier(params->threadpool);
 
@@ -305,7 +306,7 @@ class packed_traits : public ggml::cpu::tensor_traits {
             const format & f = *format_of(op->src[0]);
             const int64_t k = op->src[0]->ne[0], n = ggml_nrows(op->src[1]);
             size = op->op == GGML_OP_MUL_MAT ? work::size(f, k, n, n_threads)
-                                             : static_cast<size_t>(n) * activation_layout(f.activations, k, 1).size;
+                                             : static_cast<size_t>(n) * activation_layout(f.by[byte_products].activations, k, 1).size;
             return true;
         }
         case GGML_OP_GET_ROWS: size = 0; return true;

@@ -1,4 +1,4 @@
-// Q8_0 and F16: a scale for 32 weights, and products of integers of 16 bits.
+// Q8_0 and F16: a scale for 32 weights, and products of integers of 16 bits. Q8_0 in fours is in signs.cpp.
 //
 // F16 is held as such integers with a scale that is a power of two: multiplying them takes a third of the instructions. What is at
 // least a sixteenth of the largest of its block is exact; what is less, to 2^-15 of that.
@@ -15,16 +15,11 @@
 #include "formats.h"
 #include "scaled.h"
 #include "simd.h"
+#include "wide.h"
 
 namespace lb {
 
 namespace {
-
-// Eight scales at half precision, then 16 pairs of codes of each row.
-template <typename code> struct block {
-    uint16_t scales[GROUP];
-    code pairs[16][GROUP][2];
-};
 
 template <typename code> constexpr bool is_half = std::is_same_v<code, int16_t>;
 template <typename code> constexpr activation_kind ACTIVATIONS = is_half<code> ? F16_ACTIVATIONS : Q8_0_ACTIVATIONS;
@@ -32,7 +27,7 @@ template <typename code> constexpr activation_kind ACTIVATIONS = is_half<code> ?
 // --- packing: Q8_0
 
 void pack_bytes(const uint8_t * from, size_t stride, uint8_t * to) {
-    auto & packed = *reinterpret_cast<block<int8_t> *>(to);
+    auto & packed = *reinterpret_cast<wide_block<int8_t> *>(to);
     for (int half = 0; half < 2; half++) {
         vec rows[GROUP], columns[GROUP];
         for (int r = 0; r < GROUP; r++) {
@@ -48,7 +43,7 @@ void pack_bytes(const uint8_t * from, size_t stride, uint8_t * to) {
 }
 
 void unpack_bytes(const uint8_t * from, int r, uint8_t * to) {
-    const auto & packed = *reinterpret_cast<const block<int8_t> *>(from);
+    const auto & packed = *reinterpret_cast<const wide_block<int8_t> *>(from);
     auto & row = *reinterpret_cast<block_q8_0 *>(to);
     row.d = packed.scales[r];
     for (int p = 0; p < 16; p++) {
@@ -89,7 +84,7 @@ vec codes_of(const uint8_t * halves, vec factor) {
 }
 
 void pack_halves(const uint8_t * from, size_t stride, uint8_t * to) {
-    auto & packed = *reinterpret_cast<block<int16_t> *>(to);
+    auto & packed = *reinterpret_cast<wide_block<int16_t> *>(to);
     vec factors[GROUP];
     for (int r = 0; r < GROUP; r++) {
         const uint16_t scale = scale_of(from + static_cast<size_t>(r) * stride);
@@ -112,7 +107,7 @@ void pack_halves(const uint8_t * from, size_t stride, uint8_t * to) {
 }
 
 void unpack_halves(const uint8_t * from, int r, uint8_t * to) {
-    const auto & packed = *reinterpret_cast<const block<int16_t> *>(from);
+    const auto & packed = *reinterpret_cast<const wide_block<int16_t> *>(from);
     const float scale = GGML_FP16_TO_FP32(packed.scales[r]) / CODES;
     for (int i = 0; i < 32; i++) {
         const ggml_fp16_t value = GGML_FP32_TO_FP16(scale * static_cast<float>(packed.pairs[i / 2][r][i % 2]));
@@ -216,14 +211,14 @@ struct expanded {
 template <typename code> void expand(const uint8_t * weights, int64_t n, expanded & to) {
     LB_ROLLED for (int64_t b = 0; b < n; b++) {
         if (!is_half<code>) {
-            const uint8_t * from = weights + offsetof(block<code>, pairs);
+            const uint8_t * from = weights + offsetof(wide_block<code>, pairs);
             for (int i = 0; i < 32; i++) {
                 wasm_v128_store(to.codes[b] + 8 * i, codes_at<code>(from + 8 * i));
             }
         }
         wasm_v128_store(to.scales[b], scales_at<code>(weights));
         wasm_v128_store(to.scales[b] + 4, scales_at<code>(weights + 8));
-        weights += sizeof(block<code>);
+        weights += sizeof(wide_block<code>);
     }
 }
 
@@ -231,12 +226,12 @@ template <typename code>
 void gemm(int64_t k, int64_t start, int64_t end, const uint8_t * weights, const char * activations, size_t group_size, int64_t n,
           float * const * to, char * scratch) {
     static_assert(sizeof(expanded) <= SCRATCH_SIZE, "");
-    constexpr int gap = is_half<code> ? offsetof(block<code>, pairs) : 0;
+    constexpr int gap = is_half<code> ? offsetof(wide_block<code>, pairs) : 0;
     const activation_layout at(ACTIVATIONS<code>, k, 4);
     auto & chunk = *reinterpret_cast<expanded *>(scratch);
     for (int64_t first = start / 32; first < end / 32; first += CHUNK) {
         const int64_t count = std::min<int64_t>(end / 32 - first, CHUNK);
-        const uint8_t * blocks = weights + static_cast<size_t>(first) * sizeof(block<code>);
+        const uint8_t * blocks = weights + static_cast<size_t>(first) * sizeof(wide_block<code>);
         expand<code>(blocks, count, chunk);
         const uint8_t * codes = is_half<code> ? blocks + gap : reinterpret_cast<const uint8_t *>(chunk.codes);
         for (int64_t i = 0; i < n; i++) {
@@ -262,7 +257,7 @@ template <typename code, int rows> void few(int64_t k, const uint8_t * weights, 
     }
     LB_ROLLED do {
         vec q[2 * rows];
-        const uint8_t * pairs = weights + offsetof(block<code>, pairs);
+        const uint8_t * pairs = weights + offsetof(wide_block<code>, pairs);
         const char * const end = y + 256;
         add_pairs<true, rows>(codes_at<code>(pairs), codes_at<code>(pairs + EIGHT), y, q);
         y += 16;
@@ -275,7 +270,7 @@ template <typename code, int rows> void few(int64_t k, const uint8_t * weights, 
         } while (y != end);
         add_scaled_of<scaled32, rows>(q, scales_at<code>(weights), scales_at<code>(weights + 8), wasm_v128_load(scales), f);
         scales += 16;
-        weights += sizeof(block<code>);
+        weights += sizeof(wide_block<code>);
         LB_STEP(scales, weights);
     } while (y != last);
     store_rows<rows>(f, to);
@@ -285,14 +280,14 @@ template <typename code> void few(int64_t k, const uint8_t * weights, const char
     (rows == 2 ? few<code, 2> : rows == 3 ? few<code, 3> : few<code, 4>)(k, weights, activations, to);
 }
 
-template <typename code> constexpr kernels PRODUCTS = {gemv<code>, gemm<code>, few<code>};
+template <typename code> constexpr kernels PRODUCTS = {ACTIVATIONS<code>, gemv<code>, gemm<code>, few<code>};
+constexpr kernels BY_SIGN = {Q8_0_FOURS_ACTIVATIONS, gemv_by_sign, gemm_by_sign, few_by_sign};
 
 } // namespace
 
-// No byte product of WebAssembly takes eight bits and a sign on both sides, so there is one form.
-const format Q8_0 = {GGML_TYPE_Q8_0,        Q8_0_ACTIVATIONS, 32,           sizeof(block_q8_0),
-                     sizeof(block<int8_t>), pack_bytes,       unpack_bytes, {PRODUCTS<int8_t>, PRODUCTS<int8_t>}, FEW_GROUPS};
-const format F16 = {GGML_TYPE_F16,          F16_ACTIVATIONS, 32,            64,
-                    sizeof(block<int16_t>), pack_halves,     unpack_halves, {PRODUCTS<int16_t>, PRODUCTS<int16_t>}, FEW_GROUPS};
+const format Q8_0 = {GGML_TYPE_Q8_0, 32,           sizeof(block_q8_0),           sizeof(wide_block<int8_t>),
+                     pack_bytes,     unpack_bytes, {PRODUCTS<int8_t>, BY_SIGN}, FEW_GROUPS};
+const format F16 = {GGML_TYPE_F16, 32,            64,                                     sizeof(wide_block<int16_t>),
+                    pack_halves,   unpack_halves, {PRODUCTS<int16_t>, PRODUCTS<int16_t>}, FEW_GROUPS};
 
 } // namespace lb

@@ -71,7 +71,7 @@ class Kernel:
 
 KERNELS = (
     *(Kernel(format, 0) for format in FORMATS),
-    *(Kernel(format, 1) for format in FORMATS if format.type not in (Type.F16, Type.Q8_0)),
+    *(Kernel(format, 1) for format in FORMATS if format.type != Type.F16),
 )
 
 
