@@ -146,6 +146,9 @@ def test_the_loops_of_prefill_and_decode_in_a_cache_are_counted(tmp_path: Path) 
         "decode: 10 instructions for 128 multiply-adds in fours (at most 26), 16.5 in pairs",
     ]
     assert not any(count.too_many for count in count_instructions(tmp_path))
+    shorter = [*fours, back(8)]
+    module(tmp_path, *shorter, *prefill, *prefill, *decode)
+    assert count_instructions(tmp_path)[0].fours == 10, "what two formats share, not the shortest"
     module(tmp_path, *fours, *[NOP] * 18, back(26), *pairs, back(16), *decode)
     assert [count.too_many for count in count_instructions(tmp_path)] == [True, False]
     module(tmp_path, *prefill, *fours, *fours, *[NOP] * 40, back(56), *pairs, *pairs, back(32))

@@ -68,15 +68,15 @@ class ByteSums:
         global _measured
         if not self._trials or time.monotonic() < self._next:
             return False
-        self._trials -= 1
         before, found = self.form, _measure(self._guest)
         self._next = time.monotonic() + _PAUSE
-        if self._trials or found is None:
+        if self._trials > 1 or found is None:
             self._use(self._begun)
         else:
-            _measured = found
             self._use(found)
+            _measured = found
             self._guest.keep(_KEPT, self.form)
+        self._trials -= 1  # only now: an interrupted measurement is made again
         return self.form != before
 
     def _use(self, form: int) -> None:

@@ -126,6 +126,31 @@ def test_where_code_gets_better_while_it_runs_the_last_of_three_measurements_cou
     guest.call("lb_byte_sums", 0)
 
 
+def test_an_interrupted_measurement_is_made_again(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0, 0, None, 1])
+
+    def measure(_: Guest) -> int:
+        if (form := next(found)) is None:
+            raise KeyboardInterrupt
+        return form
+
+    monkeypatch.setattr(byte_sums, "_measure", measure)
+    monkeypatch.setattr(byte_sums, "_PAUSE", 0.0)
+    slow = Slow(guest, lambda form: 1.0)
+    slow.has_final_code = False
+    sums = of(slow)
+    assert not sums.try_again()
+    assert not sums.try_again()
+    with pytest.raises(KeyboardInterrupt):
+        sums.try_again()
+    assert slow.kept == {}
+    assert sums.try_again()
+    assert (sums.form, slow.kept) == ("fours", {"kernels": "fours"})
+    guest.call("lb_byte_sums", 0)
+
+
 def test_where_the_form_changes_in_the_middle_the_engine_says_it_and_answers_stay_the_same(
     wasm: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
