@@ -114,7 +114,7 @@ def _measure(guest: Guest) -> int | None:
         guest.write(start, weights + activations + params + pointers)
         inputs = start + given + len(params)
         arguments = (start + given, inputs, inputs + len(pointers))
-        best = [float("inf"), float("inf")]
+        times: list[list[float]] = [[], []]
         spent = getattr(time, "thread_time", time.perf_counter)  # Pyodide has no thread_time
         began = spent()
         for turn in range(_TURNS):
@@ -125,7 +125,12 @@ def _measure(guest: Guest) -> int | None:
                 clock = time.perf_counter()
                 if guest.call("lb_check", *arguments) != 1:
                     return None
-                best[form] = min(best[form], time.perf_counter() - clock)
+                times[form].append(time.perf_counter() - clock)
     finally:
         guest.call("lb_free", start)
-    return int(best[1] < _CLEARLY * best[0])
+    # On a busy machine one of few turns is often lucky, so the best is not enough.
+    return int(all(of(times[1]) < _CLEARLY * of(times[0]) for of in (min, _middle)))
+
+
+def _middle(times: list[float]) -> float:
+    return sorted(times)[len(times) // 2]
