@@ -287,6 +287,7 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     person.open_models()
     why = "this browser keeps no files for this page: not in a private window"
     assert why in person.text(".library")
+    assert "0 kB in models. model store" in person.text(".library")
     person.pick(DEMO)
     assert person.trouble == ""
     assert f"model store: {why}" in person.models()[1]
