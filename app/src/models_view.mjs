@@ -4,7 +4,7 @@ import { Trouble } from "./client.mjs";
 import { closedBeside, icon, iconButton, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
 import { modelsIn } from "./model_files.mjs";
-import { tell } from "./notices.mjs";
+import { tell, wordsOf } from "./notices.mjs";
 import { number, size, t } from "./words.mjs";
 
 export class ModelsView {
@@ -247,7 +247,7 @@ export class ModelsView {
 
   #trouble(error, anyway) {
     if (!(error instanceof Trouble)) throw error;
-    const words = error.kind === "unreachable" ? t("unreachable") : error.message;
+    const words = wordsOf(error);
     if (!this.isOpen) return tell(words);
     const again = make("button", { type: "button", textContent: t("takeAnyway") });
     const shown = notice(words, error.kind === "large" && anyway ? again : null);
