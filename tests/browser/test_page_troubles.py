@@ -274,18 +274,29 @@ def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
     assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.ending
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            """StorageManager.prototype.getDirectory = async () => {
+                throw new DOMException("not in a private window", "SecurityError");
+            };""",
+            "not in a private window",
+        ),
+        (
+            "delete StorageManager.prototype.getDirectory;",
+            "it has no file system for pages, or that is switched off",
+        ),
+    ],
+    ids=["refused", "switched off"],
+)
 def test_where_nothing_can_be_kept_the_page_says_so_and_works(
-    context: BrowserContext, visit: Visit
+    context: BrowserContext, visit: Visit, code: str, told: str
 ) -> None:
-    poorer(
-        context,
-        """StorageManager.prototype.getDirectory = async () => {
-            throw new DOMException("not in a private window", "SecurityError");
-        };""",
-    )
+    poorer(context, code)
     person = visit()
     person.open_models()
-    why = "this browser keeps no files for this page: not in a private window"
+    why = f"this browser keeps no files for this page: {told}"
     assert why in person.text(".library")
     assert "0 kB in models. model store" in person.text(".library")
     person.pick(DEMO)
