@@ -308,6 +308,18 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     assert person.answers[0]
 
 
+def test_a_browser_that_refuses_locks_runs_the_page(context: BrowserContext, visit: Visit) -> None:
+    """Firefox does so where it keeps no data of sites."""
+    refused = """LockManager.prototype.request = async () => {
+        throw new DOMException("request() is not allowed in this context", "SecurityError");
+    };"""
+    context.add_init_script(refused)
+    poorer(context, refused)
+    person = visit()
+    person.say("My name is Zorblax.")
+    assert "Zorblax" in person.answers[0]
+
+
 @pytest.mark.parametrize(
     "end",
     ["self.close()", "setTimeout(() => { throw new Error('out of memory'); })"],
