@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,9 @@ COMMAND = Path(sys.executable).with_name("llama-bridge")
 
 
 @contextmanager
-def app(context: BrowserContext, folder: Path) -> Iterator[tuple[Chatter, subprocess.Popen[bytes]]]:
+def app(
+    context: BrowserContext, folder: Path
+) -> Generator[tuple[Chatter, subprocess.Popen[bytes]]]:
     """The command, with a browser that only writes down where it was led to, and a person who goes there."""
     from .chatting import Chatter
 
