@@ -74,7 +74,7 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
 
 
 HTML = {"content_type": "text/html", "body": "<!doctype html><title>Home</title>"}
-GONE = {"status": 404, "body": ""}
+GONE: dict[str, Any] = {"status": 404, "body": ""}
 
 
 @pytest.mark.parametrize(
