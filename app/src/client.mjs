@@ -48,6 +48,11 @@
 //
 // Every error is a Trouble. What came before it stays.
 
+export const OF_WINDOW = "#window=";
+
+/** Whether this is a window of its own, whose server keeps the conversations. It knows its key also when it is loaded again. */
+export const isWindow = () => location.hash.startsWith(OF_WINDOW) || Boolean(history.state?.key);
+
 export class Trouble extends Error {
   /** kind: "key" (one is needed), "unreachable", "strange" (no answer of such a host), "full" (of the context), "large" (for the memory),
       "gone" (the model), "mismatch" (of a session), "changed" (by another window) or "refused". */

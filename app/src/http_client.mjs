@@ -1,9 +1,8 @@
 // The host is a server: /v1/models and /v1/responses. Each answer goes on from the one before, whose KV cache the server has.
-import { spoken, Trouble } from "./client.mjs";
+import { isWindow, OF_WINDOW, spoken, Trouble } from "./client.mjs";
 import { t } from "./words.mjs";
 
 const KEY = "llama-bridge.key";
-const OF_WINDOW = "#window=";
 const LONGEST = 16_000_000; // characters of one event
 
 export class HttpClient {
@@ -17,8 +16,7 @@ export class HttpClient {
     } catch {
       this.key = ""; // storage is switched off
     }
-    // A window of its own, whose server keeps the conversations. It knows its key also when it is loaded again.
-    this.hasWindow = location.hash.startsWith(OF_WINDOW) || Boolean(history.state?.key);
+    this.hasWindow = isWindow();
     this.flags = { near: this.hasWindow };
     if (!this.hasWindow) this.#begin(["v1/models"]);
   }

@@ -4,12 +4,13 @@ import { Trouble } from "./client.mjs";
 import { closedBeside, icon, iconButton, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
 import { modelsIn } from "./model_files.mjs";
-import { tell } from "./notices.mjs";
+import { tell, wordsOf } from "./notices.mjs";
 import { number, size, t } from "./words.mjs";
 
 export class ModelsView {
   jobs = [];
   loading = null; // the job that loads a model: there is one at most
+  rows = new Map(); // by all that they depend on
   found = { models: [], used: 0, free: null, note: null };
 
   /**
@@ -32,17 +33,22 @@ export class ModelsView {
     return this.found.models.filter(({ state }) => state === "here");
   }
 
+  /** Not the same as having a dialog: that goes a moment after it was closed. */
+  get isOpen() {
+    return Boolean(this.dialog?.open);
+  }
+
   nameOf(id) {
     return this.found.models.find((model) => model.id === id)?.name ?? shortName(id);
   }
 
   async refresh() {
     this.found = await this.library.all();
-    if (this.dialog) await this.#show();
+    if (this.isOpen) await this.#show();
   }
 
   async open() {
-    if (this.dialog) return;
+    if (this.isOpen) return;
     this.#build();
     document.body.append(this.dialog);
     this.dialog.showModal();
@@ -51,7 +57,7 @@ export class ModelsView {
 
   /** Load a model; whether that worked. The dialog shows how far it is. */
   use(id, how = {}) {
-    const closes = !this.dialog;
+    const closes = !this.isOpen;
     if (closes) this.open();
     this.#begin();
     return this.on.coming(this.nameOf(id), this.#load(id, { how, closes }));
@@ -76,14 +82,14 @@ export class ModelsView {
     for (const model of all.filter(({ missing }) => !missing.length)) this.add(model.files);
     const part = all.find(({ missing }) => missing.length);
     if (!part) return;
-    if (!this.dialog) this.open();
+    if (!this.isOpen) this.open();
     const { name, count, missing } = part;
     this.#trouble(new Trouble("refused", t("partsMissing", { name, count: number(count), missing: missing.join(", ") })));
   }
 
   /** Get a model: its Files, in order, or its name. */
   add(what, how = {}) {
-    if (!this.dialog) this.open();
+    if (!this.isOpen) this.open();
     this.#begin();
     const id = this.#get(what, how);
     if (this.library.takes.loads) return this.on.coming(this.#nameOf(what), id.then((got) => got && this.#load(got)));
@@ -107,13 +113,10 @@ export class ModelsView {
     const close = iconButton("close", t("close"), () => this.dialog.close());
     const head = make("div", { className: "head" }, title, close);
     const parts = [head, this.troubles, this.work, this.list, this.room, ...this.#adding(takes), this.about];
-    this.dialog = make("dialog", { className: "library", "aria-labelledby": "models-title" }, ...parts);
+    this.troubles.replaceChildren();
+    this.dialog?.remove();
+    this.dialog = make("dialog", { className: "library", "aria-labelledby": "models-title", onclose: ({ target }) => target.remove() }, ...parts);
     closedBeside(this.dialog);
-    this.dialog.onclose = () => {
-      this.dialog.remove();
-      this.dialog = null;
-      this.troubles.replaceChildren();
-    };
   }
 
   #adding({ names, own, paths, files }) {
@@ -145,15 +148,36 @@ export class ModelsView {
 
   async #show() {
     const { models, used, free, note } = this.found;
-    this.list.replaceChildren(...models.map((model) => this.#row(model)));
-    if (!models.length) this.list.append(make("li", { className: "none", textContent: t("noModels") }));
+    this.#list(models);
     const room = free === null ? t("room", { used: size(used) }) : t(this.library.takes.own ? "roomHere" : "roomFree", { used: size(used), free: size(free) });
     this.room.textContent = [room, note].filter(Boolean).join(". ");
     const about = await this.library.about();
     this.about.replaceChildren(...(about ? aboutView(about, this.nameOf(about.id)) : []));
   }
 
-  #row(model) {
+  /** A row that says what it said stays where it is: a button that is just pressed is still there when it is let go. */
+  #list(models) {
+    const before = this.rows;
+    this.rows = new Map();
+    for (const model of models) {
+      const isBusy = this.#isBusy(model);
+      const key = JSON.stringify([model, isBusy, this.library.takes.untrusted]);
+      this.rows.set(key, before.get(key) ?? this.#row(model, isBusy));
+    }
+    if (!models.length) this.rows.set("", before.get("") ?? make("li", { className: "none", textContent: t("noModels") }));
+    for (const [key, row] of before) if (!this.rows.has(key)) row.remove();
+    let next = this.list.firstChild;
+    for (const row of this.rows.values()) {
+      if (row === next) next = row.nextSibling;
+      else this.list.insertBefore(row, next);
+    }
+  }
+
+  #isBusy({ id, state }) {
+    return state === "part" ? this.jobs.some(({ what }) => what === id) : this.loading !== null;
+  }
+
+  #row(model, isBusy) {
     const { name, detail, state, done } = model;
     const title = make("b", { textContent: name, dir: "auto", title: model.id });
     const facts = [state === "part" ? arrived(model) : model.size && size(model.size), detail].filter(Boolean).join(" · ");
@@ -166,7 +190,7 @@ export class ModelsView {
       buttons.push(make("button", { type: "button", ariaLabel: t("useModel", { name }), textContent: t("use"), onclick: () => this.use(model.id) }));
     }
     if (state === "part") buttons.push(make("button", { type: "button", ariaLabel: t("goOnWith", { name }), textContent: t("goOn"), onclick: () => this.add(model.id) }));
-    for (const button of buttons) button.disabled = state === "part" ? this.jobs.some(({ what }) => what === model.id) : this.loading !== null;
+    for (const button of buttons) button.disabled = isBusy;
     if (!model.stays && state !== "loaded") buttons.push(iconButton("bin", t("removeModel", { name }), () => this.#remove(model)));
     return make("li", { className: state }, words, make("div", { className: "buttons" }, ...buttons));
   }
@@ -205,7 +229,7 @@ export class ModelsView {
     this.jobs.push(job);
     if (loads) this.loading = job;
     this.work.append(job.place);
-    if (this.dialog) await this.#show();
+    if (this.isOpen) await this.#show();
     let result = null;
     let trouble = null;
     try {
@@ -223,8 +247,8 @@ export class ModelsView {
 
   #trouble(error, anyway) {
     if (!(error instanceof Trouble)) throw error;
-    const words = error.kind === "unreachable" ? t("unreachable") : error.message;
-    if (!this.dialog) return tell(words);
+    const words = wordsOf(error);
+    if (!this.isOpen) return tell(words);
     const again = make("button", { type: "button", textContent: t("takeAnyway") });
     const shown = notice(words, error.kind === "large" && anyway ? again : null);
     again.onclick = anyway;
@@ -233,7 +257,7 @@ export class ModelsView {
   }
 
   #say(words) {
-    if (!this.dialog) return tell(words);
+    if (!this.isOpen) return tell(words);
     this.troubles.querySelector(".said")?.remove();
     this.troubles.prepend(make("p", { className: "said", role: "status", textContent: words }));
   }

@@ -1,6 +1,6 @@
 // What comes up for a moment: a note that may be taken back, the question for a key, the greeting of an empty conversation; and
 // what an error says.
-import { Trouble } from "./client.mjs";
+import { isWindow, Trouble } from "./client.mjs";
 import { iconButton, make, PICTURE } from "./dom.mjs";
 import { t } from "./words.mjs";
 
@@ -11,7 +11,8 @@ export function wordsOf(error) {
     return String(error);
   }
   if (error.kind === "full") return `${t("full", { words: error.message })} ${t("fullHint")}`;
-  return ["unreachable", "strange"].includes(error.kind) ? t(error.kind) : error.message;
+  if (error.kind === "unreachable") return t(isWindow() ? "windowEnded" : "unreachable");
+  return error.kind === "strange" ? t("strange") : error.message;
 }
 
 /** Tell something for a while, perhaps with a way to take it back. */

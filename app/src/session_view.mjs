@@ -3,6 +3,7 @@
 import { Trouble } from "./client.mjs";
 import { closedBeside, downloadBlob, icon, iconButton, isWebAddress, make } from "./dom.mjs";
 import { JobView } from "./job_view.mjs";
+import { wordsOf } from "./notices.mjs";
 import { checkWords } from "./session_words.mjs";
 import { number, size, t } from "./words.mjs";
 
@@ -122,7 +123,7 @@ export class SessionView {
 
   #trouble(error, again) {
     if (!(error instanceof Trouble)) throw error;
-    const words = error.kind === "unreachable" ? t("unreachable") : error.message;
+    const words = wordsOf(error);
     this.#showTrouble(words, error.kind === "mismatch" && again ? make("button", { type: "button", textContent: t("readAgain"), onclick: again }) : null);
   }
 

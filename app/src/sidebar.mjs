@@ -1,6 +1,6 @@
 // The list of conversations: search, rename, export, import, delete.
 import { icon, iconButton, make, PICTURE } from "./dom.mjs";
-import { tell } from "./notices.mjs";
+import { tell, wordsOf } from "./notices.mjs";
 import { number, t } from "./words.mjs";
 
 const DAY = 86_400_000;
@@ -52,7 +52,7 @@ export class Sidebar {
     clearTimeout(this.finding);
     this.finding = setTimeout(async () => {
       const words = this.search.value.trim();
-      const found = words ? await this.on.find(words).catch((error) => tell(error.message || t("unreachable"))) : null;
+      const found = words ? await this.on.find(words).catch((error) => tell(wordsOf(error))) : null;
       if (words !== this.search.value.trim()) return; // somebody has typed on
       this.found = found;
       this.#lay();

@@ -128,7 +128,7 @@ export class WorkerClient {
         if (event === "ready") {
           this.ready = true;
           resolve(worker);
-          navigator.locks?.request(lock, () => gone(cannot(t("workerEnded"))));
+          navigator.locks?.request(lock, () => gone(cannot(t("workerEnded")))).catch(() => {}); // where a browser keeps nothing
         } else if (event === "broken") gone(cannot(values.words));
         else this.#hear(event, values);
       };

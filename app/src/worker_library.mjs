@@ -45,7 +45,7 @@ export class WorkerLibrary {
       return { id, name, size, stays, detail: key === DEMO ? t("of_page") : (note ?? null), state, done: size };
     });
     const parts = unfinished.map(({ url, name, size, total }) => ({ id: url, name, size: total ?? null, detail: null, state: "part", done: size }));
-    return { models: [...whole, ...parts], used, free, note: note || null };
+    return { models: [...whole, ...parts], used, free: free ?? null, note: note || null }; // Python's None is undefined here
   }
 
   async add(what, { signal, progress }) {

@@ -1,6 +1,7 @@
 // A second visit works without the network: the page's files come from its server, or from this cache, where all are of one version.
 const NAME = "llama-bridge";
 const DIGEST = /-[0-9a-f]{16}\.bin$/; // what has such a name never changes
+const OF_APP = /\/app\/[^/]+$/; // what a tab keeps for itself when it is loaded again
 const LIST = "wheels.json";
 const PAGE = ["./", "worker.mjs", "chat.py"];
 const APP = ["page.js", "app.css", "icon.svg"];
@@ -47,15 +48,22 @@ async function answer(event) {
   const before = DIGEST.test(request.url) && (await kept(request));
   if (before) return before;
   try {
-    const found = await fetch(request);
+    const found = await fetch(request, { cache: "no-cache" }); // or some of a visit's files would be of before a deploy
     if (found.status >= 500) return (await kept(request)) ?? found;
     if (found.ok) event.waitUntil(renewIfOther(request.url, found.headers));
-    return found;
+    return OF_APP.test(request.url) && found.ok ? unkept(found) : found;
   } catch (error) {
     const old = await kept(request);
     if (old) return old;
     throw error;
   }
+}
+
+/** Where a server lets browsers keep a file for a while, too, a tab asks for it each time. */
+function unkept({ body, headers: all }) {
+  const headers = new Headers(all);
+  headers.set("Cache-Control", "no-cache");
+  return new Response(body, { headers });
 }
 
 /** The page comes from its server, and the cache has another version of it: get all of this one. The page does not wait for that. */

@@ -30,7 +30,7 @@ self.onunhandledrejection = ({ reason }) => {
 
 self.onmessage = async ({ data: { flag, lock } }) => {
   self.onmessage = null;
-  navigator.locks?.request(lock, () => new Promise(() => {})); // held as long as this worker lives
+  navigator.locks?.request(lock, () => new Promise(() => {})).catch(() => {}); // held as long as this worker lives; refused where a browser keeps nothing
   try {
     const chat = (await started).Chat(flag);
     self.onmessage = ({ data }) => chat.hear(data);

@@ -59,6 +59,12 @@ from pyodide.ffi import create_proxy, to_js
 js.navigator.storage.getDirectory = create_proxy(lambda *_: {})
 str(js.navigator.storage.getDirectory)
 """
+EVERY_TEXT = """
+import js
+from pyodide.ffi import create_proxy
+js.Blob.prototype.text = create_proxy(lambda *_: js.Promise.resolve("fours"))
+str(js.Blob.prototype.text)
+"""
 
 
 def visit(programmer: Programmer) -> None:
@@ -87,6 +93,14 @@ def test_the_next_visit_begins_with_what_is_kept_and_measures_again(programmer: 
 def test_a_word_that_is_no_form_is_as_if_nothing_were_kept(programmer: Programmer) -> None:
     programmer.page.evaluate(KEEP, "sixes")
     visit(programmer)
+    assert programmer.run(FORM) == "pairs"
+
+
+def test_a_large_file_in_its_place_is_not_read(programmer: Programmer) -> None:
+    """Python's memory never gets smaller again."""
+    programmer.page.evaluate(KEEP, "fours" * 1_000_000)
+    visit(programmer)
+    assert "native code" not in programmer.run(EVERY_TEXT)
     assert programmer.run(FORM) == "pairs"
 
 

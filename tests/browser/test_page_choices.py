@@ -179,3 +179,34 @@ def test_a_model_that_cannot_be_kept_now_is_chosen_all_the_same(guest: Person, o
     guest.say("My name is Zorblax.")
     assert "Zorblax" in guest.answers[0]
     guest.page.evaluate("async () => await self.held.abort()")
+
+
+def test_a_button_that_is_held_while_the_list_comes_anew_is_pressed(
+    guest: Person, other: Path, broken: Path
+) -> None:
+    """The row was drawn again, and the click was lost."""
+    guest.take(other)
+    guest.open_models()
+    button = guest.page.get_by_role("button", name="Load demo", exact=True)
+    button.hover()
+    guest.page.mouse.down()
+    guest.pick(broken)
+    assert guest.trouble
+    button.hover()  # what is told above has moved it
+    guest.page.mouse.up()
+    guest.until(lambda: guest.loaded == "demo")
+    guest.close_models()
+
+
+def test_the_dialog_opens_again_as_soon_as_it_is_closed(guest: Person) -> None:
+    guest.open_models()
+    guest.page.evaluate(
+        """() => {
+            for (const button of [".library .head button", ".bar [aria-label='Models']"])
+                document.querySelector(button).click();
+        }"""
+    )
+    guest.page.wait_for_timeout(200)
+    assert guest.page.locator("dialog[open]").count() == 1
+    assert guest.models()
+    guest.close_models()

@@ -74,7 +74,7 @@ def test_python_starts_in_full_where_its_memory_cannot_be_read(
 
 
 HTML = {"content_type": "text/html", "body": "<!doctype html><title>Home</title>"}
-GONE = {"status": 404, "body": ""}
+GONE: dict[str, Any] = {"status": 404, "body": ""}
 
 
 @pytest.mark.parametrize(
@@ -274,19 +274,31 @@ def test_without_a_feature_that_llama_wasm_needs_the_page_says_so(
     assert "relaxed SIMD and exceptions: Chrome 137 and Firefox 145" in person.ending
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            """StorageManager.prototype.getDirectory = async () => {
+                throw new DOMException("not in a private window", "SecurityError");
+            };""",
+            "not in a private window",
+        ),
+        (
+            "delete StorageManager.prototype.getDirectory;",
+            "it has no file system for pages, or that is switched off",
+        ),
+    ],
+    ids=["refused", "switched off"],
+)
 def test_where_nothing_can_be_kept_the_page_says_so_and_works(
-    context: BrowserContext, visit: Visit
+    context: BrowserContext, visit: Visit, code: str, told: str
 ) -> None:
-    poorer(
-        context,
-        """StorageManager.prototype.getDirectory = async () => {
-            throw new DOMException("not in a private window", "SecurityError");
-        };""",
-    )
+    poorer(context, code)
     person = visit()
     person.open_models()
-    why = "this browser keeps no files for this page: not in a private window"
+    why = f"this browser keeps no files for this page: {told}"
     assert why in person.text(".library")
+    assert "0 kB in models. model store" in person.text(".library")
     person.pick(DEMO)
     assert person.trouble == ""
     assert f"model store: {why}" in person.models()[1]
@@ -294,6 +306,18 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     assert person.model == DEMO.name
     person.say("Hello!")
     assert person.answers[0]
+
+
+def test_a_browser_that_refuses_locks_runs_the_page(context: BrowserContext, visit: Visit) -> None:
+    """Firefox does so where it keeps no data of sites."""
+    refused = """LockManager.prototype.request = async () => {
+        throw new DOMException("request() is not allowed in this context", "SecurityError");
+    };"""
+    context.add_init_script(refused)
+    poorer(context, refused)
+    person = visit()
+    person.say("My name is Zorblax.")
+    assert "Zorblax" in person.answers[0]
 
 
 @pytest.mark.parametrize(

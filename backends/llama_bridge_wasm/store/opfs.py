@@ -48,8 +48,11 @@ def _storage() -> Any:
     storage = getattr(js.navigator, "storage", None)
     if storage is None:
         why = "its address begins with http, and this is another computer than its server"
-        raise StoreUnavailable("model store", f"this browser keeps no files for this page: {why}")
-    return storage
+    elif not hasattr(storage, "getDirectory"):
+        why = "it has no file system for pages, or that is switched off"
+    else:
+        return storage
+    raise StoreUnavailable("model store", f"this browser keeps no files for this page: {why}")
 
 
 async def free_space() -> tuple[int, int]:

@@ -16,6 +16,8 @@ from ...page import JsException, can_wait, js, new, settled, wait
 __all__ = ["keep", "recall"]
 
 _FOLDER = "llama-bridge"
+_LONGEST = 64
+"""Bytes of a word. What is longer is something else, and Python's memory would stay as large as that."""
 _PATIENCE = 0.2
 """Seconds that a load waits for the store; it takes some milliseconds."""
 _writing: set[asyncio.Future[None]] = set()
@@ -40,6 +42,8 @@ def keep(name: str, word: str) -> None:
 
 async def _read(name: str) -> str:
     content = await settled(await _file(name, create=False), "getFile")
+    if content.size > _LONGEST:
+        return ""
     return str(await settled(content, "text"))
 
 
