@@ -200,6 +200,15 @@ def test_the_model_in_use_stays_if_another_cannot_be_loaded(
     assert answer.output_text
 
 
+def test_nothing_is_told_of_a_model_that_is_being_unloaded(llama_backend: str) -> None:
+    with LlamaBridge("demo", backend=llama_backend) as llama:
+        models = CurrentModel(Served("demo", AsyncLlamaBridge.of(llama)), lambda *_: {})
+        with serving(application(models, ServerSettings(), None)) as window:
+            llama.close()
+            reply = window.ask("GET", "/app/about")
+    assert (reply.status, reply.json) == (200, None)
+
+
 def test_it_says_what_the_model_can_do_and_why_not_the_rest(window: Address) -> None:
     about = window.ask("GET", "/app/about").json
     flags = {flag["name"]: flag for flag in about["flags"]}

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..aio import AsyncLlamaBridge
 from ..capabilities import Capability
-from ..errors import UnsupportedCapability
+from ..errors import ClosedError, NoModel, UnsupportedCapability
 from .served import Served
 from .server import Server
 
@@ -23,7 +23,10 @@ async def about_model(server: Server, request: Request) -> Response:
     models = server.models
     for served in models.loaded():
         if name is None or models.same(name, served.name):
-            return JSONResponse(await to_thread.run_sync(_about, served))
+            try:
+                return JSONResponse(await to_thread.run_sync(_about, served))
+            except (ClosedError, NoModel):  # it is being unloaded
+                continue
     return JSONResponse(None)
 
 
