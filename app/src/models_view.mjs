@@ -23,6 +23,7 @@ export class ModelsView {
     this.work = make("div", { className: "jobs", role: "group", "aria-live": "polite" });
     this.list = make("ul", { className: "models" });
     this.room = make("p", { className: "facts" });
+    this.dropHint = make("span");
     this.about = make("div", { className: "about" });
   }
 
@@ -121,6 +122,7 @@ export class ModelsView {
 
   #adding({ names, own, paths, files }) {
     const parts = [];
+    this.#showDropHint();
     if (names) {
       const hint = make("p", { id: "model-name-hint", className: "facts", textContent: t(own ? "ownHint" : paths ? "pathHint" : "nameHint") });
       const box = make("input", { id: "model-name", autocomplete: "off", spellcheck: false, required: true, dir: "auto", "aria-describedby": hint.id });
@@ -141,14 +143,20 @@ export class ModelsView {
         picker.value = "";
       };
       const button = make("button", { type: "button", onclick: () => picker.click() }, icon("clip"), t("chooseFile"));
-      parts.push(make("div", { className: "dropping" }, picker, button, make("span", { textContent: t(paths ? "dropHint" : "dropHintPage") })));
+      parts.push(make("div", { className: "dropping" }, picker, button, this.dropHint));
     }
     return parts.length ? [make("h3", { textContent: t("addModel") }), ...parts] : [];
+  }
+
+  #showDropHint() {
+    const page = this.found.note ? "dropHintUnkept" : "dropHintPage";
+    this.dropHint.textContent = t(this.library.takes.paths ? "dropHint" : page);
   }
 
   async #show() {
     const { models, used, free, note } = this.found;
     this.#list(models);
+    this.#showDropHint();
     const room = free === null ? t("room", { used: size(used) }) : t(this.library.takes.own ? "roomHere" : "roomFree", { used: size(used), free: size(free) });
     this.room.textContent = [room, note].filter(Boolean).join(". ");
     const about = await this.library.about();

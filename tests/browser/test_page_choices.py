@@ -66,6 +66,18 @@ def test_what_is_chosen_while_another_model_loads_answers(guest: Person, other: 
     assert guest.loaded == other.name
 
 
+def test_the_list_of_models_stays_as_long_as_it_says_the_same(guest: Person, other: Path) -> None:
+    """Somebody may have it open: an option that is replaced closes it."""
+    first = guest.page.query_selector("#model option")
+    assert first
+    guest.say("Hello!")  # after it, it is known what the model can do
+    guest.open_models()
+    guest.close_models()
+    assert guest.page.evaluate("(option) => option.isConnected", first)
+    guest.take(other)
+    assert other.name in guest.page.inner_text("#model")
+
+
 def test_of_two_loads_the_one_that_was_begun_last_counts_if_it_works(
     guest: Person, other: Path, broken: Path
 ) -> None:

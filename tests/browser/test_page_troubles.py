@@ -299,6 +299,7 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     why = f"this browser keeps no files for this page: {told}"
     assert why in person.text(".library")
     assert "0 kB in models. model store" in person.text(".library")
+    assert "it is used until this page is closed" in person.text(".dropping")
     person.pick(DEMO)
     assert person.trouble == ""
     assert f"model store: {why}" in person.models()[1]
