@@ -75,7 +75,7 @@ def test_the_list_of_models_stays_as_long_as_it_says_the_same(guest: Person, oth
     guest.close_models()
     assert guest.page.evaluate("(option) => option.isConnected", first)
     guest.take(other)
-    assert other.name in guest.page.inner_text("#model")
+    assert other.stem in guest.page.inner_text("#model")
 
 
 def test_of_two_loads_the_one_that_was_begun_last_counts_if_it_works(
