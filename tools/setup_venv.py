@@ -65,7 +65,7 @@ def pip(*arguments: str) -> None:
 
 def project() -> dict[str, list[str]]:
     """Requirements from pyproject.toml: ``dev`` and ``native``."""
-    import tomllib
+    import tomllib  # Python 3.10 lacks it, and is told so before
 
     with (ROOT / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)

@@ -164,7 +164,7 @@ def test_many_control_tokens_in_a_message_take_no_time() -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("{% for m in messages %}", "failed"),
+        ("{% for m in messages %}", "failed.*choose another model"),
         ("{{ raise_exception('only users here') }}", "only users here"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "failed"),
         ("{{ range(10**9) | list }}", "failed"),

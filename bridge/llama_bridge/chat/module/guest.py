@@ -24,6 +24,8 @@ _MOST_MEMORY = 64 << 20
 """An instance that has grown further is thrown away after the call: memory never shrinks."""
 _LONGEST_ERROR = 500
 _RAISED = "Jinja Exception: "
+_WAY_OUT = "choose another model, or pass chat=False for raw text"
+_BOUNDS = "the chat template needs more time or memory than any should"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,16 +310,16 @@ def _now() -> int:
 def _lost(why: str, name: str) -> BridgeError:
     if name == "lb_chat_parse":
         return _Unreadable(f"the answer needs more time or memory to read than any should: {why}")
-    return TemplateError(f"the chat template needs more time or memory than any should: {why}")
+    return TemplateError(f"{_BOUNDS}: {why}; {_WAY_OUT}")
 
 
 def _refused(kind: str, why: str) -> BridgeError:
     if kind == "bounds":
-        return TemplateError("the chat template needs more time or memory than any should")
+        return TemplateError(f"{_BOUNDS}; {_WAY_OUT}")
     if kind == "argument":
         return EngineError(f"chat.wasm does not accept its argument: {why}")
     if _RAISED in why:
         said = why.rpartition(_RAISED)[2].strip()
         return TemplateError(f"the chat template refused the messages: {said[:_LONGEST_ERROR]}")
     plain = re.sub(r"\s+", " ", why.rpartition("Error: ")[2]).strip()
-    return TemplateError(f"the model's chat template failed: {plain[:_LONGEST_ERROR]}")
+    return TemplateError(f"the model's chat template failed: {plain[:_LONGEST_ERROR]}; {_WAY_OUT}")
