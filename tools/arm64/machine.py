@@ -17,6 +17,9 @@ from .debian import Debian
 __all__ = ["Machine", "emulator"]
 
 _EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
+_ADDRESSES = 64 << 30
+"""Bytes of addresses that the emulated process may use. QEMU 7 notes each page that was ever mapped and forgets none: every engine
+reserves 4 GiB, elsewhere each time, and 868 tests took 10 GB of notes. In a bounded range addresses come again."""
 
 
 def emulator() -> Path:
@@ -73,6 +76,8 @@ class Machine:
         # Through -E: only the emulated Python may see PYTHONHOME.
         command = [
             str(self.emulator),
+            "-R",
+            str(_ADDRESSES),
             "-cpu",
             self.cpu,
             "-L",
