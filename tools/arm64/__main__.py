@@ -8,7 +8,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.steps import ROOT, Clock, StepFailed, run
+from tools.steps import Clock, StepFailed, run
 
 from .compare import compare
 from .debian import debian
