@@ -57,6 +57,15 @@ def test_a_token_that_was_refused_is_not_drawn_for_ever(
         engine.sample()
 
 
+@pytest.mark.parametrize("answer", [-1, 2, HUGE])
+def test_a_form_of_the_kernels_that_is_none_is_refused(
+    wasm: Path, demo: ModelFile, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    say(monkeypatch, "lb_byte_sums", answer=answer)
+    with pytest.raises(EngineError, match=f"sum bytes .* says {answer}$"):
+        BACKEND.load(demo, ModelParams(n_ctx=256))
+
+
 @pytest.mark.parametrize(("export", "args"), [("lb_info", (Info.N_VOCAB,)), ("lb_eog_tokens", ())])
 def test_a_vocabulary_of_gigabytes_is_refused(
     wasm: Path,

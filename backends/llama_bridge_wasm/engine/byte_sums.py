@@ -11,7 +11,7 @@ import struct
 import time
 from array import array
 
-from llama_bridge.errors import BackendUnavailable
+from llama_bridge.errors import BackendUnavailable, EngineError
 
 from ..abi import CHECK_PARAMS, CheckOp, Guest
 
@@ -24,6 +24,8 @@ FORMS = ("pairs", "fours")
 _Q4_0 = 2
 _VALUES, _ROWS, _TOKENS = 1024, 64, 20
 """Of a product with weights in Q4_0, as in prefill. With fewer rows most of the time is not the product's."""
+_ROOM = 1 << 19
+"""Twice the bytes that a product takes beside its inputs. Where ggml has no room for a graph, it ends the guest, and the model is lost."""
 _REPEAT, _TURNS = 3, 6
 _FEWEST, _ENOUGH = 3, 0.002
 """Turns that there are in any case, and seconds of this thread's processor time after which there is no other."""
@@ -51,6 +53,7 @@ class ByteSums:
 
         Raises:
             BackendUnavailable: the environment names no form.
+            EngineError: the guest does not take it.
         """
         global _measured
         self._guest = guest
@@ -80,7 +83,11 @@ class ByteSums:
         return self.form != before
 
     def _use(self, form: int) -> None:
-        self.form = FORMS[self._guest.call("lb_byte_sums", form)]
+        if (found := self._guest.call("lb_byte_sums", form)) != form:
+            raise EngineError(
+                f"llama.wasm was told to sum bytes in {FORMS[form]}, and says {found}"
+            )
+        self.form = FORMS[form]
 
 
 def _named() -> int | None:
@@ -110,6 +117,10 @@ def _measure(guest: Guest) -> int | None:
     if start == 0:
         return None
     try:
+        room = guest.call("lb_alloc", _ROOM) & 0xFFFFFFFF
+        guest.call("lb_free", room)
+        if room == 0:
+            return None
         pointers = struct.pack("<2I", start, start + len(weights))
         guest.write(start, weights + activations + params + pointers)
         inputs = start + given + len(params)

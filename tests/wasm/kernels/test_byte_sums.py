@@ -16,6 +16,7 @@ from llama_bridge_wasm.engine import byte_sums
 from llama_bridge_wasm.engine.byte_sums import ENVIRONMENT, FORMS, ByteSums
 from tests.pace import idle_seconds
 
+from ..conftest import MakeGuest
 from .kernel_check import FORMATS, Format, multiply, random_weights
 from .test_products import activations
 
@@ -133,6 +134,24 @@ def test_where_code_gets_better_while_it_runs_the_last_of_three_measurements_cou
     again.has_final_code = False
     assert (of(again).form, again.checks) == ("fours", 0), "it is known in this process"
     guest.call("lb_byte_sums", 0)
+
+
+def test_in_a_guest_that_is_nearly_full_nothing_is_measured_and_it_goes_on(
+    make_guest: MakeGuest,
+) -> None:
+    """Whatever room is left. Where ggml has none for a graph, it ends the guest."""
+    guest, piece = make_guest(memory_limit=1 << 26), 1 << 14
+    pieces = [guest.call("lb_alloc", piece) for _ in range(60)]
+    size = 1 << 23
+    while size >= 16:
+        if not guest.call("lb_alloc", size):
+            size //= 2
+    measured = []
+    for pointer in pieces:  # neighbours: what is free becomes one block
+        guest.call("lb_free", pointer)
+        measured.append(byte_sums._measure(guest) is not None)
+    assert not any(measured[: 2**17 // piece])
+    assert measured[-1]
 
 
 def test_an_interrupted_measurement_is_made_again(
