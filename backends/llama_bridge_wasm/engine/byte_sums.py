@@ -14,6 +14,7 @@ from array import array
 from llama_bridge.errors import BackendUnavailable, EngineError
 
 from ..abi import CHECK_PARAMS, CheckOp, Guest
+from .plans import has_room
 
 __all__ = ["ENVIRONMENT", "FORMS", "ByteSums"]
 
@@ -117,9 +118,7 @@ def _measure(guest: Guest) -> int | None:
     if start == 0:
         return None
     try:
-        room = guest.call("lb_alloc", _ROOM) & 0xFFFFFFFF
-        guest.call("lb_free", room)
-        if room == 0:
+        if not has_room(guest, _ROOM):
             return None
         pointers = struct.pack("<2I", start, start + len(weights))
         guest.write(start, weights + activations + params + pointers)
