@@ -192,10 +192,11 @@ template <byte_sums by, bool five> void gemv_middle(int64_t k, const uint8_t * w
         }
         const vec d = wasm_v128_load32_splat(scales);
         const uint8_t * d0 = weights + offsetof(packed, scales), *m0 = weights + offsetof(packed, minima);
-        a0 = scaled(s.codes[0], wasm_f32x4_mul(wasm_v128_load(d0), d), a0);
-        a1 = scaled(s.codes[1], wasm_f32x4_mul(wasm_v128_load(d0 + 16), d), a1);
+        // In the order of the tiles below: a token alone has the bits that it has in a batch.
         a0 = multiply_subtract(wasm_f32x4_convert_i32x4(s.minima[0]), wasm_f32x4_mul(wasm_v128_load(m0), d), a0);
         a1 = multiply_subtract(wasm_f32x4_convert_i32x4(s.minima[1]), wasm_f32x4_mul(wasm_v128_load(m0 + 16), d), a1);
+        a0 = scaled(s.codes[0], wasm_f32x4_mul(wasm_v128_load(d0), d), a0);
+        a1 = scaled(s.codes[1], wasm_f32x4_mul(wasm_v128_load(d0 + 16), d), a1);
         y += 256;
         scales += 4;
         corrections += 32;

@@ -79,6 +79,15 @@ def test_any_number_of_tokens(guest: Guest, format: Format, n: int) -> None:
         np.testing.assert_array_less(np.abs(found.values - exact), EXACT * size)
 
 
+def test_a_token_alone_has_the_bits_that_it_has_in_any_batch(guest: Guest, format: Format) -> None:
+    """So an answer in company is the one that it is alone."""
+    for k in (format.unit, 2048 + format.unit):
+        raw, x = random_weights(format, 16, k, k), activations(37, k)
+        alone = np.stack([multiply(guest, format, raw, row[None]).values[0] for row in x])
+        for n in (*range(2, 10), 37):
+            np.testing.assert_array_equal(multiply(guest, format, raw, x[:n]).values, alone[:n])
+
+
 @pytest.mark.parametrize("rows", [8, 16, 40])
 def test_any_length_of_a_row(guest: Guest, format: Format, rows: int) -> None:
     for k in lengths(format):
