@@ -113,6 +113,43 @@ def test_where_the_window_cannot_open_the_usual_browser_does(tmp_path: Path) -> 
     assert place.nothing_is_left()
 
 
+LOST = """
+import signal, weakref
+from llama_bridge.cli.window import Window
+class Thing: pass
+def lose(_): signal.raise_signal(signal.SIGTERM)
+told = []
+with Window("http://127.0.0.1:9") as window:
+    thing = Thing()
+    gone = weakref.ref(thing, lose)
+    del thing
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))  # now the server is there
+    window.open()
+assert told == [signal.SIGTERM], told
+"""
+CHANGED = """
+import signal
+from llama_bridge.cli.window import Window
+with Window("http://127.0.0.1:9"):
+    class Name:
+        def __set_name__(self, *_): signal.raise_signal(signal.SIGTERM)
+    class Thing:
+        name = Name()
+"""
+
+
+def test_a_signal_that_python_loses_while_it_imports_ends_the_server_that_comes_after() -> None:
+    """It came in a callback of a weak reference, where exceptions are told and forgotten, and the command stayed for ever."""
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "SystemExit" in done.stderr, "it was lost"
+
+
+def test_a_signal_whose_exception_becomes_another_one_ends_in_peace() -> None:
+    done = subprocess.run([sys.executable, "-c", CHANGED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("number", "browser"), [("SIGTERM", STUCK), ("SIGHUP", STAYS)])
 def test_while_the_model_is_loaded_whatever_ends_the_command_ends_its_window(
     tmp_path: Path, number: str, browser: str

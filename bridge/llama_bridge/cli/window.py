@@ -43,6 +43,9 @@ _AT_ONCE = 3
 _PEACE = 5
 """Seconds that a window has to end by itself."""
 
+_AGAIN = 2
+"""Seconds after which a signal that was lost is given again."""
+
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]  # Windows has no SIGHUP
@@ -70,15 +73,15 @@ class Window:
         self._address = address
         self._left = ExitStack()
         self._process: subprocess.Popen[str] | None = None
-        self._is_open = self._is_left = False
+        self._is_open = self._is_left = self._is_ended = False
 
     def __enter__(self) -> Window:
         for number in _SIGNALS:  # until the server has handlers of its own
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has SIGHUP
-                signal.signal(number, _end)
+                signal.signal(number, self._end)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close it, if it is still open."""
         self._is_left = True
         if self._process is not None and self._process.poll() is None:
@@ -89,13 +92,22 @@ class Window:
                 self._process.kill()
                 self._process.wait()
         self._left.close()
+        if self._is_ended and kind is not None:  # Python makes others of some: a RuntimeError of what ends __set_name__
+            raise SystemExit(0)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        """End the process in peace. Where Python is in a callback of its own, as of a weak reference, the exception is lost."""
+        self._is_ended = True
+        if not self._is_left:
+            raise SystemExit(0)
 
     def open(self) -> None:
-        """Open it, unless that has been done; returns at once."""
-        if self._is_open:
-            return
-        self._is_open = True
-        threading.Thread(target=self._show, daemon=True).start()
+        """Open it, unless that has been done; returns at once. If a signal was lost that should have ended all, it comes again."""
+        if self._is_ended:
+            signal.raise_signal(signal.SIGTERM)
+        elif not self._is_open:
+            self._is_open = True
+            threading.Thread(target=self._show, daemon=True).start()
 
     def _show(self) -> None:
         if not self._in_web_view() and not self._in_browser_window():
@@ -105,8 +117,11 @@ class Window:
             else:
                 click.echo(f"No browser starts here: open {file} in one; Ctrl-C ends it.", err=True)
             return
-        if not self._is_left:
+        while not self._is_left:
             signal.raise_signal(signal.SIGTERM)
+            if signal.getsignal(signal.SIGTERM) != self._end:
+                break  # a server's own handler loses none
+            time.sleep(_AGAIN)
 
     def _in_web_view(self) -> bool:
         """Whether there was a web view, which is closed now."""
@@ -153,7 +168,3 @@ def _in_usual_browser(address: str) -> bool:
         return webbrowser.open(address)
     except (OSError, webbrowser.Error):
         return False
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
