@@ -17,10 +17,14 @@ N = 5
 PROMPTS = [[3 + (7 * i + j * j) % 400 for j in range(40 + 9 * i)] for i in range(N)]
 
 
-@pytest.fixture(scope="module", params=["q4_0", "q8_0"])
+FORMATS = ["f16", "q4_0", "q5_0", "q8_0", "q4_k", "q5_k", "q6_k"]
+
+
+@pytest.fixture(scope="module", params=FORMATS)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "m.gguf"
-    write_model(path, architecture="qwen2", seed=5, quantization=request.param)
+    shape = {"n_embd": 256, "n_ff": 512}  # blocks of 256 go into it
+    write_model(path, architecture="qwen2", seed=5, quantization=request.param, **shape)
     return path
 
 
