@@ -23,8 +23,14 @@ FORMATS = ["f16", "q4_0", "q5_0", "q8_0", "q4_k", "q5_k", "q6_k"]
 @pytest.fixture(scope="module", params=FORMATS)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "m.gguf"
-    shape = {"n_embd": 256, "n_ff": 512}  # blocks of 256 go into it
-    write_model(path, architecture="qwen2", seed=5, quantization=request.param, **shape)
+    write_model(
+        path,
+        architecture="qwen2",
+        seed=5,
+        quantization=request.param,
+        n_embd=256,  # a block of 256 goes into each row
+        n_ff=512,
+    )
     return path
 
 

@@ -92,8 +92,8 @@ class Window:
                 self._process.kill()
                 self._process.wait()
         self._left.close()
-        if self._is_ended and kind is not None:  # Python makes others of some: a RuntimeError of what ends __set_name__
-            raise SystemExit(0)
+        if self._is_ended and kind is not None:
+            raise SystemExit(0)  # Python makes another one of it where __set_name__ ends
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         """End the process in peace. Where Python is in a callback of its own, as of a weak reference, the exception is lost."""
