@@ -67,6 +67,15 @@ str(js.Blob.prototype.text)
 """
 
 
+def is_kept(programmer: Programmer, form: str) -> bool:
+    """The page does not wait until it is written, and a busy browser takes a second."""
+    for _ in range(50):
+        if programmer.page.evaluate(KEPT) == form:
+            return True
+        programmer.page.wait_for_timeout(200)
+    return False
+
+
 def visit(programmer: Programmer) -> None:
     programmer.page.reload()
 
@@ -78,7 +87,7 @@ def test_a_page_measures_three_times_and_then_keeps_to_it(programmer: Programmer
     assert set(forms[2:]) == {forms[2]}, "also after another load"
     assert len(took) == 3
     assert min(took[1:]) < 20, "milliseconds, also on a machine with other work"
-    assert programmer.page.evaluate(KEPT) == forms[2]
+    assert is_kept(programmer, forms[2])
 
 
 def test_the_next_visit_begins_with_what_is_kept_and_measures_again(programmer: Programmer) -> None:
@@ -87,7 +96,7 @@ def test_the_next_visit_begins_with_what_is_kept_and_measures_again(programmer: 
     forms, took = json.loads(programmer.run(ASK))
     assert forms[:2] == ["fours", "fours"]
     assert len(took) == 3
-    assert programmer.page.evaluate(KEPT) == forms[2]
+    assert is_kept(programmer, forms[2])
 
 
 def test_a_word_that_is_no_form_is_as_if_nothing_were_kept(programmer: Programmer) -> None:
