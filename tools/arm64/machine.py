@@ -19,7 +19,7 @@ __all__ = ["Machine", "emulator"]
 _EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 _ADDRESSES = 64 << 30
 """Bytes of addresses that the emulated process may use. QEMU 7 notes each page that was ever mapped and forgets none: every engine
-reserves 4 GiB, elsewhere each time, and 868 tests took 10 GB of notes. In a bounded range addresses come again."""
+reserves 4 GiB, elsewhere each time, and 868 tests took more than 8 GB of notes. In a bounded range addresses come again."""
 
 
 def emulator() -> Path:
