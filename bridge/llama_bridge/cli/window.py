@@ -102,7 +102,7 @@ class Window:
             raise SystemExit(0)
 
     def open(self) -> None:
-        """Open it, unless that has been done; returns at once. If a signal was lost that should have ended all, it comes again."""
+        """Open it, unless that has been done; returns at once. A signal that was lost is given again."""
         if self._is_ended:
             signal.raise_signal(signal.SIGTERM)
         elif not self._is_open:
